@@ -1,0 +1,114 @@
+"""The error tree: one plain sentence each, with the HTTP status it is rendered as.
+
+The sentence is the docstring unless the raiser has a more exact one. `backend.api` renders `DashboardError` in one place;
+the command line prints the same sentence.
+"""
+
+from __future__ import annotations
+
+
+class DashboardError(Exception):
+    """Something went wrong; try again."""
+
+    status = 500
+
+    def __init__(self, sentence: str | None = None) -> None:
+        super().__init__(sentence or " ".join((self.__doc__ or "").split()))
+
+    @property
+    def sentence(self) -> str:
+        return str(self)
+
+
+class NotSignedIn(DashboardError):
+    """You are not signed in, or your session or token has ended; sign in again."""
+
+    status = 401
+
+
+class WrongPassword(NotSignedIn):
+    """The user name or the password is wrong."""
+
+
+class NotAllowed(DashboardError):
+    """Your account may not do this; ask an administrator."""
+
+    status = 403
+
+
+class NotFound(DashboardError):
+    """There is nothing here."""
+
+    status = 404
+
+
+class JobNotFound(NotFound):
+    """There is no such job; it may have been removed."""
+
+
+class UserNotFound(NotFound):
+    """There is no such user."""
+
+
+class Conflict(DashboardError):
+    """That cannot be done in the present state."""
+
+    status = 409
+
+
+class TooLarge(DashboardError):
+    """That is larger than the limit."""
+
+    status = 413
+
+
+class WrongType(DashboardError):
+    """That is not a CSV file; upload a text file with one video ID a row."""
+
+    status = 415
+
+
+class Invalid(DashboardError):
+    """That value is not valid."""
+
+    status = 422
+
+
+class InvalidVideoId(Invalid):
+    """Not a video ID: use 1 to 128 letters, digits, dots, underscores and hyphens, not starting with a dot."""
+
+
+class TooManyAttempts(DashboardError):
+    """Too many attempts; wait a little and try again."""
+
+    status = 429
+
+    def __init__(self, sentence: str | None = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+
+
+class Unavailable(DashboardError):
+    """The server cannot do that right now; try again in a moment."""
+
+    status = 503
+
+
+class VideoFailed(DashboardError):
+    """The video could not be processed."""
+
+    status = 422
+
+    def __init__(self, sentence: str | None = None, *, traceback: str = "") -> None:
+        super().__init__(sentence)
+        self.traceback = traceback
+
+
+class CannotStart(DashboardError):
+    """The program cannot start."""
+
+
+class IllegalMove(DashboardError):
+    """The job is not in a state that allows this."""
+
+    status = 409

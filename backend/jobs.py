@@ -1,0 +1,296 @@
+"""What a job and a video are, and how a job may change: pure values, no clock, no database, no sockets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from backend.clock import iso
+from backend.errors import IllegalMove, InvalidVideoId
+
+
+class Status(StrEnum):
+    """The state of a job; the same words in the API, the CSV and (with spaces) on the pages."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+    @property
+    def words(self) -> str:
+        """As a person reads it."""
+        return self.value.replace("_", " ")
+
+
+NEXT: Mapping[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.PAUSED, Status.CANCELLED, Status.FAILED}),
+    Status.PROCESSING: frozenset(
+        {
+            Status.PENDING,  # the server stopped: the job goes on where it was
+            Status.COMPLETED,
+            Status.FAILED,
+            Status.COMPLETED_WITH_ERRORS,
+            Status.PAUSED,
+            Status.CANCELLED,
+        }
+    ),
+    Status.PAUSED: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.COMPLETED: frozenset({Status.PENDING}),  # a retry
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.COMPLETED_WITH_ERRORS: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset({Status.PENDING}),
+}
+UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING, Status.PAUSED})
+WITH_FAILURES = frozenset({Status.FAILED, Status.COMPLETED_WITH_ERRORS})
+
+
+class VideoStatus(StrEnum):
+    """The state of one video of a job."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Source(StrEnum):
+    """Where a job's files are found."""
+
+    MEDIA = "media"
+    DEMO = "demo"
+
+
+class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """One job's state as it goes over the wire; the fields are those of the protocol in the README.
+
+    `progress` is an integer percent, `seq` orders all updates of a server, `timestamp` is ISO 8601 in UTC. `error` is left
+    out when there is none.
+    """
+
+    job_id: str
+    status: str
+    progress: int
+    current_video: int
+    total_videos: int
+    message: str
+    video_id: str | None
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    failed: int
+    attempt: int
+    requested: str | None
+    name: str
+    seq: int
+    timestamp: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored."""
+
+    id: str
+    owner_id: str
+    owner: str
+    name: str
+    processor: str
+    created_at: datetime
+    updated_at: datetime
+    total_videos: int
+    found: int = 0
+    source: Source = Source.MEDIA
+    options: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = Status.PENDING
+    requested: str | None = None
+    attempt: int = 1
+    epoch: int = 0
+    current_video: int = 0
+    failed: int = 0
+    running: int = 0
+    progress: int = 0
+    message: str = "Waiting to start"
+    video_id: str | None = None
+    error: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    on_dashboard: bool = True
+    seq: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status not in UNFINISHED
+
+    @property
+    def succeeded(self) -> int:
+        """Videos with a good result."""
+        return self.current_video - self.failed
+
+    def become(self, status: Status, *, at: datetime, **changes: Any) -> Job:
+        """The job in the next status; raises `IllegalMove` where `NEXT` does not allow it."""
+        if status not in NEXT[self.status]:
+            raise IllegalMove(f"A job that is {self.status.words} cannot become {status.words}.")
+        return replace(self, status=status, updated_at=at, **changes)
+
+    def claimed(self, *, at: datetime) -> Job:
+        """Taken by an executor: a new epoch, so that what an earlier holder still reports is ignored."""
+        return self.become(
+            Status.PROCESSING,
+            at=at,
+            epoch=self.epoch + 1,
+            started_at=self.started_at or at,
+            message="Processing videos...",
+        )
+
+    def requeued(self, *, at: datetime, message: str) -> Job:
+        """Back in line, keeping what is done: the server stopped or was restarted."""
+        return self.become(Status.PENDING, at=at, epoch=self.epoch + 1, running=0, message=message)
+
+    def moved(self, *, fractions: float, running: int, video_id: str | None, at: datetime) -> Job:
+        """The running videos got on; `fractions` is the sum of their shares, each from 0 to 1."""
+        share = int(100 * (self.current_video + fractions) / self.total_videos + 1e-9)
+        return replace(
+            self,
+            progress=max(self.progress, min(99, share)),
+            running=running,
+            video_id=video_id or self.video_id,
+            updated_at=at,
+        )
+
+    def with_result(self, *, video_id: str, error: str | None, fractions: float, running: int, at: datetime) -> Job:
+        """One more video has its result; the last one also ends the job."""
+        job = replace(
+            self,
+            current_video=self.current_video + 1,
+            failed=self.failed + (error is not None),
+            error=error if error is not None else self.error,
+            video_id=video_id,
+            updated_at=at,
+        )
+        if job.current_video < job.total_videos:
+            return job.moved(fractions=fractions, running=running, video_id=video_id, at=at)
+        return job._ended(at)
+
+    def broken(self, sentence: str, *, at: datetime) -> Job:
+        """The job itself failed, not one of its videos."""
+        return self.become(Status.FAILED, at=at, error=sentence, message=sentence, finished_at=at, running=0)
+
+    def _ended(self, at: datetime) -> Job:
+        total = f"{self.total_videos:,}"
+        if self.failed == 0:
+            status, message = Status.COMPLETED, f"All done: {counted(self.total_videos, 'video')}"
+        elif self.failed == self.total_videos:
+            status, message = (
+                Status.FAILED,
+                "The video failed" if self.total_videos == 1 else f"All {total} videos failed",
+            )
+        else:
+            status, message = Status.COMPLETED_WITH_ERRORS, f"Done, {self.failed:,} of {total} videos failed"
+        return self.become(status, at=at, message=message, progress=100, running=0, finished_at=at)
+
+    def update(self) -> ProgressUpdate:
+        """The job as a message to clients."""
+        return ProgressUpdate(
+            job_id=self.id,
+            status=self.status.value,
+            progress=self.progress,
+            current_video=self.current_video,
+            total_videos=self.total_videos,
+            message=self.message,
+            video_id=self.video_id,
+            error=self.error if self.error is not None else msgspec.UNSET,
+            failed=self.failed,
+            attempt=self.attempt,
+            requested=self.requested,
+            name=self.name,
+            seq=self.seq,
+            timestamp=iso(self.updated_at),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """One row of a job's list with its newest result.
+
+    `position` counts from 0 in the order of the file, `line` is its line in the CSV (None: it came as JSON), `cells` are the
+    row's own cells under the job's columns, `attempts` counts stored results, `duration_seconds` is the work's wall time.
+    """
+
+    job_id: str
+    position: int
+    video_id: str
+    line: int | None = None
+    cells: tuple[str, ...] = ()
+    status: VideoStatus = VideoStatus.PENDING
+    attempts: int = 0
+    error: str | None = None
+    traceback: str | None = None
+    result: Mapping[str, Any] | None = None
+    started_at: datetime | None = None
+    duration_seconds: float | None = None
+
+
+VIDEO_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
+YOUTUBE_HOSTS = frozenset(
+    {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "youtube-nocookie.com"}
+)
+
+
+def parse_video_id(text: str) -> str:
+    """The video ID in `text`, surrounding blanks taken off, a YouTube address reduced to its ID.
+
+    Raises `InvalidVideoId` with the reason.
+
+    >>> parse_video_id(" https://youtu.be/dQw4w9WgXcQ?t=3 ")
+    'dQw4w9WgXcQ'
+    """
+    candidate = text.strip()
+    if "/" in candidate:
+        candidate = _from_youtube(candidate) or candidate
+    if VIDEO_ID.match(candidate):
+        return candidate
+    raise InvalidVideoId(f"not an ID: {_why_not(candidate)}")
+
+
+def _from_youtube(address: str) -> str | None:
+    try:
+        parts = urlsplit(address if "://" in address else f"https://{address}")
+        host = parts.hostname or ""
+    except ValueError:
+        return None
+    path = [piece for piece in parts.path.split("/") if piece]
+    if host in ("youtu.be", "www.youtu.be"):
+        return path[0] if path else None
+    if host not in YOUTUBE_HOSTS:
+        return None
+    if path[:1] == ["watch"]:
+        return next(iter(parse_qs(parts.query).get("v", [])), None)
+    return path[1] if len(path) >= 2 and path[0] in ("shorts", "embed", "live", "v") else None
+
+
+def _why_not(candidate: str) -> str:
+    if not candidate:
+        return "it is empty"
+    if len(candidate) > 128:
+        return "it is longer than 128 characters"
+    if candidate.startswith("."):
+        return "it starts with a dot"
+    stranger = next((letter for letter in candidate if not re.match(r"[A-Za-z0-9._-]", letter)), "")
+    return "it contains a blank" if stranger.isspace() else f'"{stranger}" is not allowed'
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "video"), counted(1200, "video")
+    ('1 video', '1,200 videos')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

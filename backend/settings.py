@@ -1,0 +1,189 @@
+"""Every knob of the program: typed, with its unit in its name, checked before anything starts.
+
+A setting is the environment variable `DASHBOARD_<NAME>`, or a line of the file `.env` in the working directory. `Settings` is a
+value that is passed in; nothing reads the environment later.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from backend.errors import CannotStart
+
+PREFIX = "DASHBOARD_"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+Names = Annotated[tuple[str, ...], NoDecode]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults; the README's table is checked against this class."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(Path("data"), description="where the database, the secret and posters are kept")
+    database_url: str = Field("", description="sqlite:///… ; empty: dashboard.sqlite3 in the data directory")
+    media_dir: Path | None = Field(None, description="where the videos are; empty: media/ in the data directory")
+    host: str = Field("127.0.0.1", description="address to listen on", max_length=255)
+    port: int = Field(8000, ge=1, le=65535, description="port to listen on")
+    jwt_secret: SecretStr | None = Field(
+        None, description="signing key of the tokens, 32 bytes or more; empty: made at first start"
+    )
+    admin_password: SecretStr | None = Field(
+        None, description="password of the account admin, set at each start; 10 to 128 characters"
+    )
+    allowed_hosts: Names = Field((), description="further names in the Host header, comma-separated")
+    allowed_origins: Names = Field(
+        (), description="further web origins, comma-separated, such as https://ops.example:8443"
+    )
+    public_url: str = Field("", description="the address people use, when it differs from host and port")
+    trusted_proxies: Names = Field((), description="addresses whose X-Forwarded-For and -Proto count, comma-separated")
+    max_running_jobs: int = Field(4, ge=1, le=1000, description="jobs that run at once")
+    max_running_videos: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=1024,
+        description="videos that run at once; default: the number of CPUs",
+    )
+    video_timeout_seconds: Seconds = Field(3600, description="longest time for one video")
+    video_memory_mib: int = Field(
+        4096, ge=256, le=1_048_576, description="memory limit of one video's process, MiB (Linux)"
+    )
+    completed_job_ttl_seconds: Seconds = Field(
+        300, description="how long a completed or cancelled job stays on the dashboard"
+    )
+    failed_job_ttl_seconds: Seconds = Field(86_400, description="the same for a failed job and one with errors")
+    cleanup_interval_seconds: Seconds = Field(60, description="how often the dashboard is tidied")
+    shutdown_grace_seconds: float = Field(
+        2, ge=0, le=60, allow_inf_nan=False, description="how long running videos may finish when the server stops"
+    )
+    reconnect_delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
+        (3, 6, 12, 24, 30), description="delays before the attempts to reconnect, comma-separated; the last one repeats"
+    )
+    reconnect_attempts: int = Field(10, ge=1, le=1000, description="attempts before the page says disconnected")
+    heartbeat_interval_seconds: Seconds = Field(25, description="how often the server pings an API socket")
+    heartbeat_timeout_seconds: Seconds = Field(60, description="silence after which an API socket is closed")
+    max_connections_per_user: int = Field(100, ge=1, le=1_000_000, description="API sockets of one user; more: 1013")
+    max_connections_per_address: int = Field(
+        2000, ge=1, le=1_000_000, description="sockets from one address; more: HTTP 429"
+    )
+    max_client_frames_per_second: int = Field(
+        20, ge=1, le=1_000_000, description="frames a client may send each second; more: 1008"
+    )
+    max_refusals_per_minute: int = Field(
+        30, ge=1, le=1_000_000, description="sockets refused with 1008 for an address; then HTTP 429"
+    )
+    max_requests_at_once: int = Field(
+        4000, ge=10, le=1_000_000, description="connections served at once; more: HTTP 503"
+    )
+
+    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", "reconnect_delays_seconds", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("reconnect_delays_seconds")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0 < delay <= 3600 for delay in value):
+            raise ValueError("must be one or more numbers from above 0 to 3600")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:
+            raise ValueError("must have at least 32 bytes")
+        return value
+
+    @field_validator("admin_password")
+    @classmethod
+    def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not 10 <= len(value.get_secret_value()) <= 128:
+            raise ValueError("must have 10 to 128 characters")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _whole_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not origin.startswith(("http://", "https://")) or origin.count("/") != 2 for origin in value):
+            raise ValueError("must be origins such as https://ops.example:8443, without a path")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _embedded_database(cls, value: str) -> str:
+        if value and not value.startswith("sqlite:///"):
+            raise ValueError(
+                "must start with sqlite:/// (PostgreSQL comes with the distributed engine, which is not part of this version)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _silence_outlasts_pings(self) -> Self:
+        if self.heartbeat_timeout_seconds <= self.heartbeat_interval_seconds:
+            raise ValueError("HEARTBEAT_TIMEOUT_SECONDS must be more than HEARTBEAT_INTERVAL_SECONDS")
+        return self
+
+    @property
+    def media(self) -> Path:
+        """The media directory that is in force."""
+        return self.media_dir or self.data_dir / "media"
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return (
+            Path(self.database_url.removeprefix("sqlite:///"))
+            if self.database_url
+            else self.data_dir / "dashboard.sqlite3"
+        )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in LOOPBACK
+
+    @property
+    def base_url(self) -> str:
+        """The address that people open."""
+        if self.public_url:
+            return self.public_url
+        name = self.host if self.host not in ("0.0.0.0", "::") else "localhost"  # noqa: S104  an address to compare with, not to bind
+        return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from the environment, `.env` and what was `given` on the command line (None: not given).
+
+    Raises `CannotStart` with the variable, its value and what is allowed.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise CannotStart(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"A setting is not valid: {reason}."
+    name = str(first["loc"][0])
+    variable = PREFIX + name.upper()
+    shown = "" if name in ("jwt_secret", "admin_password") else f" {first['input']!r}"
+    return f"{variable}{shown} is not valid: {reason[:1].lower()}{reason[1:]}; correct it and start again."
