@@ -1,0 +1,147 @@
+"""The SQLite file: one writer thread, readers in threads of their own, migrations before anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from backend.errors import CannotStart
+
+T = TypeVar("T")
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 5.0
+READERS = 8
+
+
+class Database:
+    """Transactions on one SQLite file; `write` in turn, `read` at the same time.
+
+    Durable means against the death of the process (WAL, synchronous NORMAL); a power cut may cost the last moment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writing = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
+        self._reading = _engine(path, "BEGIN", pool_size=READERS)
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """`work` in one transaction, after all earlier ones; committed when this returns."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """`work` on one consistent view of the committed data."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+
+    def write_now(self, work: Callable[[Connection], T]) -> T:
+        """`write` for a program without an event loop."""
+        with self._writing.begin() as connection:
+            return work(connection)
+
+    def read_now(self, work: Callable[[Connection], T]) -> T:
+        """`read` for a program without an event loop."""
+        with self._reading.connect() as connection:
+            return work(connection)
+
+    def backup(self, target: Path) -> None:
+        """Copy the data, consistent in itself, to `target`, while others go on writing."""
+        copy_database(self.path, target)
+
+    def close(self) -> None:
+        """Wait for the last transaction and let go of the file."""
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self._writing.dispose()
+        self._reading.dispose()
+
+
+def open_database(path: Path, *, backups: Path) -> Database:
+    """The database at `path`, made or brought up to date first; an older one is copied to `backups` before.
+
+    Raises `CannotStart` when the file is not ours, is damaged, or was written by a newer version.
+    """
+    try:
+        _upgrade(path, backups)
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        raise CannotStart(
+            f"The database {path} cannot be opened ({_cause(error)}); move it away or restore a backup."
+        ) from error
+    return Database(path)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A consistent copy of an SQLite file that may be in use."""
+    with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as read, sqlite3.connect(target) as written:
+        read.backup(written)
+    read.close()
+    written.close()
+
+
+def _upgrade(path: Path, backups: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    script = ScriptDirectory.from_config(config)
+    newest = script.get_current_head()
+    engine = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
+    try:
+        with engine.begin() as connection:
+            present = MigrationContext.configure(connection).get_current_revision()
+        if present == newest:
+            return
+        if present is not None:
+            _keep_copy(path, backups, present, {revision.revision for revision in script.walk_revisions()})
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _keep_copy(path: Path, backups: Path, present: str, known: set[str]) -> None:
+    if present not in known:
+        raise CannotStart(f"The database {path} was written by a newer version of this program; install that version.")
+    backups.mkdir(mode=0o700, exist_ok=True)
+    copy_database(path, backups / f"before-upgrade-from-{present}.sqlite3")
+
+
+def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver's own implicit BEGIN would come too late for IMMEDIATE
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _cause(error: Exception) -> Any:
+    return getattr(error, "orig", None) or error
