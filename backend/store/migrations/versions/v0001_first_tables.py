@@ -143,7 +143,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("jti_hash"),
     )
     op.create_index(op.f("ix_token_user_id"), "token", ["user_id"], unique=False)
-
-
-def downgrade() -> None:
-    raise NotImplementedError("An older version starts on the copy that was made before the upgrade.")
