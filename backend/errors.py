@@ -94,6 +94,10 @@ class Unavailable(DashboardError):
     status = 503
 
 
+class StoreRefused(Unavailable):
+    """The data cannot be written right now (the disk may be full); try again in a moment."""
+
+
 class VideoFailed(DashboardError):
     """The video could not be processed."""
 

@@ -96,7 +96,11 @@ class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Fa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored."""
+    """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored.
+
+    `found` counts the videos that had a file at the start; `running` (videos at work) and `doing` (what the current one
+    does) are of the moment and not stored.
+    """
 
     id: str
     owner_id: str
@@ -116,6 +120,7 @@ class Job:
     current_video: int = 0
     failed: int = 0
     running: int = 0
+    doing: str | None = None
     progress: int = 0
     message: str = "Waiting to start"
     video_id: str | None = None
@@ -152,9 +157,11 @@ class Job:
 
     def requeued(self, *, at: datetime, message: str) -> Job:
         """Back in line, keeping what is done: the server stopped or was restarted."""
-        return self.become(Status.PENDING, at=at, epoch=self.epoch + 1, running=0, message=message)
+        return self.become(Status.PENDING, at=at, epoch=self.epoch + 1, running=0, doing=None, message=message)
 
-    def moved(self, *, fractions: float, running: int, video_id: str | None, at: datetime) -> Job:
+    def moved(
+        self, *, fractions: float, running: int, at: datetime, video_id: str | None = None, doing: str | None = None
+    ) -> Job:
         """The running videos got on; `fractions` is the sum of their shares, each from 0 to 1."""
         share = int(100 * (self.current_video + fractions) / self.total_videos + 1e-9)
         return replace(
@@ -162,6 +169,7 @@ class Job:
             progress=max(self.progress, min(99, share)),
             running=running,
             video_id=video_id or self.video_id,
+            doing=doing,
             updated_at=at,
         )
 
@@ -176,12 +184,14 @@ class Job:
             updated_at=at,
         )
         if job.current_video < job.total_videos:
-            return job.moved(fractions=fractions, running=running, video_id=video_id, at=at)
+            return job.moved(fractions=fractions, running=running, at=at)
         return job._ended(at)
 
     def broken(self, sentence: str, *, at: datetime) -> Job:
         """The job itself failed, not one of its videos."""
-        return self.become(Status.FAILED, at=at, error=sentence, message=sentence, finished_at=at, running=0)
+        return self.become(
+            Status.FAILED, at=at, error=sentence, message=sentence, finished_at=at, running=0, doing=None
+        )
 
     def _ended(self, at: datetime) -> Job:
         total = f"{self.total_videos:,}"
@@ -194,7 +204,7 @@ class Job:
             )
         else:
             status, message = Status.COMPLETED_WITH_ERRORS, f"Done, {self.failed:,} of {total} videos failed"
-        return self.become(status, at=at, message=message, progress=100, running=0, finished_at=at)
+        return self.become(status, at=at, message=message, progress=100, running=0, doing=None, finished_at=at)
 
     def update(self) -> ProgressUpdate:
         """The job as a message to clients."""

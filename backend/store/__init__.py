@@ -1,0 +1,6 @@
+"""The only folder that speaks SQL: tables, migrations, and one class a subject."""
+
+from backend.store.database import Database, open_database
+from backend.store.jobs import SORTS, JobStore, NewJob, Page, Tick, VideoChange
+
+__all__ = ["SORTS", "Database", "JobStore", "NewJob", "Page", "Tick", "VideoChange", "open_database"]

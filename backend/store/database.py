@@ -14,10 +14,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from backend.errors import CannotStart
+from backend.errors import CannotStart, StoreRefused
 
 T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -39,8 +39,14 @@ class Database:
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """`work` in one transaction, after all earlier ones; committed when this returns."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+        """`work` in one transaction, after all earlier ones; committed when this returns.
+
+        Raises `StoreRefused` when the database is locked, full or read-only: nothing was written.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+        except OperationalError as error:
+            raise StoreRefused from error
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """`work` on one consistent view of the committed data."""

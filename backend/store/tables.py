@@ -1,4 +1,7 @@
-"""The tables. Moments are UTC, kept as milliseconds since 1970; hashes are SHA-256 in hex; `seq` orders all updates of a server."""
+"""The tables.
+
+Moments are UTC, kept as milliseconds since 1970; hashes are SHA-256 in hex; `seq` orders all updates of a server.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +162,6 @@ class IdempotencyRow(SQLModel, table=True):
     key: str = Field(primary_key=True)
     request_hash: str
     job_id: str
-    answer: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=Moment)
 
 

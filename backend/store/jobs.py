@@ -1,0 +1,390 @@
+"""Everything SQL about jobs, videos, results and their history.
+
+Who may see a job is decided here, once: a query takes `owner_id` (None: everybody's jobs, for administrators).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy.engine import Row
+
+from backend.errors import Invalid
+from backend.jobs import UNFINISHED, Job, Source, Status, Video, VideoStatus
+from backend.store.database import Database
+from backend.store.tables import METADATA
+
+T = TypeVar("T")
+USERS, JOBS, VIDEOS, RESULTS, EVENTS, KEYS = (
+    METADATA.tables[name] for name in ("user", "job", "video", "result", "progress_event", "idempotency_key")
+)
+TOMBSTONES = 10_000
+LAST_CHARACTER = "\U0010ffff"
+SORTS = ("newest", "oldest", "name", "updated")
+_NEWEST_RESULT = and_(
+    RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
+)
+_JOB_COLUMNS = tuple(field.name for field in fields(Job) if field.name not in ("owner", "running", "doing"))
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list and where the next part begins (None: this was the last)."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoChange:
+    """A video's new status; with a result when an attempt ended."""
+
+    job_id: str
+    position: int
+    status: VideoStatus
+    attempts: int
+    started_at: datetime | None = None
+    duration_seconds: float | None = None
+    error: str | None = None
+    traceback: str | None = None
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def has_result(self) -> bool:
+        return self.duration_seconds is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job that becomes visible with this tick; its videos are stored already."""
+
+    job: Job
+    columns: tuple[str, ...]
+    idempotency: tuple[str, str] | None = None
+    """(key, request hash)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """What one transaction makes durable."""
+
+    new: Sequence[NewJob]
+    jobs: Sequence[Job]
+    events: Sequence[Job]
+    removed: Sequence[tuple[str, int]]
+    videos: Sequence[VideoChange]
+
+
+class JobStore:
+    """Jobs in the database; every read sees committed data only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def commit(self, tick: Tick) -> None:
+        """All of `tick`, or nothing."""
+        await self._database.write(lambda connection: _commit(connection, tick))
+
+    async def add_videos(self, job_id: str, videos: Sequence[Video]) -> None:
+        """Rows of a job that is not visible yet; `forget_unborn` takes them away when the job never comes."""
+        rows = [_video_row(job_id, video) for video in videos]
+        await self._database.write(lambda connection: connection.execute(insert(VIDEOS), rows))
+
+    async def forget_unborn(self) -> None:
+        """Delete the videos of jobs that were never completed, because the server died while they were stored."""
+        orphans = delete(VIDEOS).where(~exists().where(JOBS.c.id == VIDEOS.c.job_id))
+        await self._database.write(lambda connection: connection.execute(orphans))
+
+    async def take_back_running(self, job_ids: Collection[str] | None = None) -> None:
+        """Videos that were running when their process died are pending again."""
+        running = VIDEOS.c.status == VideoStatus.PROCESSING
+        which = running if job_ids is None else and_(running, VIDEOS.c.job_id.in_(job_ids))
+        await self._database.write(
+            lambda connection: connection.execute(update(VIDEOS).where(which).values(status=VideoStatus.PENDING))
+        )
+
+    async def unfinished(self) -> list[Job]:
+        """Jobs that still have something to do, oldest first."""
+        return await self._jobs(
+            _select_jobs().where(JOBS.c.status.in_(UNFINISHED)).order_by(JOBS.c.created_at, JOBS.c.id)
+        )
+
+    async def on_dashboard(self) -> list[Job]:
+        """Jobs that are on somebody's dashboard, in the order of their `seq`."""
+        return await self._jobs(_select_jobs().where(JOBS.c.on_dashboard).order_by(JOBS.c.seq))
+
+    async def removals(self) -> list[tuple[str, str, int]]:
+        """(job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first, at most `TOMBSTONES`."""
+        query = (
+            select(JOBS.c.id, JOBS.c.owner_id, JOBS.c.removed_seq)
+            .where(~JOBS.c.on_dashboard)
+            .order_by(JOBS.c.removed_seq.desc())
+            .limit(TOMBSTONES)
+        )
+        rows = await self._all(query)
+        return [(row.id, row.owner_id, row.removed_seq) for row in reversed(rows)]
+
+    async def last_seq(self) -> int:
+        """The newest position that was ever stored; 0 in an empty database."""
+        newest = select(func.max(JOBS.c.seq).label("changed"), func.max(JOBS.c.removed_seq).label("removed"))
+        row = (await self._all(newest))[0]
+        return max(row.changed or 0, row.removed or 0)
+
+    async def find(self, job_id: str, *, owner_id: str | None) -> Job | None:
+        """The job, or None when there is none that this reader may see."""
+        found = await self._jobs(_visible(_select_jobs().where(JOBS.c.id == job_id), owner_id))
+        return found[0] if found else None
+
+    async def columns(self, job_id: str) -> tuple[str, ...]:
+        """The header of the job's own list; () without one."""
+        rows = await self._all(select(JOBS.c.columns).where(JOBS.c.id == job_id))
+        return tuple(rows[0].columns)
+
+    async def jobs(
+        self,
+        *,
+        owner_id: str | None,
+        dashboard: bool | None,
+        status: Status | None,
+        q: str,
+        sort: str,
+        limit: int,
+        cursor: str | None,
+    ) -> Page[Job]:
+        """A page of jobs; `q`: a job or video ID (whole or its beginning), a part of the name, or of the error."""
+        query = _visible(_select_jobs(), owner_id)
+        if dashboard is not None:
+            query = query.where(JOBS.c.on_dashboard == dashboard)
+        if status is not None:
+            query = query.where(JOBS.c.status == status)
+        if q:
+            query = query.where(_matches(q))
+        key, descending = _sort_key(sort)
+        order = [column.desc() if descending else column.asc() for column in (key, JOBS.c.id)]
+        if cursor is not None:
+            query = query.where(_after(key, descending, cursor))
+        rows = await self._all(query.order_by(*order).limit(limit + 1))
+        items = [_job(row) for row in rows[:limit]]
+        more = len(rows) > limit
+        return Page(items, _cursor(rows[limit - 1]._mapping[key.name], items[-1].id) if more else None)
+
+    async def count(self, *, owner_id: str | None) -> int:
+        """How many jobs this reader may see."""
+        rows = await self._all(_visible(select(func.count()).select_from(JOBS), owner_id))
+        return int(rows[0][0])
+
+    async def videos(
+        self, job_id: str, *, status: VideoStatus | None, q: str, limit: int, cursor: str | None, after: int = -1
+    ) -> Page[Video]:
+        """A page of a job's videos with their newest results, in the order of the list."""
+        query = _select_videos().where(VIDEOS.c.job_id == job_id, VIDEOS.c.position > _position(cursor, after))
+        if status is not None:
+            query = query.where(VIDEOS.c.status == status)
+        if q:
+            query = query.where(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+        rows = await self._all(query.order_by(VIDEOS.c.position).limit(limit + 1))
+        items = [_video(row) for row in rows[:limit]]
+        return Page(items, str(items[-1].position) if len(rows) > limit else None)
+
+    async def video(self, job_id: str, position: int) -> Video | None:
+        """One video of a job."""
+        rows = await self._all(_select_videos().where(VIDEOS.c.job_id == job_id, VIDEOS.c.position == position))
+        return _video(rows[0]) if rows else None
+
+    async def todo(self, job_id: str, *, after: int, limit: int) -> list[Video]:
+        """The next videos without a stored result, by position."""
+        page = await self.videos(job_id, status=VideoStatus.PENDING, q="", limit=limit, cursor=None, after=after)
+        return page.items
+
+    async def history(self, job_id: str, *, since: datetime | None, after: int | None, limit: int) -> list[bytes]:
+        """Updates of a job as they were sent, encoded, oldest first; `since` inclusive, `after` exclusive."""
+        query = select(EVENTS.c.body).where(EVENTS.c.job_id == job_id)
+        if since is not None:
+            query = query.where(EVENTS.c.at >= since)
+        if after is not None:
+            query = query.where(EVENTS.c.seq > after)
+        rows = await self._all(query.order_by(EVENTS.c.seq).limit(limit))
+        return [row.body.encode() for row in rows]
+
+    async def repeated(self, user_id: str, key: str) -> tuple[str, str] | None:
+        """(job ID, request hash) of the job that this idempotency key made."""
+        query = select(KEYS.c.job_id, KEYS.c.request_hash).where(KEYS.c.user_id == user_id, KEYS.c.key == key)
+        rows = await self._all(query)
+        return (rows[0].job_id, rows[0].request_hash) if rows else None
+
+    async def _jobs(self, query: Select[Any]) -> list[Job]:
+        return [_job(row) for row in await self._all(query)]
+
+    async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        return await self._database.read(lambda connection: connection.execute(query).all())
+
+
+def _commit(connection: Connection, tick: Tick) -> None:
+    for new in tick.new:
+        connection.execute(insert(JOBS), {**_job_row(new.job), "columns": list(new.columns), "removed_seq": None})
+        if new.idempotency is not None:
+            key, request_hash = new.idempotency
+            row = {
+                "user_id": new.job.owner_id,
+                "key": key,
+                "request_hash": request_hash,
+                "job_id": new.job.id,
+                "answer": answer,
+            }
+            connection.execute(insert(KEYS), {**row, "created_at": new.job.created_at})
+    _execute_many(connection, _UPDATE_JOB, [_named(_job_row(job)) for job in tick.jobs])
+    _execute_many(connection, _REMOVE_JOB, [{"b_id": job_id, "b_removed_seq": seq} for job_id, seq in tick.removed])
+    _execute_many(connection, _UPDATE_VIDEO, [_video_key(change) for change in tick.videos])
+    _execute_many(connection, insert(RESULTS), [_result_row(change) for change in tick.videos if change.has_result])
+    _execute_many(connection, insert(EVENTS), [_event_row(job) for job in tick.events])
+
+
+def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(statement, rows)
+
+
+_CHANGING = tuple(
+    name
+    for name in _JOB_COLUMNS
+    if name not in ("id", "owner_id", "created_at", "processor", "source", "options", "on_dashboard")
+)
+_UPDATE_JOB = (
+    update(JOBS).where(JOBS.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in _CHANGING})
+)
+_REMOVE_JOB = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("b_id"))
+    .values(on_dashboard=False, removed_seq=bindparam("b_removed_seq"))
+)
+_UPDATE_VIDEO = (
+    update(VIDEOS)
+    .where(VIDEOS.c.job_id == bindparam("b_job_id"), VIDEOS.c.position == bindparam("b_position"))
+    .values(status=bindparam("b_status"), attempts=bindparam("b_attempts"))
+)
+
+
+def _named(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"b_{name}": row[name] for name in ("id", *_CHANGING)}
+
+
+def _job_row(job: Job) -> dict[str, Any]:
+    return {**{name: getattr(job, name) for name in _JOB_COLUMNS}, "options": dict(job.options)}
+
+
+def _video_row(job_id: str, video: Video) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "position": video.position,
+        "video_id": video.video_id,
+        "line": video.line,
+        "cells": list(video.cells),
+        "status": video.status,
+        "attempts": video.attempts,
+    }
+
+
+def _video_key(change: VideoChange) -> dict[str, Any]:
+    return {
+        "b_job_id": change.job_id,
+        "b_position": change.position,
+        "b_status": change.status,
+        "b_attempts": change.attempts,
+    }
+
+
+def _result_row(change: VideoChange) -> dict[str, Any]:
+    row = asdict(change)
+    row["attempt"] = row.pop("attempts")
+    del row["status"]
+    return row
+
+
+def _event_row(job: Job) -> dict[str, Any]:
+    return {"job_id": job.id, "seq": job.seq, "at": job.updated_at, "body": msgspec.json.encode(job.update()).decode()}
+
+
+def _select_jobs() -> Select[Any]:
+    return select(JOBS, USERS.c.name.label("owner")).join(USERS, USERS.c.id == JOBS.c.owner_id)
+
+
+def _select_videos() -> Select[Any]:
+    result = [RESULTS.c[name] for name in ("error", "traceback", "result", "started_at", "duration_seconds")]
+    return select(VIDEOS, *result).outerjoin(RESULTS, _NEWEST_RESULT)
+
+
+def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
+    return query if owner_id is None else query.where(JOBS.c.owner_id == owner_id)
+
+
+def _matches(q: str) -> Any:
+    video = select(VIDEOS.c.job_id).where(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+    return or_(
+        JOBS.c.id.startswith(q.lower(), autoescape=True),
+        JOBS.c.name.icontains(q, autoescape=True),
+        JOBS.c.error.icontains(q, autoescape=True),
+        JOBS.c.id.in_(video),
+    )
+
+
+def _sort_key(sort: str) -> tuple[Any, bool]:
+    keys = {
+        "newest": (JOBS.c.created_at, True),
+        "oldest": (JOBS.c.created_at, False),
+        "name": (JOBS.c.name, False),
+        "updated": (JOBS.c.updated_at, True),
+    }
+    return keys[sort]
+
+
+def _cursor(value: Any, job_id: str) -> str:
+    plain = value.isoformat() if isinstance(value, datetime) else value
+    return json.dumps([plain, job_id]).encode().hex()
+
+
+def _after(key: Any, descending: bool, cursor: str) -> Any:
+    try:
+        value, job_id = json.loads(bytes.fromhex(cursor))
+        value = datetime.fromisoformat(value) if key.name != "name" else str(value)
+        position = tuple_(bindparam(None, value, type_=key.type), bindparam(None, str(job_id)))
+        str(job_id).encode(), str(value).encode()
+    except (ValueError, TypeError, RecursionError):
+        raise Invalid("The cursor is not one that this list gave; start again without it.") from None
+    here = tuple_(key, JOBS.c.id)
+    return here < position if descending else here > position
+
+
+def _position(cursor: str | None, after: int) -> int:
+    if cursor is None:
+        return after
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < 10:
+        return int(cursor)
+    raise Invalid("The cursor is not one that this list gave; start again without it.")
+
+
+def _job(row: Row[Any]) -> Job:
+    values = {name: row._mapping[name] for name in (*_JOB_COLUMNS, "owner")}
+    return Job(**{**values, "status": Status(row.status), "source": Source(row.source)})
+
+
+def _video(row: Row[Any]) -> Video:
+    names = (
+        "job_id",
+        "position",
+        "video_id",
+        "line",
+        "attempts",
+        "error",
+        "traceback",
+        "result",
+        "started_at",
+        "duration_seconds",
+    )
+    values = {name: row._mapping[name] for name in names}
+    return Video(**values, cells=tuple(row.cells), status=VideoStatus(row.status))
