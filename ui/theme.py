@@ -84,7 +84,7 @@ THEME_SCRIPT = """
 def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) -> Iterator[Element]:
     """Everything round a page's content, which goes into the yielded `<main>`.
 
-    `title` names the tab; `active` is the page's name in `PAGES`, or "" for none of them; `banner` draws the connection banner
+    `title` names the tab; `active` is the page's name in `PAGES`, or "" for none; `banner` draws the connection banner
     (`lambda: ConnectionBanner(settings)`).
     """
     _head(title)
@@ -129,7 +129,7 @@ def button(text: str, on_click: Callable[..., Any] | None = None, *, kind: str =
 
 
 def link(text: str, target: str, *, classes: str = "", icon_name: str = "") -> Element:
-    """A link inside the program; with `classes="btn"` it looks like a button. `target` is a path that we made ourselves."""
+    """A link to a path that we made ourselves; with `classes="btn"` it looks like a button."""
     element = tag("a", classes=classes)
     element._props["href"] = target
     with element:

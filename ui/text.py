@@ -1,0 +1,135 @@
+"""Numbers, durations and sizes as people read them: pure. `job_grid.vue` says ages and durations in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+
+from backend.jobs import WITH_FAILURES, Job, Status, counted
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def count(number: int) -> str:
+    """Thousands separated.
+
+    >>> count(2908)
+    '2,908'
+    """
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """How long something took, in at most two units; never negative.
+
+    >>> duration(0.31), duration(4.06), duration(38), duration(72), duration(2468)
+    ('0.3 s', '4.1 s', '38 s', '1 min 12 s', '41 min 8 s')
+    >>> duration(7500), duration(2 * 86400 + 3 * 3600), duration(-5)
+    ('2 h 5 min', '2 d 3 h', '0 s')
+    """
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return _two(whole // MINUTE, "min", whole % MINUTE, "s")
+    if whole < DAY:
+        return _two(whole // HOUR, "h", whole % HOUR // MINUTE, "min")
+    return _two(whole // DAY, "d", whole % DAY // HOUR, "h")
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in one unit.
+
+    >>> age(0.4), age(4.2), age(250), age(3 * 3600 + 5), age(2.5 * 86400)
+    ('now', '4 s ago', '4 min ago', '3 h ago', '2 d ago')
+    """
+    whole = int(seconds)
+    if whole < 1:
+        return "now"
+    for length, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if whole >= length:
+            return f"{whole // length} {unit} ago"
+    return f"{whole} s ago"
+
+
+def size(number: float) -> str:
+    """Bytes.
+
+    >>> size(0), size(999), size(1500), size(12_345_678), size(3.2e9)
+    ('0 bytes', '999 bytes', '1.5 kB', '12.3 MB', '3.2 GB')
+    """
+    if number < 1000:
+        return f"{int(number)} bytes"
+    return _scaled(number, ("kB", "MB", "GB", "TB"))
+
+
+def bit_rate(bits_per_second: float) -> str:
+    """Bits a second.
+
+    >>> bit_rate(128_000), bit_rate(4_250_000)
+    ('128 kbit/s', '4.2 Mbit/s')
+    """
+    return _scaled(bits_per_second, ("kbit/s", "Mbit/s", "Gbit/s"))
+
+
+def moment(at: datetime) -> str:
+    """A point in time with its zone.
+
+    >>> moment(datetime(2026, 11, 23, 14, 2, 31, tzinfo=UTC))
+    '2026-11-23 14:02:31 UTC'
+    """
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def headline(jobs: Collection[Job]) -> str:
+    """The dashboard in one sentence; empty for an empty dashboard.
+
+    >>> headline([])
+    ''
+    """
+    running = sum(job.status is Status.PROCESSING for job in jobs)
+    waiting = sum(job.status is Status.PENDING for job in jobs)
+    attention = sum(job.status in WITH_FAILURES for job in jobs)
+    parts = []
+    if running or waiting:
+        parts.append(f"{counted(running, 'job')} running")
+    if waiting:
+        parts.append(f"{count(waiting)} waiting")
+    if attention:
+        parts.append(f"{count(attention)} need{'s' if attention == 1 else ''} attention")
+    if not parts:
+        return "All done." if jobs else ""
+    return ", ".join(parts) + "."
+
+
+def tab_state(jobs: Iterable[Job]) -> str:
+    """What the tab's title starts with: a percent while jobs run, else `!` where something failed, else `✓`, or nothing.
+
+    >>> tab_state([])
+    ''
+    """
+    shown = list(jobs)
+    running = [job for job in shown if job.status is Status.PROCESSING]
+    if running:
+        videos = sum(job.total_videos for job in running)
+        return f"({sum(job.progress * job.total_videos for job in running) // videos} %)"
+    if any(job.status in WITH_FAILURES for job in shown):
+        return "!"
+    return "✓" if any(job.status is Status.COMPLETED for job in shown) else ""
+
+
+def _two(first: int, unit: str, second: int, smaller: str) -> str:
+    return f"{first} {unit} {second} {smaller}" if second else f"{first} {unit}"
+
+
+def _scaled(number: float, units: tuple[str, ...]) -> str:
+    scaled = number
+    for unit in units:
+        scaled /= 1000
+        if scaled < 999.5 or unit == units[-1]:
+            break
+    return f"{scaled:.1f} {unit}" if scaled < 99.95 else f"{scaled:.0f} {unit}"
