@@ -74,8 +74,8 @@ class Source(StrEnum):
 class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """One job's state as it goes over the wire; the fields are those of the protocol in the README.
 
-    `progress` is an integer percent, `seq` orders all updates of a server, `timestamp` is ISO 8601 in UTC. `error` is left
-    out when there is none.
+    `progress` is an integer percent, `seq` orders all updates of a server, `timestamp` is ISO 8601 in UTC. `error` is
+    left out when there is none.
     """
 
     job_id: str
@@ -230,8 +230,8 @@ class Job:
 class Video:
     """One row of a job's list with its newest result.
 
-    `position` counts from 0 in the order of the file, `line` is its line in the CSV (None: it came as JSON), `cells` are the
-    row's own cells under the job's columns, `attempts` counts stored results, `duration_seconds` is the work's wall time.
+    `position` counts from 0 in the order of the file, `line` is its line in the CSV, `cells` are the row's own cells
+    under the job's columns, `attempts` counts stored results, `duration_seconds` is the work's wall time.
     """
 
     job_id: str

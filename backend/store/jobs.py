@@ -235,7 +235,6 @@ def _commit(connection: Connection, tick: Tick) -> None:
                 "key": key,
                 "request_hash": request_hash,
                 "job_id": new.job.id,
-                "answer": answer,
             }
             connection.execute(insert(KEYS), {**row, "created_at": new.job.created_at})
     _execute_many(connection, _UPDATE_JOB, [_named(_job_row(job)) for job in tick.jobs])

@@ -1,0 +1,141 @@
+"""Builds the program's parts, starts them in order, and stops them in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from backend.accounts import Accounts
+from backend.auth import Keys
+from backend.clock import Clock, SystemClock
+from backend.demo import DemoClips
+from backend.errors import CannotStart
+from backend.executors.inprocess import InProcessExecutor
+from backend.hub import ProgressHub
+from backend.manager import JobManager
+from backend.media import MediaDirectory
+from backend.processors.child import ChildRunner
+from backend.retention import Cleanup
+from backend.settings import Settings
+from backend.store import Database, JobStore, open_database
+from backend.work import VideoWork
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The running parts, for the routes and pages that are put on top of them."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    accounts: Accounts
+    store: JobStore
+    hub: ProgressHub
+    manager: JobManager
+    work: VideoWork
+    media: MediaDirectory
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Backend]:
+    """Everything but the web server, running; leaves nothing behind.
+
+    Raises `CannotStart` when the data directory cannot be used or belongs to another server.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        prepare_data_directory(settings)
+        stack.enter_context(_only_server(settings.data_dir))
+        database = open_database(settings.database_path, backups=settings.data_dir / "backups")
+        stack.callback(database.close)
+        children = ChildRunner(
+            timeout_seconds=settings.video_timeout_seconds, memory_mib=settings.video_memory_mib, clock=clock
+        )
+        await children.start()
+        stack.push_async_callback(children.stop)
+        demo = DemoClips(settings.data_dir / "demo")
+        stack.push_async_callback(demo.close)
+        backend, executor = _build(settings, clock, database, children, demo)
+        await _start(backend, executor, stack)
+        yield backend
+
+
+def prepare_data_directory(settings: Settings) -> None:
+    """Make the data directory and the default media directory, for nobody else to read; raises `CannotStart`."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.media_dir is None:
+            settings.media.mkdir(mode=0o700, exist_ok=True)
+        probe = settings.data_dir / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or "it cannot be written"
+        where = settings.data_dir.absolute()
+        raise CannotStart(
+            f"The data directory {where} cannot be used ({reason}); choose another with --data-dir."
+        ) from None
+
+
+@asynccontextmanager
+async def _task(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _only_server(data_dir: Path) -> FileLock:
+    lock = FileLock(data_dir / "server.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CannotStart(
+            f"Another server already uses the data directory {data_dir.absolute()}; stop it or use another --data-dir."
+        ) from None
+    return lock
+
+
+def _build(
+    settings: Settings, clock: Clock, database: Database, children: ChildRunner, demo: DemoClips
+) -> tuple[Backend, InProcessExecutor]:
+    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
+    store = JobStore(database)
+    hub = ProgressHub(store, clock)
+    executor = InProcessExecutor(max_running=settings.max_running_jobs)
+    media = MediaDirectory(settings.media, clock)
+    manager = JobManager(store=store, hub=hub, executor=executor, media=media, demo=demo, clock=clock)
+    work = VideoWork(
+        manager, children, slots=settings.max_running_videos, outputs=settings.data_dir / "outputs", clock=clock
+    )
+    return Backend(settings, clock, database, accounts, store, hub, manager, work, media), executor
+
+
+async def _start(backend: Backend, executor: InProcessExecutor, stack: AsyncExitStack) -> None:
+    await backend.accounts.ensure_admin()
+    await backend.hub.load()
+    ticking = asyncio.create_task(backend.hub.run(), name="tick")
+    stack.push_async_callback(_last_tick, backend.hub, ticking)
+    await backend.manager.recover()
+    await backend.hub.durable()
+    cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)
+    await stack.enter_async_context(_task(cleanup.run(), "cleanup"))
+    await executor.start(backend.work.process_job)
+    stack.push_async_callback(executor.shutdown, backend.settings.shutdown_grace_seconds)
+
+
+async def _last_tick(hub: ProgressHub, ticking: asyncio.Task[None]) -> None:
+    hub.close()
+    await ticking

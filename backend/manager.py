@@ -1,0 +1,429 @@
+"""The one door to jobs, for pages, routes, commands, executors and timers: who may, what happens, what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from backend.auth import User
+from backend.clock import Clock
+from backend.csv_files import Duplicate, Problem, VideoList, list_of_ids
+from backend.demo import DemoClips
+from backend.errors import Conflict, Invalid, JobNotFound
+from backend.executors import Executor
+from backend.hub import ProgressHub, Reader
+from backend.jobs import Job, Source, Status, Video, VideoStatus
+from backend.media import MediaDirectory, MediaSource
+from backend.processors import validated_options
+from backend.store import SORTS, JobStore, NewJob, Page, VideoChange
+
+log = logging.getLogger(__name__)
+INSERTED_AT_ONCE = 2_000
+TODO_AT_ONCE = 200
+MAX_PAGE = 1_000
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job that was made, and what its list had besides: `found` and `missing` count files in the media directory."""
+
+    job: Job
+    duplicates: tuple[Duplicate, ...]
+    invalid: tuple[Problem, ...]
+    found: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A video's process begins."""
+
+    video: Video
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A running video got to `fraction` (0 to 1) of its work; `doing` is a word such as "decoding"."""
+
+    video: Video
+    fraction: float
+    doing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A video has its result: `error` and `traceback`, or `result`."""
+
+    video: Video
+    started_at: datetime
+    duration_seconds: float
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+Report = Started | Moved | Ended
+
+
+@dataclass
+class InMotion:
+    """A job that is unfinished or on the dashboard, with the shares of its running videos by position."""
+
+    job: Job
+    fractions: dict[int, float] = field(default_factory=dict)
+
+
+class JobManager:
+    """Decides what becomes of jobs. What it decides is stored and shown by the hub's next tick."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        hub: ProgressHub,
+        executor: Executor,
+        media: MediaDirectory,
+        demo: DemoClips,
+        clock: Clock,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._executor = executor
+        self._media = media
+        self._demo = demo
+        self._clock = clock
+        self._new_id = new_id
+        self._moving: dict[str, InMotion] = {}
+        self._submitting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def recover(self) -> None:
+        """Take up where the last life of the server ended: what was running is in line again."""
+        await self._store.forget_unborn()
+        await self._store.take_back_running()
+        on_dashboard = {job.id: job for job in await self._store.on_dashboard()}
+        unfinished = {job.id: job for job in await self._store.unfinished()}
+        self._moving = {job.id: InMotion(job) for job in (on_dashboard | unfinished).values()}
+        for job in unfinished.values():
+            if job.status is Status.PROCESSING:
+                self._decide(job.requeued(at=self._clock.now(), message="Waiting to go on after a restart"))
+            if job.status is not Status.PAUSED:
+                await self._executor.submit(job.id, user=job.owner_id)
+
+    async def submit(
+        self,
+        videos: VideoList,
+        *,
+        by: User,
+        name: str,
+        processor: str = "probe",
+        options: Mapping[str, Any] | None = None,
+        source: Source = Source.MEDIA,
+        idempotency_key: str | None = None,
+    ) -> Submission:
+        """A new job for the list, durable when this returns.
+
+        With an idempotency key that this user used before: the job it made then; `Conflict` if that was another list.
+        """
+        job = self._new_job(by, _title(name), processor, source)
+        job = replace(job, options=validated_options(processor, options or {}), total_videos=len(videos.rows))
+        if idempotency_key is None:
+            return await self._create(job, videos, None)
+        key = _checked_key(idempotency_key)
+        request_hash = await asyncio.to_thread(_fingerprint, job, videos)
+        lock = self._submitting.setdefault((by.id, key), asyncio.Lock())
+        async with lock:
+            repeated = await self._store.repeated(by.id, key)
+            if repeated is None:
+                return await self._create(job, videos, (key, request_hash))
+        job_id, earlier_hash = repeated
+        if earlier_hash != request_hash:
+            raise Conflict("This Idempotency-Key already made a job from another list; use a new key.")
+        return _submission(await self.find(job_id, by=by), videos)
+
+    async def run_demo(self, *, by: User) -> Job:
+        """The demo: a real job over generated clips, some of them broken on purpose."""
+        await self._demo.prepare()
+        videos = list_of_ids(self._demo.video_ids)
+        submission = await self.submit(videos, by=by, name="Demo", options=self._demo.options, source=Source.DEMO)
+        return submission.job
+
+    async def find(self, job_id: str, *, by: User) -> Job:
+        """The job; `JobNotFound` also for somebody else's."""
+        job = await self._store.find(job_id, owner_id=seen_by(by))
+        if job is None:
+            raise JobNotFound
+        return job
+
+    async def jobs(
+        self,
+        *,
+        by: User,
+        dashboard: bool | None = None,
+        status: Status | None = None,
+        q: str = "",
+        sort: str = "newest",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Job]:
+        """A page of the jobs that this user may see."""
+        if sort not in SORTS:
+            raise Invalid(f"sort must be one of {', '.join(SORTS)}.")
+        return await self._store.jobs(
+            owner_id=seen_by(by),
+            dashboard=dashboard,
+            status=status,
+            q=checked_text(q, "q"),
+            sort=sort,
+            limit=_checked_limit(limit),
+            cursor=cursor,
+        )
+
+    async def videos(
+        self,
+        job_id: str,
+        *,
+        by: User,
+        status: VideoStatus | None = None,
+        q: str = "",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Video]:
+        """A page of a job's videos with their newest results."""
+        await self.find(job_id, by=by)
+        prefix = checked_text(q, "q")
+        return await self._store.videos(job_id, status=status, q=prefix, limit=_checked_limit(limit), cursor=cursor)
+
+    async def video(self, job_id: str, position: int, *, by: User) -> Video:
+        """One video of a job, by its position."""
+        await self.find(job_id, by=by)
+        video = await self._store.video(job_id, position)
+        if video is None:
+            raise JobNotFound("There is no such video in this job.")
+        return video
+
+    async def columns(self, job_id: str, *, by: User) -> tuple[str, ...]:
+        """The header of the job's own list."""
+        await self.find(job_id, by=by)
+        return await self._store.columns(job_id)
+
+    async def history(
+        self, job_id: str, *, by: User, since: datetime | None = None, after: int | None = None, limit: int = 1000
+    ) -> list[bytes]:
+        """A job's updates as they were sent, encoded, oldest first; `since` is inclusive, `after` (a seq) exclusive."""
+        await self.find(job_id, by=by)
+        return await self._store.history(job_id, since=since, after=after, limit=_checked_limit(limit))
+
+    async def count_jobs(self, *, by: User) -> int:
+        """How many jobs this user may see in History."""
+        return await self._store.count(owner_id=seen_by(by))
+
+    async def count_found(self, video_ids: Collection[str]) -> int:
+        """How many of these have a file in the media directory."""
+        return await self._media.count_found(video_ids)
+
+    def watch(self, *, by: User, after: int | None = None) -> Reader:
+        """The live states of this user's dashboard, from `after` on or from the beginning."""
+        return self._hub.reader(seen_by(by), after)
+
+    async def claim(self, job_id: str) -> Job | None:
+        """The job, now processing under a new epoch; None when it is no longer waiting."""
+        moving = self._moving.get(job_id)
+        if moving is None or moving.job.status is not Status.PENDING:
+            return None
+        moving.fractions.clear()
+        return self._decide(moving.job.claimed(at=self._clock.now()))
+
+    async def todo(self, job: Job) -> AsyncIterator[Video]:
+        """The job's videos without a result, in the order of the list."""
+        position = -1
+        while videos := await self._store.todo(job.id, after=position, limit=TODO_AT_ONCE):
+            for video in videos:
+                yield video
+            position = videos[-1].position
+
+    async def locate(self, job: Job, video_id: str) -> Path:
+        """The file of a video of this job; raises `VideoFailed`."""
+        return await self._files(job.source).locate(video_id)
+
+    def record(self, job_id: str, epoch: int, report: Report) -> bool:
+        """Take down what happened to a video; False when the job is no longer in the reporter's hands."""
+        moving = self._moving.get(job_id)
+        if moving is None or moving.job.epoch != epoch or moving.job.status is not Status.PROCESSING:
+            return False
+        match report:
+            case Started(video):
+                self._started(moving, video)
+            case Moved(video, fraction, doing):
+                self._moved(moving, video, fraction, doing)
+            case Ended():
+                self._ended(moving, report)
+        return True
+
+    async def release(self, job_id: str, epoch: int) -> None:
+        """Put a job back in line that its holder had to let go of; its running videos are pending again."""
+        moving = self._moving.get(job_id)
+        if moving is not None and moving.job.epoch == epoch and moving.job.status is Status.PROCESSING:
+            await self._hub.durable()
+            await self._store.take_back_running([job_id])
+            self._decide(moving.job.requeued(at=self._clock.now(), message="Waiting to go on"))
+
+    def break_off(self, job_id: str, epoch: int, sentence: str) -> None:
+        """End a job that itself failed, whatever its videos did."""
+        moving = self._moving.get(job_id)
+        if moving is not None and moving.job.epoch == epoch and moving.job.status is Status.PROCESSING:
+            self._decide(moving.job.broken(sentence, at=self._clock.now()))
+
+    def remove_from_dashboard(self, leaves: Callable[[Job, datetime], bool]) -> int:
+        """Take the finished jobs off the dashboard of which `leaves(job, now)` holds; they stay in History."""
+        now = self._clock.now()
+        gone = [moving.job for moving in self._moving.values() if moving.job.is_finished and leaves(moving.job, now)]
+        for job in gone:
+            del self._moving[job.id]
+            self._hub.stage_removal(job)
+            log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
+        return len(gone)
+
+    def _new_job(self, by: User, name: str, processor: str, source: Source) -> Job:
+        now = self._clock.now()
+        return Job(
+            id=self._new_id(),
+            owner_id=by.id,
+            owner=by.name,
+            name=name,
+            processor=processor,
+            source=source,
+            created_at=now,
+            updated_at=now,
+            total_videos=0,
+        )
+
+    async def _create(self, job: Job, videos: VideoList, idempotency: tuple[str, str] | None) -> Submission:
+        job = replace(job, found=await self._files(job.source).count_found([row.video_id for row in videos.rows]))
+        await self._store_videos(job.id, videos)
+        self._moving[job.id] = InMotion(job)
+        self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
+        await self._hub.durable()
+        log.info("job submitted", extra={"action": "job_submitted", "job_id": job.id, "user": job.owner})
+        await self._executor.submit(job.id, user=job.owner_id)
+        return _submission(job, videos)
+
+    async def _store_videos(self, job_id: str, videos: VideoList) -> None:
+        rows = (
+            Video(job_id=job_id, position=position, video_id=row.video_id, line=row.line, cells=row.cells)
+            for position, row in enumerate(videos.rows)
+        )
+        while chunk := list(islice(rows, INSERTED_AT_ONCE)):
+            await self._store.add_videos(job_id, chunk)
+
+    def _files(self, source: Source) -> MediaSource:
+        return self._demo if source is Source.DEMO else self._media
+
+    def _started(self, moving: InMotion, video: Video) -> None:
+        moving.fractions[video.position] = 0.0
+        change = VideoChange(
+            job_id=video.job_id, position=video.position, status=VideoStatus.PROCESSING, attempts=video.attempts
+        )
+        self._progressed(moving, video_id=video.video_id, doing="starting", videos=(change,))
+
+    def _moved(self, moving: InMotion, video: Video, fraction: float, doing: str) -> None:
+        moving.fractions[video.position] = min(1.0, max(moving.fractions.get(video.position, 0.0), fraction))
+        self._progressed(moving, video_id=video.video_id, doing=doing)
+
+    def _progressed(self, moving: InMotion, *, video_id: str, doing: str, videos: tuple[VideoChange, ...] = ()) -> None:
+        moving.job = moving.job.moved(
+            fractions=sum(moving.fractions.values()),
+            running=len(moving.fractions),
+            video_id=video_id,
+            doing=doing,
+            at=self._clock.now(),
+        )
+        self._hub.stage(moving.job, kept=False, videos=videos)
+
+    def _ended(self, moving: InMotion, report: Ended) -> None:
+        video = report.video
+        moving.fractions.pop(video.position, None)
+        moving.job = moving.job.with_result(
+            video_id=video.video_id,
+            error=report.error,
+            fractions=sum(moving.fractions.values()),
+            running=len(moving.fractions),
+            at=self._clock.now(),
+        )
+        change = VideoChange(
+            job_id=video.job_id,
+            position=video.position,
+            status=VideoStatus.COMPLETED if report.error is None else VideoStatus.FAILED,
+            attempts=video.attempts + 1,
+            started_at=report.started_at,
+            duration_seconds=report.duration_seconds,
+            error=report.error,
+            traceback=report.traceback,
+            result=report.result,
+        )
+        self._hub.stage(moving.job, kept=report.error is not None or moving.job.is_finished, videos=(change,))
+        if moving.job.is_finished:
+            self._tell_end(moving.job)
+
+    def _decide(self, job: Job) -> Job:
+        self._moving[job.id].job = job
+        self._hub.stage(job, kept=True)
+        if job.is_finished:
+            self._tell_end(job)
+        return job
+
+    def _tell_end(self, job: Job) -> None:
+        extra = {"action": "job_ended", "job_id": job.id, "status": job.status.value, "failed": job.failed}
+        log.info("job ended", extra=extra)
+
+
+def seen_by(user: User) -> str | None:
+    """Whose jobs this user sees: their own, or (None) everybody's."""
+    return None if user.is_admin else user.id
+
+
+def checked_text(text: str, what: str) -> str:
+    """`text` without surrounding blanks; raises `Invalid` for characters that no database takes, or when too long."""
+    if "\x00" in text or len(text) > 500 or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Invalid(f"{what} must be readable text of at most 500 characters.")
+    return text.strip()
+
+
+def _title(name: str) -> str:
+    printable = "".join(letter if letter.isprintable() else " " for letter in name)
+    return " ".join(printable.split())[:MAX_NAME] or "Untitled list"
+
+
+def _checked_key(key: str) -> str:
+    checked = checked_text(key, "Idempotency-Key")
+    if not checked:
+        raise Invalid("Idempotency-Key must not be empty.")
+    return checked
+
+
+def _checked_limit(limit: int) -> int:
+    if not 1 <= limit <= MAX_PAGE:
+        raise Invalid(f"limit must be from 1 to {MAX_PAGE:,}.")
+    return limit
+
+
+def _submission(job: Job, videos: VideoList) -> Submission:
+    return Submission(job, videos.duplicates, videos.invalid, job.found, job.total_videos - job.found)
+
+
+def _fingerprint(job: Job, videos: VideoList) -> str:
+    rows = [(row.video_id, row.cells) for row in videos.rows]
+    request = [rows, job.name, job.processor, job.options]
+    return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()
