@@ -80,7 +80,10 @@ def open_database(path: Path, *, backups: Path) -> Database:
     Raises `CannotStart` when the file is not ours, is damaged, or was written by a newer version.
     """
     try:
+        path.touch(mode=0o600)  # SQLite gives its side files the same mode: nobody else reads the password hashes
         _upgrade(path, backups)
+    except OSError as error:
+        raise CannotStart(f"The database {path} cannot be written ({error.strerror}); check the directory.") from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
         raise CannotStart(
             f"The database {path} cannot be opened ({_cause(error)}); move it away or restore a backup."
