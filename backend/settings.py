@@ -6,7 +6,9 @@ value that is passed in; nothing reads the environment later.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,6 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from backend.errors import CannotStart
 
 PREFIX = "DASHBOARD_"
+HOST_NAME = re.compile(
+    r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 Names = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
@@ -108,6 +113,22 @@ class Settings(BaseSettings):
     def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not 10 <= len(value.get_secret_value()) <= 128:
             raise ValueError("must have 10 to 128 characters")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _exact_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not HOST_NAME.fullmatch(host) for host in value):
+            raise ValueError("must be host names such as ops.example or ops.example:8443, without * or a path")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            [ipaddress.ip_network(proxy, strict=False) for proxy in value]
+        except ValueError:
+            raise ValueError("must be IP addresses or networks such as 10.0.0.5 or 10.0.0.0/24") from None
         return value
 
     @field_validator("allowed_origins")
