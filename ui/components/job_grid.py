@@ -1,0 +1,108 @@
+"""The live grid of job cards: one element for all cards. Python says what is on a card, `job_grid.vue` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from nicegui.element import Element
+
+from backend.clock import to_millis
+from backend.jobs import WITH_FAILURES, Job, Source, Status, counted
+from ui.text import count
+from ui.theme import STATUS_LOOK
+
+COLUMNS = ((0, 1), (640, 2), (1024, 3))
+ATTENTION_FIRST = (
+    Status.FAILED,
+    Status.COMPLETED_WITH_ERRORS,
+    Status.PROCESSING,
+    Status.PAUSED,
+    Status.PENDING,
+    Status.COMPLETED,
+    Status.CANCELLED,
+)
+RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST)}
+
+
+class JobGrid(Element, component="job_grid.vue"):
+    """The head of the dashboard, its cards, and what stands there instead while there are none.
+
+    Fed by `LiveJobs`. Slots: `actions` beside the heading, `empty` when there are no jobs, `note` below. Events: `watch` (it
+    wants a snapshot), `emptied` (the last card left).
+    """
+
+    def __init__(self, *, title: str, show_owner: bool) -> None:
+        super().__init__()
+        self._props["title"] = title
+        self._props["show-owner"] = show_owner
+        self._props["columns"] = COLUMNS
+        self._props["looks"] = {
+            status.value: {"icon": look.icon, "word": look.word} for status, look in STATUS_LOOK.items()
+        }
+
+
+def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
+    """What a job's card says; times are milliseconds since 1970, all texts plain."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "status": job.status.value,
+        "rank": RANK[job.status],
+        "owner": job.owner,
+        "demo": job.source is Source.DEMO,
+        "sub": _subtitle(job),
+        "progress": job.progress,
+        "done": count(job.current_video),
+        "total": count(job.total_videos),
+        "shares": [round(100 * part / job.total_videos, 3) for part in (job.succeeded, job.failed, job.running)],
+        "says": _spoken(job),
+        "fact": _fact(job),
+        "failed": f"{count(job.failed)} failed" if job.failed else "",
+        "now": _now(job),
+        "error": job.error if job.failed or job.status is Status.FAILED else None,
+        "action": _action(job),
+        "created": to_millis(job.created_at),
+        "started": _millis(job.started_at),
+        "finished": _millis(job.finished_at) if job.is_finished else None,
+        "updated": to_millis(job.updated_at),
+        "leaves": _millis(leaves_at),
+    }
+
+
+def _subtitle(job: Job) -> str:
+    attempt = f" · attempt {job.attempt}" if job.attempt > 1 else ""
+    return counted(job.total_videos, "video") + attempt
+
+
+def _spoken(job: Job) -> str:
+    failed = f", {count(job.failed)} failed" if job.failed else ""
+    return f"{count(job.current_video)} of {count(job.total_videos)}{failed}"
+
+
+def _fact(job: Job) -> str:
+    if job.status is Status.PENDING and not job.current_video and job.source is Source.MEDIA:
+        return f"{count(job.found)} of {count(job.total_videos)} found in the media directory"
+    return f"{count(job.succeeded)} ok"
+
+
+def _now(job: Job) -> dict[str, Any]:
+    """What the job does at this moment, or what there is to say instead."""
+    if job.status is Status.PROCESSING and job.video_id:
+        more = f"+ {job.running - 1} more" if job.running > 1 else ""
+        return {"icon": "movie", "text": job.video_id, "is_id": True, "more": more}
+    if job.status in WITH_FAILURES and job.error:
+        return {"icon": "error_outline", "text": job.error, "is_error": True}
+    icon = "check" if job.status is Status.COMPLETED else STATUS_LOOK[job.status].icon
+    return {"icon": icon, "text": job.message}
+
+
+def _action(job: Job) -> dict[str, str]:
+    if job.is_finished:
+        return {"text": "Export CSV", "href": f"/api/jobs/{job.id}/export.csv", "icon": "download"}
+    return {"text": "Open", "href": f"/jobs/{job.id}"}
+
+
+def _millis(moment: datetime | None) -> int | None:
+    return None if moment is None else to_millis(moment)

@@ -1,0 +1,168 @@
+"""From the hub to the browser: one reader and one shared Socket.IO room for everybody who sees the same jobs.
+
+A frame is encoded once and sent to all tabs of a room: `{prev, seq, snapshot, now, jobs, removed, headline, state}`, `jobs` being
+the cards that changed, `now` the server's clock in milliseconds. A tab that joins, or that missed a frame, gets a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from nicegui import Client, core
+
+from backend.auth import User
+from backend.clock import Clock, to_millis
+from backend.hub import View
+from backend.jobs import Job
+from ui.components.job_grid import JobGrid
+from ui.text import headline, tab_state
+
+log = logging.getLogger(__name__)
+EVENT = "jobs"
+RETRY_SECONDS = 1.0
+Card = Mapping[str, Any]
+
+
+class Reader(Protocol):
+    """One watcher's position in the hub."""
+
+    async def next(self) -> View:
+        """The first time a snapshot, then what changed, as soon as something did."""
+
+
+class Hub(Protocol):
+    """Where the jobs come from; `owner_id` None: everybody's."""
+
+    def reader(self, owner_id: str | None) -> Reader: ...
+
+
+@dataclass
+class Room:
+    """What the tabs of one room have seen so far, and which clients they are."""
+
+    owner_id: str | None
+    viewers: set[str] = field(default_factory=set)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    seq: int | None = None
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"jobs of {self.owner_id or 'everybody'}"
+
+    def take(self, view: View) -> dict[str, Job]:
+        """Bring the room up to the view; returns the newest state of each job that changed."""
+        changed = {job.id: job for job in view.updates}
+        if view.snapshot:
+            self.jobs.clear()
+        self.jobs.update(changed)
+        for job_id in view.removed:
+            self.jobs.pop(job_id, None)
+            changed.pop(job_id, None)
+        self.seq = view.seq
+        return changed
+
+
+class LiveJobs:
+    """Feeds the grids of all pages. A room's reader runs only while somebody looks."""
+
+    def __init__(self, hub: Hub, clock: Clock, card: Callable[[Job], Card]) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._card = card
+        self._rooms: dict[str | None, Room] = {}
+
+    def feed(self, grid: JobGrid, viewer: Callable[[], User]) -> None:
+        """Let the grid have what `viewer` may see, asked anew at each subscription, while its page is connected."""
+        client = grid.client
+        grid.on("watch", lambda: self._watch(client, viewer()), args=[])
+        client.on_disconnect(partial(self._left, client))
+        client.on_delete(partial(self._left, client))
+
+    async def aclose(self) -> None:
+        """Stop all readers and wait until they are gone."""
+        tasks = [room.task for room in self._rooms.values() if room.task]
+        self._rooms.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self, client: Client, user: User) -> None:
+        owner_id = None if user.is_admin else user.id
+        self._leave_others(client, owner_id)
+        room = self._rooms.setdefault(owner_id, Room(owner_id))
+        room.viewers.add(client.id)
+        async with room.sending:
+            await _move_sockets(client.id, into=room.name, out_of=[self._name_of_other(owner_id, user)])
+            if room.seq is not None:
+                await self._send(room, client.id, room.seq, snapshot=True, jobs=room.jobs.values())
+        if room.task is None:
+            room.task = asyncio.create_task(self._follow(room), name=room.name)
+
+    def _name_of_other(self, owner_id: str | None, user: User) -> str:
+        return Room(user.id if owner_id is None else None).name
+
+    def _leave_others(self, client: Client, owner_id: str | None) -> None:
+        for room in list(self._rooms.values()):
+            if room.owner_id != owner_id:
+                self._withdraw(room, client)
+
+    def _left(self, client: Client) -> None:
+        if client.has_socket_connection and not client.is_deleted:
+            return  # it came back before its old socket was given up
+        for room in list(self._rooms.values()):
+            self._withdraw(room, client)
+
+    def _withdraw(self, room: Room, client: Client) -> None:
+        room.viewers.discard(client.id)
+        if not room.viewers:
+            self._rooms.pop(room.owner_id, None)
+            if room.task:
+                room.task.cancel()
+
+    async def _follow(self, room: Room) -> None:
+        while True:
+            try:
+                await self._relay(room)
+            except Exception:
+                log.exception("the live view stopped and starts again", extra={"action": "live_view_failed"})
+                await self._clock.sleep(RETRY_SECONDS)
+
+    async def _relay(self, room: Room) -> None:
+        reader = self._hub.reader(room.owner_id)
+        while True:
+            view = await reader.next()
+            async with room.sending:
+                changed = room.take(view)
+                await self._send(
+                    room, room.name, view.prev, snapshot=view.snapshot, jobs=changed.values(), removed=view.removed
+                )
+
+    async def _send(
+        self, room: Room, to: str, prev: int, *, snapshot: bool, jobs: Iterable[Job], removed: Iterable[str] = ()
+    ) -> None:
+        frame = {
+            "prev": prev,
+            "seq": room.seq,
+            "snapshot": snapshot,
+            "now": to_millis(self._clock.now()),
+            "jobs": [self._card(job) for job in jobs],
+            "removed": list(removed),
+            "headline": headline(room.jobs.values()),
+            "state": tab_state(room.jobs.values()),
+        }
+        await core.sio.emit(EVENT, frame, room=to)
+
+
+async def _move_sockets(client_id: str, *, into: str, out_of: Iterable[str]) -> None:
+    """Only the sockets of this client, which NiceGUI keeps in a room named after it."""
+    for sid, _ in list(core.sio.manager.get_participants("/", client_id)):
+        for room in out_of:
+            await core.sio.leave_room(sid, room)
+        await core.sio.enter_room(sid, into)
