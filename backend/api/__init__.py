@@ -1,0 +1,39 @@
+"""The web side of the backend: one FastAPI app with the routes, the socket and the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+import asyncio
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from backend.api import jobs, operations, session
+from backend.api.problems import add_catch_all, add_problem_handlers
+from backend.api.progress_socket import ProgressSockets, router_of
+from backend.app import Backend
+
+VERSION = "0.1.0"
+
+
+def build_app(backend: Backend) -> FastAPI:
+    """The app with all of the backend's routes; pages may be mounted behind them."""
+    sockets = ProgressSockets(backend.accounts, backend.manager, backend.settings, backend.clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(sockets.run(), name="socket watch")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    app = FastAPIOffline(title="Progress Dashboard", version=VERSION, redoc_url=None, lifespan=lifespan)
+    app.state.backend = backend
+    add_problem_handlers(app)
+    for router in (session.router, jobs.router, operations.router, router_of(sockets)):
+        app.include_router(router)
+    add_catch_all(app)
+    return app

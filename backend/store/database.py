@@ -50,7 +50,10 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """`work` on one consistent view of the committed data."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        except OperationalError as error:
+            raise StoreRefused("The data cannot be read right now; try again in a moment.") from error
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
         """`write` for a program without an event loop."""

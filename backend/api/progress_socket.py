@@ -1,0 +1,212 @@
+"""`GET /api/ws/progress`: the protocol of the README, one reader a socket.
+
+A handshake that may not be is accepted and closed with 1008, so that a browser can tell it from a lost network. The cookie
+means nothing here: the token does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from fastapi import APIRouter, WebSocket
+from fastapi.responses import JSONResponse
+from starlette.websockets import WebSocketDisconnect
+
+from backend.accounts import Accounts
+from backend.api.border import Refusals
+from backend.auth import Authority
+from backend.clock import Clock
+from backend.errors import NotSignedIn, StoreRefused
+from backend.manager import JobManager
+from backend.settings import Settings
+
+log = logging.getLogger(__name__)
+POLICY, TOO_LARGE, TRY_LATER = 1008, 1009, 1013
+MAX_FRAME_BYTES = 64 * 1024
+STALLED_SECONDS = 15.0
+WATCH_SECONDS = 1.0
+
+
+class Refused(Exception):
+    """Close the socket with this code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(eq=False)
+class Connection:
+    """An open socket: whose it is, and the means to end it from outside."""
+
+    authority: Authority
+    address: str
+    ended: asyncio.Future[Refused] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def end(self, code: int, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(Refused(code, reason))
+
+
+class ProgressSockets:
+    """All open sockets, with their limits; ends those whose authority ran out or was taken away."""
+
+    def __init__(self, accounts: Accounts, manager: JobManager, settings: Settings, clock: Clock) -> None:
+        self._accounts = accounts
+        self._manager = manager
+        self._settings = settings
+        self._clock = clock
+        self._refusals = Refusals(settings, clock)
+        self._open: set[Connection] = set()
+        self._addresses: Counter[str] = Counter()
+
+    async def serve(self, socket: WebSocket) -> None:
+        """A socket from handshake to end."""
+        address = socket.client.host if socket.client else ""
+        if self._refusals.blocked(address) or self._addresses[address] >= self._settings.max_connections_per_address:
+            detail = "Too many connections from this address; wait a minute and try again."
+            await socket.send_denial_response(JSONResponse({"detail": detail}, 429, {"Retry-After": "60"}))
+            return
+        await socket.accept()
+        try:
+            async with self._admitted(socket, address) as connection:
+                await self._talk(socket, connection)
+        except Refused as refused:
+            if refused.code == POLICY:
+                self._refusals.note(address)
+            await _close(socket, refused)
+
+    async def run_once(self) -> None:
+        """End the sockets whose token ran out or whose user may no longer."""
+        if not self._open:
+            return
+        valid = await self._accounts.still_valid([connection.authority for connection in self._open])
+        for connection in self._open:
+            if connection.authority.key not in valid:
+                connection.end(POLICY, "Your token has ended; get a new one.")
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+            except StoreRefused:
+                log.exception("the open sockets could not be checked", extra={"action": "socket_watch_failed"})
+            await self._clock.sleep(WATCH_SECONDS)
+
+    @asynccontextmanager
+    async def _admitted(self, socket: WebSocket, address: str) -> AsyncIterator[Connection]:
+        try:
+            authority = await self._accounts.token(_token(socket))
+        except NotSignedIn as error:
+            raise Refused(POLICY, error.sentence) from None
+        users = sum(1 for other in self._open if other.authority.user.id == authority.user.id)
+        if users >= self._settings.max_connections_per_user:
+            raise Refused(TRY_LATER, "Too many connections of this user; close some and try again.")
+        connection = Connection(authority, address)
+        self._open.add(connection)
+        self._addresses[address] += 1
+        try:
+            yield connection
+        finally:
+            self._open.discard(connection)
+            self._addresses -= Counter([address])
+
+    async def _talk(self, socket: WebSocket, connection: Connection) -> None:
+        tasks = [
+            asyncio.create_task(self._send(socket, connection), name="socket send"),
+            asyncio.create_task(self._receive(socket), name="socket receive"),
+        ]
+        try:
+            done, _ = await asyncio.wait([*tasks, connection.ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if connection.ended in done:
+            raise connection.ended.result()
+        for task in done:
+            error = task.exception()
+            if error is not None and not isinstance(error, WebSocketDisconnect):
+                raise error
+
+    async def _send(self, socket: WebSocket, connection: Connection) -> None:
+        reader = self._manager.watch(by=connection.authority.user, after=_position(socket))
+        in_batches = socket.query_params.get("format") == "batch"
+        while True:
+            view = await reader.next()
+            for frame in (view.batch_frame,) if in_batches else view.frames:
+                try:
+                    async with asyncio.timeout(STALLED_SECONDS):
+                        await socket.send_text(frame.decode())
+                except TimeoutError:
+                    raise Refused(TRY_LATER, "You read too slowly; connect again to resume.") from None
+
+    async def _receive(self, socket: WebSocket) -> None:
+        second, frames = 0.0, 0
+        while True:
+            text = await _frame(socket)
+            now = self._clock.monotonic()
+            second, frames = (now, 1) if now - second >= 1 else (second, frames + 1)
+            if frames > self._settings.max_client_frames_per_second:
+                raise Refused(POLICY, "Too many messages; send a ping every 25 seconds.")
+            answer = _answer(text)
+            if answer:
+                await socket.send_text(answer)
+
+
+def router_of(sockets: ProgressSockets) -> APIRouter:
+    """The route of the socket."""
+    router = APIRouter()
+    router.add_api_websocket_route("/api/ws/progress", sockets.serve)
+    return router
+
+
+class Message(msgspec.Struct):
+    """What a client may say as JSON."""
+
+    type: str = ""
+
+
+def _answer(text: str) -> str:
+    if text == "ping":
+        return "pong"
+    try:
+        asks = msgspec.json.decode(text, type=Message).type == "ping"
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return ""  # other frames are ignored
+    return '{"type": "pong"}' if asks else ""
+
+
+def _token(socket: WebSocket) -> str:
+    scheme, _, bearer = socket.headers.get("authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else socket.query_params.get("token", "")
+
+
+def _position(socket: WebSocket) -> int | None:
+    after = socket.query_params.get("after", "")
+    return int(after) if after.isascii() and after.isdigit() and len(after) < 20 else None
+
+
+async def _frame(socket: WebSocket) -> str:
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code") or 1005)
+    text, data = message.get("text"), message.get("bytes")
+    if len(text.encode() if text is not None else data) > MAX_FRAME_BYTES:
+        raise Refused(TOO_LARGE, "A message may have at most 64 KiB.")
+    return str(text or "").strip()
+
+
+async def _close(socket: WebSocket, refused: Refused) -> None:
+    try:
+        async with asyncio.timeout(1):
+            await socket.close(refused.code, refused.reason[:120])
+    except (RuntimeError, TimeoutError):
+        log.debug("the peer was gone before it was told why", extra={"action": "socket_close", "code": refused.code})

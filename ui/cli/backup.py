@@ -1,0 +1,38 @@
+"""`backup`: a copy of the data, also while the server runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backend.errors import CannotStart, Invalid
+from backend.settings import load_settings
+from ui.cli.data import DataDir
+
+EXAMPLE = "Example: python main.py backup /backups/dashboard-monday.sqlite3"
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy to make; must not exist yet.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy jobs, results, history and accounts into one file, consistent in itself, also while the server runs.
+
+    To restore, stop the server and put the copy in the place of dashboard.sqlite3 in the data directory.
+    """
+    from backend.store.database import copy_database
+
+    database = load_settings(data_dir=data_dir).database_path
+    if not database.is_file():
+        raise CannotStart(f"There is no database at {database}; name the server's directory with --data-dir.")
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise Invalid(f"{file} exists already; choose another name.") from None
+    except OSError as error:
+        raise Invalid(f"{file} cannot be written ({error.strerror}); choose another place.") from None
+    copy_database(database, file)
+    print(f"{file}: {file.stat().st_size:,} bytes")

@@ -1,0 +1,217 @@
+"""Joins backend and pages into one app and serves it: in a browser, or in a native window."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import socket
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from html import escape
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from backend import Backend, Settings, open_backend
+from backend.api import build_app
+from backend.api.border import Border
+from backend.errors import CannotStart
+from backend.logs import configure_logs
+from backend.settings import load_settings
+from ui.cli.window import require_window, show_window
+
+GRACEFUL_SECONDS = 1
+OPENED_LINK_SECONDS = 60
+PRINTED_LINK_SECONDS = 15 * 60
+MAX_MESSAGE_BYTES = 2**20
+FRAMEWORK_RECONNECT_SECONDS = 10
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without signal handlers of its own: the program stops in its own order, and without a traceback."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def serve(
+    *, host: str | None, port: int | None, no_browser: bool, data_dir: Path | None, reload: bool, native: bool
+) -> None:
+    """Serve until Ctrl-C, SIGTERM or the closing of the window; raises `CannotStart`."""
+    settings = load_settings(host=host, port=port, data_dir=data_dir)
+    if reload:
+        _reload_on_change(host, port, data_dir)
+        return
+    if native:
+        require_window()
+    configure_logs()
+    asyncio.run(_serve(settings, browser=not no_browser, native=native))
+
+
+async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
+    stop = _stop_signal()
+    with _listening(settings) as listener:
+        async with open_backend(settings) as backend:
+            await _refuse_open_door(backend)
+            server = Server(_config(backend))
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+            greeting = asyncio.create_task(_greet(backend, server, browser=browser, native=native), name="greeting")
+            stopping = asyncio.create_task(stop.wait(), name="stop signal")
+            await asyncio.wait([serving, greeting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            greeting.cancel()
+            server.should_exit = True
+            await asyncio.gather(serving, greeting, stopping, return_exceptions=True)
+            for task in (serving, greeting):
+                if not task.cancelled():
+                    task.result()
+
+
+def _stop_signal() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    return stop
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise CannotStart(f"{settings.host} is not an address of this machine; choose another with --host.") from None
+    listener = socket.socket(family, kind)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)  # at once: only a listening socket keeps a second server off the port
+        yield listener
+    except PermissionError:
+        raise CannotStart(f"Port {settings.port} may not be used by this account; choose one with --port.") from None
+    except OSError as error:
+        if listener.fileno() == -1 or error.filename is not None:
+            raise
+        where = f"Port {settings.port} on {settings.host}"
+        raise CannotStart(f"{where} is already taken or not available; choose another with --port.") from None
+    finally:
+        listener.close()
+
+
+async def _refuse_open_door(backend: Backend) -> None:
+    settings = backend.settings
+    if settings.is_loopback:
+        return
+    admin = await backend.accounts.user("admin")
+    if not admin.has_password:
+        raise CannotStart(
+            "The account admin needs a password before others can reach the server: "
+            "run `python main.py users passwd admin`, then start again."
+        )
+    if not settings.base_url.startswith("https://"):
+        print(
+            "Warning: plain http beyond this machine; anybody on the network can read along. Put a TLS proxy before it."
+        )
+
+
+def _config(backend: Backend) -> uvicorn.Config:
+    settings = backend.settings
+    return uvicorn.Config(
+        _app(backend),
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=settings.heartbeat_interval_seconds,
+        ws_ping_timeout=settings.heartbeat_timeout_seconds - settings.heartbeat_interval_seconds,
+        ws_per_message_deflate=False,
+        limit_concurrency=settings.max_requests_at_once,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+def _app(backend: Backend) -> ASGIApp:
+    # NiceGUI reads this when it is imported; its files hold nothing of authority, but are not for everybody either.
+    os.environ["NICEGUI_STORAGE_PATH"] = str(backend.settings.data_dir / "nicegui")
+    from nicegui import ui
+
+    from ui import register
+    from ui.session import page_owner
+
+    app = build_app(backend)
+    register(backend)
+    ui.run_with(
+        app,
+        title="Progress",
+        dark=None,
+        reconnect_timeout=FRAMEWORK_RECONNECT_SECONDS,
+        show_welcome_message=False,
+        tailwind=False,
+        binding_refresh_interval=None,
+    )
+    return Border(app, settings=backend.settings, accounts=backend.accounts, page_owner=page_owner)
+
+
+async def _greet(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:
+    """Say where the server is and open it; returns when the native window was closed, else never."""
+    await server.ready.wait()
+    admin = await backend.accounts.user("admin")
+    base = backend.settings.base_url
+    printed = await backend.accounts.make_link(admin, lifetime_seconds=PRINTED_LINK_SECONDS)
+    print(f"Dashboard: {base}", f"Sign in:   {base}/link?token={printed}", sep="\n")
+    print(
+        "The link works once, within 15 minutes; `python main.py login-link` makes another. Ctrl-C stops.", flush=True
+    )
+    if not (browser or native):
+        await asyncio.Event().wait()
+    opened = await backend.accounts.make_link(admin, lifetime_seconds=OPENED_LINK_SECONDS)
+    address = f"{base}/link?token={opened}"
+    if native:
+        await show_window(address)
+        return
+    with _redirect_file(backend.settings.data_dir, address) as page:
+        await asyncio.to_thread(webbrowser.open, page.absolute().as_uri())
+        await asyncio.sleep(OPENED_LINK_SECONDS)
+    await asyncio.Event().wait()
+
+
+@contextmanager
+def _redirect_file(data_dir: Path, address: str) -> Iterator[Path]:
+    """A page that leads on to `address`: a link on a command line could be read by every user of the machine."""
+    page = data_dir / f"open-{os.getpid()}.html"
+    page.unlink(missing_ok=True)
+    with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(
+            f'<!doctype html><meta http-equiv="refresh" content="0; url={escape(address)}"><title>Opening</title>'
+        )
+    try:
+        yield page
+    finally:
+        page.unlink(missing_ok=True)
+
+
+def _reload_on_change(host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """Run the server as a child and start it anew whenever a file of the program changes."""
+    from watchfiles import run_process
+
+    options = {"--host": host, "--port": port, "--data-dir": data_dir}
+    given = [str(word) for name, value in options.items() if value is not None for word in (name, value)]
+    command = shlex.join([sys.executable, "main.py", "--no-browser", *given])
+    run_process(
+        "backend", "ui", "main.py", target=command, target_type="command", callback=lambda _: print("Reloading")
+    )

@@ -1,0 +1,49 @@
+"""`submit`: make a job from a CSV."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backend.errors import Invalid
+from ui.cli.client import checked, connected
+from ui.cli.data import DataDir
+
+EXAMPLE = "Example: python main.py submit nightly.csv --name 'Nightly batch'"
+SHOWN_PROBLEMS = 20
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A CSV with one video ID a row.")],
+    name: Annotated[str | None, typer.Option(help="Name of the job; default: the file's name.")] = None,
+    processor: Annotated[str, typer.Option(help="What is done with each video.")] = "probe",
+    options: Annotated[str, typer.Option(help="The processor's options as a JSON object.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Make a job from a CSV and print its ID; what was left out is said on standard error."""
+    try:
+        content = file.open("rb")
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read ({error.strerror}); check the path.") from None
+    with content, connected(data_dir) as client:
+        form = {"name": name or file.name, "processor": processor, "options": options}
+        answer = checked(client.post("/api/jobs", files={"file": (file.name, content, "text/csv")}, data=form)).json()
+        address = f"{str(client.base_url).rstrip('/')}/jobs/{answer['job_id']}"
+    print(answer["job_id"])
+    for line in _report(answer, address):
+        print(line, file=sys.stderr)
+
+
+def _report(answer: dict[str, Any], address: str) -> list[str]:
+    problems = [f"line {row['line']}: {row['value']}: duplicate, taken once" for row in answer["duplicates"]]
+    problems += [f"line {row['line']}: {row['value']}: {row['reason']}" for row in answer["invalid"]]
+    more = len(problems) - SHOWN_PROBLEMS
+    return [
+        f"{answer['name']}: {answer['total_videos']:,} videos, {answer['files']}",
+        *problems[:SHOWN_PROBLEMS],
+        *([f"and {more:,} more rows that were left out"] if more > 0 else []),
+        f"Watch it at {address}",
+    ]
