@@ -77,14 +77,14 @@ class Database:
         self._reading.dispose()
 
 
-def open_database(path: Path, *, backups: Path) -> Database:
+def open_database(path: Path, *, backups: Path, migrations: Path = MIGRATIONS) -> Database:
     """The database at `path`, made or brought up to date first; an older one is copied to `backups` before.
 
     Raises `CannotStart` when the file is not ours, is damaged, or was written by a newer version.
     """
     try:
         path.touch(mode=0o600)  # SQLite gives its side files the same mode: nobody else reads the password hashes
-        _upgrade(path, backups)
+        _upgrade(path, backups, migrations)
     except OSError as error:
         raise CannotStart(f"The database {path} cannot be written ({error.strerror}); check the directory.") from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
@@ -102,9 +102,9 @@ def copy_database(source: Path, target: Path) -> None:
     written.close()
 
 
-def _upgrade(path: Path, backups: Path) -> None:
+def _upgrade(path: Path, backups: Path, migrations: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(migrations))
     script = ScriptDirectory.from_config(config)
     newest = script.get_current_head()
     engine = _engine(path, "BEGIN IMMEDIATE", pool_size=1)

@@ -1,0 +1,200 @@
+"""The tick and what readers see, over a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from backend.hub import KEPT_BATCHES, ProgressHub
+from backend.jobs import Job, Status
+from backend.store import JobStore, NewJob
+from tests.support.clock import VirtualClock
+from tests.support.jobs import a_job
+
+WAIT = 10
+
+
+@pytest.fixture
+async def hub(store: JobStore) -> AsyncIterator[ProgressHub]:
+    loaded = ProgressHub(store, VirtualClock())
+    await loaded.load()
+    yield loaded
+
+
+async def born(hub: ProgressHub, **given: object) -> Job:
+    job = a_job(**given)
+    hub.stage_new(NewJob(job=job, columns=("video_id",)))
+    await hub.tick()
+    return job
+
+
+async def told(hub: ProgressHub, job: Job, *, kept: bool = False) -> None:
+    hub.stage(job, kept=kept)
+    await hub.tick()
+
+
+async def test_a_reader_gets_the_snapshot_and_then_every_change(hub: ProgressHub) -> None:
+    job = await born(hub)
+    reader = hub.reader("ana")
+    first = await reader.next()
+    await told(hub, replace(job, progress=10))
+    second = await reader.next()
+    assert (first.snapshot, [seen.id for seen in first.updates]) == (True, [job.id])
+    assert (second.snapshot, [seen.progress for seen in second.updates]) == (False, [10])
+    assert second.prev == first.seq < second.seq
+
+
+async def test_nothing_is_visible_before_it_is_stored(hub: ProgressHub, store: JobStore) -> None:
+    job = await born(hub)
+    reader = hub.reader("ana")
+    await reader.next()
+    hub.stage(replace(job, progress=10), kept=False)
+    waiting = asyncio.create_task(reader.next())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await hub.tick()
+    view = await asyncio.wait_for(waiting, WAIT)
+    stored = await store.find(job.id, owner_id="ana")
+    assert stored is not None
+    assert (stored.progress, stored.seq) == (10, view.updates[0].seq)
+
+
+async def test_status_changes_are_all_sent_in_order_and_percents_only_newest(hub: ProgressHub) -> None:
+    job = await born(hub)
+    reader = hub.reader("ana")
+    await reader.next()
+    processing = job.claimed(at=job.created_at)
+    hub.stage(processing, kept=True)
+    for progress in (1, 2, 3):
+        hub.stage(replace(processing, progress=progress), kept=False)
+    hub.stage(replace(processing, progress=4, failed=1, error="cut off"), kept=True)
+    hub.stage(replace(processing, progress=5, failed=1), kept=False)
+    await hub.tick()
+    view = await reader.next()
+    assert [seen.progress for seen in view.updates] == [0, 4, 5]
+    assert [seen.seq for seen in view.updates] == sorted(seen.seq for seen in view.updates)
+
+
+async def test_each_owner_sees_only_their_own_and_an_admin_all(hub: ProgressHub) -> None:
+    await born(hub)
+    await born(hub, id="another", owner_id="ben", owner="ben")
+    seen = {who: [job.owner_id for job in hub.snapshot(who).updates] for who in ("ana", "ben", None)}
+    assert seen == {"ana": ["ana"], "ben": ["ben"], None: ["ana", "ben"]}
+
+
+async def test_a_reader_is_not_woken_for_the_jobs_of_others(hub: ProgressHub) -> None:
+    await born(hub)
+    other = await born(hub, id="another", owner_id="ben", owner="ben")
+    reader = hub.reader("ana")
+    await reader.next()
+    waiting = asyncio.create_task(reader.next())
+    await told(hub, replace(other, progress=50))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_reader_far_behind_gets_the_newest_state_of_each_job(hub: ProgressHub) -> None:
+    job = await born(hub)
+    reader = hub.reader("ana")
+    await reader.next()
+    for progress in range(1, KEPT_BATCHES + 10):
+        await told(hub, replace(job, progress=progress))
+    view = await reader.next()
+    assert [seen.progress for seen in view.updates] == [KEPT_BATCHES + 9]
+    assert not view.snapshot
+
+
+async def test_a_position_is_resumed_with_what_changed_since_and_nothing_else(hub: ProgressHub) -> None:
+    one, two = await born(hub), await born(hub, id="two")
+    position = hub.seq
+    await told(hub, replace(two, progress=7))
+    view = await hub.reader("ana", position).next()
+    assert (view.snapshot, view.prev) == (False, position)
+    assert [(seen.id, seen.progress) for seen in view.updates] == [("two", 7)]
+    assert one.id not in {seen.id for seen in view.updates}
+
+
+async def test_a_position_from_the_future_gets_the_snapshot(hub: ProgressHub) -> None:
+    await born(hub)
+    assert (await hub.reader("ana", hub.seq + 1).next()).snapshot
+
+
+async def test_a_removal_is_told_after_the_last_state(hub: ProgressHub) -> None:
+    job = await born(hub)
+    position = hub.seq
+    done = replace(job, status=Status.COMPLETED, progress=100)
+    hub.stage(done, kept=True)
+    hub.stage_removal(done)
+    await hub.tick()
+    live = await hub.reader("ana", position).next()
+    assert live.removed == (job.id,)
+    assert hub.snapshot("ana").updates == ()
+
+
+async def test_a_removal_while_away_is_told_after_a_restart(hub: ProgressHub, store: JobStore) -> None:
+    job = await born(hub)
+    position = hub.seq
+    hub.stage_removal(job)
+    await hub.tick()
+    clock = VirtualClock()
+    await clock.advance(10)
+    restarted = ProgressHub(store, clock)
+    await restarted.load()
+    view = await restarted.reader("ana", position).next()
+    assert (view.snapshot, view.removed) == (False, (job.id,))
+
+
+async def test_each_life_of_the_server_counts_above_all_earlier_ones(hub: ProgressHub, store: JobStore) -> None:
+    await born(hub)
+    behind = VirtualClock(VirtualClock().now() - timedelta(days=1))
+    restarted = ProgressHub(store, behind)
+    await restarted.load()
+    assert restarted.seq == hub.seq
+    await told(restarted, a_job(progress=1))
+    assert restarted.seq > hub.seq
+
+
+async def test_history_has_every_status_change_and_thinned_percents(hub: ProgressHub, store: JobStore) -> None:
+    job = await born(hub)
+    processing = job.claimed(at=job.created_at)
+    await told(hub, processing, kept=True)
+    for _ in range(5):
+        await told(hub, replace(processing, progress=3))
+    later = job.created_at + timedelta(seconds=2)
+    await told(hub, replace(processing, progress=3, updated_at=later))
+    bodies = await store.history(job.id, since=None, after=None, limit=100)
+    updates = [json.loads(body) for body in bodies]
+    assert [(update["status"], update["progress"]) for update in updates] == [
+        ("pending", 0),
+        ("processing", 0),
+        ("processing", 3),
+        ("processing", 3),
+    ]
+    assert [update["seq"] for update in updates] == sorted({update["seq"] for update in updates})
+
+
+async def test_batch_frames_chain_by_prev(hub: ProgressHub) -> None:
+    job = await born(hub)
+    reader = hub.reader("ana")
+    frames = [json.loads((await reader.next()).batch_frame)]
+    for progress in (1, 2):
+        await told(hub, replace(job, progress=progress))
+        frames.append(json.loads((await reader.next()).batch_frame))
+    assert [frame["snapshot"] for frame in frames] == [True, False, False]
+    assert [frame["prev"] for frame in frames[1:]] == [frame["seq"] for frame in frames[:-1]]
+
+
+async def test_readers_in_step_share_one_encoding(hub: ProgressHub) -> None:
+    job = await born(hub)
+    readers = [hub.reader("ana"), hub.reader("ana")]
+    for reader in readers:
+        await reader.next()
+    await told(hub, replace(job, progress=1))
+    views = [await reader.next() for reader in readers]
+    assert views[0] is views[1]
