@@ -1,0 +1,74 @@
+"""The terminal's commands, one a file. Without a command the server starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from backend.errors import DashboardError
+from backend.settings import load_settings
+from ui.cli import login_link, token, users
+from ui.cli.data import DataDir
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(users.app, name="users")
+app.command("token", epilog=token.EXAMPLE)(token.token)
+app.command("login-link", epilog=login_link.EXAMPLE)(login_link.login_link)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; ends with exit code 0, 1 and one plain sentence, or 2 when the command line is wrong."""
+    try:
+        app(args=arguments, prog_name="python main.py")
+    except DashboardError as error:
+        print(error.sentence, file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"progress-dashboard {_version()}")
+        raise typer.Exit
+
+
+def _version() -> str:
+    try:
+        return version("progress-dashboard")
+    except PackageNotFoundError:
+        return "(not installed: see the README for the one command that does it)"
+
+
+@app.callback(invoke_without_command=True, epilog="Example: python main.py --port 9000 --no-browser")
+def start(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default: 8000.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    data_dir: DataDir = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes, for developers.")] = False,
+    native: Annotated[bool, typer.Option("--native", help="Open in a window of its own.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Real-time progress dashboard for batches of videos.
+
+    Without a command it starts the server and opens the dashboard in a browser, signed in.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_misplaced_options(context)
+        return
+    from ui.cli.serve import serve  # the web server's libraries are slow to load, and no other command needs them
+
+    settings = load_settings(host=host, port=port, data_dir=data_dir)
+    serve(settings, browser=not no_browser, native=native)
+
+
+def _refuse_misplaced_options(context: typer.Context) -> None:
+    if misplaced := [name for name, value in context.params.items() if value]:
+        option = f"--{misplaced[0].replace('_', '-')}"
+        raise typer.BadParameter(f"{option} stands before the command; write it behind it, if the command has it.")

@@ -1,0 +1,41 @@
+"""What the commands share that work on the data directory itself, also while a server uses it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backend.settings import load_settings
+
+if TYPE_CHECKING:
+    from backend.accounts import Accounts
+
+DataDir = Annotated[Path | None, typer.Option(help="Where the data is kept; default: ./data.")]
+
+
+@asynccontextmanager
+async def open_accounts(data_dir: Path | None) -> AsyncIterator[Accounts]:
+    """The accounts in a data directory (None: that of the settings), made with the account `admin` when it is new.
+
+    Raises `CannotStart` when the directory cannot be used.
+    """
+    from backend.accounts import Accounts  # slow to load, and `--help` does not need it
+    from backend.app import prepare_data_directory
+    from backend.auth import Keys
+    from backend.clock import SystemClock
+    from backend.store import open_database
+
+    settings, clock = load_settings(data_dir=data_dir), SystemClock()
+    prepare_data_directory(settings)
+    keys = Keys.load(settings, clock)
+    database = open_database(settings.database_path, backups=settings.data_dir / "backups")
+    try:
+        accounts = Accounts(database, keys, settings, clock)
+        await accounts.add_admin()
+        yield accounts
+    finally:
+        database.close()

@@ -1,0 +1,35 @@
+"""`login-link`: an address that signs a person in once."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backend.settings import load_settings
+from ui.cli.data import DataDir, open_accounts
+
+EXAMPLE = "Example: python main.py login-link ana"
+LIFETIME_SECONDS = 15 * 60
+
+
+def login_link(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the link signs in.")] = "admin",
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="DASHBOARD_URL", help="Where the server is, if not at the settings' host and port."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a link that signs a user in, once, within 15 minutes."""
+    base_url = (url or load_settings(data_dir=data_dir).base_url).rstrip("/")
+    print(f"{base_url}/link?token={asyncio.run(_make(name, data_dir))}")
+    print("Works once, within 15 minutes.", file=sys.stderr)
+
+
+async def _make(name: str, data_dir: Path | None) -> str:
+    async with open_accounts(data_dir) as accounts:
+        return await accounts.make_link(await accounts.user(name), lifetime_seconds=LIFETIME_SECONDS)
