@@ -1,0 +1,28 @@
+"""Format, lint, types and import layers: the tools of the test extra, each a test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = {
+    "format": ("ruff", "format", "--check", "."),
+    "lint": ("ruff", "check", "."),
+    "types": ("mypy",),
+    "import layers": ("importlinter.cli", "lint"),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_code_passes(tool: str) -> None:
+    module, *arguments = TOOLS[tool]
+    if module == "importlinter.cli":
+        command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    else:
+        command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
