@@ -1,0 +1,125 @@
+"""Which host names, web origins and proxies the server believes: decisions on header values, nothing else."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from enum import Enum
+from urllib.parse import urlsplit
+
+from backend.settings import HOST_NAME, Settings
+
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  addresses to compare with, not to bind
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Hosts:
+    """The names this server answers to.
+
+    They are exact, because a foreign page may point a name of its own at this machine (DNS rebinding). Loopback names
+    and `--host` count with the server's own port, an `ALLOWED_HOSTS` entry without a port counts with every port.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        names = {"127.0.0.1", "localhost", "[::1]", *_bound_name(settings.host)}
+        allowed = {entry.lower() for entry in settings.allowed_hosts}
+        self._exact = {f"{name}:{settings.port}" for name in names} | allowed
+        self._names = {entry for entry in allowed if not _port(entry)}
+        if settings.port == DEFAULT_PORTS["http"]:
+            self._exact |= names
+        if settings.public_url:
+            self._exact.add(_host_of(settings.public_url))
+
+    def know(self, host: str) -> bool:
+        """Whether a Host header names this server."""
+        found = HOST_NAME.fullmatch(host.lower())
+        return found is not None and (found[0] in self._exact or found["name"] in self._names)
+
+
+class Sender(Enum):
+    """Who made a request, as far as a browser tells: nothing here is a proof against a program that is no browser."""
+
+    OWN = "a page of this server"
+    FRIEND = "a page of an ALLOWED_ORIGINS: may call the API with a token, its cookies do not count"
+    SILENT = "a typed address, a link, or a program that is no browser"
+    FOREIGN = "any other page"
+
+
+class Origins:
+    """The web origins that may act: the request's own scheme, host and port, PUBLIC_URL's, and ALLOWED_ORIGINS."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._allowed = frozenset(origin.lower() for origin in settings.allowed_origins)
+        self._public = frozenset({_origin_of(settings.public_url)} if settings.public_url else ())
+
+    def own(self, scheme: str, host: str) -> frozenset[str]:
+        """The origins of this server's pages, for a request to `host`.
+
+        An ALLOWED_ORIGINS entry with the same host and port is one of them: it names what a proxy makes of us.
+        """
+        here = {f"{scheme}://{host}"} | {origin for origin in self._allowed if origin.partition("://")[2] == host}
+        return self._public | here
+
+    def sender(self, headers: Mapping[str, str], own: frozenset[str]) -> Sender:
+        """Who sent these headers; `Sec-Fetch-Site` can only make it worse, but for a proxy that changes the host."""
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is None:
+            return Sender.SILENT if site in (None, "none", "same-origin") else Sender.FOREIGN
+        allowed = origin in self._allowed
+        if site in (None, "same-origin") and (origin in own or (allowed and site is not None)):
+            return Sender.OWN
+        return Sender.FRIEND if allowed else Sender.FOREIGN
+
+
+class Proxies:
+    """The proxies whose word about the client counts; by default none, not even on this machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._trusted = [ipaddress.ip_network(entry, strict=False) for entry in settings.trusted_proxies]
+
+    def trust(self, address: str) -> bool:
+        """Whether `address` is one of them."""
+        found = _address(address)
+        return found is not None and any(found in network for network in self._trusted)
+
+    def client(self, forwarded_for: str) -> str | None:
+        """The client that trusted proxies name: the last address that is not one of theirs."""
+        for hop in reversed(forwarded_for.split(",")):
+            if not self.trust(hop.strip()):
+                found = _address(hop.strip())
+                return str(found) if found else None
+        return None
+
+
+def public_host(settings: Settings) -> str | None:
+    """PUBLIC_URL's host and port, as a browser writes them, if it is an https address."""
+    return _host_of(settings.public_url) if settings.public_url.startswith("https://") else None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _bound_name(host: str) -> set[str]:
+    if host in WILDCARDS:
+        return set()
+    return {f"[{host.lower()}]" if ":" in host else host.lower()}
+
+
+def _port(host: str) -> str | None:
+    found = HOST_NAME.fullmatch(host)
+    return found["port"] if found else None
+
+
+def _host_of(url: str) -> str:
+    parts = urlsplit(url)
+    name = _bound_name(parts.hostname or "").pop()
+    return name if parts.port in (None, DEFAULT_PORTS[parts.scheme]) else f"{name}:{parts.port}"
+
+
+def _origin_of(url: str) -> str:
+    return f"{urlsplit(url).scheme}://{_host_of(url)}"

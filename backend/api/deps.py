@@ -1,0 +1,45 @@
+"""Who calls, and which backend answers: what routes ask for by type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from backend.app import Backend
+from backend.auth import Authority, User
+from backend.errors import NotSignedIn
+
+TOKEN_ADDRESS = "/api/auth/token"  # noqa: S105  an address
+_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="a token, or the session cookie")
+
+
+def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+TheBackend = Annotated[Backend, Depends(_backend)]
+
+
+async def _maybe_caller(
+    request: Request, backend: TheBackend, token: Annotated[str | None, Depends(_bearer)]
+) -> User | None:
+    """The token's user, else the session's, whose Origin the border has checked; a session saves no bad token."""
+    if token is not None:
+        return (await backend.accounts.token(token)).user
+    authority: Authority | None = getattr(request.state, "authority", None)
+    return authority.user if authority else None
+
+
+MaybeCaller = Annotated[User | None, Depends(_maybe_caller)]
+
+
+async def _caller(caller: MaybeCaller) -> User:
+    if caller is None:
+        raise NotSignedIn
+    return caller
+
+
+Caller = Annotated[User, Depends(_caller)]

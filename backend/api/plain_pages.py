@@ -1,0 +1,103 @@
+"""Pages without scripts for those who have no session: sign-in, and what went wrong."""
+
+from __future__ import annotations
+
+from html import escape
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --bg: #f5f6f8; --surface: #fff; --line: #dfe4ea; --field: #b4bec8; --text: #17212b; --muted: #55626f;
+  --processing: #1565c8; --failed: #c02036; --run-fill: #2f80e4; --rest: #d3dae2; --tint: 9%;
+  --shadow: 0 1px 2px rgb(16 24 40 / 5%), 0 12px 32px rgb(16 24 40 / 6%);
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --bg: #0e1319; --surface: #161d25; --line: #2a3541; --field: #465564; --text: #e8eef4; --muted: #9dadbc;
+    --processing: #7ab5ff; --failed: #ff8a96; --run-fill: #4c9bff; --rest: #2a3541; --tint: 16%; --shadow: none;
+  }
+}
+* { box-sizing: border-box }
+body {
+  margin: 0; min-height: 100vh; min-height: 100dvh; padding: 24px 16px 12vh;
+  display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 20px;
+  background: var(--bg); color: var(--text); font: 14px/1.45 Roboto, system-ui, sans-serif;
+  -webkit-font-smoothing: antialiased;
+}
+.brand { display: flex; gap: 10px; align-items: center; font-size: 16px; font-weight: 600; letter-spacing: -.01em }
+.brand b {
+  width: 24px; height: 24px; border-radius: 7px; background: conic-gradient(var(--run-fill) 0 62%, var(--rest) 0);
+}
+main {
+  width: 100%; max-width: 376px; padding: 28px;
+  background: var(--surface); border: 1px solid var(--line); border-radius: 12px; box-shadow: var(--shadow);
+}
+h1 { margin: 0 0 20px; font-size: 22px; line-height: 1.2; font-weight: 600; letter-spacing: -.01em }
+form { display: grid; gap: 16px; margin: 0 }
+label { display: grid; gap: 6px; font-size: 13px; font-weight: 500 }
+input {
+  width: 100%; height: 44px; padding: 0 12px; font: 16px/1 Roboto, system-ui, sans-serif; color: inherit;
+  background: var(--bg); border: 1px solid var(--field); border-radius: 8px;
+}
+input[aria-invalid=true] { border-color: var(--failed) }
+.act {
+  display: block; width: 100%; height: 44px; margin-top: 4px; padding: 0 12px; border: 0; border-radius: 8px;
+  cursor: pointer; background: var(--text); color: var(--bg); font: 500 14px/44px Roboto, system-ui, sans-serif;
+  text-align: center; text-decoration: none;
+}
+:focus-visible { outline: 2px solid var(--processing); outline-offset: 2px }
+[role=alert] {
+  margin: 0 0 16px; padding: 10px 12px; border-radius: 8px; font-size: 13px; color: var(--failed);
+  background: color-mix(in srgb, var(--failed) var(--tint), transparent);
+}
+p { margin: 0 0 16px; overflow-wrap: anywhere }
+.muted {
+  margin: 20px 0 0; padding-top: 16px; border-top: 1px solid var(--line); color: var(--muted); font-size: 12.5px;
+}
+code { font: 12px/1.4 "Roboto Mono", ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }
+@media (max-width: 400px) { main { padding: 24px 20px } }
+"""
+LINK_HINT = (
+    "No password yet? On the server, <code>python main.py login-link</code> prints a link that signs you in once."
+)
+
+
+def login_page(*, nonce: str, next_address: str, name: str = "", problem: str = "") -> str:
+    """The sign-in form; `name` is what was typed before, `problem` the sentence about it."""
+    wrong = ' aria-invalid="true" aria-describedby="problem"' if problem else ""
+    at_name, at_password = ("", " autofocus") if name else (" autofocus", "")
+    alert = f'<p role="alert" id="problem">{escape(problem)}</p>' if problem else ""
+    return _page(
+        "Sign in",
+        f"""<h1>Sign in</h1>
+{alert}
+<form method="post" action="/login">
+<label>Username<input name="username" value="{escape(name)}" autocomplete="username" autocapitalize="none"
+ spellcheck="false" maxlength="64" required{at_name}{wrong}></label>
+<label>Password<input name="password" type="password" autocomplete="current-password" maxlength="128"
+ required{at_password}{wrong}></label>
+<input type="hidden" name="next" value="{escape(next_address)}">
+<button class="act">Sign in</button>
+</form>
+<p class="muted">{LINK_HINT}</p>""",
+        nonce,
+    )
+
+
+def problem_page(*, nonce: str, title: str, sentence: str, to: str = "/", act: str = "Open the dashboard") -> str:
+    """What went wrong, in one sentence, and one way on."""
+    return _page(
+        title,
+        f'<h1>{escape(title)}</h1>\n<p>{escape(sentence)}</p>\n<a class="act" href="{escape(to)}">{escape(act)}</a>',
+        nonce,
+    )
+
+
+def _page(title: str, body: str, nonce: str) -> str:
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)} · Progress</title><style nonce="{nonce}">{STYLE}</style></head>
+<body><div class="brand"><b></b>Progress</div><main>
+{body}
+</main></body></html>
+"""

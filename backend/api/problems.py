@@ -1,0 +1,129 @@
+"""Every error in one place: a status and one plain sentence, as JSON for programs and as a plain page for people."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+from backend.api.plain_pages import problem_page
+from backend.errors import DashboardError, NotFound, TooManyAttempts
+
+log = logging.getLogger(__name__)
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+SENTENCES = {
+    400: "The request cannot be read; check how it is made and send it again.",
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+}
+LONGEST_NAME = 64
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Let `app` answer each error with its sentence; a fault of our own gets a number and shows nothing else."""
+    app.exception_handlers |= {
+        DashboardError: _known,
+        RequestValidationError: _not_valid,
+        HTTPException: _plain_http,
+        UnicodeError: _unreadable,
+        Exception: _fault,
+    }
+
+
+def add_catch_all(app: FastAPI) -> None:
+    """JSON for what no route under `/api` takes; call it after the last route and before anything is mounted at `/`."""
+
+    async def nothing_here(request: Request) -> Response:
+        allowed = [method for method in METHODS if _takes(app, {**request.scope, "method": method}, nothing_here)]
+        if allowed:
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+        raise HTTPException(404)
+
+    for path in ("/api", "/api/{path:path}"):
+        app.add_route(path, nothing_here, methods=list(METHODS), include_in_schema=False)
+
+
+def problem(
+    request: Request, status: int, sentence: str, headers: Mapping[str, str] | None = None, title: str | None = None
+) -> Response:
+    """The answer for one error: a page where a browser shows it, JSON everywhere else."""
+    if request.scope["path"].startswith("/api") or "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"detail": sentence}, status, headers)
+    nonce = getattr(request.state, "csp_nonce", "")
+    page = problem_page(nonce=nonce, title=title or HTTPStatus(status).phrase, sentence=sentence)
+    return HTMLResponse(page, status, headers)
+
+
+async def _known(request: Request, error: DashboardError) -> Response:
+    if error.status >= 500:
+        log.error("request failed", extra={"action": "request_failed", "path": request.scope["path"]}, exc_info=error)
+    headers = {}
+    if isinstance(error, TooManyAttempts):
+        headers["Retry-After"] = str(round(error.retry_after))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    title = "Not found" if isinstance(error, NotFound) else None
+    return problem(request, error.status, error.sentence, headers, title)
+
+
+async def _not_valid(request: Request, error: RequestValidationError) -> Response:
+    return problem(request, 422, " ".join(_sentence(fault) for fault in error.errors()[:3]))
+
+
+async def _plain_http(request: Request, error: HTTPException) -> Response:
+    if error.status_code in (204, 303, 304):
+        return Response(status_code=error.status_code, headers=error.headers)
+    phrase = HTTPStatus(error.status_code).phrase
+    given = error.detail if isinstance(error.detail, str) and error.detail != phrase else f"{phrase}."
+    sentence = SENTENCES.get(error.status_code, given) if given == f"{phrase}." else given
+    return problem(request, error.status_code, sentence, error.headers)
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    return problem(request, 400, "The request holds characters that are no text; send it as UTF-8.")
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    number = uuid.uuid4().hex[:8]
+    log.error(
+        "request failed",
+        extra={"action": "request_failed", "problem": number, "path": request.scope["path"]},
+        exc_info=error,
+    )
+    request.state.is_reported = True
+    sentence = f"Something went wrong here; try again, and tell an administrator the number {number} if it stays."
+    return problem(request, 500, sentence, title="Something went wrong")
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    """One fault that FastAPI found, without what was sent.
+
+    >>> _sentence({"loc": ("query", "limit"), "msg": "Input should be less than or equal to 1000"})
+    'limit is not valid: input should be less than or equal to 1000.'
+    """
+    place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
+    name = ".".join(place)[:LONGEST_NAME] or "The request"
+    reason = str(fault["msg"]).removeprefix("Value error, ")
+    if fault.get("type") == "json_invalid":
+        return "The request is not valid JSON."
+    if fault.get("type") == "missing":
+        return f"{name} is missing."
+    return f"{name} is not valid: {reason[:1].lower()}{reason[1:].rstrip('.')}."
+
+
+def _takes(app: FastAPI, scope: Scope, catch_all: object) -> bool:
+    routes = [route for route in app.router.routes if getattr(route, "path", None) not in ("", "/")]
+    return any(
+        route.matches(dict(scope))[0] is Match.FULL
+        for route in routes
+        if getattr(route, "endpoint", None) is not catch_all
+    )
