@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from backend.errors import DashboardError
-from backend.settings import load_settings
 from ui.cli import login_link, token, users
 from ui.cli.data import DataDir
 
@@ -64,8 +63,7 @@ def start(
         return
     from ui.cli.serve import serve  # the web server's libraries are slow to load, and no other command needs them
 
-    settings = load_settings(host=host, port=port, data_dir=data_dir)
-    serve(settings, browser=not no_browser, native=native)
+    serve(host=host, port=port, no_browser=no_browser, data_dir=data_dir, reload=reload, native=native)
 
 
 def _refuse_misplaced_options(context: typer.Context) -> None:
