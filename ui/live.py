@@ -1,7 +1,8 @@
 """From the hub to the browser: one reader and one shared Socket.IO room for everybody who sees the same jobs.
 
-A frame is encoded once and sent to all tabs of a room: `{prev, seq, snapshot, now, jobs, removed, headline, state}`, `jobs` being
-the cards that changed, `now` the server's clock in milliseconds. A tab that joins, or that missed a frame, gets a snapshot.
+A frame is encoded once and sent to all tabs of a room: `{prev, seq, snapshot, now, jobs, removed, headline, state}`,
+`jobs` being the cards that changed, `now` the server's clock in milliseconds. A tab that joins, or that missed a frame,
+gets a snapshot.
 """
 
 from __future__ import annotations

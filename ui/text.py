@@ -107,7 +107,7 @@ def headline(jobs: Collection[Job]) -> str:
 
 
 def tab_state(jobs: Iterable[Job]) -> str:
-    """What the tab's title starts with: a percent while jobs run, else `!` where something failed, else `✓`, or nothing.
+    """What the tab's title starts with: a percent while jobs run, `!` where one failed, `✓` when all ended well, or "".
 
     >>> tab_state([])
     ''
@@ -119,7 +119,7 @@ def tab_state(jobs: Iterable[Job]) -> str:
         return f"({sum(job.progress * job.total_videos for job in running) // videos} %)"
     if any(job.status in WITH_FAILURES for job in shown):
         return "!"
-    return "✓" if any(job.status is Status.COMPLETED for job in shown) else ""
+    return "✓" if shown and all(job.is_finished for job in shown) else ""
 
 
 def _two(first: int, unit: str, second: int, smaller: str) -> str:

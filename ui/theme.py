@@ -82,13 +82,17 @@ THEME_SCRIPT = """
 
 @contextmanager
 def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) -> Iterator[Element]:
-    """Everything round a page's content, which goes into the yielded `<main>`.
+    """Everything round a page's content, which goes into the yielded element, inside `<main>`.
 
     `title` names the tab; `active` is the page's name in `PAGES`, or "" for none; `banner` draws the connection banner
     (`lambda: ConnectionBanner(settings)`).
     """
     _head(title)
-    with tag("header", classes="top"):
+    client = context.client
+    with client.layout:  # beside the page's own <main>, which Quasar makes
+        bar, below = tag("header", classes="top"), tag("nav", classes="bottom").props('aria-label="Pages"')
+    bar.move(target_index=0)
+    with bar:
         with tag("a", classes="brand").props('href="/" aria-label="Progress dashboard"'):
             tag("b")
             tag("span", "Progress")
@@ -98,12 +102,11 @@ def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) 
             banner()
             _theme_button()
             _account_menu(user)
-    with tag("nav", classes="bottom").props('aria-label="Pages"'):
+    with below:
         _links(active, with_icons=True)
-    main = tag("main").props('tabindex="-1"')
-    ui.skip_link(target=main)
-    with main:
-        yield main
+    ui.skip_link(target=client.content)
+    with client.content:
+        yield client.content
 
 
 def tag(name: str, text: str = "", *, classes: str = "") -> TextElement:

@@ -11,13 +11,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -32,23 +31,22 @@ HOW_TO_GET = "Chromium is missing: install it (Debian: apt-get install chromium)
 DEBIAN = "/usr/bin/chromium"
 
 
-def chromium_path() -> str | None:
-    """Debian's Chromium or the one on PATH; None: perhaps Playwright has its own."""
-    return DEBIAN if Path(DEBIAN).exists() else shutil.which("chromium")
+def chromium_path(of_playwright: str) -> str:
+    """Debian's Chromium, the one on PATH, or Playwright's own; the test is skipped where there is none."""
+    for path in (DEBIAN, shutil.which("chromium"), of_playwright):
+        if path and Path(path).exists():
+            return path
+    pytest.skip(HOW_TO_GET)
 
 
-@asynccontextmanager
-async def open_browser() -> AsyncIterator[Browser]:
-    """A headless Chromium; the test is skipped, and says how to get one, where there is none."""
-    async with async_playwright() as playwright:
-        path = chromium_path() or playwright.chromium.executable_path
-        if not Path(path).exists():
-            pytest.skip(HOW_TO_GET)
-        browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        try:
-            yield browser
-        finally:
-            await browser.close()
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium for all tests of the run."""
+    with sync_playwright() as playwright:
+        path = chromium_path(playwright.chromium.executable_path)
+        launched = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield launched
+        launched.close()
 
 
 def free_port() -> int:

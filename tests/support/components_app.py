@@ -24,7 +24,7 @@ from backend.auth import User
 from backend.clock import SystemClock
 from backend.hub import View
 from backend.jobs import Job, Source, Status
-from backend.settings import Settings
+from backend.settings import load_settings
 from ui.components.connection_banner import ConnectionBanner
 from ui.components.job_grid import JobGrid, card
 from ui.live import LiveJobs
@@ -44,13 +44,12 @@ class PostedJobs:
     def reader(self, owner_id: str | None) -> PostedReader:
         return PostedReader(self)
 
-    def publish(self, changed: list[Job], removed: list[str], *, lose: bool) -> None:
-        """`lose`: the change reaches nobody, as if a frame were lost on the way."""
+    def publish(self, changed: list[Job], removed: list[str]) -> None:
         prev, self.seq = self.seq, self.seq + 1 + len(changed) + len(removed)
         self.jobs |= {job.id: job for job in changed}
         for job_id in removed:
             self.jobs.pop(job_id, None)
-        for reader in self.readers if not lose else ():
+        for reader in self.readers:
             reader.put_nowait(View(prev, self.seq, False, tuple(changed), tuple(removed)))
 
 
@@ -106,14 +105,17 @@ def build() -> FastAPI:
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
-            lose=order.get("lose", False),
         )
         return {"seq": posted.seq}
+
+    @app.post("/clear")
+    async def clear() -> None:
+        posted.publish([], list(posted.jobs))
 
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)
     def page(admin: bool = False, delays: str = "3,6,12,24,30", attempts: int = 10) -> None:
         user = User(id="u1", name="alice", is_admin=admin)
-        settings = Settings(
+        settings = load_settings(
             data_dir=Path(tempfile.gettempdir()),
             reconnect_delays_seconds=tuple(float(delay) for delay in delays.split(",")),
             reconnect_attempts=attempts,

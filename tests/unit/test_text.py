@@ -31,7 +31,7 @@ def a_job(status: Status, **facts: Any) -> Job:
 
 def test_the_examples_in_the_module_are_true() -> None:
     outcome = doctest.testmod(text)
-    assert outcome.attempted > 10
+    assert outcome.attempted > 5
     assert outcome.failed == 0
 
 
@@ -78,7 +78,8 @@ def test_a_dashboard_where_all_went_well_is_all_done() -> None:
         ([a_job(Status.PROCESSING, progress=40, total_videos=30), a_job(Status.PROCESSING, progress=80)], "(50 %)"),
         ([a_job(Status.PROCESSING, progress=99), a_job(Status.FAILED)], "(99 %)"),
         ([a_job(Status.COMPLETED), a_job(Status.COMPLETED_WITH_ERRORS)], "!"),
-        ([a_job(Status.COMPLETED), a_job(Status.PENDING)], "✓"),
+        ([a_job(Status.COMPLETED), a_job(Status.CANCELLED)], "✓"),
+        ([a_job(Status.COMPLETED), a_job(Status.PENDING)], ""),
         ([a_job(Status.PENDING)], ""),
     ],
 )

@@ -1,0 +1,3 @@
+"""What the tests in a browser share."""
+
+from tests.support.browser import browser as browser

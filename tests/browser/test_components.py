@@ -1,0 +1,437 @@
+"""The grid and the banner in a real browser, with jobs made up by the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocketRoute, expect
+
+from tests.support.browser import ServerProcess
+
+MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}" + "x" * 200
+STATUSES = ("failed", "completed_with_errors", "processing", "paused", "pending", "completed", "cancelled")
+
+
+@dataclass
+class Stage:
+    """The page of `components_app`, and the jobs it is told of."""
+
+    server: ServerProcess
+    page: Page
+    complaints: list[str]
+
+    def open(self, query: str = "") -> None:
+        self.page.goto(f"{self.server.url}/?{query}")
+        expect(self.banner).to_have_attribute("data-state", "connected")
+
+    def tell(self, *jobs: dict[str, Any], removed: tuple[str, ...] = ()) -> None:
+        body = json.dumps({"jobs": jobs, "removed": removed}).encode()
+        order = urllib.request.Request(f"{self.server.url}/control", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(order, timeout=10).close()
+
+    @property
+    def banner(self) -> Locator:
+        return self.page.get_by_test_id("connection-banner")
+
+    @property
+    def cards(self) -> Locator:
+        return self.page.get_by_test_id("job-card")
+
+    def card(self, job_id: str) -> Locator:
+        return self.page.locator(f'[data-job-id="{job_id}"]')
+
+    def order(self) -> list[str]:
+        found: list[str] = self.cards.evaluate_all("cards => cards.map(card => card.dataset.jobId)")
+        return found
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[ServerProcess]:
+    server = ServerProcess("tests.support.components_app")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(shared_server: ServerProcess) -> ServerProcess:
+    """The server without jobs."""
+    urllib.request.urlopen(urllib.request.Request(f"{shared_server.url}/clear", method="POST"), timeout=10).close()
+    return shared_server
+
+
+@pytest.fixture
+def own_server() -> Iterator[ServerProcess]:
+    """A server that the test may kill."""
+    server = ServerProcess("tests.support.components_app")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One browser for all pages: what the framework brings is loaded once."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+def on_stage(context: BrowserContext, server: ServerProcess) -> Iterator[Stage]:
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    yield Stage(server, page, complaints)
+    page.close()
+
+
+@pytest.fixture
+def stage(context: BrowserContext, server: ServerProcess) -> Iterator[Stage]:
+    """A page whose browser console must stay quiet."""
+    for stage in on_stage(context, server):
+        yield stage
+        assert stage.complaints == []
+
+
+@pytest.fixture
+def losing_stage(context: BrowserContext, own_server: ServerProcess) -> Iterator[Stage]:
+    """A page that may lose its server, of which the browser itself complains."""
+    yield from on_stage(context, own_server)
+
+
+def a_job(job_id: str = "8f3a21c9-aaaa-4bbb-8ccc-000000000001", **facts: Any) -> dict[str, Any]:
+    return {"id": job_id, **facts}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_status_is_a_word_and_an_icon_on_a_card_of_the_same_height(stage: Stage, status: str) -> None:
+    stage.open()
+    stage.tell(a_job(status=status, failed=2 if "fail" in status or "err" in status else 0, error="Cut off"))
+    card = stage.cards
+    expect(card).to_have_attribute("data-status", status)
+    expect(card.locator(".status")).to_have_text(status.replace("_", " "))
+    expect(card.locator(".status .i")).to_have_attribute("data-icon", re.compile(r"[a-z_]+"))
+    assert card.evaluate("card => [card.offsetHeight, card.scrollHeight <= card.clientHeight]") == [254, True]
+
+
+def test_a_card_says_what_is_done_to_eyes_and_to_screen_readers(stage: Stage) -> None:
+    stage.open()
+    stage.tell(
+        a_job(
+            total_videos=4096,
+            current_video=2908,
+            failed=9,
+            running=1,
+            progress=71,
+            video_id="dQw4w9WgXcQ",
+            name="a.csv",
+        )
+    )
+    bar = stage.cards.get_by_role("progressbar", name="a.csv")
+    expect(bar).to_have_attribute("aria-valuenow", "71")
+    expect(bar).to_have_attribute("aria-valuetext", "2,908 of 4,096, 9 failed")
+    for words in ("71%", "2,908 / 4,096", "2,899 ok · 9 failed", "8f3a21c9", "dQw4w9WgXcQ"):
+        expect(stage.cards).to_contain_text(words)
+    expect(stage.cards.get_by_text("8f3a21c9", exact=True)).to_have_attribute(
+        "title", "8f3a21c9-aaaa-4bbb-8ccc-000000000001"
+    )
+    expect(stage.cards.get_by_text("dQw4w9WgXcQ")).to_have_attribute("title", "dQw4w9WgXcQ")
+
+
+def test_the_bar_shows_ok_failed_and_running_in_their_shares(stage: Stage) -> None:
+    stage.page.emulate_media(reduced_motion="reduce")
+    stage.open()
+    stage.tell(a_job(total_videos=10, current_video=5, failed=1, running=2))
+    stage.cards.wait_for()
+    parts = stage.cards.get_by_role("progressbar").locator("i")
+    shares = parts.evaluate_all(
+        "parts => parts.map(part => [part.className, Math.round(100 * part.offsetWidth / part.parentNode.offsetWidth)])"
+    )
+    assert shares == [["ok", 40], ["bad", 10], ["run", 20]]
+
+
+def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stage) -> None:
+    stage.page.set_viewport_size({"width": 360, "height": 740})
+    stage.open()
+    stage.tell(a_job(name=MARKUP, error=MARKUP, failed=1, video_id="v" * 128, owner=MARKUP))
+    stage.tell(a_job("second", name=MARKUP, status="failed", failed=1, error=MARKUP))
+    expect(stage.cards).to_have_count(2)
+    expect(stage.cards.last.locator(".name")).to_have_text(MARKUP)
+    assert stage.page.locator(".card img, .card b b").count() == 0
+    assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert stage.cards.evaluate_all("cards => cards.every(card => card.scrollWidth <= card.clientWidth)")
+
+
+@pytest.mark.parametrize(("width", "columns"), [(360, 1), (639, 1), (640, 2), (1023, 2), (1024, 3), (1920, 3)])
+def test_cards_stand_in_one_two_or_three_columns(stage: Stage, width: int, columns: int) -> None:
+    stage.page.set_viewport_size({"width": width, "height": 800})
+    stage.open()
+    stage.tell(*(a_job(f"job-{number}") for number in range(4)))
+    expect(stage.cards).to_have_count(4)
+    tops = stage.cards.evaluate_all("cards => cards.map(card => Math.round(card.getBoundingClientRect().top))")
+    assert tops.count(tops[0]) == columns
+    assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_needs_somebody_stands_first_and_the_newest_before_older_ones(stage: Stage) -> None:
+    stage.open()
+    stage.tell(*(a_job(status, status=status, failed=1, total_videos=20) for status in reversed(STATUSES)))
+    stage.tell(a_job("newer", status="failed", failed=1), a_job("older", status="failed", failed=1, created_ago=60))
+    expect(stage.cards).to_have_count(9)
+    assert stage.order()[:4] == ["newer", "failed", "older", "completed_with_errors"]
+    assert stage.order()[3:] == list(STATUSES[1:])
+
+
+def test_cards_do_not_jump_under_the_pointer_and_settle_when_it_leaves(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9))
+    stage.card("first").hover()
+    stage.tell(a_job("second", created_ago=9, status="failed", failed=1))
+    expect(stage.card("second")).to_have_attribute("data-status", "failed")
+    assert stage.order() == ["first", "second"]
+    stage.page.mouse.move(1, 1)
+    expect(stage.cards.first).to_have_attribute("data-job-id", "second")
+
+
+def test_cards_do_not_jump_while_the_keyboard_is_in_them(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9))
+    stage.cards.first.wait_for()
+    while not stage.page.evaluate("document.activeElement.closest('.card') !== null"):
+        stage.page.keyboard.press("Tab")
+    stage.tell(a_job("second", created_ago=9, status="failed", failed=1))
+    expect(stage.card("second")).to_have_attribute("data-status", "failed")
+    assert stage.order() == ["first", "second"]
+    assert stage.page.evaluate("document.activeElement.closest('.card').dataset.jobId") == "first"
+
+
+def test_a_removed_job_leaves_and_the_last_one_leaves_the_empty_dashboard(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one"), a_job("two"))
+    expect(stage.cards).to_have_count(2)
+    stage.tell(removed=("one",))
+    expect(stage.cards).to_have_count(1)
+    stage.tell(removed=("two",))
+    expect(stage.page.get_by_text("No active jobs")).to_be_visible()
+    stage.tell(a_job("three"))
+    expect(stage.page.get_by_text("No active jobs")).not_to_be_visible()
+    expect(stage.card("three")).to_be_visible()
+
+
+def test_a_page_that_missed_a_change_ends_with_the_true_state(stage: Stage) -> None:
+    lost: list[str] = []
+
+    def lose_the_word_of_two(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+        server.on_message(
+            lambda frame: lost.append(str(frame)) if '"removed":["two"]' in str(frame) else route.send(frame)
+        )
+
+    stage.page.route_web_socket(re.compile("_nicegui_ws"), lose_the_word_of_two)
+    stage.open()
+    stage.tell(a_job("one"), a_job("two"))
+    expect(stage.cards).to_have_count(2)
+    stage.tell(a_job("one", progress=90), removed=("two",))
+    stage.tell(a_job("three"))
+    expect(stage.card("three")).to_be_visible()
+    expect(stage.card("one").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "90")
+    expect(stage.card("two")).to_have_count(0)
+    assert len(lost) == 1
+
+
+def test_a_second_tab_shows_what_the_first_one_shows(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", progress=12))
+    other = stage.page.context.new_page()
+    other.goto(stage.server.url)
+    expect(other.get_by_test_id("job-card").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "12")
+    stage.tell(a_job("one", progress=13))
+    for page in (stage.page, other):
+        expect(page.get_by_test_id("job-card").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "13")
+
+
+def test_a_thousand_jobs_are_all_there_and_few_are_drawn(stage: Stage) -> None:
+    stage.open()
+    stage.tell(*(a_job(f"job-{number:04}", created_ago=number) for number in range(1000)))
+    expect(stage.cards.first).to_have_attribute("aria-setsize", "1000")
+    assert stage.cards.count() < 60
+    seen: set[str] = set()
+    for _ in range(140):
+        seen |= set(stage.order())
+        if len(seen) == 1000:
+            break
+        stage.page.mouse.wheel(0, 1200)
+        stage.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert len(seen) == 1000
+    expect(stage.card("job-0999")).to_have_attribute("aria-posinset", "1000")
+    stage.tell(a_job("job-0999", created_ago=999, progress=55))
+    expect(stage.card("job-0999").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "55")
+    stage.tell(removed=tuple(f"job-{number:04}" for number in range(999)))
+    expect(stage.cards).to_have_count(1)
+
+
+def test_the_tab_and_the_headline_carry_the_state(stage: Stage) -> None:
+    stage.open()
+    expect(stage.page).to_have_title("Dashboard")
+    stage.tell(a_job("one", progress=42), a_job("two", status="failed", failed=20))
+    expect(stage.page).to_have_title("(42 %) Dashboard")
+    expect(stage.page.get_by_text("1 job running, 1 needs attention.")).to_be_visible()
+    stage.tell(a_job("one", status="completed", progress=100), removed=("two",))
+    expect(stage.page).to_have_title("✓ Dashboard")
+
+
+def test_a_finished_job_offers_its_export_and_counts_down_to_its_leaving(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", status="completed", current_video=20, progress=100, finished_ago=58, updated_ago=58))
+    expect(stage.cards.get_by_role("link", name="Export CSV")).to_have_attribute("href", "/api/jobs/one/export.csv")
+    expect(stage.cards).to_contain_text(re.compile(r"leaves in 4:0\d|leaves in 3:5\d"))
+    shown = stage.cards.locator(".foot").inner_text()
+    expect(stage.cards.locator(".foot")).not_to_have_text(shown, use_inner_text=True)
+
+
+def test_a_running_job_can_be_opened_and_shows_its_error_in_red_with_a_word(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", failed=1, current_video=3, error="File is cut off", video_id="abc"))
+    expect(stage.cards.get_by_role("link", name="Open")).to_have_attribute("href", "/jobs/one")
+    error = stage.cards.locator(".trouble")
+    expect(error).to_have_text("Error: File is cut off")
+    expect(error).to_have_css("color", "rgb(192, 32, 54)")
+    expect(error.locator(".i")).to_be_visible()
+
+
+def test_demo_jobs_carry_a_badge_and_only_administrators_read_owners(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", source="demo", owner="bob"))
+    expect(stage.cards.get_by_text("demo", exact=True)).to_be_visible()
+    expect(stage.cards.get_by_text("bob")).to_have_count(0)
+    stage.open("admin=1")
+    expect(stage.cards.get_by_text("bob")).to_be_visible()
+
+
+def test_the_theme_goes_from_auto_to_light_to_dark_and_is_remembered(stage: Stage) -> None:
+    stage.page.emulate_media(color_scheme="dark")
+    stage.open()
+    root = stage.page.locator("html")
+    expect(root).to_have_attribute("data-theme", "dark")
+    stage.page.get_by_role("button", name="Theme: auto").click()
+    expect(root).to_have_attribute("data-theme", "light")
+    stage.page.reload()
+    stage.page.get_by_role("button", name="Theme: light").click()
+    expect(root).to_have_attribute("data-theme", "dark")
+    stage.page.get_by_role("button", name="Theme: dark").click()
+    expect(stage.page.get_by_role("button", name="Theme: auto")).to_be_visible()
+
+
+def test_the_account_menu_says_who_is_signed_in_and_signs_out_by_post(stage: Stage) -> None:
+    stage.open()
+    stage.page.get_by_label("Account: alice").click()
+    expect(stage.page.get_by_text("Signed in as alice")).to_be_visible()
+    form = stage.page.locator("form", has=stage.page.get_by_role("button", name="Sign out"))
+    assert form.evaluate("form => [form.method, form.getAttribute('action')]") == ["post", "/logout"]
+    stage.page.keyboard.press("Escape")
+    expect(stage.page.get_by_text("Signed in as alice")).not_to_be_visible()
+
+
+def test_the_banner_says_connecting_until_the_server_answers(stage: Stage) -> None:
+    stage.page.route_web_socket(re.compile("_nicegui_ws"), lambda route: None)
+    stage.page.goto(stage.server.url)
+    expect(stage.banner).to_have_attribute("data-state", "connecting")
+    expect(stage.banner).to_contain_text("Connecting")
+
+
+def test_the_banner_says_connected_quietly_in_the_corner(stage: Stage) -> None:
+    stage.open()
+    expect(stage.banner.get_by_text("Connected").first).to_be_visible()
+    box = stage.banner.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 56
+
+
+def test_a_killed_server_is_noticed_and_nothing_looks_fresh(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open()
+    stage.tell(a_job("one"))
+    stage.cards.wait_for()
+    stage.server.kill()
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting")
+    expect(stage.banner).to_contain_text(re.compile(r"Reconnecting, attempt 1 of 10, in \d s"))
+    expect(stage.banner.get_by_role("button", name="Retry now")).to_be_visible()
+    expect(stage.cards).to_contain_text(re.compile(r"\d+ s old"))
+    expect(stage.page.locator("#popup")).not_to_be_visible()
+
+
+def test_actions_wait_for_the_connection_and_say_so(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open()
+    stage.tell(a_job("one"))
+    stage.cards.wait_for()
+    stage.server.kill()
+    opening = stage.cards.get_by_role("link", name="Open")
+    expect(opening).to_have_attribute("aria-disabled", "true")
+    expect(opening).to_have_attribute("title", "Not connected: comes back with the connection")
+    opening.click(force=True)
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting")
+    assert stage.page.url.startswith(f"{stage.server.url}/?")
+
+
+def test_the_page_comes_back_by_itself_after_a_restart(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open("delays=0.5")
+    stage.server.kill()
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting")
+    stage.server.start()
+    expect(stage.banner).to_have_attribute("data-state", "connected")
+    stage.tell(a_job("one"))
+    expect(stage.cards).to_have_count(1)
+
+
+def test_after_the_last_attempt_it_says_disconnected_until_somebody_retries(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open("delays=0.1&attempts=2")
+    stage.server.kill()
+    expect(stage.banner).to_have_attribute("data-state", "disconnected")
+    expect(stage.banner).to_contain_text("Disconnected after 2 attempts")
+    stage.server.start()
+    stage.banner.get_by_role("button", name="Retry").click()
+    expect(stage.banner).to_have_attribute("data-state", "connected")
+
+
+@pytest.mark.parametrize("how", ["button", "online"])
+def test_a_retry_by_hand_or_a_network_that_comes_back_does_not_wait(losing_stage: Stage, how: str) -> None:
+    stage = losing_stage
+    stage.open("delays=600")
+    stage.server.kill()
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting")
+    stage.server.start()
+    if how == "button":
+        stage.banner.get_by_role("button", name="Retry now").click()
+    else:
+        stage.page.evaluate("dispatchEvent(new Event('online'))")
+    expect(stage.banner).to_have_attribute("data-state", "connected")
+
+
+def test_a_silent_server_counts_as_gone_within_fifteen_seconds(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open()
+    process = stage.server.process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting", timeout=20_000)
+    assert time.monotonic() - began < 15
+    os.kill(process.pid, signal.SIGCONT)
+    stage.banner.get_by_role("button", name="Retry now").click()
+    expect(stage.banner).to_have_attribute("data-state", "connected")

@@ -1,0 +1,70 @@
+"""The dashboard: the jobs that somebody may want to look at now, live."""
+
+from __future__ import annotations
+
+from fastapi import Depends
+from nicegui import ui
+
+from backend import Backend
+from backend.jobs import counted
+from ui.components.connection_banner import ConnectionBanner
+from ui.components.job_grid import JobGrid
+from ui.live import LiveJobs
+from ui.session import act, current_user, require_user
+from ui.theme import button, frame, icon, link, tag, whose_jobs
+
+DOUBLE_CLICK_SECONDS = 2.0
+
+
+def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
+    """Attach `/`."""
+
+    @ui.page("/", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    async def dashboard_page() -> None:
+        user = current_user()
+        with frame("Dashboard", "dashboard", user, banner=lambda: ConnectionBanner(backend.settings)):
+            grid = JobGrid(title="Dashboard", show_owner=user.is_admin)
+            with grid.add_slot("actions"):
+                link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
+            with grid.add_slot("empty"), tag("section", classes="empty"):
+                _invitation(backend)
+                first = HistoryCount(backend)
+            with grid.add_slot("note"), tag("div", classes="note"):
+                second = HistoryCount(backend)
+        live.feed(grid, current_user)
+
+        async def recount() -> None:
+            await first.refresh()
+            await second.refresh()
+
+        grid.on("emptied", recount, args=[])
+        await recount()
+
+
+class HistoryCount:
+    """Whose jobs these are, and how many more there are in History."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._manager = backend.manager
+        user = current_user()
+        with tag("p"):
+            tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
+            self._link = tag("a").props('href="/history"')
+
+    async def refresh(self) -> None:
+        """Say the number as it is now."""
+        self._link.text = f"{counted(await self._manager.count_jobs(by=current_user()), 'job')} in History"
+
+
+def _invitation(backend: Backend) -> None:
+    icon("video_library")
+    tag("h2", "No active jobs")
+    tag("p", "A CSV of video IDs becomes a job, and its progress shows here. The demo runs one over clips made for it.")
+    with tag("div", classes="act"):
+        link("Upload a CSV", "/lists", classes="btn primary", icon_name="upload")
+        demo = button("Run the demo", icon_name="play_arrow")
+    demo.on("click", lambda: _run_demo(backend), throttle=DOUBLE_CLICK_SECONDS, trailing_events=False, args=[])
+
+
+async def _run_demo(backend: Backend) -> None:
+    await act(backend.manager.run_demo(by=current_user()), said="The demo is running")
