@@ -1,0 +1,95 @@
+"""Kinds of video work by name: what one is, which there are, and the check of its options.
+
+Others add theirs by an entry point of the group `dashboard.processors` that names a `Processor`. Only such registered names
+are ever accepted from outside; nothing here imports what a request names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from backend.errors import Invalid
+
+GROUP = "dashboard.processors"
+BUILT_IN: Mapping[str, str] = MappingProxyType({"probe": "backend.processors.probe"})
+SHOWN = 40  # characters of a stranger's option name in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far the work on one video is: a share from 0 to 1, and what it does, in a word such as "decoding"."""
+
+    fraction: float
+    doing: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """One video: its file, the directory that it must not lead out of, and the directory for what the work writes."""
+
+    path: Path
+    root: Path
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A kind of work on one video.
+
+    `run` yields steps and returns a result that JSON can hold; it raises `VideoFailed` with a sentence for people. It runs
+    in a process of its own that may be killed at any moment: files go to `output` as `<name>.part` and are renamed when whole.
+    """
+
+    name: str
+    summary: str
+    options: type[BaseModel]
+    run: Callable[[VideoFile, Any], Generator[Step, None, dict[str, Any]]]
+
+
+def names() -> tuple[str, ...]:
+    """Every registered processor, in alphabetical order."""
+    return tuple(sorted({*BUILT_IN, *(found.name for found in entry_points(group=GROUP))}))
+
+
+def load(name: str) -> Processor:
+    """The processor that is registered under this name; raises `Invalid`."""
+    if name in BUILT_IN:
+        built_in: Processor = import_module(BUILT_IN[name]).PROCESSOR
+        return built_in
+    for found in entry_points(group=GROUP, name=name):
+        plug_in = found.load()
+        if isinstance(plug_in, Processor):
+            return plug_in
+        raise Invalid(f'The entry point "{name}" is not a Processor; ask whoever maintains that package.')
+    raise Invalid(f'There is no processor "{_shown(name)}"; there are: {", ".join(names())}.')
+
+
+def validated_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the processor understands them, defaults filled in; raises `Invalid`, naming the option."""
+    model = load(name).options
+    try:
+        return model.model_validate(options).model_dump(mode="json")
+    except ValidationError as error:
+        raise Invalid(_sentence(name, model, error)) from None
+
+
+def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_context=False)[0]
+    option = _shown(".".join(str(part) for part in first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f'The processor {name} has no option "{option}"; it has: {", ".join(model.model_fields) or "none"}.'
+    reason = first["msg"].removeprefix("Value error, ")
+    subject = f'The option "{option}"' if option else "The options"
+    return f"{subject} of the processor {name}: {reason[:1].lower()}{reason[1:]}."
+
+
+def _shown(text: str) -> str:
+    return text[:SHOWN].encode("utf-8", "replace").decode()

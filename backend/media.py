@@ -1,0 +1,197 @@
+"""The media directory: from a video ID to its file, never outside.
+
+A file belongs to an ID when it is called `<id>.<extension>` or, as yt-dlp names it, `… [<id>].<extension>`, anywhere below
+the directory. Hidden files and directories and the side files of downloaders (`SIDE_FILES`) are passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from backend.clock import Clock
+from backend.errors import VideoFailed
+
+SIDE_FILES = frozenset(
+    "part ytdl temp tmp crdownload aria2 json jpg jpeg png webp txt nfo csv xml html url description "
+    "vtt srt ass ssa lrc ttml sub idx md5 sha256".split()
+)
+NAMED = re.compile(r"(?:.*\[)?([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\]?\Z", re.DOTALL)
+SCAN_SHARE = 20  # a scan is good for this many times its own duration, so that scanning takes at most 5 % of one thread
+FRESH_SECONDS = 0.1
+SHOWN = 3  # matches, or directories that were passed over, that an error names
+
+
+class MediaSource(Protocol):
+    """Where the files of a job's videos are."""
+
+    async def locate(self, video_id: str) -> Path:
+        """The file of this video; raises `VideoFailed` with a plain sentence."""
+
+    async def count_found(self, video_ids: Collection[str]) -> int:
+        """How many of these IDs have a file."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What one scan saw: relative paths by ID (a link inside counts as its target), links that lead outside, the rest."""
+
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outside: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    exists: bool = True
+
+
+@dataclass(frozen=True)
+class _Scan:
+    index: _Index
+    began: float
+    seconds: float
+
+    def is_fresh(self, now: float) -> bool:
+        return now - self.began <= max(FRESH_SECONDS, SCAN_SHARE * self.seconds)
+
+
+class MediaDirectory:
+    """The files below `root`, found by an index that is renewed when it is asked and no longer fresh.
+
+    One scan at a time, in a thread; while it is fresh (a tenth of a second, or 20 times the scan's own duration) a file that
+    just came is not seen yet.
+    """
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self.root = root
+        self._clock = clock
+        self._scan: _Scan | None = None
+        self._scanning: asyncio.Task[_Scan] | None = None
+
+    async def locate(self, video_id: str) -> Path:
+        index = await self._index()
+        if not index.exists:
+            raise VideoFailed(
+                f"The media directory {_shown(self.root.absolute())} does not exist; "
+                "create it, or set DASHBOARD_MEDIA_DIR to where the videos are."
+            )
+        return await asyncio.to_thread(_checked, self.root, _only_match(video_id, index))
+
+    async def count_found(self, video_ids: Collection[str]) -> int:
+        index = await self._index()
+        return sum(video_id in index.files for video_id in video_ids)
+
+    async def _index(self) -> _Index:
+        if self._scan is None or not self._scan.is_fresh(self._clock.monotonic()):
+            if self._scanning is None or self._scanning.done():
+                self._scanning = asyncio.create_task(self._scan_once(), name="media scan")
+            # shielded: whoever is cancelled must not take the scan away from the others that wait for it
+            self._scan = await asyncio.shield(self._scanning)
+        return self._scan.index
+
+    async def _scan_once(self) -> _Scan:
+        began = self._clock.monotonic()
+        index = await asyncio.to_thread(_scanned, self.root)
+        return _Scan(index, began, self._clock.monotonic() - began)
+
+
+def _scanned(root: Path) -> _Index:
+    top = os.path.realpath(root)
+    if not os.path.isdir(top):
+        return _Index(exists=False)
+    files: dict[str, set[str]] = {}
+    outside: dict[str, str] = {}
+    passed_over: list[str] = []
+    for path in _walked(top, passed_over):
+        video_id = _id_of(os.path.basename(path))
+        if video_id is None:
+            continue
+        target = os.path.realpath(path) if os.path.islink(path) else path
+        if Path(target).is_relative_to(top):
+            files.setdefault(video_id, set()).add(os.path.relpath(target, top))
+        else:
+            outside[video_id] = os.path.relpath(path, top)
+    return _Index({key: tuple(sorted(paths)) for key, paths in files.items()}, outside, tuple(passed_over))
+
+
+def _walked(top: str, passed_over: list[str]) -> Iterator[str]:
+    """Everything below `top` that is not a directory; linked directories are not entered, hidden ones not looked at."""
+    waiting = [top]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            with os.scandir(directory) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:  # its owner's choice, or it went away meanwhile; a miss names it
+            passed_over.append(f"{os.path.relpath(directory, top)} ({error.strerror or 'cannot be read'})")
+            continue
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                passed_over.append(f"{os.path.relpath(entry.path, top)} (a link to a directory)")
+            else:
+                yield entry.path
+
+
+def _id_of(name: str) -> str | None:
+    """The video ID that a file name stands for.
+
+    >>> _id_of("a1.mp4"), _id_of("A film [dQw4w9WgXcQ].webm"), _id_of("a1.jpg"), _id_of("A film.mp4")
+    ('a1', 'dQw4w9WgXcQ', None, None)
+    """
+    stem, dot, extension = name.rpartition(".")
+    if not dot or not extension or extension.lower() in SIDE_FILES:
+        return None
+    match = NAMED.match(stem)
+    return match[1] if match and stem.endswith("]") == ("[" in stem) else None
+
+
+def _only_match(video_id: str, index: _Index) -> str:
+    matches = index.files.get(video_id, ())
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        named = " and ".join(_shown(path) for path in matches[:SHOWN])
+        more = f" and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
+        raise VideoFailed(f"{len(matches)} files in the media directory have this ID: {named}{more}; keep one of them.")
+    if video_id in index.outside:
+        raise VideoFailed(
+            f"{_shown(index.outside[video_id])} is a link that leads outside the media directory; "
+            "such links are not followed: put the file itself there."
+        )
+    raise VideoFailed("No file for this ID in the media directory" + _not_searched(index))
+
+
+def _not_searched(index: _Index) -> str:
+    if not index.passed_over:
+        return ""
+    return f" (not searched: {', '.join(_shown(path) for path in index.passed_over[:SHOWN])})"
+
+
+def _checked(root: Path, relative: str) -> Path:
+    """The file's absolute path, if it is still there, a regular file with content, and inside; raises `VideoFailed`."""
+    top = os.path.realpath(root)
+    path = Path(top, relative)
+    try:
+        seen = path.lstat()
+    except OSError as error:
+        raise VideoFailed(f"{_shown(relative)} cannot be read: {error.strerror}.") from error
+    if os.path.realpath(path) != str(path):
+        raise VideoFailed(f"{_shown(relative)} is reached through a link; such links are not followed.")
+    if not stat.S_ISREG(seen.st_mode):
+        raise VideoFailed(f"{_shown(relative)} is not a regular file.")
+    if seen.st_size == 0:
+        raise VideoFailed(f"The file is empty: {_shown(relative)}")
+    return path
+
+
+def _shown(path: Path | str) -> str:
+    """The path as text that can be printed and stored, whatever bytes the file system holds."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
