@@ -17,10 +17,12 @@ from backend.clock import iso
 HIDDEN = "[hidden]"
 SECRETS = (
     re.compile(
-        r"(?P<kept>\b(?:access_token|token|client_id|sid|password|secret|dash_[0-9]+)(?:=|%3D|['\"]?\s*:\s*['\"]))[^&\s'\"<>;,]+",
+        r"(?P<kept>(?:(?<![a-z0-9_])|(?<=%3f)|(?<=%26))(?:access_token|token|client_id|sid|password|secret|dash_[0-9]+)(?:=|%3D|['\"]?\s*:\s*['\"]))[^&\s'\"<>;,]+",
         re.IGNORECASE,
     ),
-    re.compile(r"(?P<kept>\bauthorization['\"]?\s*[:=,]\s*b?['\"]?)(?:(?:bearer|basic)\s+)?[^\s'\",;]+", re.IGNORECASE),
+    re.compile(
+        r"(?P<kept>\bauthorization['\"]?\s*[:=,]\s*(?:b?['\"])?)(?:(?:bearer|basic)\s+)?[^\s'\",;]+", re.IGNORECASE
+    ),
     re.compile(r"(?P<kept>\bbearer\s+)[^\s'\",;]+", re.IGNORECASE),
     re.compile(r"(?P<kept>)\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"),  # a JWT, wherever it stands
 )

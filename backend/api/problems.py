@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -121,9 +122,6 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 
 
 def _takes(app: FastAPI, scope: Scope, catch_all: object) -> bool:
-    routes = [route for route in app.router.routes if getattr(route, "path", None) not in ("", "/")]
-    return any(
-        route.matches(dict(scope))[0] is Match.FULL
-        for route in routes
-        if getattr(route, "endpoint", None) is not catch_all
-    )
+    """Whether a route before the catch-all takes the request; those behind it are not asked any more."""
+    before = takewhile(lambda route: getattr(route, "endpoint", None) is not catch_all, app.router.routes)
+    return any(route.matches(dict(scope))[0] is Match.FULL for route in before)
