@@ -96,23 +96,24 @@ class LiveJobs:
 
     async def _watch(self, client: Client, user: User) -> None:
         owner_id = None if user.is_admin else user.id
-        self._leave_others(client, owner_id)
+        await self._leave_others(client, owner_id)
         room = self._rooms.setdefault(owner_id, Room(owner_id))
         room.viewers.add(client.id)
-        async with room.sending:
-            await _move_sockets(client.id, into=room.name, out_of=[self._name_of_other(owner_id, user)])
-            if room.seq is not None:
-                await self._send(room, client.id, room.seq, snapshot=True, jobs=room.jobs.values())
         if room.task is None:
             room.task = asyncio.create_task(self._follow(room), name=room.name)
+        async with room.sending:
+            for sid in _sockets(client):
+                await core.sio.enter_room(sid, room.name)
+            if room.seq is not None:
+                await self._send(room, client.id, room.seq, snapshot=True, jobs=room.jobs.values())
 
-    def _name_of_other(self, owner_id: str | None, user: User) -> str:
-        return Room(user.id if owner_id is None else None).name
-
-    def _leave_others(self, client: Client, owner_id: str | None) -> None:
-        for room in list(self._rooms.values()):
-            if room.owner_id != owner_id:
+    async def _leave_others(self, client: Client, owner_id: str | None) -> None:
+        """A user who is no administrator any more, or has become one, sees other jobs from now on."""
+        for room in [room for room in self._rooms.values() if room.owner_id != owner_id]:
+            if client.id in room.viewers:
                 self._withdraw(room, client)
+                for sid in _sockets(client):
+                    await core.sio.leave_room(sid, room.name)
 
     def _left(self, client: Client) -> None:
         if client.has_socket_connection and not client.is_deleted:
@@ -161,9 +162,6 @@ class LiveJobs:
         await core.sio.emit(EVENT, frame, room=to)
 
 
-async def _move_sockets(client_id: str, *, into: str, out_of: Iterable[str]) -> None:
-    """Only the sockets of this client, which NiceGUI keeps in a room named after it."""
-    for sid, _ in list(core.sio.manager.get_participants("/", client_id)):
-        for room in out_of:
-            await core.sio.leave_room(sid, room)
-        await core.sio.enter_room(sid, into)
+def _sockets(client: Client) -> list[str]:
+    """The sockets of this page; NiceGUI keeps them in a room named after it."""
+    return [sid for sid, _ in core.sio.manager.get_participants("/", client.id)]

@@ -33,10 +33,12 @@ class Stage:
         self.page.goto(f"{self.server.url}/?{query}")
         expect(self.banner).to_have_attribute("data-state", "connected")
 
-    def tell(self, *jobs: dict[str, Any], removed: tuple[str, ...] = ()) -> None:
+    def tell(self, *jobs: dict[str, Any], removed: tuple[str, ...] = ()) -> int:
+        """Returns how many readers of jobs there are."""
         body = json.dumps({"jobs": jobs, "removed": removed}).encode()
         order = urllib.request.Request(f"{self.server.url}/control", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(order, timeout=10).close()
+        with urllib.request.urlopen(order, timeout=10) as answer:
+            return int(json.load(answer)["readers"])
 
     @property
     def banner(self) -> Locator:
@@ -261,6 +263,23 @@ def test_a_second_tab_shows_what_the_first_one_shows(stage: Stage) -> None:
     stage.tell(a_job("one", progress=13))
     for page in (stage.page, other):
         expect(page.get_by_test_id("job-card").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "13")
+
+
+def test_jobs_are_read_once_for_all_tabs_and_no_more_when_the_last_one_is_closed(losing_stage: Stage) -> None:
+    stage = losing_stage
+    assert stage.tell() == 0
+    stage.open()
+    other = stage.page.context.new_page()
+    other.goto(stage.server.url)
+    for page in (stage.page, other):
+        expect(page.get_by_text("No active jobs")).to_be_visible()
+    assert stage.tell() == 1
+    other.close()
+    stage.page.goto("about:blank")
+    deadline = time.monotonic() + 5
+    while stage.tell() and time.monotonic() < deadline:
+        pass
+    assert stage.tell() == 0
 
 
 def test_a_thousand_jobs_are_all_there_and_few_are_drawn(stage: Stage) -> None:

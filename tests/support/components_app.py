@@ -57,10 +57,15 @@ class PostedReader:
     def __init__(self, posted: PostedJobs) -> None:
         self.views: asyncio.Queue[View] = asyncio.Queue()
         self.views.put_nowait(View(0, posted.seq, True, tuple(posted.jobs.values()), ()))
-        posted.readers.append(self.views)
+        self._readers = posted.readers
+        self._readers.append(self.views)
 
     async def next(self) -> View:
-        return await self.views.get()
+        try:
+            return await self.views.get()
+        except asyncio.CancelledError:
+            self._readers.remove(self.views)
+            raise
 
 
 def job_from(facts: dict[str, Any]) -> Job:
@@ -106,7 +111,7 @@ def build() -> FastAPI:
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
         )
-        return {"seq": posted.seq}
+        return {"readers": len(posted.readers)}
 
     @app.post("/clear")
     async def clear() -> None:
