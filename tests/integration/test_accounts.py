@@ -174,6 +174,14 @@ async def test_other_spellings_of_a_name_are_not_further_tries(accounts: Account
         await accounts.sign_in("AnA", PASSWORD, address=HOME)
 
 
+async def test_a_success_starts_the_count_anew(accounts: Accounts, ana: User) -> None:
+    for _ in range(3):
+        for _ in range(4):
+            with pytest.raises(WrongPassword):
+                await accounts.sign_in("ana", "wrong password", address=HOME)
+        assert await accounts.sign_in("ana", PASSWORD, address=HOME) == ana
+
+
 # Sessions
 
 
@@ -337,6 +345,17 @@ async def test_a_disabled_user_gets_nothing_new(accounts: Accounts, ana: User) -
     ):
         with pytest.raises(NotAllowed, match="ana is disabled"):
             await asked
+
+
+async def test_a_user_who_is_disabled_by_hand_in_the_database_is_out(
+    accounts: Accounts, ana: User, database: Database
+) -> None:
+    cookie, token = await accounts.open_session(ana), await accounts.issue_token(ana, lifetime_seconds=HOUR)
+    link = await accounts.make_link(ana, lifetime_seconds=HOUR)
+    rows(database, "UPDATE user SET disabled = 1 WHERE name = 'ana'")
+    assert [await signed_in(accounts, cookie), await accepted(accounts, token)] == [False, False]
+    with pytest.raises(NotSignedIn):
+        await accounts.use_link(link)
 
 
 async def test_only_the_new_password_counts(accounts: Accounts, ana: User) -> None:

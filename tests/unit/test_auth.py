@@ -32,7 +32,7 @@ from backend.errors import CannotStart, Invalid, NotSignedIn, TooManyAttempts
 from backend.settings import load_settings
 from tests.support.clock import NOON, VirtualClock
 
-SECRET = b"0" * 32
+SECRET = b"0" * 64
 NOW = int(NOON.timestamp())
 CLAIMS = {
     "iss": ISSUER,
@@ -185,7 +185,7 @@ NONE = part({"alg": "none", "kid": "now"})
         "no algorithm": f"{NONE}.{PAYLOAD}.",
         "no algorithm, our signature": f"{NONE}.{PAYLOAD}.{SIGNATURE}",
         "NONE in capitals": f"{part({'alg': 'NoNe', 'kid': 'now'})}.{PAYLOAD}.",
-        "another algorithm": forge(CLAIMS, secret=b"0" * 64, algorithm="HS512"),
+        "another algorithm": forge(CLAIMS, algorithm="HS512"),
         "another key": forge(CLAIMS, secret=b"1" * 32),
         "an unknown kid": forge(CLAIMS, kid="other"),
         "a kid that is a path": forge(CLAIMS, kid="../../dev/null"),
@@ -204,9 +204,9 @@ NONE = part({"alg": "none", "kid": "now"})
         "other letters": GOOD + "é",
         "huge": GOOD + "A" * 1_000_000,
         "huge inside": forge(CLAIMS | {"pad": "x" * 3000}),
-        "deep header": f"{part('[' * 1400)}.{PAYLOAD}.{SIGNATURE}",
+        "deep header": f"{part('[' * 1200)}.{PAYLOAD}.{SIGNATURE}",
         "deep payload": f"{HEADER}.{part('[' * 1000)}.{SIGNATURE}",
-        "a number too long": f"{part('{' + chr(34) + 'kid' + chr(34) + ':' + '9' * 1400 + '}')}.{PAYLOAD}.{SIGNATURE}",
+        "a number too long": f"{part('{' + chr(34) + 'kid' + chr(34) + ':' + '9' * 1100 + '}')}.{PAYLOAD}.{SIGNATURE}",
         "not JSON": f"{part('{')}.{PAYLOAD}.{SIGNATURE}",
     }.items(),
     ids=lambda pair: pair[0],
