@@ -1,0 +1,14 @@
+"""A small button that copies a text, also over plain HTTP."""
+
+from __future__ import annotations
+
+from nicegui.element import Element
+
+
+class CopyButton(Element, component="copy_button.vue", dependencies=["browser.js"]):
+    """Copies `value`; `label` says what that is, as in "Copy the job ID"."""
+
+    def __init__(self, value: str, *, label: str) -> None:
+        super().__init__()
+        self._props["value"] = value
+        self._props["label"] = label

@@ -1,0 +1,135 @@
+"""The head of a job's page: what is known about the job, moving while it runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from nicegui.elements.mixins.text_element import TextElement
+
+from backend.jobs import WITH_FAILURES, Job, Source, Status
+from ui.components.copy_button import CopyButton
+from ui.components.moment import Moment
+from ui.components.time_taken import time_taken
+from ui.text import count
+from ui.theme import icon, link, status_badge, tag
+
+
+class JobHeader:
+    """Name, status, figures, bar and newest error; `show` brings them up to the job's newest state."""
+
+    def __init__(self, job: Job, *, now: datetime) -> None:
+        self._job = job
+        with tag("div", classes="crumb"):
+            link("Dashboard", "/")
+            tag("span", " / ")
+            tag("span", job.name)
+        with tag("div", classes="head"):
+            tag("h1", job.name)
+            self._badge = tag("span", classes="badges")
+            self._actions = tag("div", classes="act")
+        _identity(job)
+        with tag("section", classes="panel").props("data-testid=job-header"):
+            self._figures()
+            self._bar()
+            self._said = tag("p", classes="said small").props("data-testid=job-message")
+        self._draw_state(job)
+        self._draw_numbers(job, now)
+
+    def show(self, job: Job, *, now: datetime) -> None:
+        """The same job, later."""
+        earlier, self._job = self._job, job
+        facts = (job.status, job.error, job.message, job.started_at, job.finished_at)
+        if facts != (earlier.status, earlier.error, earlier.message, earlier.started_at, earlier.finished_at):
+            self._draw_state(job)
+        self._draw_numbers(job, now)
+
+    def tick(self, *, now: datetime) -> None:
+        """Time went on."""
+        self._took.text = time_taken(self._job, now)
+
+    def _figures(self) -> None:
+        with tag("div", classes="figures"):
+            self._percent = _figure("done")
+            self._videos = _figure("videos")
+            self._ok = _figure("ok")
+            self._failed = _figure("failed")
+            with tag("div"):
+                self._took = tag("b")
+                self._when = tag("span")
+
+    def _bar(self) -> None:
+        bar = tag("div", classes="bar").props("role=progressbar aria-valuemin=0 aria-valuemax=100")
+        bar._props["aria-label"] = self._job.name
+        with bar:
+            self._shares = {name: tag("i", classes=name) for name in ("ok", "bad", "run")}
+        self._progress = bar
+
+    def _draw_state(self, job: Job) -> None:
+        for part in (self._badge, self._actions, self._when, self._said):
+            part.clear()
+        with self._badge:
+            if job.source is Source.DEMO:
+                tag("span", "demo", classes="tag")
+            status_badge(job.status)
+        with self._actions:
+            if job.is_finished:
+                link("Export CSV", f"/api/jobs/{job.id}/export.csv", classes="btn primary", icon_name="download")
+        with self._when:
+            _when(job)
+        with self._said:
+            _said(job)
+
+    def _draw_numbers(self, job: Job, now: datetime) -> None:
+        self._percent.text = f"{job.progress} %"
+        self._videos.text = f"{count(job.current_video)} / {count(job.total_videos)}"
+        self._ok.text = count(job.succeeded)
+        self._failed.text = count(job.failed)
+        self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
+        self._took.text = time_taken(job, now)
+        self._progress._props["aria-valuenow"] = job.progress
+        self._progress._props["aria-valuetext"] = _spoken(job)
+        for name, videos in (("ok", job.succeeded), ("bad", job.failed), ("run", job.running)):
+            self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
+
+
+def _identity(job: Job) -> None:
+    with tag("div", classes="sub identity"):
+        tag("span", job.id, classes="mono").props("data-testid=job-id")
+        CopyButton(job.id, label="Copy the job ID")
+        tag("span", f"· by {job.owner} · {job.processor} · attempt {job.attempt}")
+
+
+def _figure(label: str) -> TextElement:
+    with tag("div"):
+        number = tag("b")
+        tag("span", label)
+    return number
+
+
+def _when(job: Job) -> None:
+    if job.started_at is None:
+        tag("span", "waiting since ")
+        Moment(job.created_at, form="zoned")
+    elif job.finished_at is None or not job.is_finished:
+        tag("span", "since ")
+        Moment(job.started_at, form="zoned")
+    else:
+        Moment(job.started_at)
+        tag("span", " to ")
+        Moment(job.finished_at, form="zoned")
+
+
+def _said(job: Job) -> None:
+    if job.error and (job.status in WITH_FAILURES or job.failed):
+        with tag("span", classes="badc"):
+            icon("error_outline", small=True)
+            tag("b", " Newest error: " if job.failed > 1 else " Error: ")
+            tag("span", job.error)
+    else:
+        tag("span", job.message, classes="muted")
+
+
+def _spoken(job: Job) -> str:
+    failed = f", {count(job.failed)} failed" if job.failed else ""
+    waiting = " and waiting" if job.status is Status.PENDING else ""
+    return f"{count(job.current_video)} of {count(job.total_videos)}{failed}{waiting}"

@@ -1,0 +1,143 @@
+"""The list of every job that ever ran: search, status, order, more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+from nicegui import ui
+
+from backend.clock import Clock
+from backend.hub import View
+from backend.jobs import Job, Status, counted
+from backend.manager import JobManager
+from ui.components.choice import choice
+from ui.components.job_table import JobTable
+from ui.components.search_field import SearchField
+from ui.session import act, current_user
+from ui.theme import STATUS_LOOK, button, icon, link, tag
+
+ROWS = 50
+NEWEST = "newest"
+ORDERS = {NEWEST: "Newest first", "oldest": "Oldest first", "name": "By name", "updated": "Last changed first"}
+ANY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What History is asked for, as it stands in the address."""
+
+    q: str = ""
+    status: str = ANY
+    sort: str = NEWEST
+
+    @classmethod
+    def of(cls, *, q: str, status: str, sort: str) -> Search:
+        """What an address asks for; words that it does not know count as not given."""
+        known = status if status in set(Status) else ANY
+        return cls(q, known, sort if sort in ORDERS else NEWEST)
+
+    @property
+    def narrows(self) -> bool:
+        return bool(self.q or self.status)
+
+    def address(self) -> str:
+        given = {"q": self.q, "status": self.status, "sort": self.sort if self.sort != NEWEST else ""}
+        query = urlencode({name: value for name, value in given.items() if value})
+        return f"/history?{query}" if query else "/history"
+
+
+class JobHistory:
+    """The panel; `refresh` reads its first page anew, `follow` keeps the rows that are shown true."""
+
+    def __init__(self, manager: JobManager, clock: Clock, search: Search, *, show_owner: bool) -> None:
+        self._manager = manager
+        self._clock = clock
+        self._search = search
+        self._jobs: list[Job] = []
+        self._next: str | None = None
+        self._reading = asyncio.Lock()
+        self._tools(search)
+        self._panel = tag("section", classes="panel")
+        with self._panel:
+            self._table = JobTable(show_owner=show_owner)
+            with tag("div", classes="pager"):
+                self._range = tag("span", classes="muted small")
+                self._more = button("Show more", self._show_more)
+        self._empty = tag("section", classes="empty")
+
+    async def refresh(self) -> None:
+        """The first page of what is searched for."""
+        async with self._reading:
+            self._jobs, self._next = [], None
+            await self._read(None)
+
+    def update(self, view: View) -> None:
+        """The newest states of the jobs that are shown."""
+        newest: Mapping[str, Job] = {job.id: job for job in view.updates}
+        self._jobs = [newest.get(job.id, job) for job in self._jobs]
+        self._table.show(self._jobs, now=self._clock.now())
+
+    def _tools(self, search: Search) -> None:
+        statuses = {ANY: "Every status"} | {
+            status.value: look.word.capitalize() for status, look in STATUS_LOOK.items()
+        }
+        with tag("div", classes="tools filters"):
+            SearchField(search.q, label="Name, job ID, video ID, error", on_search=self._look_for)
+            choice(statuses, search.status, label="Status", on_choice=lambda status: self._with(status=status))
+            choice(ORDERS, search.sort, label="Order", on_choice=lambda sort: self._with(sort=sort))
+
+    async def _look_for(self, q: str) -> None:
+        await self._with(q=q.strip())
+
+    async def _with(self, **changes: str) -> None:
+        self._search = replace(self._search, **changes)
+        ui.navigate.history.replace(self._search.address())
+        await self.refresh()
+
+    async def _show_more(self) -> None:
+        async with self._reading:
+            if self._next is not None:
+                await self._read(self._next)
+
+    async def _read(self, cursor: str | None) -> None:
+        wanted = self._search
+        page = await act(
+            self._manager.jobs(
+                by=current_user(),
+                status=Status(wanted.status) if wanted.status else None,
+                q=wanted.q,
+                sort=wanted.sort,
+                limit=ROWS,
+                cursor=cursor,
+            )
+        )
+        if page is not None:
+            self._jobs, self._next = [*self._jobs, *page.items], page.next_cursor
+        self._table.show(self._jobs, now=self._clock.now())
+        self._tell()
+
+    def _tell(self) -> None:
+        self._panel.set_visibility(bool(self._jobs))
+        self._more.set_visibility(self._next is not None)
+        self._range.text = f"{counted(len(self._jobs), 'job')}{', and more' if self._next else ''}"
+        self._empty.clear()
+        self._empty.set_visibility(not self._jobs)
+        if not self._jobs:
+            with self._empty:
+                self._say_why_empty()
+
+    def _say_why_empty(self) -> None:
+        icon("search_off" if self._search.narrows else "history")
+        if self._search.narrows:
+            tag("h2", "No job matches")
+            tag("p", "A name or an error is found by any part of it, a job or video ID from its beginning.")
+            with tag("div", classes="act"):
+                link("Show all jobs", "/history", classes="btn")
+        else:
+            tag("h2", "No jobs yet")
+            tag("p", "Every job stays here after it has left the dashboard.")
+            with tag("div", classes="act"):
+                link("Upload a CSV", "/lists", classes="btn primary", icon_name="upload")

@@ -1,0 +1,22 @@
+"""A search field that tells what is in it when the writer pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+
+class SearchField(Element, component="search_field.vue"):
+    """`on_search` gets the text; `label` says what can be searched."""
+
+    def __init__(self, initial: str, *, label: str, on_search: Callable[[str], Awaitable[None]]) -> None:
+        super().__init__()
+        self._props["initial"] = initial
+        self._props["label"] = label
+
+        async def search(event: GenericEventArguments) -> None:
+            await on_search(str(event.args))
+
+        self.on("search", search)

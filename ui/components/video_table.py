@@ -1,0 +1,68 @@
+"""A job's videos as rows that open: one element, its rows replaced in place while the job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from backend.jobs import Status, Video, VideoStatus
+from ui.components.video_facts import facts, summary
+from ui.text import count, duration
+from ui.theme import STATUS_LOOK
+
+
+class VideoTable(Element, component="video_table.vue", dependencies=["browser.js"]):
+    """`on_opened` gets the positions of the rows that are open now, and gives their details by `show_details`."""
+
+    def __init__(self, *, on_opened: Callable[[list[int]], Awaitable[None]]) -> None:
+        super().__init__()
+        looks = {status.value: STATUS_LOOK[Status(status.value)] for status in VideoStatus}
+        self._props["looks"] = {name: {"icon": look.icon, "word": look.word} for name, look in looks.items()}
+        self._props["rows"] = []
+        self._props["details"] = {}
+
+        async def opened(event: GenericEventArguments) -> None:
+            await on_opened([position for position in event.args if isinstance(position, int)])
+
+        self.on("opened", opened)
+
+    def show(self, videos: Sequence[Video]) -> None:
+        """These rows, which keep what is open and where the page is scrolled to."""
+        rows = [_row(video) for video in videos]
+        if rows != self._props["rows"]:
+            self._props["rows"] = rows
+
+    def show_details(self, videos: Sequence[Video], columns: Sequence[str]) -> None:
+        """What the open rows show."""
+        details = {str(video.position): _details(video, columns) for video in videos}
+        if details != self._props["details"]:
+            self._props["details"] = details
+
+
+def _row(video: Video) -> Mapping[str, Any]:
+    return {
+        "position": video.position,
+        "id": video.video_id,
+        "status": video.status.value,
+        "line": count(video.line) if video.line is not None else "",
+        "attempts": count(video.attempts),
+        "took": duration(video.duration_seconds) if video.duration_seconds is not None else "",
+        "about": summary(video.result or {}),
+        "error": video.error if video.status is VideoStatus.FAILED else None,
+    }
+
+
+def _details(video: Video, columns: Sequence[str]) -> Mapping[str, Any]:
+    has_poster = bool(video.result and video.result.get("poster"))
+    own = [
+        (column, cell) for column, cell in zip(columns, video.cells, strict=False) if cell and cell != video.video_id
+    ]
+    return {
+        "poster": f"/api/jobs/{video.job_id}/videos/{video.position}/poster" if has_poster else None,
+        "facts": [*facts(video.result or {}), *own],
+        "error": video.error,
+        "trace": video.traceback,
+    }

@@ -1,0 +1,40 @@
+"""History: every job that ever ran."""
+
+from __future__ import annotations
+
+from fastapi import Depends
+from nicegui import context, ui
+
+from backend import Backend
+from ui.components.connection_banner import ConnectionBanner
+from ui.components.following import views, while_open
+from ui.components.job_history import JobHistory, Search
+from ui.session import current_user, require_user
+from ui.theme import frame, link, tag, whose_jobs
+
+REFRESH_SECONDS = 1.0
+
+
+def add_history_page(backend: Backend) -> None:
+    """Attach `/history`."""
+
+    @ui.page("/history", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    async def history_page(q: str = "", status: str = "", sort: str = "") -> None:
+        user = current_user()
+        with frame("History", "history", user, banner=lambda: ConnectionBanner(backend.settings)):
+            with tag("div", classes="lead"):
+                with tag("div"):
+                    tag("h1", "History")
+                    tag("p", f"{whose_jobs(user)}.")
+                with tag("div", classes="act"):
+                    link("Export CSV", "/api/jobs/export.csv", classes="btn", icon_name="download")
+            search = Search.of(q=q, status=status, sort=sort)
+            history = JobHistory(backend.manager, backend.clock, search, show_owner=user.is_admin)
+        await history.refresh()
+        while_open(context.client, _follow(backend, history), name="history")
+
+
+async def _follow(backend: Backend, history: JobHistory) -> None:
+    manager, clock = backend.manager, backend.clock
+    async for view in views(manager, by=current_user(), clock=clock, every_seconds=REFRESH_SECONDS):
+        history.update(view)

@@ -1,0 +1,102 @@
+"""Lists: a CSV of video IDs becomes a job."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import BinaryIO
+
+from fastapi import Depends
+from nicegui import ui
+
+from backend import Backend
+from backend.csv_files import Row, VideoList, csv_rows, csv_start, export_file_name, read_video_list
+from ui.components.connection_banner import ConnectionBanner
+from ui.components.list_preview import ReadList, draw_advice, draw_preview, draw_started, first_rows, verdict
+from ui.components.list_upload import ListUpload
+from ui.session import act, current_user, require_user
+from ui.theme import button, frame, tag
+
+TEMPLATE = csv_start(["video_id", "title"]) + csv_rows(
+    [("dQw4w9WgXcQ", "An ID"), ("https://youtu.be/jNQXAC9IVRw", "An address counts by its ID")]
+)
+
+
+def add_lists_page(backend: Backend) -> None:
+    """Attach `/lists`."""
+
+    @ui.page("/lists", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    def lists_page() -> None:
+        with frame("Lists", "lists", current_user(), banner=lambda: ConnectionBanner(backend.settings)):
+            _heading(str(backend.settings.media))
+            Desk(backend)
+
+
+class Desk:
+    """Where a list is put down, looked at, and started."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        ListUpload(self.take)
+        self._result = tag("div")
+        with self._result:
+            draw_advice(str(backend.settings.media))
+
+    async def take(self, name: str, file: BinaryIO) -> None:
+        """Read a list and show what it would become."""
+        self._result.clear()
+        read = await read_list(self._backend, name, file)
+        with self._result:
+            key = uuid.uuid4().hex
+            draw_preview(
+                read,
+                on_start=lambda title: self.start(read, title, key),
+                on_download=lambda: _download_problems(read),
+                on_discard=self._result.clear,
+            )
+
+    async def start(self, read: ReadList, title: str, key: str) -> None:
+        """Make the job; clicks that came too often make the same one."""
+        manager = self._backend.manager
+        submission = await act(manager.submit(read.videos, by=current_user(), name=title, idempotency_key=key))
+        if submission is not None:
+            self._result.clear()
+            with self._result:
+                draw_started(submission.job)
+
+
+async def read_list(backend: Backend, name: str, file: BinaryIO) -> ReadList:
+    """The list and what the media directory has of it; raises `DashboardError` when it cannot be taken."""
+    videos = await asyncio.to_thread(read_video_list, file)
+    found = await backend.manager.count_found([row.video_id for row in videos.rows])
+    missing = await _missing(backend, videos) if found < len(videos.rows) else frozenset()
+    return ReadList(name, videos, found, backend.settings.media, missing)
+
+
+async def _missing(backend: Backend, videos: VideoList) -> frozenset[str]:
+    ids = [row.video_id for row in first_rows(videos) if isinstance(row, Row)]
+    return frozenset([video_id for video_id in ids if not await backend.manager.count_found([video_id])])
+
+
+async def _download_problems(read: ReadList) -> None:
+    content = await asyncio.to_thread(_problem_rows, read)
+    ui.download.content(content, export_file_name(f"problems-{read.name}"), "text/csv")
+
+
+def _problem_rows(read: ReadList) -> bytes:
+    rows = ((row.line, row.value, verdict(row, read.missing)[0]) for row in read.problems)
+    return csv_start(["line", read.column, "problem"]) + csv_rows(rows)
+
+
+def _heading(media: str) -> None:
+    with tag("div", classes="lead"):
+        with tag("div"):
+            tag("h1", "Lists")
+            with tag("p", "A CSV of video IDs becomes a job. Media directory: "):
+                tag("span", media, classes="mono")
+        with tag("div", classes="act"):
+            button("Template", _download_template, icon_name="description")
+
+
+def _download_template() -> None:
+    ui.download.content(TEMPLATE, "template.csv", "text/csv")
