@@ -1,0 +1,78 @@
+"""A client of the progress socket that writes down everything it hears, in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.support.servers import Program
+
+WAIT_SECONDS = 90
+
+
+class Watcher:
+    """Hears a user's jobs, in frames of the default format or in batches, until it or the server ends."""
+
+    def __init__(self, program: Program, jwt: str, *, batch: bool = False, after: int | None = None) -> None:
+        query = f"token={jwt}{'&format=batch' if batch else ''}{f'&after={after}' if after is not None else ''}"
+        self._socket = connect(f"ws://127.0.0.1:{program.port}/api/ws/progress?{query}", open_timeout=30)
+        self._heard = threading.Condition()
+        self.frames: list[dict[str, Any]] = []
+        self.close_code: int | None = None
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+        self._thread.join(WAIT_SECONDS)
+
+    @property
+    def updates(self) -> list[dict[str, Any]]:
+        """Every update so far, in the order of arrival."""
+        with self._heard:
+            return [update for frame in self.frames for update in frame.get("updates", [frame])]
+
+    @property
+    def removed(self) -> set[str]:
+        """Jobs whose removal was told (batches only)."""
+        with self._heard:
+            return {job_id for frame in self.frames for job_id in frame.get("removed", [])}
+
+    def until(self, holds: Callable[[Watcher], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+        """Return when `holds(self)` after some frame."""
+        with self._heard:
+            if not self._heard.wait_for(lambda: holds(self) or self.close_code is not None, seconds):
+                raise AssertionError(f"not heard in {seconds} s: {what}; last: {self.frames[-1:]}")
+        assert holds(self), f"the socket ended ({self.close_code}) before: {what}"
+
+    def until_status(self, job_id: str, *statuses: str) -> dict[str, Any]:
+        """The first update of this job in one of the statuses."""
+
+        def found() -> list[dict[str, Any]]:
+            return [seen for seen in self.updates if seen["job_id"] == job_id and seen["status"] in statuses]
+
+        self.until(lambda _: bool(found()), f"{job_id} {statuses}")
+        return found()[0]
+
+    def _listen(self) -> None:
+        try:
+            for text in self._socket:
+                with self._heard:
+                    self.frames.append(json.loads(text))
+                    self._heard.notify_all()
+        except ConnectionClosed:
+            pass  # the code below says how
+        with self._heard:
+            self.close_code = self._socket.protocol.close_code or 1006
+            self._heard.notify_all()

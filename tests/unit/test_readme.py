@@ -1,0 +1,41 @@
+"""The README says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+
+from backend.settings import PREFIX, Settings
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> str:
+    """The table of settings as the README has to show it."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, PydanticUndefined, "", ()) else field.default
+        shown = ",".join(f"{number:g}" for number in default) if isinstance(default, tuple) else f"{default}"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{shown}`' if shown else ''} | {field.description} |")
+    return "\n".join(lines)
+
+
+def test_the_settings_table_is_the_settings_class() -> None:
+    shown = re.search(r"<!-- settings -->\n\n(.*?)\n\n<!-- /settings -->", README, re.DOTALL)
+    assert shown is not None
+    assert shown[1] == settings_table()
+
+
+def test_every_link_inside_the_readme_leads_somewhere() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    assert {target for target in re.findall(r"\]\(#([a-z0-9-]+)\)", README)} <= headings
+
+
+def test_every_picture_is_there() -> None:
+    root = Path(__file__).parents[2]
+    assert all((root / picture).is_file() for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
