@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from backend.jobs import WITH_FAILURES, Job, Status, counted
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+# Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
+NEEDS_SOMEBODY = tuple(WITH_FAILURES)
 
 
 def count(number: int) -> str:
@@ -91,9 +93,9 @@ def headline(jobs: Collection[Job]) -> str:
     >>> headline([])
     ''
     """
-    running = sum(job.status is Status.PROCESSING for job in jobs)
-    waiting = sum(job.status is Status.PENDING for job in jobs)
-    attention = sum(job.status in WITH_FAILURES for job in jobs)
+    statuses = [job.status for job in jobs]
+    running, waiting = statuses.count(Status.PROCESSING), statuses.count(Status.PENDING)
+    attention = sum(map(statuses.count, NEEDS_SOMEBODY))
     parts = []
     if running or waiting:
         parts.append(f"{counted(running, 'job')} running")
@@ -117,7 +119,7 @@ def tab_state(jobs: Iterable[Job]) -> str:
     if running:
         videos = sum(job.total_videos for job in running)
         return f"({sum(job.progress * job.total_videos for job in running) // videos} %)"
-    if any(job.status in WITH_FAILURES for job in shown):
+    if any(job.status in NEEDS_SOMEBODY for job in shown):
         return "!"
     return "✓" if shown and all(job.is_finished for job in shown) else ""
 
