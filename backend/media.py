@@ -1,7 +1,7 @@
 """The media directory: from a video ID to its file, never outside.
 
-A file belongs to an ID when it is called `<id>.<extension>` or, as yt-dlp names it, `… [<id>].<extension>`, anywhere below
-the directory. Hidden files and directories and the side files of downloaders (`SIDE_FILES`) are passed over.
+A file belongs to an ID when it is called `<id>.<extension>` or, as yt-dlp names it, `… [<id>].<extension>`, anywhere
+below the directory. Hidden files and directories and the side files of downloaders (`SIDE_FILES`) are passed over.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Protocol
 from backend.clock import Clock
 from backend.errors import VideoFailed
 
-SIDE_FILES = frozenset(
-    "part ytdl temp tmp crdownload aria2 json jpg jpeg png webp txt nfo csv xml html url description "
-    "vtt srt ass ssa lrc ttml sub idx md5 sha256".split()
+SIDE_FILES = (
+    "part,ytdl,temp,tmp,crdownload,aria2,json,jpg,jpeg,png,webp,txt,nfo,csv,xml,html,url,description,vtt,srt,"
+    "ass,ssa,lrc,ttml,sub,idx,md5,sha256"
 )
 NAMED = re.compile(r"(?:.*\[)?([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\]?\Z", re.DOTALL)
 SCAN_SHARE = 20  # a scan is good for this many times its own duration, so that scanning takes at most 5 % of one thread
@@ -40,7 +40,7 @@ class MediaSource(Protocol):
 
 @dataclass(frozen=True)
 class _Index:
-    """What one scan saw: relative paths by ID (a link inside counts as its target), links that lead outside, the rest."""
+    """What one scan saw: relative paths by ID (a link inside counts as its target), links that lead outside."""
 
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
@@ -61,8 +61,8 @@ class _Scan:
 class MediaDirectory:
     """The files below `root`, found by an index that is renewed when it is asked and no longer fresh.
 
-    One scan at a time, in a thread; while it is fresh (a tenth of a second, or 20 times the scan's own duration) a file that
-    just came is not seen yet.
+    One scan at a time, in a thread; while it is fresh (a tenth of a second, or 20 times the scan's own duration) a file
+    that just came is not seen yet.
     """
 
     def __init__(self, root: Path, clock: Clock) -> None:
@@ -146,7 +146,7 @@ def _id_of(name: str) -> str | None:
     ('a1', 'dQw4w9WgXcQ', None, None)
     """
     stem, dot, extension = name.rpartition(".")
-    if not dot or not extension or extension.lower() in SIDE_FILES:
+    if not dot or not extension or extension.lower() in SIDE_FILES.split(","):
         return None
     match = NAMED.match(stem)
     return match[1] if match and stem.endswith("]") == ("[" in stem) else None

@@ -1,7 +1,7 @@
 """Kinds of video work by name: what one is, which there are, and the check of its options.
 
-Others add theirs by an entry point of the group `dashboard.processors` that names a `Processor`. Only such registered names
-are ever accepted from outside; nothing here imports what a request names.
+Others add theirs by an entry point of the group `dashboard.processors` that names a `Processor`. Only such registered
+names are ever accepted from outside; nothing here imports what a request names.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class VideoFile:
 class Processor:
     """A kind of work on one video.
 
-    `run` yields steps and returns a result that JSON can hold; it raises `VideoFailed` with a sentence for people. It runs
-    in a process of its own that may be killed at any moment: files go to `output` as `<name>.part` and are renamed when whole.
+    `run` yields steps and returns a result that JSON can hold; it raises `VideoFailed` with a sentence for people.
+    It runs in a process of its own that may be killed at any moment: files go to `output` as `<name>.part` and are
+    renamed when whole.
     """
 
     name: str

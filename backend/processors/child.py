@@ -1,0 +1,174 @@
+"""Runs the work on one video in a process of its own, which can be killed at any moment and holds no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from backend.clock import Clock
+from backend.errors import Unavailable, VideoFailed
+from backend.processors import Processor, Step, VideoFile, load
+from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher
+from backend.processors.wire import Failure, Limits, Progress, Result, Task, line, parse_message
+
+log = logging.getLogger(__name__)
+CAN_FORK = hasattr(os, "fork")
+LONGEST_WORD = 60  # characters of what a step says it does
+
+
+class ChildRunner:
+    """Starts, limits, watches and ends the processes of videos.
+
+    `find` turns a processor's name into the processor inside the child: a function of a module, chosen by the
+    administrator or a test, never by a request. `forking=False` starts a fresh Python for each video, as where the system
+    cannot fork.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float,
+        memory_mib: int,
+        clock: Clock,
+        find: Callable[[str], Processor] = load,
+        forking: bool = CAN_FORK,
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        cpu_seconds = math.ceil(timeout_seconds * (os.cpu_count() or 1)) + 1
+        self._limits = Limits(cpu_seconds=cpu_seconds, memory_mib=memory_mib)
+        self._clock = clock
+        dotted = f"{find.__module__}:{find.__qualname__}"
+        self._launcher: Launcher = ForkLauncher(dotted) if forking else SpawnLauncher(dotted)
+
+    async def start(self) -> None:
+        """Begin loading FFmpeg in the background; the first video waits for it."""
+        if sys.platform != "linux":
+            log.warning(
+                "this system cannot limit the memory of a video's process, nor end it when the server is killed",
+                extra={"action": "children_unlimited", "platform": sys.platform},
+            )
+        await self._launcher.start()
+
+    async def stop(self) -> None:
+        """End every process, the fork server too, and return when they are dead."""
+        await self._launcher.stop()
+
+    async def run(
+        self, processor: str, file: VideoFile, options: Mapping[str, Any], *, on_step: Callable[[Step], None]
+    ) -> dict[str, Any]:
+        """The processor's result for this video; raises `VideoFailed` with a sentence and perhaps a traceback.
+
+        `on_step` is called on the event loop, at most some 20 times a second. Cancelled, it returns only when the
+        process is dead. Whatever fails, unfinished files (`*.part`) are removed.
+        """
+        task = Task(
+            processor=processor,
+            options=dict(options),
+            path=os.fsencode(file.path.absolute()),
+            root=os.fsencode(file.root.absolute()),
+            output=os.fsencode(file.output.absolute()),
+            limits=self._limits,
+        )
+        try:
+            return await self._run(task, on_step)
+        except BaseException:
+            await _to_the_end(asyncio.to_thread(_remove_unfinished, file.output))
+            raise
+
+    async def _run(self, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
+        try:
+            child = await self._launcher.launch()
+        except Unavailable as error:
+            raise VideoFailed(error.sentence) from error
+        willing = False
+        try:
+            result = await self._within_time(self._talk(child, task, on_step))
+            willing = True
+        finally:
+            await _to_the_end(child.end(willing=willing))
+        return result
+
+    async def _within_time(self, talk: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        work = asyncio.create_task(talk)
+        alarm = asyncio.create_task(self._clock.sleep(self._timeout_seconds))
+        try:
+            await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+        finally:
+            work.cancel()
+            alarm.cancel()
+        raise VideoFailed(
+            f"Took longer than {self._timeout_seconds:g} s, the limit for one video (DASHBOARD_VIDEO_TIMEOUT_SECONDS)."
+        )
+
+    async def _talk(self, child: Child, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
+        """Give the task and listen to its end; the child may be in a stranger's hands, so its words are checked."""
+        child.writer.write(line(task))
+        try:
+            while (raw := await child.reader.readline()).endswith(b"\n"):
+                message = parse_message(raw)
+                if isinstance(message, Result):
+                    return message.value
+                if isinstance(message, Failure):
+                    raise VideoFailed(message.sentence, traceback=message.traceback)
+                on_step(_step(message))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise VideoFailed("The process of this video answered with something that is not a report.") from error
+        except ConnectionError:  # it died with our task half read; how it died follows
+            log.debug("a video's process closed its channel", exc_info=True)
+        raise VideoFailed(self._why_dead(await child.death))
+
+    def _why_dead(self, status: int | None) -> str:
+        if status is None:
+            return "The process of this video ended with the one that starts them; try again."
+        if status == -signal.SIGKILL:
+            return "The process of this video was killed, probably because the machine ran out of memory."
+        if status == -getattr(signal, "SIGXCPU", 0):
+            return f"Used more than {self._limits.cpu_seconds:,} s of processor time, the limit for one video."
+        if status < 0:
+            return f"The decoder crashed on this video ({_signal_name(-status)}); the file is probably damaged."
+        return f"The process of this video ended without a result (exit status {status})."
+
+
+def _step(progress: Progress) -> Step:
+    return Step(min(1.0, max(0.0, progress.fraction)), progress.doing[:LONGEST_WORD])
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _remove_unfinished(output: Path) -> None:
+    """Remove the `*.part` files, and the directory if nothing else is in it."""
+    for part in output.glob("*.part"):
+        part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: an earlier attempt's files; or never made
+        output.rmdir()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Finish this work even while being cancelled; the cancellation follows it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

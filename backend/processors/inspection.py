@@ -1,0 +1,218 @@
+"""Reads a video from end to end, decodes everything, and says what it is and whether it is sound."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from backend.errors import VideoFailed
+from backend.processors import Step, VideoFile
+from backend.processors.opening import audio_stream, check_size, opened, video_stream
+from backend.processors.poster import write_poster
+
+MOST_BAD_SHARE = 0.05  # of the packets that are decoded; more, and the file counts as damaged
+SHORT_SECONDS, SHORT_SHARE = 0.3, 0.05  # a file that ends earlier than it says by more than both is cut off
+READ_FAILURES = 100  # in a row, after which the rest counts as unreadable
+POSTER_AT = 0.2  # of the duration
+POSTER_AT_SECONDS = 1.0  # where the duration is not known
+DECODED = 0.97  # of the work
+
+
+@dataclass(slots=True)
+class Pace:
+    """Holds reading back to `max_speed` times real time, by media time against a clock."""
+
+    max_speed: float | None
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _began: float | None = None
+
+    def hold(self, media_seconds: float) -> None:
+        """Return when this point of the video may be read."""
+        if self.max_speed is None:
+            return
+        if self._began is None:
+            self._began = self.monotonic()
+        early = self._began + media_seconds / self.max_speed - self.monotonic()
+        if early > 0:
+            self.sleep(early)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What decoding has met so far; times are seconds from the start of the file."""
+
+    start: float
+    duration: float | None
+    packets: int = 0
+    bad: int = 0
+    frames: int = 0
+    end: float = 0.0
+    poster: VideoFrame | None = None
+    last_error: av.error.FFmpegError | None = field(default=None, repr=False)
+
+    def reach(self, at: float | None, lasting: float) -> None:
+        if at is not None:
+            self.end = max(self.end, at - self.start + lasting)
+
+    def meet(self, frame: VideoFrame) -> None:
+        """Count a frame, keeping it when it is the best poster so far."""
+        check_size(frame)
+        self.frames += 1
+        self.bad += frame.is_corrupt
+        wanted = self.duration * POSTER_AT if self.duration else POSTER_AT_SECONDS
+        if self.poster is None or (_since(self.poster, self.start) < wanted <= _since(frame, self.start)):
+            self.poster = frame
+
+    def fail(self, error: av.error.FFmpegError) -> None:
+        """Count a bad packet; lack of memory is not the packet's fault and goes on upwards."""
+        if error.errno == errno.ENOMEM:
+            raise error
+        self.bad += 1
+        self.last_error = error
+
+
+def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, dict[str, Any]]:
+    """Decode the whole file, write `poster.jpg`, and return its facts; raises `VideoFailed` for an unsound one."""
+    yield Step(0.0, "opening")
+    with opened(file) as container:
+        video, audio = video_stream(container), audio_stream(container)
+        tally = Tally(
+            start=(container.start_time or 0) / av.time_base,
+            duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
+        )
+        yield from _decode(container, video, audio, tally, Pace(max_speed))
+        _judge(tally)
+        yield Step(DECODED, "drawing the poster")
+        assert tally.poster is not None  # noqa: S101  _judge has seen frames
+        write_poster(tally.poster, video.sample_aspect_ratio, file.output / "poster.jpg")
+        return _facts(file, container, video, audio, tally)
+
+
+def _decode(
+    container: InputContainer, video: VideoStream, audio: AudioStream | None, tally: Tally, pace: Pace
+) -> Generator[Step, None, None]:
+    size, position, share = max(container.size, 1), 0, 0.0
+    for packet in _packets(container, tally):
+        at, lasting = _span(packet)
+        if at is not None:
+            pace.hold(at - tally.start)
+        position = max(position, packet.pos or 0)
+        if packet.stream is video or packet.stream is audio:
+            _decode_packet(packet, tally)
+        else:
+            tally.reach(at, lasting)
+        done = tally.end / tally.duration if tally.duration else position / size
+        share = max(share, min(done, 1.0))
+        yield Step(share * DECODED, "decoding")
+
+
+def _packets(container: InputContainer, tally: Tally) -> Iterator[Packet[Any]]:
+    """All packets, going on after unreadable places."""
+    in_a_row = 0
+    while in_a_row < READ_FAILURES:
+        try:
+            for packet in container.demux():
+                in_a_row = 0
+                yield packet
+            return
+        except av.error.FFmpegError as error:
+            tally.fail(error)
+            in_a_row += 1
+
+
+def _decode_packet(packet: Packet[Any], tally: Tally) -> None:
+    tally.packets += packet.size > 0
+    try:
+        for frame in packet.decode():
+            if isinstance(frame, VideoFrame):
+                tally.meet(frame)
+                lasting = float((frame.duration or 0) * (frame.time_base or 0))
+            else:
+                lasting = frame.samples / (frame.sample_rate or 1)
+            tally.reach(frame.time, lasting)
+    except av.error.FFmpegError as error:
+        tally.fail(error)
+
+
+def _span(packet: Packet[Any]) -> tuple[float | None, float]:
+    """When the packet's content is shown and for how long, in seconds."""
+    moment = packet.pts if packet.pts is not None else packet.dts
+    if moment is None or packet.time_base is None:
+        return None, 0.0
+    return float(moment * packet.time_base), float((packet.duration or 0) * packet.time_base)
+
+
+def _since(frame: VideoFrame, start: float) -> float:
+    return (frame.time or 0.0) - start
+
+
+def _judge(tally: Tally) -> None:
+    if tally.frames == 0:
+        raise VideoFailed("Nothing in this file can be decoded; it is damaged.") from tally.last_error
+    missing = (tally.duration or 0.0) - tally.end
+    if tally.duration and missing > max(SHORT_SECONDS, SHORT_SHARE * tally.duration):
+        raise VideoFailed(
+            f"File is cut off: it should last {tally.duration:.1f} s but ends after {tally.end:.1f} s; fetch it again."
+        ) from tally.last_error
+    if tally.bad > MOST_BAD_SHARE * max(tally.packets, 1):
+        raise VideoFailed(
+            f"File is damaged: {tally.bad:,} of {tally.packets:,} packets cannot be decoded; fetch it again."
+        ) from tally.last_error
+
+
+def _facts(
+    file: VideoFile, container: InputContainer, video: VideoStream, audio: AudioStream | None, tally: Tally
+) -> dict[str, Any]:
+    seconds = tally.duration or tally.end
+    size = file.path.stat().st_size
+    return {
+        "container": _container_name(file, container),
+        "duration_seconds": round(seconds, 3),
+        "bit_rate": int(size * 8 / seconds) if seconds > 0 else None,
+        "size_bytes": size,
+        "video": {
+            "codec": video.codec_context.codec.canonical_name,
+            "width": video.codec_context.width,
+            "height": video.codec_context.height,
+            "frame_rate": _frame_rate(video.average_rate, tally),
+            "frames": tally.frames,
+        },
+        "audio": _sound(audio) if audio is not None else None,
+        "poster": "poster.jpg",
+        "packets": tally.packets,
+        "bad_packets": tally.bad,
+    }
+
+
+def _container_name(file: VideoFile, container: InputContainer) -> str:
+    """One word of FFmpeg's list of names, the file's own extension if it is among them."""
+    known = container.format.name.split(",")
+    extension = file.path.suffix.lower().lstrip(".")
+    return extension if extension in known else known[0]
+
+
+def _frame_rate(declared: Fraction | None, tally: Tally) -> float | None:
+    if declared:
+        return round(float(declared), 3)
+    return round(tally.frames / tally.end, 3) if tally.end > 0 else None
+
+
+def _sound(audio: AudioStream) -> dict[str, Any]:
+    context = audio.codec_context
+    return {
+        "codec": context.codec.canonical_name,
+        "channels": context.channels,
+        "sample_rate": context.sample_rate,
+    }

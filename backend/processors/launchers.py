@@ -1,0 +1,241 @@
+"""The server's side of starting, signalling and burying the processes of videos."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from backend.errors import Unavailable
+from backend.processors.forkserver import RECORD, Kind
+from backend.processors.wire import LONGEST_LINE
+
+NEEDED_TO_START = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP")  # what Python itself may need
+TERM_SECONDS = 0.5  # between asking a process to end and ending it
+STOP_SECONDS = 2.0
+FULL_SECONDS = 0.002  # before the fork server is asked again when it has too much to read
+
+
+@dataclass(frozen=True)
+class Child:
+    """One video's process; `death` becomes its exit status as in `subprocess` (negative: signal), None if unknown."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    death: asyncio.Future[int | None]
+    signal: Callable[[int], None]
+
+    async def end(self, *, willing: bool) -> None:
+        """Return when it is dead; a willing one (its result is here) may leave by itself first."""
+        self.writer.close()
+        if willing and await self._dies_within(TERM_SECONDS):
+            return
+        self.signal(signal.SIGTERM)
+        if not await self._dies_within(TERM_SECONDS):
+            self.signal(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has one signal for both
+            await asyncio.wait({self.death})
+
+    async def _dies_within(self, seconds: float) -> bool:
+        done, _ = await asyncio.wait({self.death}, timeout=seconds)
+        return bool(done)
+
+
+class Launcher(Protocol):
+    """A way to get a process for one video."""
+
+    async def start(self) -> None:
+        """Make ready for `launch`; returns before loading is done."""
+
+    async def launch(self) -> Child:
+        """A new process that waits for its task; raises `Unavailable`."""
+
+    async def stop(self) -> None:
+        """End every process and return when they are dead."""
+
+
+def python_command(module: str, function: str, *arguments: object) -> list[str]:
+    """A command line that calls `module.function(*arguments)` in a new Python with this one's module paths."""
+    paths = [os.path.abspath(path or ".") for path in sys.path]
+    call = f"import sys; sys.path[:] = {json.dumps(paths)}; from {module} import {function}; {function}{arguments!r}"
+    return [sys.executable, "-I", "-c", call]
+
+
+def bare_environment() -> Mapping[str, str]:
+    """No secret and no setting: only what Python may need to start."""
+    return MappingProxyType({name: os.environ[name] for name in NEEDED_TO_START if name in os.environ})
+
+
+class ForkLauncher:
+    """Children of a fork server (`forkserver.serve`), which is started again when it dies."""
+
+    def __init__(self, find: str) -> None:
+        self._find = find
+        self._server: _ForkServer | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        await self._running()
+
+    async def launch(self) -> Child:
+        return await (await self._running()).launch()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+
+    async def _running(self) -> _ForkServer:
+        async with self._starting:
+            if self._server is None or self._server.is_over:
+                self._server = await _ForkServer.started(self._find)
+            return self._server
+
+
+class _ForkServer:
+    """The handle on one fork server: its process, its control socket, and the deaths it reports."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        control: socket.socket,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._control = control
+        self._reader = reader
+        self._writer = writer
+        self._deaths: dict[int, asyncio.Future[int | None]] = {}
+        self._forked = 0
+        self._ready = asyncio.Event()
+        self._listening = asyncio.create_task(self._listen(), name="fork server")
+
+    @classmethod
+    async def started(cls, find: str) -> _ForkServer:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *python_command("backend.processors.forkserver", "serve", theirs.fileno(), find),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    env=bare_environment(),
+                    cwd=Path(sys.prefix).anchor,
+                    start_new_session=True,
+                )
+                reader, writer = await asyncio.open_unix_connection(sock=ours)
+            except BaseException:
+                ours.close()  # a process that has started already ends with it
+                raise
+        return cls(process, ours, reader, writer)
+
+    @property
+    def is_over(self) -> bool:
+        return self._listening.done()
+
+    async def launch(self) -> Child:
+        await self._ready.wait()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
+                number = await self._fork(theirs)
+            except BaseException:
+                ours.close()
+                raise
+        death = self._deaths[number]
+        return Child(reader, writer, death, lambda value: self._signal(number, value))
+
+    async def _fork(self, channel: socket.socket) -> int:
+        """Ask for a child on this channel; once asked it returns without a pause, so that no child is forgotten."""
+        while not self.is_over:
+            self._forked += 1
+            record = RECORD.pack(Kind.FORK, self._forked, 0)
+            try:
+                socket.send_fds(self._control, [record], [channel.fileno()])
+            except BlockingIOError:
+                await asyncio.sleep(FULL_SECONDS)
+            except OSError:
+                break
+            else:
+                self._deaths[self._forked] = asyncio.get_running_loop().create_future()
+                return self._forked
+        raise Unavailable("The process that starts the video work has ended; try again.")
+
+    def _signal(self, number: int, value: int) -> None:
+        if number in self._deaths:
+            self._writer.write(RECORD.pack(Kind.SIGNAL, number, value))
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                kind, number, value = RECORD.unpack(await self._reader.readexactly(RECORD.size))
+                if kind == Kind.READY:
+                    self._ready.set()
+                elif kind == Kind.DIED:
+                    self._died(number, os.waitstatus_to_exitcode(value))
+                elif kind == Kind.NOT_FORKED:
+                    self._died(number, None)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self._ready.set()  # whoever waits learns that it is over by asking
+            self._writer.close()
+            for number in list(self._deaths):
+                self._died(number, None)
+
+    def _died(self, number: int, status: int | None) -> None:
+        death = self._deaths.pop(number)
+        if not death.done():
+            death.set_result(status)
+
+    async def stop(self) -> None:
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._listening
+
+
+class SpawnLauncher:
+    """A fresh Python for each video, where the system cannot fork; slower to start by a tenth of a second or so."""
+
+    def __init__(self, find: str) -> None:
+        self._find = find
+        self._children: set[Child] = set()
+
+    async def start(self) -> None:
+        """Nothing to prepare."""
+
+    async def launch(self) -> Child:
+        process = await asyncio.create_subprocess_exec(
+            *python_command("backend.processors.alone", "main", self._find),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=bare_environment(),
+            limit=LONGEST_LINE,
+        )
+        assert process.stdin is not None  # noqa: S101  asked for above
+        assert process.stdout is not None  # noqa: S101
+        death: asyncio.Task[int | None] = asyncio.create_task(process.wait())
+        child = Child(process.stdout, process.stdin, death, lambda value: _send(process, value))
+        self._children.add(child)
+        death.add_done_callback(lambda _: self._children.discard(child))
+        return child
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(child.end(willing=False) for child in self._children))
+
+
+def _send(process: asyncio.subprocess.Process, value: int) -> None:
+    if process.returncode is None:
+        process.send_signal(value)

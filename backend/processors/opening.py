@@ -1,0 +1,133 @@
+"""Opens a stranger's file with FFmpeg safely, and says in plain words why one cannot be read.
+
+Only the file protocol, only formats that hold a video in one file (no playlists, which name other files), and only
+well-known codecs: each further decoder is a further door. Headers lie, so sizes are checked on decoded frames as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from backend.errors import VideoFailed
+from backend.processors import VideoFile
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,dv,rm"
+VIDEO_CODECS = (
+    "h264,hevc,vp8,vp9,av1,libdav1d,mpeg4,mpeg1video,mpeg2video,msmpeg4v1,msmpeg4v2,msmpeg4,h263,flv,wmv1,"
+    "wmv2,wmv3,vc1,theora,vp3,vp6,vp6f,mjpeg,prores,dnxhd,dvvideo,ffv1,rv30,rv40"
+)
+AUDIO_CODECS = (
+    "aac,aac_latm,mp3,mp3float,mp2,mp2float,mp1,mp1float,ac3,eac3,dca,truehd,opus,vorbis,flac,alac,amrnb,"
+    "amrwb,wmav1,wmav2,wmapro,cook,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,pcm_s16le,pcm_s16be,pcm_s24le,"
+    "pcm_s24be,pcm_s32le,pcm_f32le,pcm_u8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd"
+)
+CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
+LONG_SIDE, SHORT_SIDE = 8192, 4320
+HEAD_BYTES = 512
+
+
+@contextmanager
+def opened(file: VideoFile) -> Iterator[InputContainer]:
+    """The file's container; raises `VideoFailed` when it is not a readable video inside `file.root`."""
+    _check(file)
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "codec_whitelist": CODECS}
+    try:
+        container = av.open(f"file:{os.fsdecode(file.path)}", mode="r", options=options, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        raise VideoFailed(_why_not_opened(file, error)) from error
+    with container:
+        yield container
+
+
+def _check(file: VideoFile) -> None:
+    name = file.path.name.encode("utf-8", "replace").decode()
+    try:
+        seen = file.path.lstat()
+        inside = file.path.resolve(strict=True).is_relative_to(file.root.resolve(strict=True))
+    except OSError as error:
+        raise VideoFailed(f"The file cannot be read: {error.strerror}: {name}") from error
+    if stat.S_ISLNK(seen.st_mode) or not inside:
+        raise VideoFailed(f"The file is a link, or outside the media directory; such files are not opened: {name}")
+    if not stat.S_ISREG(seen.st_mode):
+        raise VideoFailed(f"Not a regular file: {name}")
+    if seen.st_size == 0:
+        raise VideoFailed(f"The file is empty: {name}")
+
+
+def _why_not_opened(file: VideoFile, error: av.error.FFmpegError) -> str:
+    if isinstance(error, av.error.PermissionError):
+        return "The file cannot be read: the server has no permission."
+    with file.path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if not head.strip(b"\0"):
+        return "Not a video: the file begins with nothing but zeros; it was probably not written to its end."
+    if head[4:8] == b"ftyp":
+        return "File is cut off: the index is missing (an MP4 file has it at its end); fetch the file again."
+    if head.startswith(b"#EXTM3U"):
+        return "Not a video: it is a playlist, which names other files and is not followed."
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "Not a video: it is a web page, probably an error page that was saved as a video; fetch the file again."
+    if _is_text(head):
+        return "Not a video: it is a text file."
+    return "Not a video: its format is not one that is read here, or its beginning is damaged."
+
+
+def _is_text(head: bytes) -> bool:
+    text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last letter may be cut
+    return all(letter.isprintable() or letter.isspace() for letter in text)
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The first real video stream, its decoder open; raises `VideoFailed`."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise VideoFailed("There is no video in this file.")
+    _open_decoder(streams[0], VIDEO_CODECS, "video")
+    check_size(streams[0].codec_context)
+    return streams[0]
+
+
+def audio_stream(container: InputContainer) -> AudioStream | None:
+    """The first audio stream, its decoder open; raises `VideoFailed` when its codec is not read here."""
+    if not container.streams.audio:
+        return None
+    _open_decoder(container.streams.audio[0], AUDIO_CODECS, "audio")
+    return container.streams.audio[0]
+
+
+def _open_decoder(stream: VideoStream | AudioStream, allowed: str, kind: str) -> None:
+    context = stream.codec_context
+    if context is None or context.name not in allowed.split(","):
+        name = context.name if context is not None else "unknown"
+        raise VideoFailed(f"Its {kind} codec ({name}) is not one that is read here.")
+    # the whitelist given to av.open guards only FFmpeg's own look at the streams, not this decoder
+    context.options = {"codec_whitelist": CODECS, "max_pixels": str(LONG_SIDE * SHORT_SIDE)}
+    context.thread_count = 1  # videos run side by side, one to a processor
+    try:
+        context.open()
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        raise VideoFailed(f"The {kind} cannot be decoded: its header is damaged.") from error
+
+
+def check_size(picture: VideoFrame | av.VideoCodecContext) -> None:
+    """Raise `VideoFailed` when the picture is larger than 8192 × 4320, whichever way it stands."""
+    long_side, short_side = max(picture.width, picture.height), min(picture.width, picture.height)
+    if long_side > LONG_SIDE or short_side > SHORT_SIDE:
+        raise VideoFailed(
+            f"The picture is too large: {picture.width} × {picture.height}; the limit is {LONG_SIDE} × {SHORT_SIDE}."
+        )

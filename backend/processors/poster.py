@@ -1,0 +1,60 @@
+"""A still picture of a video, as people see it: right way up, with square pixels."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from av import CodecContext, VideoFrame
+from av.filter import Graph
+from av.video.codeccontext import VideoCodecContext
+
+WIDEST = 640  # pixels
+TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip")}
+
+
+def write_poster(frame: VideoFrame, aspect: Fraction | None, path: Path) -> None:
+    """Write the frame as a JPEG of at most 640 pixels in width, both sides even; `aspect` is that of one pixel."""
+    still = _upright(frame, *_drawn_size(frame, aspect))
+    encoder = CodecContext.create("mjpeg", "w")
+    assert isinstance(encoder, VideoCodecContext)  # noqa: S101  for the type checker
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
+        still.width,
+        still.height,
+        "yuvj420p",
+        Fraction(1),
+    )
+    encoder.options = {"qmin": "3", "qmax": "3"}
+    still.pts = 0
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(still), *encoder.encode(None))))
+    os.replace(part, path)
+
+
+def _drawn_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height before turning, such that the turned picture is at most `WIDEST` wide."""
+    width, height = frame.width * float(aspect or 1), float(frame.height)
+    lying = abs(frame.rotation) == 90
+    scale = min(1.0, WIDEST / (height if lying else width))
+    return _even(width * scale), _even(height * scale)
+
+
+def _even(pixels: float) -> int:
+    return max(2, min(int(pixels), 8192) // 2 * 2)
+
+
+def _upright(frame: VideoFrame, width: int, height: int) -> VideoFrame:
+    still = frame.reformat(width=width, height=height, format="yuvj420p")
+    if frame.rotation not in TURNS:
+        return still
+    graph = Graph()
+    steps = [graph.add_buffer(width=width, height=height, format=still.format, time_base=Fraction(1))]
+    for turn in TURNS[frame.rotation]:
+        name, _, arguments = turn.partition("=")
+        steps.append(graph.add(name, arguments))
+    graph.link_nodes(*steps, graph.add("buffersink")).configure()
+    graph.push(still)
+    turned = graph.pull()
+    assert isinstance(turned, VideoFrame)  # noqa: S101  for the type checker
+    return turned

@@ -1,0 +1,33 @@
+"""The processor `probe`: what a video is, and proof that it can be decoded to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.processors import Processor, Step, VideoFile
+
+
+class ProbeOptions(BaseModel):
+    """`max_speed` caps reading at that multiple of real time, to be kind to a shared disk; none: as fast as it goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_speed: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+
+
+def run(file: VideoFile, options: ProbeOptions) -> Generator[Step, None, dict[str, Any]]:
+    """Container, codecs, size, duration, audio; writes `poster.jpg`; `inspection` says what counts as sound."""
+    from backend.processors.inspection import inspect  # here, so that the server checks options without loading FFmpeg
+
+    return inspect(file, options.max_speed)
+
+
+PROCESSOR = Processor(
+    name="probe",
+    summary="Reads and decodes the whole video, records what it is, and draws a poster",
+    options=ProbeOptions,
+    run=run,
+)
