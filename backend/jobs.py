@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 import msgspec
 
@@ -249,6 +249,8 @@ class Video:
 
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
+STRANGER = re.compile(r"[^A-Za-z0-9._-]")
+WATCHED = re.compile(r"(?:\A|&)v=([^&]+)")
 YOUTUBE_HOSTS = frozenset(
     {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "youtube-nocookie.com"}
 )
@@ -271,6 +273,8 @@ def parse_video_id(text: str) -> str:
 
 
 def _from_youtube(address: str) -> str | None:
+    if "youtu" not in address.lower():
+        return None
     try:
         parts = urlsplit(address if "://" in address else f"https://{address}")
         host = parts.hostname or ""
@@ -282,7 +286,8 @@ def _from_youtube(address: str) -> str | None:
     if host not in YOUTUBE_HOSTS:
         return None
     if path[:1] == ["watch"]:
-        return next(iter(parse_qs(parts.query).get("v", [])), None)
+        parameter = WATCHED.search(parts.query)
+        return unquote_plus(parameter[1]) if parameter else None
     return path[1] if len(path) >= 2 and path[0] in ("shorts", "embed", "live", "v") else None
 
 
@@ -293,7 +298,8 @@ def _why_not(candidate: str) -> str:
         return "it is longer than 128 characters"
     if candidate.startswith("."):
         return "it starts with a dot"
-    stranger = next((letter for letter in candidate if not re.match(r"[A-Za-z0-9._-]", letter)), "")
+    found = STRANGER.search(candidate)
+    stranger = found[0] if found else ""
     return "it contains a blank" if stranger.isspace() else f'"{stranger}" is not allowed'
 
 
