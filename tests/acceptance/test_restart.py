@@ -18,13 +18,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.clips import make_clip
-from tests.support.processors import LoggedStarts
+from tests.support.logged import StartLog, install_plug_in
 from tests.support.servers import Program, api, running, token
 from tests.support.watchers import Watcher
 
 VIDEOS = 12
 ENDS = ("completed", "completed_with_errors", "failed")
-PROCESSORS = "logged=tests.support.processors:LOGGED"
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Round:
 
     program: Program
     watcher: Watcher
-    log: LoggedStarts
+    log: StartLog
     job_id: str
 
     @property
@@ -109,9 +108,10 @@ def play(home: Path, moment: str) -> None:
     for video_id in ids[1:]:
         (media / f"{video_id}.mp4").write_bytes((media / f"{ids[0]}.mp4").read_bytes())
     jwt = token(data, "admin")
-    log = LoggedStarts(home / "starts.log")
-    settings = {"media_dir": media, "processors": PROCESSORS}
-    with running(data, **settings) as program, Watcher(program, jwt) as watcher:
+    log = StartLog(home / "starts.log")
+    settings = {"media_dir": media}
+    path = install_plug_in(home / "plug-ins")
+    with running(data, python_path=path, **settings) as program, Watcher(program, jwt) as watcher:
         order = {"video_ids": ids, "processor": "logged", "options": {"log": str(log.path)}}
         with api(program, jwt) as client:
             job_id = client.post("/api/jobs", json=order).json()["job_id"]
@@ -122,7 +122,7 @@ def play(home: Path, moment: str) -> None:
     stored = stored_results(data, job_id)
     first_life = log.started()
     assert seen <= len(stored), "somebody saw a result that was not stored"
-    with running(data, **settings) as program, Watcher(program, jwt) as watcher:
+    with running(data, python_path=path, **settings) as program, Watcher(program, jwt) as watcher:
         end = watcher.until_status(job_id, *ENDS)
         with api(program, jwt) as client:
             videos = client.get(f"/api/jobs/{job_id}/videos").json()["items"]

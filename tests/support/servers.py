@@ -58,7 +58,9 @@ def run_command(
 class Program:
     """A running server: its address, its output, and ways to end it."""
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, **settings: object) -> None:
+    def __init__(
+        self, data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
+    ) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -68,7 +70,7 @@ class Program:
         self._process = subprocess.Popen(
             [sys.executable, "main.py", "--no-browser", "--port", str(self.port), "--data-dir", str(data_dir)],
             cwd=ROOT,
-            env=environment(settings),
+            env=environment(settings) | ({"PYTHONPATH": str(python_path)} if python_path else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -78,6 +80,10 @@ class Program:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     @property
     def output(self) -> str:
@@ -107,7 +113,7 @@ class Program:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop; its exit code."""
-        if self._process.poll() is None:
+        if self.is_running:
             self._process.send_signal(number)
         return self._process.wait(STOP_SECONDS)
 
@@ -120,14 +126,16 @@ class Program:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: object) -> Iterator[Program]:
+def running(
+    data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
+) -> Iterator[Program]:
     """The program, ready; killed at the end if it still runs."""
-    program = Program(data_dir, **settings)  # type: ignore[arg-type]
+    program = Program(data_dir, port=port, python_path=python_path, **settings)
     try:
         program.until_says("Dashboard:")
         yield program
     finally:
-        if program._process.poll() is None:
+        if program.is_running:
             program.kill()
 
 

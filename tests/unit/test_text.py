@@ -64,6 +64,10 @@ def test_the_headline_says_one_job_and_needs() -> None:
     assert text.headline([a_job(Status.PROCESSING), a_job(Status.FAILED)]) == "1 job running, 1 needs attention."
 
 
+def test_where_nothing_runs_the_headline_still_says_what_needs_attention() -> None:
+    assert text.headline([a_job(Status.FAILED), a_job(Status.COMPLETED)]) == "1 job needs attention."
+
+
 def test_the_headline_tells_waiting_jobs_from_running_ones() -> None:
     assert text.headline([a_job(Status.PENDING)]) == "0 jobs running, 1 waiting."
 

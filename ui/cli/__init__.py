@@ -10,13 +10,17 @@ from typing import Annotated
 import typer
 
 from backend.errors import DashboardError
-from ui.cli import login_link, token, users
+from ui.cli import backup, export, login_link, submit, token, users, worker
 from ui.cli.data import DataDir
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(users.app, name="users")
 app.command("token", epilog=token.EXAMPLE)(token.token)
 app.command("login-link", epilog=login_link.EXAMPLE)(login_link.login_link)
+app.command("submit", epilog=submit.EXAMPLE)(submit.submit)
+app.command("export", epilog=export.EXAMPLE)(export.export)
+app.command("backup", epilog=backup.EXAMPLE)(backup.backup)
+app.command("worker", epilog=worker.EXAMPLE)(worker.worker)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -66,18 +66,25 @@ async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
     with _listening(settings) as listener:
         async with open_backend(settings) as backend:
             await _refuse_open_door(backend)
-            server = Server(_config(backend))
-            serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
-            greeting = asyncio.create_task(_greet(backend, server, browser=browser, native=native), name="greeting")
-            stopping = asyncio.create_task(stop.wait(), name="stop signal")
-            await asyncio.wait([serving, greeting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            greeting.cancel()
-            server.should_exit = True
-            await asyncio.gather(serving, greeting, stopping, return_exceptions=True)
-            for task in (serving, greeting):
-                if not task.cancelled():
-                    task.result()
+            await _run(backend, stop, listener, browser=browser, native=native)
+
+
+async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *, browser: bool, native: bool) -> None:
+    """Serve until the first of these ends: the server itself, the window, the wish to go on."""
+    server = Server(_config(backend))
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+    others = [
+        asyncio.create_task(stop.wait(), name="stop signal"),
+        asyncio.create_task(_greet(backend, server, browser=browser, native=native), name="greeting"),
+        asyncio.create_task(_watch_sessions(backend), name="session watch"),
+    ]
+    await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    for task in others:
+        task.cancel()
+    for ended in await asyncio.gather(serving, *others, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
 
 
 def _stop_signal() -> asyncio.Event:
@@ -165,6 +172,12 @@ def _app(backend: Backend) -> ASGIApp:
         binding_refresh_interval=None,
     )
     return Border(app, settings=backend.settings, accounts=backend.accounts, page_owner=page_owner)
+
+
+async def _watch_sessions(backend: Backend) -> None:
+    from ui.session import SessionWatch
+
+    await SessionWatch(backend.accounts, backend.clock).run()
 
 
 async def _greet(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:
