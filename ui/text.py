@@ -88,10 +88,10 @@ def moment(at: datetime) -> str:
 
 
 def headline(jobs: Collection[Job]) -> str:
-    """The dashboard in one sentence; empty for an empty dashboard.
+    """The dashboard in one sentence.
 
     >>> headline([])
-    ''
+    'Nothing is running.'
     """
     statuses = [job.status for job in jobs]
     running, waiting = statuses.count(Status.PROCESSING), statuses.count(Status.PENDING)
@@ -102,9 +102,10 @@ def headline(jobs: Collection[Job]) -> str:
     if waiting:
         parts.append(f"{count(waiting)} waiting")
     if attention:
-        parts.append(f"{count(attention)} need{'s' if attention == 1 else ''} attention")
+        who = count(attention) if parts else counted(attention, "job")
+        parts.append(f"{who} need{'s' if attention == 1 else ''} attention")
     if not parts:
-        return "All done." if jobs else ""
+        return "All done." if jobs else "Nothing is running."
     return ", ".join(parts) + "."
 
 

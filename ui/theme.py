@@ -155,7 +155,7 @@ def status_badge(status: Status) -> Element:
 
 def whose_jobs(user: User) -> str:
     """Whose jobs this person sees, in words."""
-    return "Administrator: you see everybody's jobs" if user.is_admin else "You see only your own jobs"
+    return "You see everybody's jobs" if user.is_admin else "You see only your own jobs"
 
 
 def _head(title: str) -> None:
@@ -195,7 +195,8 @@ def _account_menu(user: User) -> None:
             icon("account_circle")
             tag("span", user.name, classes="who")
         with tag("div"):
-            tag("div", f"Signed in as {user.name}", classes="strong")
+            role = ", an administrator" if user.is_admin else ""
+            tag("div", f"Signed in as {user.name}{role}", classes="strong")
             tag("div", whose_jobs(user), classes="muted small")
             with tag("form").props('method="post" action="/logout"'), tag("button").props("type=submit"):
                 icon("logout", small=True)

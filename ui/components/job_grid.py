@@ -29,8 +29,8 @@ RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTI
 class JobGrid(Element, component="job_grid.vue"):
     """The head of the dashboard, its cards, and what stands there instead while there are none.
 
-    Fed by `LiveJobs`. Slots: `actions` beside the heading and `note` below while there are cards, `empty` otherwise.
-    Events: `watch` (it wants a snapshot), `emptied` (the last card left).
+    Fed by `LiveJobs`. Slots: `actions` beside the heading while there are cards, `empty` otherwise, `note` below.
+    Events: `watch` (it wants a snapshot), `recount` (jobs came or went).
     """
 
     def __init__(self, *, title: str, show_owner: bool) -> None:

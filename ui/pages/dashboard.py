@@ -14,6 +14,7 @@ from ui.session import act, current_user, require_user
 from ui.theme import button, frame, icon, link, tag, whose_jobs
 
 DOUBLE_CLICK_SECONDS = 2.0
+RECOUNT_SECONDS = 1.0
 
 
 def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
@@ -28,30 +29,24 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
             with grid.add_slot("empty"), tag("section", classes="empty"):
                 _invitation(backend)
-                first = HistoryCount(backend)
-            with grid.add_slot("note"), tag("div", classes="note"):
-                second = HistoryCount(backend)
+            with grid.add_slot("note"):
+                note = Note(backend)
         live.feed(grid, current_user)
-
-        async def recount() -> None:
-            await first.refresh()
-            await second.refresh()
-
-        grid.on("emptied", recount, args=[])
-        await recount()
+        grid.on("recount", note.recount, args=[], throttle=RECOUNT_SECONDS)
+        await note.recount()
 
 
-class HistoryCount:
-    """Whose jobs these are, and how many more there are in History."""
+class Note:
+    """Who is signed in, whose jobs they see, and how many there are in History."""
 
     def __init__(self, backend: Backend) -> None:
         self._manager = backend.manager
         user = current_user()
-        with tag("p"):
+        with tag("p", classes="note"):
             tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
             self._link = tag("a").props('href="/history"')
 
-    async def refresh(self) -> None:
+    async def recount(self) -> None:
         """Say the number as it is now."""
         self._link.text = f"{counted(await self._manager.count_jobs(by=current_user()), 'job')} in History"
 
