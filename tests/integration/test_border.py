@@ -469,8 +469,8 @@ async def test_no_text_in_a_form_or_an_address_is_a_fault(world: World, ana: Use
             await visitor.get(f"/link?token={quoted}"),
             await visitor.get(f"/api/{quoted}"),
             await visitor.get(f"/api/jobs/{quoted}?limit={quoted}"),
-            await visitor.get("/api/mine", headers={"authorization": b"Bearer " + sent[:4000].replace(b"\x00", b"")}),
-            await visitor.get("/", headers={"cookie": b"dash_8000=" + sent[:4000].replace(b"\x00", b"")}),
+            await visitor.get("/api/mine", headers={b"authorization": b"Bearer " + sent[:4000].strip(b"\0")}),
+            await visitor.get("/", headers={b"cookie": b"dash_8000=" + sent[:4000].strip(b"\0")}),
         ]
     assert [answer.status_code for answer in answers if answer.status_code >= 500] == []
 

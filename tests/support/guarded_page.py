@@ -1,0 +1,109 @@
+"""A server with one page behind the border and the socket guard: `python -m tests.support.guarded_page PORT DATA_DIR`.
+
+Prints a line for each click that reached the page's own code, with the user it was for, and logs as the program does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import uvicorn
+from fastapi import Depends, FastAPI
+
+from backend.accounts import Accounts
+from backend.api import session
+from backend.api.border import Border
+from backend.api.docs import add_docs
+from backend.api.problems import add_catch_all, add_problem_handlers
+from backend.auth import Keys
+from backend.clock import SystemClock
+from backend.errors import JobNotFound
+from backend.logs import configure_logs
+from backend.settings import load_settings
+from backend.store import open_database
+
+SECRET_OF_A_FAULT = "the secret in the exception"
+
+
+def serve(port: int, data_dir: Path) -> None:
+    """Until SIGTERM."""
+    os.environ["NICEGUI_STORAGE_PATH"] = str(data_dir / "nicegui")
+    from nicegui import Client, ui
+
+    from ui.csp import sign_scripts
+    from ui.session import SessionWatch, act, current_user, guard_sockets, page_owner, require_user
+
+    clock, settings = SystemClock(), load_settings(data_dir=data_dir, port=port, jwt_secret="s" * 32)
+    accounts = Accounts(
+        open_database(settings.database_path, backups=data_dir / "backups"), Keys.load(settings, clock), settings, clock
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(SessionWatch(accounts, clock).run())
+        yield
+        watching.cancel()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.backend = SimpleNamespace(settings=settings, accounts=accounts, clock=clock)
+    add_problem_handlers(app)
+    app.include_router(session.router)
+    add_docs(app)
+
+    @app.get("/healthz")
+    async def how_many_pages() -> int:
+        return len(Client.instances)
+
+    add_catch_all(app)
+    guard_sockets(accounts)
+    sign_scripts()
+    signed_in = [Depends(require_user)]
+
+    async def refuse() -> None:
+        raise JobNotFound
+
+    @ui.page("/", dependencies=signed_in)
+    def page() -> None:
+        def say(event: str) -> None:
+            user = current_user()
+            print(f"{event} by {user.name}, admin: {user.is_admin}", flush=True)
+
+        ui.label(f"Signed in as {current_user().name}")
+        ui.button("Press", on_click=lambda: say("click"))
+        ui.input(on_change=lambda typing: say(f"typed {typing.value}"))
+        ui.button("Refused", on_click=lambda: act(refuse()))
+        ui.upload(on_upload=lambda: say("upload"), auto_upload=True)
+
+    @ui.page("/broken", dependencies=signed_in)
+    def broken() -> None:
+        raise RuntimeError(SECRET_OF_A_FAULT)
+
+    @ui.page("/broken-late", dependencies=signed_in)
+    async def broken_late() -> None:
+        await asyncio.sleep(0)
+        raise RuntimeError(SECRET_OF_A_FAULT)
+
+    @ui.page("/gone", dependencies=signed_in)
+    def gone() -> None:
+        raise JobNotFound
+
+    ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
+    configure_logs()
+    uvicorn.run(
+        Border(app, settings=settings, accounts=accounts, page_owner=page_owner),
+        port=port,
+        log_config=None,
+        proxy_headers=False,
+        ws="websockets-sansio",
+        timeout_graceful_shutdown=1,
+    )
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), Path(sys.argv[2]))
