@@ -249,6 +249,9 @@ class Video:
 
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
+USUAL_ADDRESS = re.compile(  # spares a long list of them most of its time
+    r"https://(?:www\.)?(?:youtube\.com/watch\?v=([\w-]+)(?=[&#]|\Z)|youtu\.be/([\w-]+)(?=[?#]|\Z))", re.ASCII
+)
 STRANGER = re.compile(r"[^A-Za-z0-9._-]")
 WATCHED = re.compile(r"(?:\A|&)v=([^&]+)")
 YOUTUBE_HOSTS = frozenset(
@@ -273,6 +276,8 @@ def parse_video_id(text: str) -> str:
 
 
 def _from_youtube(address: str) -> str | None:
+    if usual := USUAL_ADDRESS.match(address):
+        return usual[1] or usual[2]
     if "youtu" not in address.lower():
         return None
     try:
