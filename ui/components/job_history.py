@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
@@ -71,14 +70,19 @@ class JobHistory:
     async def refresh(self) -> None:
         """The first page of what is searched for."""
         async with self._reading:
-            self._jobs, self._next = [], None
+            self._jobs = []
             await self._read(None)
 
-    def update(self, view: View) -> None:
-        """The newest states of the jobs that are shown."""
-        newest: Mapping[str, Job] = {job.id: job for job in view.updates}
-        self._jobs = [newest.get(job.id, job) for job in self._jobs]
-        self._table.show(self._jobs, now=self._clock.now())
+    async def update(self, view: View) -> None:
+        """The newest states of the jobs that are shown, and jobs that were made since where these come first."""
+        async with self._reading:
+            newest = {job.id: job for job in view.updates}
+            shown = [max(job, newest.get(job.id, job), key=lambda state: state.seq) for job in self._jobs]
+            since = [job for job in newest.values() if not shown or job.created_at > shown[0].created_at]
+            if since and self._search == Search():
+                shown = [*sorted(since, key=lambda job: job.created_at, reverse=True), *shown]
+            if shown != self._jobs:
+                self._show(shown)
 
     def _tools(self, search: Search) -> None:
         statuses = {ANY: "Every status"} | {
@@ -115,8 +119,12 @@ class JobHistory:
             )
         )
         if page is not None:
-            self._jobs, self._next = [*self._jobs, *page.items], page.next_cursor
-        self._table.show(self._jobs, now=self._clock.now())
+            self._next = page.next_cursor
+            self._show([*self._jobs, *page.items])
+
+    def _show(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._table.show(jobs, now=self._clock.now())
         self._tell()
 
     def _tell(self) -> None:

@@ -112,7 +112,7 @@ class JobVideos:
     def _pager(self) -> None:
         with tag("div", classes="pager"):
             self._range = tag("span", classes="muted small")
-            self._back = button("Back", self._to_previous)
+            self._back = button("Previous", self._to_previous)
             self._on = button("Next", self._to_next)
 
     async def _search(self, q: str) -> None:

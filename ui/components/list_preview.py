@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from nicegui import ui
-from nicegui.element import Element
 
 from backend.csv_files import DELIMITERS, Duplicate, Problem, Row, VideoList
 from backend.jobs import Job, counted
@@ -225,5 +224,15 @@ def _actions(
         button("Discard", on_discard, kind="ghost")
 
 
-def _starter(words: str, on_start: Callable[[], Awaitable[None]]) -> Element:
-    return button(words, on_start, kind="primary").props("data-testid=upload-start")
+def _starter(words: str, on_start: Callable[[], Awaitable[None]]) -> None:
+    async def start() -> None:
+        starter.props("disabled")
+        said.text = "Starting…"
+        await on_start()
+        if not starter.is_deleted:
+            starter.props(remove="disabled")
+            said.text = words
+
+    with tag("button", classes="primary").props("type=button data-testid=upload-start") as starter:
+        said = tag("span", words)
+    starter.on("click", start)

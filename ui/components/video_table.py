@@ -13,6 +13,8 @@ from ui.components.video_facts import facts, summary
 from ui.text import count, duration
 from ui.theme import STATUS_LOOK
 
+SHORTEST_SECONDS = 0.1
+
 
 class VideoTable(Element, component="video_table.vue", dependencies=["browser.js"]):
     """`on_opened` gets the positions of the rows that are open now, and gives their details by `show_details`."""
@@ -48,11 +50,17 @@ def _row(video: Video) -> Mapping[str, Any]:
         "id": video.video_id,
         "status": video.status.value,
         "line": count(video.line) if video.line is not None else "",
-        "attempts": count(video.attempts),
-        "took": duration(video.duration_seconds) if video.duration_seconds is not None else "",
+        "attempts": count(video.attempts) if video.attempts else "",
+        "took": _took(video.duration_seconds),
         "about": summary(video.result or {}),
         "error": video.error if video.status is VideoStatus.FAILED else None,
     }
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return duration(seconds) if seconds >= SHORTEST_SECONDS else f"< {duration(SHORTEST_SECONDS)}"
 
 
 def _details(video: Video, columns: Sequence[str]) -> Mapping[str, Any]:

@@ -37,4 +37,4 @@ def add_history_page(backend: Backend) -> None:
 async def _follow(backend: Backend, history: JobHistory) -> None:
     manager, clock = backend.manager, backend.clock
     async for view in views(manager, by=current_user(), clock=clock, every_seconds=REFRESH_SECONDS):
-        history.update(view)
+        await history.update(view)
