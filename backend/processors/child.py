@@ -30,8 +30,8 @@ class ChildRunner:
     """Starts, limits, watches and ends the processes of videos.
 
     `find` turns a processor's name into the processor inside the child: a function of a module, chosen by the
-    administrator or a test, never by a request. `forking=False` starts a fresh Python for each video, as where the system
-    cannot fork.
+    administrator or a test, never by a request. `forking=False` starts a fresh Python for each video, as where the
+    system cannot fork.
     """
 
     def __init__(

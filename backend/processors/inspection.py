@@ -93,10 +93,9 @@ def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, d
             duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
         )
         yield from _decode(container, video, audio, tally, Pace(max_speed))
-        _judge(tally)
+        poster = _judge(tally)
         yield Step(DECODED, "drawing the poster")
-        assert tally.poster is not None  # noqa: S101  _judge has seen frames
-        write_poster(tally.poster, video.sample_aspect_ratio, file.output / "poster.jpg")
+        write_poster(poster, video.sample_aspect_ratio, file.output / "poster.jpg")
         return _facts(file, container, video, audio, tally)
 
 
@@ -158,8 +157,9 @@ def _since(frame: VideoFrame, start: float) -> float:
     return (frame.time or 0.0) - start
 
 
-def _judge(tally: Tally) -> None:
-    if tally.frames == 0:
+def _judge(tally: Tally) -> VideoFrame:
+    """The poster's frame, if the file is sound; raises `VideoFailed`."""
+    if tally.poster is None:
         raise VideoFailed("Nothing in this file can be decoded; it is damaged.") from tally.last_error
     missing = (tally.duration or 0.0) - tally.end
     if tally.duration and missing > max(SHORT_SECONDS, SHORT_SHARE * tally.duration):
@@ -170,6 +170,7 @@ def _judge(tally: Tally) -> None:
         raise VideoFailed(
             f"File is damaged: {tally.bad:,} of {tally.packets:,} packets cannot be decoded; fetch it again."
         ) from tally.last_error
+    return tally.poster
 
 
 def _facts(

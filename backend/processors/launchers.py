@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, cast
 
 from backend.errors import Unavailable
 from backend.processors.forkserver import RECORD, Kind
@@ -224,10 +224,9 @@ class SpawnLauncher:
             env=bare_environment(),
             limit=LONGEST_LINE,
         )
-        assert process.stdin is not None  # noqa: S101  asked for above
-        assert process.stdout is not None  # noqa: S101
         death: asyncio.Task[int | None] = asyncio.create_task(process.wait())
-        child = Child(process.stdout, process.stdin, death, lambda value: _send(process, value))
+        reader, writer = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamWriter, process.stdin)
+        child = Child(reader, writer, death, lambda value: _send(process, value))
         self._children.add(child)
         death.add_done_callback(lambda _: self._children.discard(child))
         return child

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from av import CodecContext, VideoFrame
 from av.filter import Graph
@@ -17,8 +18,7 @@ TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "v
 def write_poster(frame: VideoFrame, aspect: Fraction | None, path: Path) -> None:
     """Write the frame as a JPEG of at most 640 pixels in width, both sides even; `aspect` is that of one pixel."""
     still = _upright(frame, *_drawn_size(frame, aspect))
-    encoder = CodecContext.create("mjpeg", "w")
-    assert isinstance(encoder, VideoCodecContext)  # noqa: S101  for the type checker
+    encoder = cast(VideoCodecContext, CodecContext.create("mjpeg", "w"))
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
         still.width,
         still.height,
@@ -55,6 +55,4 @@ def _upright(frame: VideoFrame, width: int, height: int) -> VideoFrame:
         steps.append(graph.add(name, arguments))
     graph.link_nodes(*steps, graph.add("buffersink")).configure()
     graph.push(still)
-    turned = graph.pull()
-    assert isinstance(turned, VideoFrame)  # noqa: S101  for the type checker
-    return turned
+    return cast(VideoFrame, graph.pull())
