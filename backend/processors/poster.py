@@ -9,7 +9,6 @@ from typing import cast
 
 from av import CodecContext, VideoFrame
 from av.filter import Graph
-from av.video.codeccontext import VideoCodecContext
 
 WIDEST = 640  # pixels
 TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip")}
@@ -18,7 +17,7 @@ TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "v
 def write_poster(frame: VideoFrame, aspect: Fraction | None, path: Path) -> None:
     """Write the frame as a JPEG of at most 640 pixels in width, both sides even; `aspect` is that of one pixel."""
     still = _upright(frame, *_drawn_size(frame, aspect))
-    encoder = cast(VideoCodecContext, CodecContext.create("mjpeg", "w"))
+    encoder = CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
         still.width,
         still.height,
