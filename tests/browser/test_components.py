@@ -408,7 +408,7 @@ def test_actions_wait_for_the_connection_and_say_so(losing_stage: Stage) -> None
 
 def test_the_page_comes_back_by_itself_after_a_restart(losing_stage: Stage) -> None:
     stage = losing_stage
-    stage.open("delays=0.5")
+    stage.open("delays=0.5&attempts=600")
     stage.server.kill()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     stage.server.start()
