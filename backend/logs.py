@@ -35,6 +35,7 @@ CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} |
 }
 NOT_EXTRAS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 TRACEBACK_MARK = "  | "
+LONGEST_LINE = 8000
 
 
 def without_secrets(text: str) -> str:
@@ -71,10 +72,10 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = iso(datetime.fromtimestamp(record.created, UTC))
         words = [f"{when} {record.levelname} {record.name}: {record.getMessage()}", *_extras(record.__dict__)]
-        lines = [in_one_line(without_secrets(" ".join(words)))]
+        lines = [in_one_line(without_secrets(" ".join(words)))[:LONGEST_LINE]]
         if record.exc_info:
             trace = without_secrets(self.formatException(record.exc_info))
-            lines += [TRACEBACK_MARK + in_one_line(line) for line in trace.split("\n")]
+            lines += [TRACEBACK_MARK + in_one_line(line)[:LONGEST_LINE] for line in trace.split("\n")]
         return "\n".join(lines)
 
 

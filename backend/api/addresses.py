@@ -91,6 +91,18 @@ class Proxies:
         return None
 
 
+def neighbourhood(address: str) -> str:
+    """What one client can hardly leave: an IPv4 address, or an IPv6 network /64.
+
+    >>> neighbourhood("192.0.2.77"), neighbourhood("::ffff:192.0.2.1"), neighbourhood("2001:db8:1:2:3::4")
+    ('192.0.2.77', '192.0.2.1', '2001:db8:1:2::/64')
+    """
+    found = _address(address)
+    return (
+        str(found or address) if found is None or found.version == 4 else str(ipaddress.ip_network((found, 64), False))
+    )
+
+
 def public_host(settings: Settings) -> str | None:
     """PUBLIC_URL's host and port, as a browser writes them, if it is an https address."""
     return _host_of(settings.public_url) if settings.public_url.startswith("https://") else None

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.accounts import Accounts
-from backend.api.addresses import Hosts, Origins, Proxies, Sender, public_host
+from backend.api.addresses import Hosts, Origins, Proxies, Sender, neighbourhood, public_host
 from backend.auth import Authority
 from backend.clock import Clock
 from backend.errors import DashboardError, TooLarge
@@ -350,7 +350,7 @@ class _Refusals:
 class Refusals:
     """How often sockets from an address were refused; `MAX_REFUSALS_PER_MINUTE` block it until the minute is over.
 
-    A minute begins at the first refusal. Remembers the newest 10,000 addresses.
+    A minute begins at the first refusal; IPv6 counts by /64. Remembers the newest 10,000.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -360,20 +360,20 @@ class Refusals:
 
     def note(self, address: str) -> None:
         """A socket from there was stopped."""
-        now = self._clock.monotonic()
-        minute = self._minute(address) or _Refusals(now, 0)
-        self._of.pop(address, None)
-        self._of[address] = _Refusals(minute.since, minute.count + 1)
+        now, place = self._clock.monotonic(), neighbourhood(address)
+        minute = self._minute(place) or _Refusals(now, 0)
+        self._of.pop(place, None)
+        self._of[place] = _Refusals(minute.since, minute.count + 1)
         if len(self._of) > REMEMBERED_ADDRESSES:
             del self._of[next(iter(self._of))]
 
     def blocked(self, address: str) -> bool:
         """Whether a socket from there is not even looked at."""
-        minute = self._minute(address)
+        minute = self._minute(neighbourhood(address))
         return minute is not None and minute.count >= self._limit
 
-    def _minute(self, address: str) -> _Refusals | None:
-        minute = self._of.get(address)
+    def _minute(self, place: str) -> _Refusals | None:
+        minute = self._of.get(place)
         if minute is None or self._clock.monotonic() - minute.since >= REFUSAL_WINDOW_SECONDS:
             return None
         return minute

@@ -398,6 +398,7 @@ async def test_a_body_above_the_limit_of_its_address_is_413(world: World, ana: U
         allowed = await client.post(path, content=pieces(limit - 64 * 1024), headers=kind)
     assert [declared.status_code, chunked.status_code] == [413, 413]
     assert allowed.status_code != 413
+    assert max(world.read, default=0) <= limit
     if path.startswith("/api"):
         assert list(chunked.json()) == list(declared.json()) == ["detail"]
 

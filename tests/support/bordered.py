@@ -46,6 +46,7 @@ class World:
     clock: Clock
     owners: dict[str, str] = field(default_factory=dict)
     built: list[str] = field(default_factory=list)  # the paths of the pages that were built
+    read: list[int] = field(default_factory=list)  # the sizes of the bodies that the app has read to their end
 
     def __post_init__(self) -> None:
         self.app = self._app()
@@ -73,7 +74,7 @@ class World:
         add_problem_handlers(app)
         app.include_router(session.router)
         add_docs(app)
-        _add_routes(app)
+        _add_routes(app, self.read)
         add_catch_all(app)
 
         @app.get("/{path:path}")
@@ -90,7 +91,7 @@ class World:
         return app
 
 
-def _add_routes(app: FastAPI) -> None:
+def _add_routes(app: FastAPI, read: list[int]) -> None:
     @app.get("/healthz")
     async def health(caller: MaybeCaller) -> str:
         return caller.name if caller else "ok"
@@ -98,8 +99,8 @@ def _add_routes(app: FastAPI) -> None:
     @app.post("/api/jobs")
     @app.post("/api/notes")
     @app.post("/_nicegui/client/{page_id}/upload/1")
-    async def take(request: Request) -> int:
-        return len(await request.body())
+    async def take(request: Request) -> None:
+        read.append(len(await request.body()))
 
     @app.get("/api/mine")
     @app.post("/api/mine")

@@ -224,6 +224,12 @@ async def test_an_address_is_blocked_for_the_rest_of_the_minute_after_too_many_r
 def test_refusals_of_a_million_addresses_do_not_fill_the_memory() -> None:
     refusals = Refusals(load_settings(max_refusals_per_minute=1), VirtualClock())
     for number in range(10_050):
-        refusals.note(f"2001:db8::{number:x}")
-    assert not refusals.blocked("2001:db8::0")
-    assert refusals.blocked("2001:db8::1000")
+        refusals.note(f"2001:db8:0:{number:x}::1")
+    assert not refusals.blocked("2001:db8:0:0::1")
+    assert refusals.blocked("2001:db8:0:1000::1")
+
+
+def test_changing_the_address_within_an_ipv6_network_does_not_help() -> None:
+    refusals = Refusals(load_settings(max_refusals_per_minute=1), VirtualClock())
+    refusals.note("2001:db8::1")
+    assert refusals.blocked("2001:db8::2")

@@ -65,6 +65,10 @@ def test_a_forged_line_stays_inside_the_line(forged: str) -> None:
         shown.encode()
 
 
+def test_a_line_does_not_grow_without_bound() -> None:
+    assert len(line("x" * 1_000_000)) <= 8000
+
+
 def test_a_traceback_cannot_be_taken_for_a_record_and_hides_secrets() -> None:
     try:
         raise ValueError(f"first\n2026-01-31T12:00:00.123Z ERROR forged\ntoken={SECRET}\x1b")
