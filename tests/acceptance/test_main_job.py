@@ -52,10 +52,10 @@ class Story:
             return updates
 
 
-def lists(media: Path, cache: Path) -> dict[str, tuple[str, list[str]]]:
+def lists(media: Path) -> dict[str, tuple[str, list[str]]]:
     """Name of the list → owner and video IDs; the files are in `media`."""
     foreign = []
-    for clip in foreign_clips(cache):
+    for clip in foreign_clips():
         shutil.copy(clip, media)
         foreign.append(clip.stem)
     made = [f"clip-{number:02}" for number in range(58 - len(foreign))]
@@ -79,11 +79,11 @@ def submit(client: httpx.Client, name: str, video_ids: list[str]) -> dict[str, A
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, foreign_cache: Path) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     home = tmp_path_factory.mktemp("main-job")
     media = home / "media"
     media.mkdir()
-    planned = lists(media, foreign_cache)
+    planned = lists(media)
     assert sum(len(ids) for _, ids in planned.values()) == 60
     data = home / "data"
     tokens = {name: add_user(data, name) for name in ("ana", "ben")} | {"admin": token(data, "admin")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,10 @@ class Watcher:
 
     def __init__(self, program: Program, jwt: str, *, batch: bool = False, after: int | None = None) -> None:
         query = f"token={jwt}{'&format=batch' if batch else ''}{f'&after={after}' if after is not None else ''}"
-        self._socket = connect(f"ws://127.0.0.1:{program.port}/api/ws/progress?{query}", open_timeout=30)
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(
+            connect(f"ws://127.0.0.1:{program.port}/api/ws/progress?{query}", open_timeout=30)
+        )
         self._heard = threading.Condition()
         self.frames: list[dict[str, Any]] = []
         self.close_code: int | None = None
@@ -34,7 +38,7 @@ class Watcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._open.close()
         self._thread.join(WAIT_SECONDS)
 
     @property
