@@ -111,6 +111,10 @@ def _add_routes(app: FastAPI, read: list[int]) -> None:
     async def note(caller: Caller, note: Note) -> str:
         return "noted"
 
+    @app.post("/api/form")
+    async def form(request: Request) -> int:
+        return len(await request.form())
+
     @app.get("/api/fault")
     async def fault() -> None:
         raise RuntimeError(SECRET_OF_A_FAULT)

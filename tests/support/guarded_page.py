@@ -1,6 +1,6 @@
 """A server with one page behind the border and the socket guard: `python -m tests.support.guarded_page PORT DATA_DIR`.
 
-Prints a line for each click that reached the page's own code, with the user it was for, and logs as the program does.
+Prints a line for each event that reached the page's own code, with the user it was for, and logs as the program does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from backend.auth import Keys
 from backend.clock import SystemClock
 from backend.errors import JobNotFound
 from backend.logs import configure_logs
-from backend.settings import load_settings
+from backend.settings import Settings, load_settings
 from backend.store import open_database
 
 SECRET_OF_A_FAULT = "the secret in the exception"
@@ -34,24 +34,44 @@ SECRET_OF_A_FAULT = "the secret in the exception"
 def serve(port: int, data_dir: Path) -> None:
     """Until SIGTERM."""
     os.environ["NICEGUI_STORAGE_PATH"] = str(data_dir / "nicegui")
-    from nicegui import Client, ui
+    from nicegui import ui
 
     from ui.csp import sign_scripts
-    from ui.session import SessionWatch, act, current_user, guard_sockets, page_owner, require_user
+    from ui.session import guard_sockets, page_owner
 
     clock, settings = SystemClock(), load_settings(data_dir=data_dir, port=port, jwt_secret="s" * 32)
-    accounts = Accounts(
-        open_database(settings.database_path, backups=data_dir / "backups"), Keys.load(settings, clock), settings, clock
+    database = open_database(settings.database_path, backups=data_dir / "backups")
+    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
+    app = _app(settings, accounts)
+    guard_sockets(accounts)
+    sign_scripts()
+    _add_page()
+    _add_failing_pages()
+    ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
+    configure_logs()
+    uvicorn.run(
+        Border(app, settings=settings, accounts=accounts, page_owner=page_owner),
+        port=port,
+        log_config=None,
+        proxy_headers=False,
+        ws="websockets-sansio",
+        timeout_graceful_shutdown=1,
     )
+
+
+def _app(settings: Settings, accounts: Accounts) -> FastAPI:
+    from nicegui import Client
+
+    from ui.session import SessionWatch
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(SessionWatch(accounts, clock).run())
+        watching = asyncio.create_task(SessionWatch(accounts, SystemClock()).run())
         yield
         watching.cancel()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.backend = SimpleNamespace(settings=settings, accounts=accounts, clock=clock)
+    app.state.backend = SimpleNamespace(settings=settings, accounts=accounts)
     add_problem_handlers(app)
     app.include_router(session.router)
     add_docs(app)
@@ -61,24 +81,36 @@ def serve(port: int, data_dir: Path) -> None:
         return len(Client.instances)
 
     add_catch_all(app)
-    guard_sockets(accounts)
-    sign_scripts()
-    signed_in = [Depends(require_user)]
+    return app
+
+
+def _add_page() -> None:
+    from nicegui import ui
+
+    from ui.session import act, current_user, require_user
 
     async def refuse() -> None:
         raise JobNotFound
 
-    @ui.page("/", dependencies=signed_in)
-    def page() -> None:
-        def say(event: str) -> None:
-            user = current_user()
-            print(f"{event} by {user.name}, admin: {user.is_admin}", flush=True)
+    def say(event: str) -> None:
+        user = current_user()
+        print(f"{event} by {user.name}, admin: {user.is_admin}", flush=True)
 
+    @ui.page("/", dependencies=[Depends(require_user)])
+    def page() -> None:
         ui.label(f"Signed in as {current_user().name}")
         ui.button("Press", on_click=lambda: say("click"))
         ui.input(on_change=lambda typing: say(f"typed {typing.value}"))
         ui.button("Refused", on_click=lambda: act(refuse()))
         ui.upload(on_upload=lambda: say("upload"), auto_upload=True)
+
+
+def _add_failing_pages() -> None:
+    from nicegui import ui
+
+    from ui.session import require_user
+
+    signed_in = [Depends(require_user)]
 
     @ui.page("/broken", dependencies=signed_in)
     def broken() -> None:
@@ -92,17 +124,6 @@ def serve(port: int, data_dir: Path) -> None:
     @ui.page("/gone", dependencies=signed_in)
     def gone() -> None:
         raise JobNotFound
-
-    ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
-    configure_logs()
-    uvicorn.run(
-        Border(app, settings=settings, accounts=accounts, page_owner=page_owner),
-        port=port,
-        log_config=None,
-        proxy_headers=False,
-        ws="websockets-sansio",
-        timeout_graceful_shutdown=1,
-    )
 
 
 if __name__ == "__main__":
