@@ -26,7 +26,7 @@ ATTENTION_FIRST = (
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST)}
 
 
-class JobGrid(Element, component="job_grid.vue"):
+class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js"]):
     """The head of the dashboard, its cards, and what stands there instead while there are none.
 
     Fed by `LiveJobs`. Slots: `actions` beside the heading while there are cards, `empty` otherwise, `note` below.
