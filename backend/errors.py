@@ -1,7 +1,7 @@
 """The error tree: one plain sentence each, with the HTTP status it is rendered as.
 
-The sentence is the docstring unless the raiser has a more exact one. `backend.api` renders `DashboardError` in one place;
-the command line prints the same sentence.
+The sentence is the docstring unless the raiser has a more exact one. `backend.api` renders `DashboardError` in one
+place; the command line prints the same sentence.
 """
 
 from __future__ import annotations

@@ -95,6 +95,7 @@ def configure_logs(level: str = "INFO") -> None:
                 # uvicorn logs the addresses of sockets, with their query, on uvicorn.error even without an access log
                 "uvicorn.error": {"filters": ["without_secrets"]},
                 "uvicorn.access": {"filters": ["without_secrets"]},
+                "alembic": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
             },
         }

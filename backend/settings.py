@@ -1,7 +1,7 @@
 """Every knob of the program: typed, with its unit in its name, checked before anything starts.
 
-A setting is the environment variable `DASHBOARD_<NAME>`, or a line of the file `.env` in the working directory. `Settings` is a
-value that is passed in; nothing reads the environment later.
+A setting is the environment variable `DASHBOARD_<NAME>`, or a line of the file `.env` in the working directory.
+`Settings` is a value that is passed in; nothing reads the environment later.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     def _embedded_database(cls, value: str) -> str:
         if value and not value.startswith("sqlite:///"):
             raise ValueError(
-                "must start with sqlite:/// (PostgreSQL comes with the distributed engine, which is not part of this version)"
+                "must start with sqlite:/// (PostgreSQL needs the distributed engine, which is not part of this version)"
             )
         return value
 

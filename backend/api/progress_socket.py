@@ -1,7 +1,7 @@
 """`GET /api/ws/progress`: the protocol of the README, one reader a socket.
 
-A handshake that may not be is accepted and closed with 1008, so that a browser can tell it from a lost network. The cookie
-means nothing here: the token does.
+A handshake that may not be is accepted and closed with 1008, so that a browser can tell it from a lost network. The
+cookie means nothing here: the token does.
 """
 
 from __future__ import annotations
@@ -48,11 +48,16 @@ class Connection:
 
     authority: Authority
     address: str
-    ended: asyncio.Future[Refused] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def end(self, code: int, reason: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(Refused(code, reason))
+    def end(self) -> None:
+        """Close it: its authority is gone."""
+        self._ended.set()
+
+    async def until_ended(self) -> None:
+        """Raises `Refused` once its authority is gone."""
+        await self._ended.wait()
+        raise Refused(POLICY, "Your token has ended; get a new one.")
 
 
 class ProgressSockets:
@@ -90,7 +95,7 @@ class ProgressSockets:
         valid = await self._accounts.still_valid([connection.authority for connection in self._open])
         for connection in self._open:
             if connection.authority.key not in valid:
-                connection.end(POLICY, "Your token has ended; get a new one.")
+                connection.end()
 
     async def run(self) -> None:
         while True:
@@ -122,15 +127,14 @@ class ProgressSockets:
         tasks = [
             asyncio.create_task(self._send(socket, connection), name="socket send"),
             asyncio.create_task(self._receive(socket), name="socket receive"),
+            asyncio.create_task(connection.until_ended(), name="socket end"),
         ]
         try:
-            done, _ = await asyncio.wait([*tasks, connection.ended], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if connection.ended in done:
-            raise connection.ended.result()
         for task in done:
             error = task.exception()
             if error is not None and not isinstance(error, WebSocketDisconnect):
@@ -198,10 +202,10 @@ async def _frame(socket: WebSocket) -> str:
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code") or 1005)
-    text, data = message.get("text"), message.get("bytes")
-    if len(text.encode() if text is not None else data) > MAX_FRAME_BYTES:
+    text: str = message.get("text") or ""
+    if len(message.get("bytes") or text.encode()) > MAX_FRAME_BYTES:
         raise Refused(TOO_LARGE, "A message may have at most 64 KiB.")
-    return str(text or "").strip()
+    return text.strip()
 
 
 async def _close(socket: WebSocket, refused: Refused) -> None:

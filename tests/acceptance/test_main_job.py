@@ -87,7 +87,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     assert sum(len(ids) for _, ids in planned.values()) == 60
     data = home / "data"
     tokens = {name: add_user(data, name) for name in ("ana", "ben")} | {"admin": token(data, "admin")}
-    settings = {
+    settings: dict[str, Any] = {
         "media_dir": media,
         "completed_job_ttl_seconds": COMPLETED_TTL,
         "failed_job_ttl_seconds": FAILED_TTL,

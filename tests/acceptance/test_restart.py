@@ -1,6 +1,6 @@
 """kill -9 at the moments that matter: every job still ends, and nothing that a client had seen is done again.
 
-In the gate one round at each moment; `python -m tests.acceptance.test_restart` runs 20 and prints which moments they hit.
+In the gate one round at each moment; `python -m tests.acceptance.test_restart` runs 20 and prints what they hit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,7 @@ def play(home: Path, moment: str) -> None:
         (media / f"{video_id}.mp4").write_bytes((media / f"{ids[0]}.mp4").read_bytes())
     jwt = token(data, "admin")
     log = StartLog(home / "starts.log")
-    settings = {"media_dir": media}
+    settings: dict[str, Any] = {"media_dir": media}
     path = install_plug_in(home / "plug-ins")
     with running(data, python_path=path, **settings) as program, Watcher(program, jwt) as watcher:
         order = {"video_ids": ids, "processor": "logged", "options": {"log": str(log.path)}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,10 +19,10 @@ WAIT = 10
 
 
 @pytest.fixture
-async def hub(store: JobStore) -> AsyncIterator[ProgressHub]:
+async def hub(store: JobStore) -> ProgressHub:
     loaded = ProgressHub(store, VirtualClock())
     await loaded.load()
-    yield loaded
+    return loaded
 
 
 async def born(hub: ProgressHub, **given: object) -> Job:

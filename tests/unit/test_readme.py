@@ -33,7 +33,7 @@ def test_every_link_inside_the_readme_leads_somewhere() -> None:
         re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", README, re.M)
     }
-    assert {target for target in re.findall(r"\]\(#([a-z0-9-]+)\)", README)} <= headings
+    assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", README)) <= headings
 
 
 def test_every_picture_is_there() -> None:

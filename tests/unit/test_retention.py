@@ -11,7 +11,7 @@ from backend.retention import leaves
 from backend.settings import Settings
 from tests.support.jobs import ERA, a_job
 
-SETTINGS = Settings(_env_file=None)
+SETTINGS = Settings.model_construct()
 
 
 @pytest.mark.parametrize(
