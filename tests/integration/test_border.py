@@ -403,6 +403,13 @@ async def test_a_body_above_the_limit_of_its_address_is_413(world: World, ana: U
         assert list(chunked.json()) == list(declared.json()) == ["detail"]
 
 
+async def test_a_body_that_announces_itself_as_too_large_is_not_waited_for(world: World) -> None:
+    async with world.visitor() as visitor:
+        answer = await visitor.post("/api/jobs", content=b"x", headers={"content-length": str(22 * MIB)})
+    assert answer.status_code == 413
+    assert world.read == []
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -491,6 +498,14 @@ async def test_a_sign_in_that_is_no_plain_form_is_415(world: World, kind: str) -
     async with world.visitor() as script:
         answer = await script.post("/api/auth/token", content=b"x", headers={"content-type": kind})
     assert (answer.status_code, list(answer.json())) == (415, ["detail"])
+
+
+@pytest.mark.parametrize("charset", ["undefined", "unicode_escape", "idna", "base64", "nonsense"])
+async def test_no_charset_of_a_form_is_a_fault(world: World, charset: str) -> None:
+    kind = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    body = b'--x\r\nContent-Disposition: form-data; name="\xff\\ud800"\r\n\r\n\xff\\ud800\r\n--x--\r\n'
+    async with world.visitor() as visitor:
+        assert (await visitor.post("/api/form", content=body, headers=kind)).status_code in (200, 400)
 
 
 # --- signing in and out ----------------------------------------------------------------------------------------------
