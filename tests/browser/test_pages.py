@@ -1,0 +1,378 @@
+"""Lists, job and History in a real browser against the real program."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+
+from tests.support.servers import Program, add_user, api, running, token
+
+MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}"
+LONG = "a-very-long-name-without-a-blank-" * 6
+SIGNED_IN = re.compile(r"/(\?.*)?$")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    media = tmp_path_factory.mktemp("media")
+    for name in ("one", "two", "three", "cut_off"):
+        draw_clip(media / f"{name}.mp4")
+    (media / "cut_off.mp4").write_bytes((media / "cut_off.mp4").read_bytes()[:-200])
+    with running(tmp_path_factory.mktemp("data"), media_dir=media) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def jwt(program: Program) -> str:
+    """The administrator's token."""
+    return token(program.data_dir, "admin")
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800}, color_scheme="light", timezone_id="Asia/Kolkata"
+    )
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto(program.sign_in_link())
+    expect(page).to_have_url(SIGNED_IN)
+    page.close()
+    yield context
+    context.close()
+
+
+@dataclass
+class Desk:
+    """A signed-in page of the program."""
+
+    program: Program
+    page: Page
+    jwt: str
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.program.url + path)
+        expect(self.page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected")
+
+    def choose(self, name: str, content: str | bytes) -> None:
+        """Pick a file on Lists."""
+        data = content.encode() if isinstance(content, str) else content
+        self.page.set_input_files("input[type=file]", {"name": name, "mimeType": "text/csv", "buffer": data})
+
+    def submit(self, *video_ids: str, name: str) -> str:
+        """A job made over the API; its ID."""
+        with api(self.program, self.jwt) as client:
+            answer = client.post("/api/jobs", json={"video_ids": video_ids, "name": name})
+            assert answer.status_code == 201, answer.text
+            return str(answer.json()["job_id"])
+
+    def finished(self, job_id: str) -> str:
+        """The same job at its end."""
+        with api(self.program, self.jwt) as client:
+            deadline = time.monotonic() + 30
+            while client.get(f"/api/jobs/{job_id}").json()["finished_at"] is None:
+                assert time.monotonic() < deadline, "the job did not end"
+                time.sleep(0.05)
+        return job_id
+
+    def jobs_named(self, name: str) -> int:
+        with api(self.program, self.jwt) as client:
+            return len(client.get("/api/jobs", params={"q": name}).json()["items"])
+
+    @property
+    def preview(self) -> Locator:
+        return self.page.get_by_test_id("upload-preview")
+
+    @property
+    def rows(self) -> Locator:
+        return self.page.get_by_test_id("video-row")
+
+    @property
+    def history(self) -> Locator:
+        return self.page.get_by_test_id("history-row")
+
+
+@pytest.fixture
+def desk(context: BrowserContext, program: Program, jwt: str) -> Iterator[Desk]:
+    """A page whose browser console must stay quiet."""
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    yield Desk(program, page, jwt)
+    page.close()
+    assert complaints == []
+
+
+def draw_clip(path: Path) -> None:
+    """A second of grey frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
+        for shade in range(25):
+            frame = av.VideoFrame(160, 90, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes([shade * 8]) * plane.buffer_size)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_a_double_click_on_start_makes_one_job_and_leads_to_it(desk: Desk) -> None:
+    desk.open("/lists")
+    desk.choose("double.csv", "video_id,title\none,First\ntwo,Second\n")
+    desk.page.get_by_test_id("upload-start").dblclick()
+    desk.page.get_by_test_id("upload-started").get_by_role("link", name="Open the job").click()
+    expect(desk.page.get_by_role("heading", name="double.csv")).to_be_visible()
+    assert desk.jobs_named("double.csv") == 1
+
+
+def test_the_preview_says_what_becomes_of_each_row(desk: Desk) -> None:
+    desk.open("/lists")
+    desk.choose("mixed.csv", "title;id\nFirst;one\nAgain;one\nBad;n/a\nAway;nowhere\n")
+    expect(desk.preview).to_contain_text("4 rows · UTF-8 · semicolon · IDs in the column id")
+    expect(desk.preview).to_contain_text(re.compile("2 ready.*1 duplicate, taken once.*1 not an ID", re.DOTALL))
+    expect(desk.preview).to_contain_text("1 of 2 found in")
+    expect(desk.preview).to_contain_text("DASHBOARD_MEDIA_DIR")
+    verdicts = desk.preview.locator("tbody tr td:last-child").all_inner_texts()
+    assert [verdict.strip() for verdict in verdicts] == [
+        "ready",
+        "duplicate of line 2",
+        'not an ID: "/" is not allowed',
+        "no file in the media directory",
+    ]
+
+
+def test_problem_rows_can_be_downloaded_with_their_lines(desk: Desk) -> None:
+    desk.open("/lists")
+    desk.choose("problems.csv", "video_id\none\none\n=1+1\n")
+    with desk.page.expect_download() as download:
+        desk.page.get_by_role("button", name="problem rows").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert lines == [
+        "line,video_id,problem",
+        "3,one,duplicate of line 2",
+        """4,'=1+1,"not an ID: ""="" is not allowed\"""",
+    ]
+
+
+def test_the_template_is_a_list_that_is_taken(desk: Desk) -> None:
+    desk.open("/lists")
+    with desk.page.expect_download() as download:
+        desk.page.get_by_role("button", name="Template").click()
+    desk.choose("template.csv", Path(download.value.path()).read_bytes())
+    expect(desk.preview).to_contain_text("2 ready")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\x00\x01" * 500, "The file is not text"),
+        (b"", "The file is empty"),
+        (b"title,owner\nx,y\n", "No ID column"),
+    ],
+    ids=["binary", "empty", "no ID column"],
+)
+def test_what_is_no_list_is_refused_in_a_sentence_and_the_next_file_is_taken(
+    desk: Desk, content: bytes, sentence: str
+) -> None:
+    desk.open("/lists")
+    desk.choose("wrong.csv", content)
+    expect(desk.page.get_by_test_id("upload-error")).to_contain_text(f"Not taken. {sentence}")
+    desk.choose("right.csv", "one\n")
+    expect(desk.preview).to_contain_text("1 ready")
+    expect(desk.page.get_by_test_id("upload-error")).to_have_count(0)
+    assert desk.jobs_named("wrong.csv") == 0
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_sent(desk: Desk, tmp_path: Path) -> None:
+    large = tmp_path / "large.csv"
+    large.write_bytes(b"one\n" * (5 * 2**20 + 1))
+    sent = []
+    desk.page.on("request", lambda request: sent.append(request.method))
+    desk.open("/lists")
+    desk.page.set_input_files("input[type=file]", large)
+    expect(desk.page.get_by_test_id("upload-error")).to_contain_text(
+        "Not taken. The file is larger than 20 MiB: split it into several files."
+    )
+    assert "POST" not in sent
+
+
+def test_pasted_ids_are_a_list_like_a_file(desk: Desk) -> None:
+    desk.open("/lists")
+    desk.page.get_by_role("button", name="paste IDs").click()
+    desk.page.get_by_role("textbox").fill("one\nhttps://youtu.be/dQw4w9WgXcQ\n")
+    desk.page.get_by_role("button", name="Check these IDs").click()
+    expect(desk.preview.locator("td.mono")).to_have_text(["one", "dQw4w9WgXcQ"])
+
+
+def test_a_dropped_file_is_a_list_like_a_chosen_one(desk: Desk) -> None:
+    desk.open("/lists")
+    dropped = desk.page.evaluate_handle(
+        "() => { const held = new DataTransfer(); held.items.add(new File(['one\\n'], 'dropped.csv')); return held }"
+    )
+    desk.page.dispatch_event(".drop", "drop", {"dataTransfer": dropped})
+    expect(desk.preview.get_by_role("heading")).to_have_text("dropped.csv")
+
+
+def test_a_hundred_thousand_rows_leave_the_server_live(desk: Desk) -> None:
+    desk.open("/lists")
+    desk.choose("many.csv", "video_id,title\n" + "".join(f"id{n:06d},Title {n}\n" for n in range(100_000)))
+    waits = []
+    while not desk.page.get_by_test_id("upload-start").is_visible():
+        began = time.monotonic()
+        assert desk.page.request.get(f"{desk.program.url}/healthz").ok
+        waits.append(time.monotonic() - began)
+    expect(desk.preview).to_contain_text("100,000 ready")
+    assert max(waits) < 2.0
+
+
+def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: Desk) -> None:
+    job_id = desk.submit("one", "cut_off", "two", "absent", "three", name="moving")
+    desk.open(f"/jobs/{job_id}?show=all")
+    desk.rows.filter(has_text="three").get_by_role("button").click()
+    header = desk.page.get_by_test_id("job-header")
+    expect(header.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "5 of 5, 2 failed")
+    expect(desk.page.locator("main .head .status")).to_have_text("completed with errors")
+    details = desk.page.get_by_test_id("video-details")
+    expect(details).to_contain_text("160 × 90")
+    poster = details.get_by_role("img")
+    expect(poster).to_have_js_property("complete", True)
+    assert poster.evaluate("picture => picture.naturalWidth") > 0
+    expect(desk.page).to_have_title("! moving")
+
+
+def test_a_failed_job_opens_on_its_failures_with_sentence_and_trace(desk: Desk) -> None:
+    desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', name='failing'))}")
+    expect(desk.rows).to_have_count(1)
+    expect(desk.rows).to_contain_text("File is cut off")
+    desk.rows.get_by_role("button").click()
+    details = desk.page.get_by_test_id("video-details")
+    expect(details.locator("pre")).to_be_hidden()
+    details.get_by_text("Stack trace").click()
+    expect(details.locator("pre")).to_contain_text("Traceback")
+
+
+def test_the_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("absent", name="copied"))
+    desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
+    desk.open(f"/jobs/{job_id}")
+    desk.page.get_by_role("button", name="Copy the job ID").click()
+    expect(desk.page.get_by_role("button", name="Copied")).to_be_visible()
+    assert desk.page.evaluate("window.copied") == job_id
+
+
+def test_the_view_of_a_jobs_videos_is_in_the_address(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", "cut_off", "two", name="shared view"))
+    desk.open(f"/jobs/{job_id}")
+    desk.page.get_by_test_id("show-all").click()
+    desk.page.get_by_role("searchbox").fill("tw")
+    expect(desk.rows).to_have_count(1)
+    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?show=all&q=tw")
+    desk.page.reload()
+    expect(desk.rows).to_contain_text(["two"])
+    expect(desk.page.get_by_role("searchbox")).to_have_value("tw")
+
+
+def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
+    job_id = desk.submit(*(f"absent{n:03d}" for n in range(60)), name="paged")
+    desk.open(f"/jobs/{job_id}?show=all")
+    expect(desk.rows).to_have_count(50)
+    desk.page.get_by_role("button", name="Next").click()
+    expect(desk.page.get_by_text("51 to 60 of 60")).to_be_visible()
+    desk.page.get_by_role("button", name="Previous").click()
+    expect(desk.page.get_by_text("1 to 50 of 60")).to_be_visible()
+
+
+def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
+    desk: Desk, browser: Browser, program: Program
+) -> None:
+    job_id = desk.submit("one", name="private")
+    add_user(program.data_dir, "bob")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{program.url}/login")
+        page.get_by_label("Username").fill("bob")
+        page.get_by_label("Password").fill("correct horse bob")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(SIGNED_IN)
+        seen = []
+        for address in (f"/jobs/{job_id}", "/jobs/never-was"):
+            answer = page.goto(program.url + address)
+            expect(page.get_by_role("heading", name="No such job")).to_be_visible()
+            seen.append((answer and answer.status, page.get_by_role("main").inner_text()))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 404
+
+
+def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_address(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("cut_off", "findable-video", name="Findable Name"))
+    desk.open("/history")
+    for words in ("findable n", "findable-v", job_id[:13]):
+        desk.page.get_by_role("searchbox").fill(words)
+        expect(desk.history).to_have_count(1)
+        expect(desk.history).to_have_attribute("data-job-id", job_id)
+    desk.page.get_by_role("searchbox").fill("is cut off")
+    expect(desk.history.first).to_contain_text("Error: File is cut off")
+    desk.page.get_by_label("Status").select_option("completed")
+    expect(desk.page.get_by_text("No job matches")).to_be_visible()
+    expect(desk.page).to_have_url(f"{desk.program.url}/history?q=is+cut+off&status=completed")
+
+
+def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(desk: Desk) -> None:
+    desk.open("/history")
+    job_id = desk.submit("one", "two", name="meanwhile")
+    row = desk.page.locator(f'[data-job-id="{job_id}"]')
+    expect(row).to_have_attribute("data-status", "completed")
+    row.get_by_role("link", name="meanwhile").click()
+    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}")
+
+
+def test_times_are_those_of_the_reader_with_their_zone(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", name="zoned"))
+    desk.open(f"/jobs/{job_id}")
+    expect(desk.page.get_by_test_id("job-header").locator("time").last).to_contain_text("GMT+5:30")
+    desk.open("/history")
+    expect(desk.page.get_by_role("columnheader", name="Created, GMT+5:30")).to_be_visible()
+
+
+def test_markup_in_a_list_is_shown_as_text(desk: Desk) -> None:
+    desk.open("/lists")
+    desk.choose("markup.csv", f"video_id,{MARKUP}\none,{MARKUP}\n{MARKUP},x\n")
+    expect(desk.preview.get_by_role("columnheader", name=MARKUP)).to_be_visible()
+    desk.page.get_by_label("Name of the job").fill(MARKUP)
+    desk.page.get_by_test_id("upload-start").click()
+    desk.page.get_by_role("link", name="Open the job").click()
+    expect(desk.page.get_by_role("heading", name=MARKUP)).to_be_visible()
+    desk.rows.get_by_role("button").click()
+    expect(desk.page.get_by_test_id("video-details").locator("dt", has_text=MARKUP)).to_be_visible()
+    desk.open("/history")
+    expect(desk.history.first).to_contain_text(MARKUP)
+    expect(desk.page).to_have_title("History")
+    assert desk.page.locator("main img, main b >> text=bold").count() == 0
+
+
+def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", "cut_off", "x" * 128, name=LONG))
+    desk.page.set_viewport_size({"width": 360, "height": 740})
+    small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"
+    for path in ("/lists", f"/jobs/{job_id}?show=all", "/history"):
+        desk.open(path)
+        if path == "/lists":
+            desk.choose(f"{LONG}.csv", f"video_id,{LONG}\none,{LONG}\n{'y' * 128},\nn/a,\n")
+            expect(desk.preview).to_be_visible()
+        elif path != "/history":
+            desk.rows.nth(1).get_by_role("button").click()
+            desk.page.get_by_text("Stack trace").click()
+        assert desk.page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        targets = desk.page.locator("main button, main .btn, main select, main summary, main a.name")
+        assert targets.evaluate_all(small) == [], path
