@@ -17,7 +17,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from backend.api.plain_pages import problem_page
-from backend.errors import DashboardError, NotFound, TooManyAttempts
+from backend.errors import DashboardError, TooManyAttempts
 
 log = logging.getLogger(__name__)
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -60,7 +60,7 @@ def problem(
     if request.scope["path"].startswith("/api") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": sentence}, status, headers)
     nonce = getattr(request.state, "csp_nonce", "")
-    page = problem_page(nonce=nonce, title=title or HTTPStatus(status).phrase, sentence=sentence)
+    page = problem_page(nonce=nonce, title=title or HTTPStatus(status).phrase.capitalize(), sentence=sentence)
     return HTMLResponse(page, status, headers)
 
 
@@ -72,8 +72,7 @@ async def _known(request: Request, error: DashboardError) -> Response:
         headers["Retry-After"] = str(round(error.retry_after))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    title = "Not found" if isinstance(error, NotFound) else None
-    return problem(request, error.status, error.sentence, headers, title)
+    return problem(request, error.status, error.sentence, headers)
 
 
 async def _not_valid(request: Request, error: RequestValidationError) -> Response:
