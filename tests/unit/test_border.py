@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 
 from backend.api.addresses import Hosts, Origins, Proxies, Sender
@@ -12,6 +14,7 @@ from backend.settings import load_settings
 from tests.support.clock import VirtualClock
 
 MINE = "http://127.0.0.1:8000"
+ASSETS = f"/_nicegui/{version('nicegui')}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000"])
@@ -127,7 +130,7 @@ def test_no_proxy_is_trusted_by_default_and_only_its_own_hops_are_skipped() -> N
         ("GET", "/healthz", Door.OPEN),
         ("GET", "/docs", Door.DOCS),
         ("GET", "/static-offline-docs/swagger-ui.css", Door.ASSET),
-        ("GET", "/_nicegui/3.18.0/static/nicegui.js", Door.ASSET),
+        ("GET", f"{ASSETS}/static/nicegui.js", Door.ASSET),
         ("POST", "/api/jobs", Door.API),
         ("GET", "/api", Door.API),
         ("POST", "/_nicegui/client/abc/upload/3", Door.CLIENT),
@@ -148,12 +151,12 @@ def test_each_path_leads_to_its_door(method: str, path: str, door: Door) -> None
         ("GET", "//login"),
         ("GET", "/apix"),
         ("GET", "/API/jobs"),
-        ("GET", "/_nicegui/3.18.0/"),
-        ("GET", "/_nicegui/3.18.0/nope"),
-        ("GET", "/_nicegui/3.18.0/resources/x"),
-        ("GET", "/_nicegui/3.18.0/../client/abc"),
+        ("GET", f"{ASSETS}/"),
+        ("GET", f"{ASSETS}/nope"),
+        ("GET", f"{ASSETS}/resources/x"),
+        ("GET", f"{ASSETS}/../client/abc"),
         ("GET", "/_nicegui/9.9.9/static/nicegui.js"),
-        ("POST", "/_nicegui/3.18.0/static/nicegui.js"),
+        ("POST", f"{ASSETS}/static/nicegui.js"),
         ("GET", "/static-offline-docs/../secret.json"),
     ],
 )
