@@ -329,10 +329,13 @@ def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_addre
 
 
 def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(desk: Desk) -> None:
+    earlier = desk.finished(desk.submit("one", name="earlier"))
     desk.open("/history")
+    expect(desk.history.first).to_have_attribute("data-job-id", earlier)
     job_id = desk.submit("one", "two", name="meanwhile")
     row = desk.page.locator(f'[data-job-id="{job_id}"]')
     expect(row).to_have_attribute("data-status", "completed")
+    expect(desk.page.locator(f'[data-job-id="{earlier}"]')).to_have_count(1)
     row.get_by_role("link", name="meanwhile").click()
     expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}")
 

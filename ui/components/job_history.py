@@ -78,11 +78,15 @@ class JobHistory:
         async with self._reading:
             newest = {job.id: job for job in view.updates}
             shown = [max(job, newest.get(job.id, job), key=lambda state: state.seq) for job in self._jobs]
-            since = [job for job in newest.values() if not shown or job.created_at > shown[0].created_at]
+            known = {job.id for job in shown}
+            since = [job for job in newest.values() if job.id not in known and self._is_newer(job)]
             if since and self._search == Search():
                 shown = [*sorted(since, key=lambda job: job.created_at, reverse=True), *shown]
             if shown != self._jobs:
                 self._show(shown)
+
+    def _is_newer(self, job: Job) -> bool:
+        return not self._jobs or job.created_at > self._jobs[0].created_at
 
     def _tools(self, search: Search) -> None:
         statuses = {ANY: "Every status"} | {

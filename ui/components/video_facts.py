@@ -1,8 +1,8 @@
-"""What a processor found out about a video, in words."""
+"""What a processor found out about a video, in words. Processors are plug-ins: what does not fit is left out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ui.text import bit_rate, count, duration, size
@@ -16,9 +16,8 @@ def summary(result: Result) -> str:
     >>> summary({"video": {"codec": "h264", "width": 1280, "height": 720}, "audio": None, "duration_seconds": 62.4})
     '1280 × 720 · h264 · 1 min 2 s'
     """
-    codecs = " + ".join(part["codec"] for part in (result.get("video"), result.get("audio")) if part)
-    seconds = result.get("duration_seconds")
-    return " · ".join(part for part in (_resolution(result), codecs, duration(seconds) if seconds else "") if part)
+    codecs = " + ".join(filter(None, (_word(_part(result, name), "codec") for name in ("video", "audio"))))
+    return " · ".join(filter(None, (_resolution(result), codecs, _duration(result))))
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
@@ -27,51 +26,69 @@ def facts(result: Result) -> list[tuple[str, str]]:
     >>> facts({"size_bytes": 1500, "bit_rate": None, "poster": "poster.jpg"})
     [('Size', '1.5 kB')]
     """
-    told = [(label, words(result)) for label, words in FACTS.items()]
-    return [(label, words) for label, words in told if words]
+    rate, bytes_ = _number(result, "bit_rate"), _number(result, "size_bytes")
+    told = {
+        "Resolution": _resolution(result),
+        "Duration": _duration(result),
+        "Video": _video(_part(result, "video")),
+        "Audio": _audio(result),
+        "Container": _word(result, "container"),
+        "Bit rate": bit_rate(rate) if rate else "",
+        "Size": size(bytes_) if bytes_ else "",
+        "Damage": _damage(result),
+    }
+    return [(label, words) for label, words in told.items() if words]
 
 
 def _resolution(result: Result) -> str:
-    video = result.get("video")
-    return f"{video['width']} × {video['height']}" if video else ""
+    video = _part(result, "video")
+    width, height = _number(video, "width"), _number(video, "height")
+    return f"{width:g} × {height:g}" if width and height else ""
 
 
-def _video(result: Result) -> str:
-    video = result.get("video") or {}
-    rate = video.get("frame_rate")
-    parts = (video.get("codec"), f"{rate:g} frames/s" if rate else "", _frames(video.get("frames")))
-    return ", ".join(part for part in parts if part)
+def _duration(result: Result) -> str:
+    seconds = _number(result, "duration_seconds")
+    return duration(seconds) if seconds else ""
 
 
-def _frames(number: int | None) -> str:
-    return f"{count(number)} frames" if number else ""
+def _video(video: Result) -> str:
+    rate, frames = _number(video, "frame_rate"), _number(video, "frames")
+    parts = (
+        _word(video, "codec"),
+        f"{rate:g} frames/s" if rate else "",
+        f"{count(int(frames))} frames" if frames else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _audio(result: Result) -> str:
-    if "audio" not in result:
-        return ""
-    audio = result["audio"]
-    if audio is None:
+    if "audio" in result and result["audio"] is None:
         return "none"
-    return f"{audio['codec']}, {audio['channels']} channel{'s' * (audio['channels'] != 1)}, {audio['sample_rate']:,} Hz"
-
-
-def _told(name: str, words: Callable[[Any], str]) -> Callable[[Result], str]:
-    return lambda result: words(result[name]) if result.get(name) else ""
+    audio = _part(result, "audio")
+    channels, hertz = _number(audio, "channels"), _number(audio, "sample_rate")
+    parts = (
+        _word(audio, "codec"),
+        f"{channels:g} channel{'' if channels == 1 else 's'}" if channels else "",
+        f"{count(int(hertz))} Hz" if hertz else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _damage(result: Result) -> str:
-    bad = result.get("bad_packets")
-    return f"{count(bad)} of {count(result['packets'])} packets could not be decoded" if bad else ""
+    bad, packets = _number(result, "bad_packets"), _number(result, "packets")
+    return f"{count(int(bad))} of {count(int(packets))} packets could not be decoded" if bad and packets else ""
 
 
-FACTS: Mapping[str, Callable[[Result], str]] = {
-    "Resolution": _resolution,
-    "Duration": _told("duration_seconds", duration),
-    "Video": _video,
-    "Audio": _audio,
-    "Container": _told("container", str),
-    "Bit rate": _told("bit_rate", bit_rate),
-    "Size": _told("size_bytes", size),
-    "Damage": _damage,
-}
+def _part(result: Result, name: str) -> Result:
+    part = result.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _number(part: Result, name: str) -> float | None:
+    value = part.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def _word(part: Result, name: str) -> str:
+    value = part.get(name)
+    return value if isinstance(value, str) else ""

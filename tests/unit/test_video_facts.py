@@ -1,0 +1,48 @@
+"""Sentences about what is told of a video."""
+
+from __future__ import annotations
+
+import doctest
+
+from ui.components import video_facts
+from ui.components.video_facts import facts, summary
+
+PROBED = {
+    "container": "mp4",
+    "duration_seconds": 62.4,
+    "bit_rate": 4_250_000,
+    "size_bytes": 33_150_000,
+    "video": {"codec": "h264", "width": 1280, "height": 720, "frame_rate": 29.97, "frames": 1870},
+    "audio": {"codec": "aac", "channels": 2, "sample_rate": 48_000},
+    "poster": "poster.jpg",
+    "packets": 3000,
+    "bad_packets": 0,
+}
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
+    assert doctest.testmod(video_facts).failed == 0
+
+
+def test_a_probed_video_is_told_in_a_line_and_in_a_table() -> None:
+    assert summary(PROBED) == "1280 × 720 · h264 + aac · 1 min 2 s"
+    assert dict(facts(PROBED)) == {
+        "Resolution": "1280 × 720",
+        "Duration": "1 min 2 s",
+        "Video": "h264, 29.97 frames/s, 1,870 frames",
+        "Audio": "aac, 2 channels, 48,000 Hz",
+        "Container": "mp4",
+        "Bit rate": "4.2 Mbit/s",
+        "Size": "33.1 MB",
+    }
+
+
+def test_a_silent_and_damaged_video_is_told_as_such() -> None:
+    told = dict(facts({**PROBED, "audio": None, "bad_packets": 30}))
+    assert told["Audio"] == "none"
+    assert told["Damage"] == "30 of 3,000 packets could not be decoded"
+
+
+def test_a_result_of_another_shape_tells_what_fits() -> None:
+    odd = {"video": "h264", "audio": ["aac"], "duration_seconds": "long", "size_bytes": 900, "container": 7}
+    assert (summary(odd), facts(odd)) == ("", [("Size", "900 bytes")])
