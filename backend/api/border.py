@@ -112,7 +112,7 @@ def session_cookie(settings: Settings, scheme: str) -> str:
     return f"{'__Host-' if scheme == 'https' else ''}dash_{settings.port}"
 
 
-class Stopped(Exception):  # noqa: N818  an answer, not a fault
+class Stopped(Exception):
     """The border answers by itself; the request goes no further."""
 
     def __init__(self, status: int, sentence: str = "", *, location: str | None = None) -> None:
