@@ -166,6 +166,7 @@ def _app(backend: Backend) -> ASGIApp:
         app,
         title="Progress",
         dark=None,
+        language="en-US",
         reconnect_timeout=FRAMEWORK_RECONNECT_SECONDS,
         show_welcome_message=False,
         tailwind=False,

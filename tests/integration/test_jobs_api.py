@@ -1,0 +1,217 @@
+"""The job routes of a running server, as a program meets them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.clips import make_clip
+from tests.support.servers import Program, add_user, api, running, token
+
+NOBODYS = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    home = tmp_path_factory.mktemp("api")
+    make_clip(home / "media" / "here.mp4", seconds=0.3)
+    add_user(home / "data", "ana")
+    with running(home / "data", media_dir=home / "media") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def tokens(program: Program) -> dict[str, str]:
+    return {name: token(program.data_dir, name) for name in ("admin", "ana")}
+
+
+@pytest.fixture
+def client(program: Program, tokens: dict[str, str]) -> Iterator[httpx.Client]:
+    with api(program, tokens["ana"]) as opened:
+        yield opened
+
+
+def upload(client: httpx.Client, content: bytes, name: str = "list.csv", **form: str) -> httpx.Response:
+    return client.post("/api/jobs", files={"file": (name, io.BytesIO(content), "text/csv")}, data=form)
+
+
+def count(client: httpx.Client) -> int:
+    items: list[Any] = client.get("/api/jobs", params={"limit": 1000}).json()["items"]
+    return len(items)
+
+
+def test_an_upload_reports_duplicates_and_invalid_rows_with_their_lines(client: httpx.Client) -> None:
+    answer = upload(client, b"video_id,title\nhere,One\nnot there,Two\nhere,Again\nelsewhere,Three\n")
+    job = answer.json()
+    assert answer.status_code == 201
+    assert (job["name"], job["status"], job["total_videos"]) == ("list.csv", "pending", 2)
+    assert (job["found"], job["missing"]) == (1, 1)
+    assert job["duplicates"] == [{"line": 4, "value": "here"}]
+    assert job["invalid"] == [{"line": 3, "value": "not there", "reason": "not an ID: it contains a blank"}]
+
+
+def test_a_list_of_ids_as_json_becomes_a_job(client: httpx.Client) -> None:
+    answer = client.post("/api/jobs", json={"video_ids": ["here", "https://youtu.be/dQw4w9WgXcQ"], "name": "By hand"})
+    assert answer.status_code == 201
+    videos = client.get(f"/api/jobs/{answer.json()['job_id']}/videos").json()["items"]
+    assert [video["video_id"] for video in videos] == ["here", "dQw4w9WgXcQ"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "words"),
+    [
+        (b"", 422, "empty"),
+        (b"video_id\n", 422, "no"),
+        (b"title,length\nOne,3\n", 422, "video_id"),
+        (b"\x00\x01\x02binary\x00", 415, "CSV"),
+        (b"video_id\n" + b"a b\n" * 3, 422, "blank"),
+        (b"video_id\n" + b"\n".join(b"id%d" % number for number in range(100_001)), 413, "100,000"),
+        (b"video_id\n" + b"x" * (21 * 2**20), 413, "20 MiB"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_in_words_and_nothing_is_stored(
+    client: httpx.Client, content: bytes, status: int, words: str
+) -> None:
+    before = count(client)
+    answer = upload(client, content)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+    assert count(client) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[" * 100_000, 422),
+        (b'{"video_ids": "here"}', 422),
+        (b'{"video_ids": [1]}', 422),
+        (b'{"video_ids": ["here"], "nmae": "typo"}', 422),
+        (b'{"video_ids": ["here"], "processor": "os:system"}', 422),
+        (b'{"video_ids": ["here"], "options": {"no": 1}}', 422),
+        (b'{"video_ids": []}', 422),
+        (b'{"video_ids": ["here"], "options": {"max_speed": NaN}}', 400),
+        (b"\xff\xfe", 400),
+    ],
+)
+def test_json_that_does_not_fit_is_refused_in_words(client: httpx.Client, body: bytes, status: int) -> None:
+    answer = client.post("/api/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["detail"]
+
+
+def test_a_repeated_idempotency_key_makes_one_job(client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "nightly-1"}
+    answers = [client.post("/api/jobs", json={"video_ids": ["here"]}, headers=headers) for _ in range(2)]
+    other = client.post("/api/jobs", json={"video_ids": ["there"]}, headers=headers)
+    assert answers[0].json()["job_id"] == answers[1].json()["job_id"]
+    assert other.status_code == 409
+
+
+def test_an_idempotency_key_is_its_users_own(program: Program, tokens: dict[str, str], client: httpx.Client) -> None:
+    headers, order = {"Idempotency-Key": "shared"}, {"video_ids": ["here"]}
+    mine = client.post("/api/jobs", json=order, headers=headers).json()["job_id"]
+    with api(program, tokens["admin"]) as other:
+        assert other.post("/api/jobs", json=order, headers=headers).json()["job_id"] != mine
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "=1+1", "x" * 5000, "a\r\nb", "\u202eevil", "../../etc/passwd", "\x00\x1b[2J"]
+)
+def test_any_name_is_taken_as_text(client: httpx.Client, name: str) -> None:
+    answer = client.post("/api/jobs", json={"video_ids": ["here"], "name": name})
+    assert answer.status_code == 201
+    assert len(answer.json()["name"]) <= 200
+    assert answer.json()["name"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"limit": "x"},
+        {"status": "done"},
+        {"sort": "sideways"},
+        {"cursor": "nonsense"},
+        {"cursor": "5b5d"},
+        {"cursor": "5b" * 5000},
+        {"q": "\x00"},
+        {"q": "x" * 501},
+        {"dashboard": "perhaps"},
+    ],
+)
+def test_a_query_that_does_not_fit_is_refused_in_words(client: httpx.Client, query: dict[str, str]) -> None:
+    answer = client.get("/api/jobs", params=query)
+    assert answer.status_code == 422, answer.text
+    assert isinstance(answer.json()["detail"], str)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/api/jobs/{NOBODYS}",
+        "/api/jobs/not-an-id",
+        "/api/jobs/%00",
+        "/api/jobs/%ff",
+        f"/api/jobs/{NOBODYS}/videos",
+        f"/api/jobs/{NOBODYS}/progress-history",
+        f"/api/jobs/{NOBODYS}/export.csv",
+        f"/api/jobs/{NOBODYS}/videos/0/poster",
+        f"/api/jobs/{NOBODYS}/videos/99999999999999999999/poster",
+        "/api/nope",
+        "/api",
+    ],
+)
+def test_what_is_not_there_is_a_json_404(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code in (404, 422), answer.text
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "1e999", "99999999999999999999", "2026-13-01", "\x00", "nan"])
+def test_a_moment_that_is_none_is_refused(client: httpx.Client, since: str) -> None:
+    job_id = client.post("/api/jobs", json={"video_ids": ["here"]}).json()["job_id"]
+    answer = client.get(f"/api/jobs/{job_id}/progress-history", params={"since": since})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("method", ["get", "post", "put", "delete"])
+def test_without_a_token_everything_is_401(program: Program, method: str) -> None:
+    for path in ("/api/jobs", f"/api/jobs/{NOBODYS}", "/api/auth/me", "/api/jobs/export.csv"):
+        answer = getattr(httpx, method)(program.url + path)
+        assert answer.status_code in (401, 405)
+        assert answer.json()["detail"]
+
+
+def test_history_is_exported_with_cells_that_no_spreadsheet_runs(client: httpx.Client) -> None:
+    client.post("/api/jobs", json={"video_ids": ["here"], "name": "=HYPERLINK(1)"})
+    text = client.get("/api/jobs/export.csv").content.decode("utf-8-sig")
+    assert "'=HYPERLINK(1)" in text
+    assert ",=HYPERLINK(1)" not in text
+
+
+def test_the_own_columns_come_back_in_the_export_neutralised(client: httpx.Client) -> None:
+    job_id = upload(client, b"video_id;note\r\n-1dash;=1+1\r\n").json()["job_id"]
+    text = client.get(f"/api/jobs/{job_id}/export.csv").content.decode("utf-8-sig")
+    assert text.splitlines()[1].startswith("-1dash,'=1+1,")
+
+
+def test_health_is_one_word_for_strangers_and_parts_for_the_signed_in(program: Program, client: httpx.Client) -> None:
+    assert httpx.get(f"{program.url}/healthz").text == "ok"
+    assert client.get("/healthz").json() == {"status": "ok", "parts": {"database": "ok", "media_directory": "ok"}}
+
+
+def test_openapi_names_every_route_and_only_those(program: Program, client: httpx.Client) -> None:
+    paths = httpx.get(f"{program.url}/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            concrete = path.replace("{job_id}", NOBODYS).replace("{position}", "0")
+            answer = client.request(method, concrete)
+            assert answer.status_code != 405, (method, path)
+            assert "There is nothing at this address." not in answer.text, (method, path)
+    assert {"/api/jobs", "/api/jobs/{job_id}/progress-history", "/api/auth/token", "/healthz"} <= set(paths)

@@ -1,0 +1,228 @@
+"""`python main.py`: how it starts, what it says when it cannot, and how it stops."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import sqlite3
+import stat
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.clips import make_clip
+from tests.support.servers import add_user, api, free_port, run_command, running, token
+from tests.support.watchers import Watcher
+
+STOP_SECONDS = 5
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def refused(data: Path, *arguments: str, **settings: object) -> str:
+    """The one sentence of a start that fails with exit code 1."""
+    done = run_command("--no-browser", *arguments, data_dir=data, **settings)
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert (done.returncode, len(lines)) == (1, 1), done.stderr
+    return lines[0]
+
+
+def test_the_first_start_makes_data_secret_and_admin(data: Path) -> None:
+    with running(data):
+        pass
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data, data / "secret.json")}
+    assert modes == {"data": 0o700, "secret.json": 0o600}
+    with sqlite3.connect(data / "dashboard.sqlite3") as database:
+        assert database.execute("SELECT name, is_admin, password_hash FROM user").fetchall() == [("admin", 1, None)]
+
+
+def test_the_printed_link_signs_in_once(data: Path) -> None:
+    with running(data) as program:
+        link = program.sign_in_link()
+        with httpx.Client(headers={"Accept": "text/html"}, follow_redirects=True) as browser:
+            assert "No active jobs" in browser.get(link).text
+        again = httpx.get(link, headers={"Accept": "text/html"})
+        assert again.status_code != 303
+        assert "login-link" in again.text
+
+
+def test_login_link_prints_another_one_while_the_server_runs(data: Path) -> None:
+    with running(data) as program:
+        done = run_command("login-link", "--url", program.url, data_dir=data)
+        link = re.search(r"http\S+", done.stdout)
+        assert link is not None
+        assert httpx.get(link[0], headers={"Accept": "text/html"}).status_code == 303
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_soon_and_without_a_traceback(tmp_path: Path, data: Path, number: int) -> None:
+    make_clip(tmp_path / "media" / "long.mp4", seconds=30)
+    with running(data, media_dir=tmp_path / "media") as program:
+        jwt = token(data, "admin")
+        with api(program, jwt) as client, Watcher(program, jwt) as watcher:
+            order = {"video_ids": ["long"], "options": {"max_speed": 1}}
+            job_id = client.post("/api/jobs", json=order).json()["job_id"]
+            watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+            began = time.monotonic()
+            code = program.stop(number)
+            took = time.monotonic() - began
+        output = program.output
+    assert code == 0
+    assert took < STOP_SECONDS
+    assert "Traceback" not in output
+    with sqlite3.connect(data / "dashboard.sqlite3") as database:
+        query = "SELECT job.status, video.status FROM job JOIN video ON video.job_id = job.id WHERE job.id = ?"
+        assert database.execute(query, (job_id,)).fetchall() == [("pending", "pending")]
+
+
+def test_nothing_of_a_killed_server_goes_on_working(tmp_path: Path, data: Path) -> None:
+    make_clip(tmp_path / "media" / "long.mp4", seconds=30)
+    with running(data, media_dir=tmp_path / "media") as program:
+        jwt = token(data, "admin")
+        with api(program, jwt) as client, Watcher(program, jwt) as watcher:
+            client.post("/api/jobs", json={"video_ids": ["long"], "options": {"max_speed": 1}})
+            watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+        program.kill()
+        end = time.monotonic() + 10
+        while children_of(tmp_path) and time.monotonic() < end:
+            time.sleep(0.05)  # the death of another program's children tells nobody
+        assert children_of(tmp_path) == []
+
+
+def children_of(media: Path) -> list[str]:
+    """Processes that have a file below this directory open."""
+    holders = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.readlink().is_relative_to(media):
+                holders.append(link.parts[2])
+        except OSError:
+            continue  # it went away meanwhile
+    return holders
+
+
+def test_a_taken_port_is_said_in_one_sentence(data: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert refused(data, "--port", str(port)) == (
+            f"Port {port} on 127.0.0.1 is already taken or not available; choose another with --port."
+        )
+
+
+def test_a_data_directory_in_use_is_said_in_one_sentence(data: Path) -> None:
+    with running(data):
+        sentence = refused(data, "--port", str(free_port()))
+    assert sentence.startswith("Another server already uses the data directory")
+
+
+def test_a_data_directory_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert "cannot be used" in refused(tmp_path / "file", "--port", str(free_port()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("port", "eighty", "DASHBOARD_PORT 'eighty' is not valid"),
+        ("max_running_videos", "0", "greater than or equal to 1"),
+        ("jwt_secret", "short", "DASHBOARD_JWT_SECRET is not valid"),
+        ("database_url", "postgresql://db/x", "PostgreSQL"),
+        ("reconnect_delays_seconds", "3,no", "DASHBOARD_RECONNECT_DELAYS_SECONDS"),
+        ("allowed_origins", "example", "DASHBOARD_ALLOWED_ORIGINS"),
+    ],
+)
+def test_a_bad_setting_is_said_with_variable_value_and_what_is_allowed(
+    data: Path, name: str, value: str, words: str
+) -> None:
+    sentence = refused(data, **{name: value})
+    assert words in sentence
+    assert "short" not in sentence or name != "jwt_secret"
+
+
+def test_beyond_this_machine_it_does_not_start_while_admin_has_no_password(data: Path) -> None:
+    assert "users passwd admin" in refused(data, "--host", "0.0.0.0", "--port", str(free_port()))
+
+
+def test_worker_says_what_this_version_has_not(data: Path) -> None:
+    done = run_command("worker", data_dir=data)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_submit_export_and_backup_work_on_a_running_server(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "list.csv").write_text("video_id,title\nnowhere,One\nnowhere,Two\n")
+    with running(data) as program, Watcher(program, token(data, "admin")) as watcher:
+        submitted = run_command("submit", str(tmp_path / "list.csv"), data_dir=data, url=program.url)
+        job_id = submitted.stdout.strip()
+        watcher.until_status(job_id, "failed")
+        exported = run_command("export", job_id, data_dir=data, url=program.url)
+        history = run_command("export", "--output", str(tmp_path / "all.csv"), data_dir=data, url=program.url)
+        backup = run_command("backup", str(tmp_path / "copy.sqlite3"), data_dir=data)
+    assert "line 3: nowhere: duplicate" in submitted.stderr
+    assert "nowhere,One,failed,No file for this ID" in exported.stdout
+    assert (history.returncode, backup.returncode) == (0, 0)
+    assert job_id in (tmp_path / "all.csv").read_text()
+    with sqlite3.connect(tmp_path / "copy.sqlite3") as copy:
+        assert copy.execute("SELECT status FROM job").fetchall() == [("failed",)]
+
+
+def test_submit_says_why_it_cannot(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "list.csv").write_text("title,length\nOne,3\n")
+    away = run_command("submit", str(tmp_path / "list.csv"), data_dir=data, url=f"http://127.0.0.1:{free_port()}")
+    gone = run_command("submit", str(tmp_path / "none.csv"), data_dir=data)
+    with running(data) as program:
+        wrong = run_command("submit", str(tmp_path / "list.csv"), data_dir=data, url=program.url)
+    assert "No server answers" in away.stderr
+    assert "cannot be read" in gone.stderr
+    assert "video_id" in wrong.stderr
+    assert {done.returncode for done in (away, gone, wrong)} == {1}
+
+
+def test_a_list_of_100_000_rows_leaves_the_page_live(data: Path) -> None:
+    rows = "video_id\n" + "\n".join(f"video-{number}" for number in range(100_000))
+    with running(data) as program, api(program, add_user(data, "ana")) as client:
+        waits: list[float] = []
+        with Watcher(program, token(data, "ana")) as watcher:
+            answers: list[httpx.Response] = []
+            sending = threading.Thread(
+                target=lambda: answers.append(client.post("/api/jobs", files={"file": ("big.csv", rows.encode())}))
+            )
+            sending.start()
+            while sending.is_alive():
+                began = time.monotonic()
+                assert httpx.get(f"{program.url}/healthz").text == "ok"
+                waits.append(time.monotonic() - began)
+            sending.join()
+            assert answers[0].status_code == 201
+            watcher.until(lambda w: any(u["total_videos"] == 100_000 for u in w.updates), "the job")
+    assert len(waits) > 5, "others were served meanwhile"
+    assert sorted(waits)[len(waits) // 2] < 1.0
+
+
+def test_secrets_are_in_no_log(data: Path) -> None:
+    with running(data) as program:
+        jwt = token(data, "admin")
+        with Watcher(program, jwt) as watcher:
+            watcher._socket.send("ping")
+        httpx.get(f"{program.url}/api/ws/progress", params={"token": jwt})
+        program.stop()
+        logged = "".join(line for line in program.lines if not line.startswith(("Sign in:", "Dashboard:")))
+    assert jwt not in logged
+    assert jwt.split(".")[2] not in logged
+    assert "link?token" not in logged
+
+
+def test_docs_need_nothing_from_elsewhere(data: Path) -> None:
+    with running(data) as program:
+        page = httpx.get(f"{program.url}/docs", headers={"Accept": "text/html"}).text
+        addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+        assert addresses
+        assert all(httpx.get(program.url + address).status_code == 200 for address in addresses)
