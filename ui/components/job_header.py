@@ -109,14 +109,14 @@ def _figure(label: str) -> TextElement:
 def _when(job: Job) -> None:
     if job.started_at is None:
         tag("span", "waiting since ")
-        Moment(job.created_at, form="zoned")
+        Moment(job.created_at, zoned=True)
     elif job.finished_at is None or not job.is_finished:
         tag("span", "since ")
-        Moment(job.started_at, form="zoned")
+        Moment(job.started_at, zoned=True)
     else:
         Moment(job.started_at)
         tag("span", " to ")
-        Moment(job.finished_at, form="zoned")
+        Moment(job.finished_at, zoned=True)
 
 
 def _said(job: Job) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
 
 from nicegui.element import Element
 
@@ -11,12 +10,9 @@ from backend.clock import iso
 
 
 class Moment(Element, component="moment.vue", dependencies=["browser.js"]):
-    """ "14:02", with the day when it is another one; all of it with the zone in its title.
+    """ "14:02", with the day when it is another one, and the zone's short name if `zoned`; all of it in its title."""
 
-    `form`: "zoned" adds the zone's short name, "zone" is that name alone.
-    """
-
-    def __init__(self, at: datetime, *, form: Literal["short", "zoned", "zone"] = "short") -> None:
+    def __init__(self, at: datetime, *, zoned: bool = False) -> None:
         super().__init__()
         self._props["at"] = iso(at)
-        self._props["form"] = form
+        self._props["zoned"] = zoned
