@@ -82,7 +82,7 @@ class MediaDirectory:
 
     async def count_found(self, video_ids: Collection[str]) -> int:
         index = await self._index()
-        return sum(video_id in index.files for video_id in video_ids)
+        return sum(map(index.files.__contains__, video_ids))
 
     async def _index(self) -> _Index:
         if self._scan is None or not self._scan.is_fresh(self._clock.monotonic()):
@@ -105,38 +105,43 @@ def _scanned(root: Path) -> _Index:
     files: dict[str, set[str]] = {}
     outside: dict[str, str] = {}
     passed_over: list[str] = []
-    for path in _walked(top, passed_over):
-        video_id = _id_of(os.path.basename(path))
+    for entry, relative in _walked(top, passed_over):
+        video_id = _id_of(entry.name)
         if video_id is None:
             continue
-        target = os.path.realpath(path) if os.path.islink(path) else path
-        if Path(target).is_relative_to(top):
-            files.setdefault(video_id, set()).add(os.path.relpath(target, top))
+        target = _inside(top, entry.path) if entry.is_symlink() else relative
+        if target is not None:
+            files.setdefault(video_id, set()).add(target)
         else:
-            outside[video_id] = os.path.relpath(path, top)
+            outside[video_id] = relative
     return _Index({key: tuple(sorted(paths)) for key, paths in files.items()}, outside, tuple(passed_over))
 
 
-def _walked(top: str, passed_over: list[str]) -> Iterator[str]:
-    """Everything below `top` that is not a directory; linked directories are not entered, hidden ones not looked at."""
-    waiting = [top]
+def _inside(top: str, link: str) -> str | None:
+    """Where the link leads, relative to `top`; None: outside."""
+    target = Path(os.path.realpath(link))
+    return str(target.relative_to(top)) if target.is_relative_to(top) else None
+
+
+def _walked(top: str, passed_over: list[str]) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Everything below `top` that is not a directory, with its relative path; linked directories are not entered."""
+    waiting = [""]
     while waiting:
-        directory = waiting.pop()
+        below = waiting.pop()
         try:
-            with os.scandir(directory) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+            with os.scandir(f"{top}/{below}") as entries:
+                found = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as error:  # its owner's choice, or it went away meanwhile; a miss names it
-            passed_over.append(f"{os.path.relpath(directory, top)} ({error.strerror or 'cannot be read'})")
+            passed_over.append(f"{below or '.'} ({error.strerror or 'cannot be read'})")
             continue
         for entry in found:
-            if entry.name.startswith("."):
-                continue
+            relative = f"{below}{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                passed_over.append(f"{os.path.relpath(entry.path, top)} (a link to a directory)")
+                waiting.append(f"{relative}/")
+            elif entry.is_symlink() and entry.is_dir():
+                passed_over.append(f"{relative} (a link to a directory)")
             else:
-                yield entry.path
+                yield entry, relative
 
 
 def _id_of(name: str) -> str | None:

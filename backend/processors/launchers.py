@@ -9,10 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol, cast
 
 from backend.errors import Unavailable
@@ -69,9 +68,9 @@ def python_command(module: str, function: str, *arguments: object) -> list[str]:
     return [sys.executable, "-I", "-c", call]
 
 
-def bare_environment() -> Mapping[str, str]:
+def bare_environment() -> dict[str, str]:
     """No secret and no setting: only what Python may need to start."""
-    return MappingProxyType({name: os.environ[name] for name in NEEDED_TO_START if name in os.environ})
+    return {name: os.environ[name] for name in NEEDED_TO_START if name in os.environ}
 
 
 class ForkLauncher:

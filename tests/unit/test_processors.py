@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import os
 import shutil
@@ -14,9 +15,12 @@ from typing import Any
 
 import av
 import pytest
+import uvloop
 
+from backend.clock import SystemClock
 from backend.errors import Invalid, VideoFailed
 from backend.processors import VideoFile, load, names, validated_options
+from backend.processors.child import ChildRunner
 from backend.processors.inspection import Pace
 from tests.support.clips import foreign_clips, make_clip, truncated, zeroed
 
@@ -349,3 +353,18 @@ def test_a_bad_option_is_named(options: Any, sentence: str) -> None:
 def test_the_server_checks_options_without_loading_ffmpeg() -> None:
     code = "import sys; from backend.processors import *; validated_options('probe', {}); sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_videos_are_also_run_from_the_event_loop_that_uvicorn_prefers(tmp_path: Path) -> None:
+    """uvloop is stricter than asyncio about how processes are started."""
+
+    async def run() -> dict[str, Any]:
+        runner = ChildRunner(timeout_seconds=60, memory_mib=1024, clock=SystemClock())
+        await runner.start()
+        try:
+            return await runner.run("probe", video_here(make_clip(tmp_path / "a.mp4")), {}, on_step=lambda _: None)
+        finally:
+            await runner.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        assert loop.run(run())["video"]["frames"] == 15
