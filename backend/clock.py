@@ -22,10 +22,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's own time, in whole milliseconds: what is kept in the store is what was decided on."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return from_millis(time.time_ns() // 1_000_000)
 
     def monotonic(self) -> float:
         return time.monotonic()

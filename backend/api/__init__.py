@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 
 from backend.api import jobs, operations, session
+from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
 from backend.api.progress_socket import ProgressSockets, router_of
 from backend.app import Backend
@@ -30,10 +30,11 @@ def build_app(backend: Backend) -> FastAPI:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
-    app = FastAPIOffline(title="Progress Dashboard", version=VERSION, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="Progress Dashboard", version=VERSION, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.backend = backend
     add_problem_handlers(app)
     for router in (session.router, jobs.router, operations.router, router_of(sockets)):
         app.include_router(router)
+    add_docs(app)
     add_catch_all(app)
     return app

@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def refused(data: Path, *arguments: str, **settings: object) -> str:
+def refused(data: Path, *arguments: str, **settings: Any) -> str:
     """The one sentence of a start that fails with exit code 1."""
     done = run_command("--no-browser", *arguments, data_dir=data, **settings)
     lines = [line for line in done.stderr.splitlines() if line]

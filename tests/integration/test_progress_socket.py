@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
@@ -23,7 +25,7 @@ ENDS = ("completed", "failed", "completed_with_errors")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     home = tmp_path_factory.mktemp("socket")
     make_clip(home / "media" / "clip.mp4", seconds=0.3)
-    settings = {
+    settings: dict[str, Any] = {
         "media_dir": home / "media",
         "max_connections_per_user": 3,
         "max_client_frames_per_second": 20,
@@ -77,7 +79,7 @@ def test_the_token_may_come_as_a_header(program: Program, jwt: str) -> None:
 
 
 def test_any_origin_is_welcome_with_a_token(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}"), origin="https://elsewhere.example") as socket:  # type: ignore[arg-type]
+    with connect(address(program, f"token={jwt}"), origin=Origin("https://elsewhere.example")) as socket:
         socket.send("ping")
         answers = iter(lambda: socket.recv(WAIT), "pong")
         assert all(json.loads(answer)["job_id"] for answer in answers)

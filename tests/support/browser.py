@@ -39,9 +39,9 @@ def chromium_path(of_playwright: str) -> str:
     pytest.skip(HOW_TO_GET)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium for all tests of the run."""
+    """A headless Chromium for all tests of the package; its loop must be gone before other packages' async tests."""
     with sync_playwright() as playwright:
         path = chromium_path(playwright.chromium.executable_path)
         launched = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
