@@ -5,7 +5,7 @@ SQL), `hub` (the tick), `media`, `demo`, `processors` (video work), `executors` 
 `manager` (the one door), `accounts`, `work`, `retention`, `csv_files`; then `app` (builds and starts it all) and `api`
 (HTTP and WebSocket). A lower one never imports a higher one; the test command holds it.
 
-The three names for other programs are imported when asked for, so that a video's process does not load the whole house.
+What other programs use is imported when asked for, so that a video's process does not load the whole house.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from backend.app import Backend, open_backend
     from backend.settings import Settings
 
-__all__ = ["Backend", "Settings", "open_backend"]
+VERSION = "0.1.0"
+__all__ = ["VERSION", "Backend", "Settings", "open_backend"]
 _HOMES = {"Backend": "backend.app", "open_backend": "backend.app", "Settings": "backend.settings"}
 
 

@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     def _embedded_database(cls, value: str) -> str:
         if value and not value.startswith("sqlite:///"):
             raise ValueError(
-                "must start with sqlite:/// (PostgreSQL needs the distributed engine, which is not part of this version)"
+                "must start with sqlite:/// (PostgreSQL needs the distributed engine, which this version has not)"
             )
         return value
 

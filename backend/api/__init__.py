@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from backend import VERSION
 from backend.api import jobs, operations, session
 from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
 from backend.api.progress_socket import ProgressSockets, router_of
 from backend.app import Backend
-
-VERSION = "0.1.0"
 
 
 def build_app(backend: Backend) -> FastAPI:

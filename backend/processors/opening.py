@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -35,6 +36,8 @@ AUDIO_CODECS = (
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
 LONG_SIDE, SHORT_SIDE = 8192, 4320
 HEAD_BYTES = 512
+# titles need not be UTF-8; PyAV 18 fails on others unless told, PyAV 19 neither fails nor knows the option
+ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def opened(file: VideoFile) -> Iterator[InputContainer]:
     _check(file)
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "codec_whitelist": CODECS}
     try:
-        container = av.open(f"file:{os.fsdecode(file.path)}", mode="r", options=options, metadata_errors="replace")
+        container = av.open(f"file:{os.fsdecode(file.path)}", mode="r", options=options, **ANY_TITLE)
     except av.error.FFmpegError as error:
         if error.errno == errno.ENOMEM:
             raise

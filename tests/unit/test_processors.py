@@ -134,6 +134,16 @@ def test_clips_that_nobody_here_made_are_read(tmp_path: Path) -> None:
     }
 
 
+def test_a_title_need_not_be_utf_8(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.avi"), "w") as output:
+        output.metadata["title"] = "Cafe"
+        stream = output.add_stream("mpeg4", rate=5)
+        output.mux([*stream.encode(av.VideoFrame(64, 64, "yuv420p")), *stream.encode(None)])
+    content = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content.replace(b"Cafe", b"Caf\xe9"))
+    assert probe(tmp_path / "a.avi")["video"]["frames"] == 1
+
+
 def test_a_few_bad_packets_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
     clip = zeroed(make_clip(tmp_path / "a.mp4", seconds=8), 0.5, 0.51)
     result = probe(clip)

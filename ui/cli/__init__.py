@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
+from backend import VERSION
 from backend.errors import DashboardError
 from ui.cli import backup, export, login_link, submit, token, users, worker
 from ui.cli.data import DataDir
@@ -34,15 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"progress-dashboard {_version()}")
+        print(f"progress-dashboard {VERSION}")
         raise typer.Exit
-
-
-def _version() -> str:
-    try:
-        return version("progress-dashboard")
-    except PackageNotFoundError:
-        return "(not installed: see the README for the one command that does it)"
 
 
 @app.callback(invoke_without_command=True, epilog="Example: python main.py --port 9000 --no-browser")
