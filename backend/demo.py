@@ -64,7 +64,7 @@ class DemoClips:
     """A `MediaSource` of clips in `directory`; `locate` waits for a clip that is still being written."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.root = directory
         self._files = {name: directory / f"{name}.{extension}" for name, extension, *_ in CLIPS}
         names = tuple(self._files)
         self.video_ids: tuple[str, ...] = (*names[:MISSING_AT], MISSING, *names[MISSING_AT:])
@@ -106,7 +106,7 @@ class DemoClips:
 
     async def _write(self) -> None:
         writer = await asyncio.create_subprocess_exec(
-            *python_command("backend.demo", "write_clips", str(self._directory.absolute())),
+            *python_command("backend.demo", "write_clips", str(self.root.absolute())),
             stdin=subprocess.PIPE,  # its end tells the writer that the server is gone
             stdout=subprocess.PIPE,
             env=bare_environment(),

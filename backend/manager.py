@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -254,9 +253,9 @@ class JobManager:
                 yield video
             position = videos[-1].position
 
-    async def locate(self, job: Job, video_id: str) -> Path:
-        """The file of a video of this job; raises `VideoFailed`."""
-        return await self._files(job.source).locate(video_id)
+    def files(self, source: Source) -> MediaSource:
+        """Where the files of such a job are."""
+        return self._demo if source is Source.DEMO else self._media
 
     def record(self, job_id: str, epoch: int, report: Report) -> bool:
         """Take down what happened to a video; False when the job is no longer in the reporter's hands."""
@@ -311,7 +310,7 @@ class JobManager:
         )
 
     async def _create(self, job: Job, videos: VideoList, idempotency: tuple[str, str] | None) -> Submission:
-        job = replace(job, found=await self._files(job.source).count_found([row.video_id for row in videos.rows]))
+        job = replace(job, found=await self.files(job.source).count_found([row.video_id for row in videos.rows]))
         await self._store_videos(job.id, videos)
         self._moving[job.id] = InMotion(job)
         self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
@@ -327,9 +326,6 @@ class JobManager:
         )
         while chunk := list(islice(rows, INSERTED_AT_ONCE)):
             await self._store.add_videos(job_id, chunk)
-
-    def _files(self, source: Source) -> MediaSource:
-        return self._demo if source is Source.DEMO else self._media
 
     def _started(self, moving: InMotion, video: Video) -> None:
         moving.fractions[video.position] = 0.0

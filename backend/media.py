@@ -29,7 +29,10 @@ SHOWN = 3  # matches, or directories that were passed over, that an error names
 
 
 class MediaSource(Protocol):
-    """Where the files of a job's videos are."""
+    """Where the files of a job's videos are: nowhere but below `root`."""
+
+    @property
+    def root(self) -> Path: ...
 
     async def locate(self, video_id: str) -> Path:
         """The file of this video; raises `VideoFailed` with a plain sentence."""

@@ -82,8 +82,9 @@ class VideoWork:
             self._report(job, ended(result=result))
 
     async def _run(self, job: Job, video: Video) -> dict[str, Any]:
-        path = await self._manager.locate(job, video.video_id)
-        file = VideoFile(path=path, root=path.parent, output=self.output(job.id, video.position))
+        files = self._manager.files(job.source)
+        path = await files.locate(video.video_id)
+        file = VideoFile(path=path, root=files.root, output=self.output(job.id, video.position))
 
         def on_step(step: Step) -> None:
             self._report(job, Moved(video, step.fraction, step.doing))

@@ -1,0 +1,84 @@
+"""Takes the README's pictures anew: `python -m tests.pictures`. Everything on them is a real job over real clips."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.support.browser import FLAGS, chromium_path
+from tests.support.clips import make_clip, truncated
+from tests.support.servers import Program, add_user, api, running
+from tests.support.watchers import Watcher
+
+HERE = Path(__file__).parent
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 360, "height": 780}
+USER = "ana"
+
+
+def lists(media: Path) -> dict[str, tuple[list[str], dict[str, Any]]]:
+    """Job name → video IDs and the probe's options; those with files are written to `media`."""
+    short = [f"interview-{number:02}" for number in range(1, 13)]
+    long = [f"lecture-{number:02}" for number in range(1, 31)]
+    for video_id in short:
+        make_clip(media / f"{video_id}.mp4", seconds=0.5)
+    for video_id in long:
+        make_clip(media / f"{video_id}.mp4", seconds=3, size=(320, 180))
+    truncated(make_clip(media / "kJQP7kiw5Fk.mp4"))
+    return {
+        "shorts.csv": (short, {}),
+        "nightly-encode.csv": ([*short, "kJQP7kiw5Fk", "dQw4w9WgXcQ"], {}),
+        "vendor-drop-11-22.csv": ([f"vendor-{number}" for number in range(64)], {}),
+        "lectures-spring.csv": (long, {"max_speed": 1}),
+        "a-very-long-file-name-from-an-export-of-the-media-library-final-v2.csv": (long[::-1], {"max_speed": 1}),
+        "tuesday.csv": (short, {}),
+    }
+
+
+def submit(program: Program, jwt: str, media: Path) -> None:
+    """All jobs in turn, the quick ones to their end, until the slow ones are some way on."""
+    with api(program, jwt) as client, Watcher(program, jwt) as watcher:
+        for name, (video_ids, options) in lists(media).items():
+            order = {"name": name, "video_ids": video_ids, "options": options}
+            job_id = client.post("/api/jobs", json=order).json()["job_id"]
+            if not options and name != "tuesday.csv":
+                watcher.until_status(job_id, "completed", "completed_with_errors", "failed")
+        slow = [name for name, (_, options) in lists(media).items() if options]
+        watcher.until(
+            lambda w: all(any(u["name"] == name and u["progress"] >= 12 for u in w.updates) for name in slow), "12 %"
+        )
+
+
+def page_of(browser: Browser, program: Program, size: dict[str, int], scheme: str) -> Page:
+    """A signed-in page at the dashboard."""
+    page = browser.new_context(viewport=size, color_scheme=scheme).new_page()  # type: ignore[arg-type]
+    page.goto(f"{program.url}/login")
+    page.get_by_label("Username").fill(USER)
+    page.get_by_label("Password").fill(f"correct horse {USER}")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_test_id("job-card").nth(3).wait_for()
+    return page
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        data, media = Path(home) / "data", Path(home) / "media"
+        jwt = add_user(data, USER)
+        path = chromium_path(playwright.chromium.executable_path)
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        with running(data, media_dir=media, max_running_jobs=2) as program:
+            submit(program, jwt, media)
+            for name, size, scheme in (
+                ("dashboard-light", WIDE, "light"),
+                ("dashboard-dark", WIDE, "dark"),
+                ("dashboard-phone", PHONE, "light"),
+            ):
+                page_of(browser, program, size, scheme).screenshot(path=HERE / f"{name}.png")
+                print(HERE / f"{name}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
