@@ -90,7 +90,8 @@ def _fact(job: Job) -> str:
 def _now(job: Job) -> dict[str, Any]:
     """What the job does at this moment, or what there is to say instead."""
     if job.status is Status.PROCESSING and job.video_id:
-        more = f"+ {job.running - 1} more" if job.running > 1 else ""
+        others = f"+ {job.running - 1} more" if job.running > 1 else ""
+        more = " · ".join(word for word in (job.doing, others) if word)
         return {"icon": "movie", "text": job.video_id, "is_id": True, "more": more}
     if job.status in WITH_FAILURES and job.error:
         return {"icon": "error_outline", "text": job.error, "is_error": True}
