@@ -19,7 +19,7 @@ from backend.auth import User
 from backend.clock import Clock
 from backend.csv_files import Duplicate, Problem, VideoList, list_of_ids
 from backend.demo import DemoClips
-from backend.errors import Conflict, Invalid, JobNotFound
+from backend.errors import Conflict, Invalid, JobNotFound, NotFound, StoreRefused
 from backend.executors import Executor
 from backend.hub import ProgressHub, Reader
 from backend.jobs import Job, Source, Status, Video, VideoStatus
@@ -30,6 +30,7 @@ from backend.store import SORTS, JobStore, NewJob, Page, VideoChange
 log = logging.getLogger(__name__)
 INSERTED_AT_ONCE = 2_000
 TODO_AT_ONCE = 200
+RETRY_SECONDS = 1.0
 MAX_PAGE = 1_000
 MAX_NAME = 200
 
@@ -96,7 +97,6 @@ class JobManager:
         media: MediaDirectory,
         demo: DemoClips,
         clock: Clock,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._store = store
         self._hub = hub
@@ -104,7 +104,6 @@ class JobManager:
         self._media = media
         self._demo = demo
         self._clock = clock
-        self._new_id = new_id
         self._moving: dict[str, InMotion] = {}
         self._submitting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -210,7 +209,7 @@ class JobManager:
         await self.find(job_id, by=by)
         video = await self._store.video(job_id, position)
         if video is None:
-            raise JobNotFound("There is no such video in this job.")
+            raise NotFound("There is no such video in this job.")
         return video
 
     async def columns(self, job_id: str, *, by: User) -> tuple[str, ...]:
@@ -248,20 +247,29 @@ class JobManager:
     async def todo(self, job: Job) -> AsyncIterator[Video]:
         """The job's videos without a result, in the order of the list."""
         position = -1
-        while videos := await self._store.todo(job.id, after=position, limit=TODO_AT_ONCE):
+        while videos := await self._next_todo(job, position):
             for video in videos:
                 yield video
             position = videos[-1].position
+
+    async def _next_todo(self, job: Job, position: int) -> list[Video]:
+        """The database may be busy for a while; a job does not end by that."""
+        while True:
+            try:
+                return await self._store.todo(job.id, after=position, limit=TODO_AT_ONCE)
+            except StoreRefused:
+                log.exception("a job's videos could not be read; tried again", extra={"job_id": job.id})
+                await self._clock.sleep(RETRY_SECONDS)
 
     def files(self, source: Source) -> MediaSource:
         """Where the files of such a job are."""
         return self._demo if source is Source.DEMO else self._media
 
-    def record(self, job_id: str, epoch: int, report: Report) -> bool:
-        """Take down what happened to a video; False when the job is no longer in the reporter's hands."""
-        moving = self._moving.get(job_id)
-        if moving is None or moving.job.epoch != epoch or moving.job.status is not Status.PROCESSING:
-            return False
+    def record(self, job_id: str, epoch: int, report: Report) -> None:
+        """Take down what happened to a video; ignored when the job is no longer in the reporter's hands."""
+        moving = self._held(job_id, epoch)
+        if moving is None:
+            return
         match report:
             case Started(video):
                 self._started(moving, video)
@@ -269,23 +277,23 @@ class JobManager:
                 self._moved(moving, video, fraction, doing)
             case Ended():
                 self._ended(moving, report)
-        return True
 
     async def release(self, job_id: str, epoch: int) -> None:
         """Put a job back in line that its holder had to let go of; its running videos are pending again."""
-        moving = self._moving.get(job_id)
-        if moving is not None and moving.job.epoch == epoch and moving.job.status is Status.PROCESSING:
-            await self._hub.durable()
-            await self._store.take_back_running([job_id])
+        if self._held(job_id, epoch):
+            await self._take_back_running(job_id)
+        if moving := self._held(job_id, epoch):
             self._decide(moving.job.requeued(at=self._clock.now(), message="Waiting to go on"))
+            await self._executor.submit(job_id, user=moving.job.owner_id)
 
-    def break_off(self, job_id: str, epoch: int, sentence: str) -> None:
-        """End a job that itself failed, whatever its videos did."""
-        moving = self._moving.get(job_id)
-        if moving is not None and moving.job.epoch == epoch and moving.job.status is Status.PROCESSING:
+    async def break_off(self, job_id: str, epoch: int, sentence: str) -> None:
+        """End a job that itself failed, whatever its videos did; those that ran are pending."""
+        if self._held(job_id, epoch):
+            await self._take_back_running(job_id)
+        if moving := self._held(job_id, epoch):
             self._decide(moving.job.broken(sentence, at=self._clock.now()))
 
-    def remove_from_dashboard(self, leaves: Callable[[Job, datetime], bool]) -> int:
+    def remove_from_dashboard(self, leaves: Callable[[Job, datetime], bool]) -> None:
         """Take the finished jobs off the dashboard of which `leaves(job, now)` holds; they stay in History."""
         now = self._clock.now()
         gone = [moving.job for moving in self._moving.values() if moving.job.is_finished and leaves(moving.job, now)]
@@ -293,12 +301,22 @@ class JobManager:
             del self._moving[job.id]
             self._hub.stage_removal(job)
             log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
-        return len(gone)
+
+    def _held(self, job_id: str, epoch: int) -> InMotion | None:
+        """The job, if it is in the hands of whoever claimed it as this epoch."""
+        moving = self._moving.get(job_id)
+        if moving is None or moving.job.epoch != epoch or moving.job.status is not Status.PROCESSING:
+            return None
+        return moving
+
+    async def _take_back_running(self, job_id: str) -> None:
+        await self._hub.durable()  # what was reported comes before what is taken back
+        await self._store.take_back_running([job_id])
 
     def _new_job(self, by: User, name: str, processor: str, source: Source) -> Job:
         now = self._clock.now()
         return Job(
-            id=self._new_id(),
+            id=str(uuid.uuid4()),
             owner_id=by.id,
             owner=by.name,
             name=name,

@@ -26,6 +26,7 @@ from backend.settings import load_settings
 from ui.cli.window import require_window, show_window
 
 GRACEFUL_SECONDS = 1
+BACKLOG = 2048
 OPENED_LINK_SECONDS = 60
 PRINTED_LINK_SECONDS = 15 * 60
 MAX_MESSAGE_BYTES = 2**20
@@ -94,8 +95,8 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-@contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def _listening(settings: Settings) -> socket.socket:
+    """A socket on the address, listening at once: only that keeps a second server off the port."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
     except OSError:
@@ -105,17 +106,15 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)  # at once: only a listening socket keeps a second server off the port
-        yield listener
+        listener.listen(BACKLOG)
     except PermissionError:
+        listener.close()
         raise CannotStart(f"Port {settings.port} may not be used by this account; choose one with --port.") from None
-    except OSError as error:
-        if listener.fileno() == -1 or error.filename is not None:
-            raise
+    except OSError:
+        listener.close()
         where = f"Port {settings.port} on {settings.host}"
         raise CannotStart(f"{where} is already taken or not available; choose another with --port.") from None
-    finally:
-        listener.close()
+    return listener
 
 
 async def _refuse_open_door(backend: Backend) -> None:
