@@ -71,7 +71,7 @@ class Source(StrEnum):
     DEMO = "demo"
 
 
-class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """One job's state as it goes over the wire; the fields are those of the protocol in the README.
 
     `progress` is an integer percent, `seq` orders all updates of a server, `timestamp` is ISO 8601 in UTC. `error` is

@@ -343,7 +343,7 @@ class JobManager:
             for position, row in enumerate(videos.rows)
         )
         while chunk := list(islice(rows, INSERTED_AT_ONCE)):
-            await self._store.add_videos(job_id, chunk)
+            await self._store.add_videos(chunk)
 
     def _started(self, moving: InMotion, video: Video) -> None:
         moving.fractions[video.position] = 0.0

@@ -40,11 +40,9 @@ class Cleanup:
         self._settings = settings
         self._clock = clock
 
-    async def run_once(self) -> int:
-        """How many jobs left the dashboard."""
-        gone = self._manager.remove_from_dashboard(lambda job, now: leaves(job, now, self._settings))
+    async def run_once(self) -> None:
+        self._manager.remove_from_dashboard(lambda job, now: leaves(job, now, self._settings))
         await self._accounts.prune()
-        return gone
 
     async def run(self) -> None:
         while True:

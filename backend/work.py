@@ -43,9 +43,8 @@ class VideoWork:
             await self._process_videos(job)
         except Exception:
             log.exception("a job broke", extra={"action": "job_broke", "job_id": job.id})
-            self._manager.break_off(
-                job.id, job.epoch, "The server had a problem with this job; its log has the details."
-            )
+            sentence = "The server had a problem with this job; its log has the details."
+            await self._manager.break_off(job.id, job.epoch, sentence)
         finally:
             await self._manager.release(job.id, job.epoch)
 

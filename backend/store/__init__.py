@@ -1,4 +1,4 @@
-"""The only folder that speaks SQL: tables, migrations, and one class a subject."""
+"""The only folder that speaks SQL: tables, migrations, and a module a subject."""
 
 from backend.store.database import Database, open_database
 from backend.store.jobs import SORTS, JobStore, NewJob, Page, Tick, VideoChange

@@ -65,10 +65,6 @@ class Database:
         with self._reading.connect() as connection:
             return work(connection)
 
-    def backup(self, target: Path) -> None:
-        """Copy the data, consistent in itself, to `target`, while others go on writing."""
-        copy_database(self.path, target)
-
     def close(self) -> None:
         """Wait for the last transaction and let go of the file."""
         self._writer.shutdown()

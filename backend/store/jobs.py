@@ -91,9 +91,9 @@ class JobStore:
         """All of `tick`, or nothing."""
         await self._database.write(lambda connection: _commit(connection, tick))
 
-    async def add_videos(self, job_id: str, videos: Sequence[Video]) -> None:
+    async def add_videos(self, videos: Sequence[Video]) -> None:
         """Rows of a job that is not visible yet; `forget_unborn` takes them away when the job never comes."""
-        rows = [_video_row(job_id, video) for video in videos]
+        rows = [_video_row(video) for video in videos]
         await self._database.write(lambda connection: connection.execute(insert(VIDEOS), rows))
 
     async def forget_unborn(self) -> None:
@@ -277,9 +277,9 @@ def _job_row(job: Job) -> dict[str, Any]:
     return {**{name: getattr(job, name) for name in _JOB_COLUMNS}, "options": dict(job.options)}
 
 
-def _video_row(job_id: str, video: Video) -> dict[str, Any]:
+def _video_row(video: Video) -> dict[str, Any]:
     return {
-        "job_id": job_id,
+        "job_id": video.job_id,
         "position": video.position,
         "video_id": video.video_id,
         "line": video.line,

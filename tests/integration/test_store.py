@@ -12,7 +12,7 @@ from sqlalchemy import text
 from backend.errors import CannotStart
 from backend.jobs import Status, Video
 from backend.store import Database, JobStore, NewJob, Tick, open_database
-from backend.store.database import MIGRATIONS
+from backend.store.database import MIGRATIONS, copy_database
 from backend.store.tables import METADATA
 from tests.support.jobs import a_job
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) -> None:
 
 async def test_a_copy_made_while_in_use_is_whole(database: Database, store: JobStore, tmp_path: Path) -> None:
     await store.commit(Tick(new=[NewJob(job=a_job(), columns=())], jobs=[], events=[], removed=[], videos=[]))
-    database.backup(tmp_path / "copy.sqlite3")
+    copy_database(database.path, tmp_path / "copy.sqlite3")
     with sqlite3.connect(tmp_path / "copy.sqlite3") as copy:
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert copy.execute("SELECT count(*) FROM job").fetchone() == (1,)
@@ -98,7 +98,7 @@ async def test_a_tick_is_stored_whole_or_not_at_all(database: Database, store: J
 
 
 async def test_videos_of_a_job_that_never_came_are_forgotten(database: Database, store: JobStore) -> None:
-    await store.add_videos("unborn", [Video(job_id="unborn", position=0, video_id="v")])
+    await store.add_videos([Video(job_id="unborn", position=0, video_id="v")])
     await store.forget_unborn()
     assert database.read_now(lambda connection: connection.execute(text("SELECT count(*) FROM video")).scalar()) == 0
 
@@ -135,7 +135,7 @@ async def test_pages_of_jobs_neither_repeat_nor_leave_out(store: JobStore) -> No
 )
 async def test_a_job_is_found_by_id_name_and_video(store: JobStore, q: str, found: bool) -> None:
     job = a_job(id="job-a", name="nightly.csv", status=Status.PENDING)
-    await store.add_videos(job.id, [Video(job_id=job.id, position=0, video_id="vid-1")])
+    await store.add_videos([Video(job_id=job.id, position=0, video_id="vid-1")])
     await store.commit(Tick(new=[NewJob(job=job, columns=())], jobs=[], events=[], removed=[], videos=[]))
     page = await store.jobs(owner_id="ana", dashboard=None, status=None, q=q, sort="newest", limit=10, cursor=None)
     assert bool(page.items) is found

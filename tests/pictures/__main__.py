@@ -39,13 +39,14 @@ def lists(media: Path) -> dict[str, tuple[list[str], dict[str, Any]]]:
 
 def submit(program: Program, jwt: str, media: Path) -> None:
     """All jobs in turn, the quick ones to their end, until the slow ones are some way on."""
+    planned = lists(media)
     with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-        for name, (video_ids, options) in lists(media).items():
+        for name, (video_ids, options) in planned.items():
             order = {"name": name, "video_ids": video_ids, "options": options}
             job_id = client.post("/api/jobs", json=order).json()["job_id"]
             if not options and name != "tuesday.csv":
                 watcher.until_status(job_id, "completed", "completed_with_errors", "failed")
-        slow = [name for name, (_, options) in lists(media).items() if options]
+        slow = [name for name, (_, options) in planned.items() if options]
         watcher.until(
             lambda w: all(any(u["name"] == name and u["progress"] >= 12 for u in w.updates) for name in slow), "12 %"
         )
