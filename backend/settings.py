@@ -182,9 +182,12 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """The address that people open."""
-        if self.public_url:
-            return self.public_url
-        name = self.host if self.host not in ("0.0.0.0", "::") else "localhost"  # noqa: S104  an address to compare with, not to bind
+        return self.public_url or self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """The address on this machine."""
+        name = self.host if self.host not in ("0.0.0.0", "::") else "localhost"  # noqa: S104  compared with, not bound to
         return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
 
 

@@ -56,7 +56,7 @@ def test_the_printed_link_signs_in_once(data: Path) -> None:
 
 def test_login_link_prints_another_one_while_the_server_runs(data: Path) -> None:
     with running(data) as program:
-        done = run_command("login-link", "--url", program.url, data_dir=data)
+        done = run_command("login-link", data_dir=data)
         link = re.search(r"http\S+", done.stdout)
         assert link is not None
         assert httpx.get(link[0], headers={"Accept": "text/html"}).status_code == 303
@@ -161,11 +161,11 @@ def test_worker_says_what_this_version_has_not(data: Path) -> None:
 def test_submit_export_and_backup_work_on_a_running_server(tmp_path: Path, data: Path) -> None:
     (tmp_path / "list.csv").write_text("video_id,title\nnowhere,One\nnowhere,Two\n")
     with running(data) as program, Watcher(program, token(data, "admin")) as watcher:
-        submitted = run_command("submit", str(tmp_path / "list.csv"), data_dir=data, url=program.url)
+        submitted = run_command("submit", str(tmp_path / "list.csv"), data_dir=data)
         job_id = submitted.stdout.strip()
         watcher.until_status(job_id, "failed")
-        exported = run_command("export", job_id, data_dir=data, url=program.url)
-        history = run_command("export", "--output", str(tmp_path / "all.csv"), data_dir=data, url=program.url)
+        exported = run_command("export", job_id, data_dir=data)
+        history = run_command("export", "--output", str(tmp_path / "all.csv"), data_dir=data)
         backup = run_command("backup", str(tmp_path / "copy.sqlite3"), data_dir=data)
     assert "line 3: nowhere: duplicate" in submitted.stderr
     assert "nowhere,One,failed,No file for this ID" in exported.stdout

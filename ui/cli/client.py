@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import DashboardError
 from backend.settings import LOOPBACK, PREFIX, load_settings
-from ui.cli.data import open_accounts
+from ui.cli.data import open_accounts, server_address
 
 MINTED_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
@@ -41,7 +41,7 @@ def connected(data_dir: Path | None) -> Iterator[httpx.Client]:
     server refuses and a server that is away are raised as `DashboardError`.
     """
     given = ClientSettings()
-    url = given.url or f"http://localhost:{load_settings(data_dir=data_dir).port}"
+    url = given.url or server_address(load_settings(data_dir=data_dir))
     token = given.token.get_secret_value() if given.token else _own_token(url, data_dir)
     try:
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT) as client:

@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend.settings import load_settings
+from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from backend.accounts import Accounts
 
 DataDir = Annotated[Path | None, typer.Option(help="Where the data is kept; default: ./data.")]
+
+
+ADDRESS_FILE = "server.url"
+
+
+def server_address(settings: Settings) -> str:
+    """Where on this machine the server of this data directory is, or was last; else where the settings put it."""
+    try:
+        return (settings.data_dir / ADDRESS_FILE).read_text(encoding="utf-8").strip() or settings.local_url
+    except OSError:
+        return settings.local_url
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from backend.settings import load_settings
-from ui.cli.data import DataDir, open_accounts
+from ui.cli.data import DataDir, open_accounts, server_address
 
 EXAMPLE = "Example: python main.py login-link ana"
 LIFETIME_SECONDS = 15 * 60
@@ -20,12 +20,13 @@ def login_link(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the link signs in.")] = "admin",
     url: Annotated[
         str | None,
-        typer.Option(envvar="DASHBOARD_URL", help="Where the server is, if not at the settings' host and port."),
+        typer.Option(envvar="DASHBOARD_URL", help="The address people use; default: where the server is."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Print a link that signs a user in, once, within 15 minutes."""
-    base_url = (url or load_settings(data_dir=data_dir).base_url).rstrip("/")
+    settings = load_settings(data_dir=data_dir)
+    base_url = (url or settings.public_url or server_address(settings)).rstrip("/")
     print(f"{base_url}/link?token={asyncio.run(_make(name, data_dir))}")
     print("Works once, within 15 minutes.", file=sys.stderr)
 

@@ -23,6 +23,7 @@ from backend.api.border import Border
 from backend.errors import CannotStart
 from backend.logs import configure_logs
 from backend.settings import load_settings
+from ui.cli.data import ADDRESS_FILE
 from ui.cli.window import require_window, show_window
 
 GRACEFUL_SECONDS = 1
@@ -73,6 +74,7 @@ async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
 async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *, browser: bool, native: bool) -> None:
     """Serve until the first of these ends: the server itself, the window, the wish to go on."""
     server = Server(_config(backend))
+    (backend.settings.data_dir / ADDRESS_FILE).write_text(backend.settings.local_url, encoding="utf-8")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     others = [
         asyncio.create_task(stop.wait(), name="stop signal"),
