@@ -24,7 +24,11 @@ def register(backend: Backend) -> LiveJobs:
     from ui.pages.lists import add_lists_page
     from ui.session import guard_sockets
 
-    live = LiveJobs(backend.hub, backend.clock, lambda job: card(job, leaves_at(job, backend.settings)))
+    live = LiveJobs(
+        lambda user: backend.manager.watch(by=user),
+        backend.clock,
+        lambda job: card(job, leaves_at(job, backend.settings)),
+    )
     sign_scripts()
     guard_sockets(backend.accounts)
     add_dashboard_page(backend, live)

@@ -1,4 +1,4 @@
-"""From the hub to the browser: one reader and one shared Socket.IO room for everybody who sees the same jobs.
+"""From the manager to the browser: one reader and one shared Socket.IO room for everybody who sees the same jobs.
 
 A frame is encoded once and sent to all tabs of a room: `{prev, seq, snapshot, now, jobs, removed, headline, state}`,
 `jobs` being the cards that changed, `now` the server's clock in milliseconds. A tab that joins, or that missed a frame,
@@ -20,6 +20,7 @@ from backend.auth import User
 from backend.clock import Clock, to_millis
 from backend.hub import View
 from backend.jobs import Job
+from backend.manager import seen_by
 from ui.components.job_grid import JobGrid
 from ui.text import headline, tab_state
 
@@ -30,28 +31,26 @@ Card = Mapping[str, Any]
 
 
 class Reader(Protocol):
-    """One watcher's position in the hub."""
+    """One watcher's position among the live states."""
 
     async def next(self) -> View:
         """The first time a snapshot, then what changed, as soon as something did."""
 
 
-class Hub(Protocol):
-    """Where the jobs come from; `owner_id` None: everybody's."""
-
-    def reader(self, owner_id: str | None) -> Reader: ...
-
-
 @dataclass
 class Room:
-    """What the tabs of one room have seen so far, and which clients they are."""
+    """What the tabs of one room have seen so far, and which clients they are; it sees what `user` may see."""
 
-    owner_id: str | None
+    user: User
     viewers: set[str] = field(default_factory=set)
     jobs: dict[str, Job] = field(default_factory=dict)
     seq: int | None = None
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
+
+    @property
+    def owner_id(self) -> str | None:
+        return seen_by(self.user)
 
     @property
     def name(self) -> str:
@@ -71,10 +70,10 @@ class Room:
 
 
 class LiveJobs:
-    """Feeds the grids of all pages. A room's reader runs only while somebody looks."""
+    """Feeds the grids of all pages with what `watch` gives. A room's reader runs only while somebody looks."""
 
-    def __init__(self, hub: Hub, clock: Clock, card: Callable[[Job], Card]) -> None:
-        self._hub = hub
+    def __init__(self, watch: Callable[[User], Reader], clock: Clock, card: Callable[[Job], Card]) -> None:
+        self._reader = watch
         self._clock = clock
         self._card = card
         self._rooms: dict[str | None, Room] = {}
@@ -95,9 +94,9 @@ class LiveJobs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self, client: Client, user: User) -> None:
-        owner_id = None if user.is_admin else user.id
+        owner_id = seen_by(user)
         await self._leave_others(client, owner_id)
-        room = self._rooms.setdefault(owner_id, Room(owner_id))
+        room = self._rooms.setdefault(owner_id, Room(user))
         room.viewers.add(client.id)
         if room.task is None:
             room.task = asyncio.create_task(self._follow(room), name=room.name)
@@ -137,7 +136,7 @@ class LiveJobs:
                 await self._clock.sleep(RETRY_SECONDS)
 
     async def _relay(self, room: Room) -> None:
-        reader = self._hub.reader(room.owner_id)
+        reader = self._reader(room.user)
         while True:
             view = await reader.next()
             async with room.sending:

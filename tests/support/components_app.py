@@ -34,14 +34,14 @@ KEPT_SECONDS = 300
 
 
 class PostedJobs:
-    """Stands for the hub: a list of jobs, each change a view for all readers."""
+    """Stands for the manager: a list of jobs, each change a view for all readers."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.seq = 1_000
         self.readers: list[asyncio.Queue[View]] = []
 
-    def reader(self, owner_id: str | None) -> PostedReader:
+    def watch(self, user: User) -> PostedReader:
         return PostedReader(self)
 
     def publish(self, changed: list[Job], removed: list[str]) -> None:
@@ -102,7 +102,7 @@ def leaves_at(job: Job) -> datetime | None:
 def build() -> FastAPI:
     app = FastAPI()
     posted = PostedJobs()
-    live = LiveJobs(posted, SystemClock(), lambda job: card(job, leaves_at(job)))
+    live = LiveJobs(posted.watch, SystemClock(), lambda job: card(job, leaves_at(job)))
 
     @app.post("/control")
     async def control(request: Request) -> dict[str, int]:
@@ -141,4 +141,4 @@ def build() -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(build(), port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.run(build(), port=int(sys.argv[1]), access_log=False, timeout_graceful_shutdown=1)
