@@ -15,8 +15,9 @@ from statistics import median
 
 import httpx
 
+from tests import ROOT
 from tests.support.clips import make_clip
-from tests.support.servers import ROOT, Program, api, token
+from tests.support.servers import Program, api, token
 from tests.support.watchers import Watcher
 
 RUNS = 7

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocketRoute, expect
 
-from tests.support.browser import ServerProcess
+from tests.support.servers import ServerProcess, serving
 
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}" + "x" * 200
+APP = "tests.support.components_app"
 STATUSES = ("failed", "completed_with_errors", "processing", "paused", "pending", "completed", "cancelled")
 
 
@@ -58,10 +59,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[ServerProcess]:
-    server = ServerProcess("tests.support.components_app")
-    server.start()
-    yield server
-    server.kill()
+    with serving(APP) as server:
+        yield server
 
 
 @pytest.fixture
@@ -74,10 +73,8 @@ def server(shared_server: ServerProcess) -> ServerProcess:
 @pytest.fixture
 def own_server() -> Iterator[ServerProcess]:
     """A server that the test may kill."""
-    server = ServerProcess("tests.support.components_app")
-    server.start()
-    yield server
-    server.kill()
+    with serving(APP) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -412,10 +409,10 @@ def test_the_page_comes_back_by_itself_after_a_restart(losing_stage: Stage) -> N
     stage.open("delays=0.5&attempts=600")
     stage.server.kill()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
-    stage.server.start()
-    expect(stage.banner).to_have_attribute("data-state", "connected")
-    stage.tell(a_job("one"))
-    expect(stage.cards).to_have_count(1)
+    with serving(APP, port=stage.server.port):
+        expect(stage.banner).to_have_attribute("data-state", "connected")
+        stage.tell(a_job("one"))
+        expect(stage.cards).to_have_count(1)
 
 
 def test_after_the_last_attempt_it_says_disconnected_until_somebody_retries(losing_stage: Stage) -> None:
@@ -424,9 +421,9 @@ def test_after_the_last_attempt_it_says_disconnected_until_somebody_retries(losi
     stage.server.kill()
     expect(stage.banner).to_have_attribute("data-state", "disconnected")
     expect(stage.banner).to_contain_text("Disconnected after 2 attempts")
-    stage.server.start()
-    stage.banner.get_by_role("button", name="Retry").click()
-    expect(stage.banner).to_have_attribute("data-state", "connected")
+    with serving(APP, port=stage.server.port):
+        stage.banner.get_by_role("button", name="Retry").click()
+        expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
 @pytest.mark.parametrize("how", ["button", "online"])
@@ -435,23 +432,21 @@ def test_a_retry_by_hand_or_a_network_that_comes_back_does_not_wait(losing_stage
     stage.open("delays=600")
     stage.server.kill()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
-    stage.server.start()
-    if how == "button":
-        stage.banner.get_by_role("button", name="Retry now").click()
-    else:
-        stage.page.evaluate("dispatchEvent(new Event('online'))")
-    expect(stage.banner).to_have_attribute("data-state", "connected")
+    with serving(APP, port=stage.server.port):
+        if how == "button":
+            stage.banner.get_by_role("button", name="Retry now").click()
+        else:
+            stage.page.evaluate("dispatchEvent(new Event('online'))")
+        expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
 def test_a_silent_server_counts_as_gone_within_fifteen_seconds(losing_stage: Stage) -> None:
     stage = losing_stage
     stage.open()
-    process = stage.server.process
-    assert process is not None
-    os.kill(process.pid, signal.SIGSTOP)
+    os.kill(stage.server.pid, signal.SIGSTOP)
     began = time.monotonic()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting", timeout=20_000)
     assert time.monotonic() - began < 15
-    os.kill(process.pid, signal.SIGCONT)
+    os.kill(stage.server.pid, signal.SIGCONT)
     stage.banner.get_by_role("button", name="Retry now").click()
     expect(stage.banner).to_have_attribute("data-state", "connected")

@@ -25,9 +25,9 @@ from backend.clock import SystemClock
 from backend.errors import NotSignedIn
 from backend.settings import load_settings
 from backend.store.database import open_database
+from tests import ROOT
 from ui.cli import main
 
-ROOT = Path(__file__).parents[2]
 PASSWORD = "correct horse"
 
 

@@ -6,14 +6,11 @@ import asyncio
 import html
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,9 +24,9 @@ from backend.auth import Keys, User
 from backend.clock import SystemClock
 from backend.settings import load_settings
 from backend.store import Database, open_database
-from tests.support.browser import FLAGS, ROOT, chromium_path
+from tests.support.browser import FLAGS, chromium_path
 from tests.support.guarded_page import SECRET_OF_A_FAULT
-from tests.support.servers import environment, free_port
+from tests.support.servers import ServerProcess, serving
 
 PASSWORD = "correct horse"
 ASSETS = f"/_nicegui/{version('nicegui')}"
@@ -42,18 +39,21 @@ NOTICED_SECONDS = 2.5  # the watch looks every second
 class Site:
     """The server process, what it printed, and its accounts, changed from outside as a command does."""
 
-    port: int
-    output: Path
+    server: ServerProcess
     accounts: Accounts
     database: Database
 
     @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.server.url
 
     @property
     def said(self) -> str:
-        return self.output.read_text()
+        return self.server.output
 
     async def until(self, holds: Callable[[], bool], seconds: float = SOON_SECONDS) -> bool:
         """Whether it comes true in that time."""
@@ -97,32 +97,11 @@ class Tab:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data_dir = tmp_path_factory.mktemp("guarded")
-    port, output = free_port(), data_dir / "output.txt"
-    settings, clock = load_settings(data_dir=data_dir, port=port, jwt_secret="s" * 32), SystemClock()
+    settings, clock = load_settings(data_dir=data_dir, jwt_secret="s" * 32), SystemClock()
     database = open_database(settings.database_path, backups=data_dir / "backups")
-    with output.open("w") as file:
-        command = [sys.executable, "-m", "tests.support.guarded_page", str(port), str(data_dir)]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment({}), stdout=file, stderr=subprocess.STDOUT)
-    site = Site(port, output, Accounts(database, Keys.load(settings, clock), settings, clock), database)
-    try:
-        _wait_for(site, process)
-        yield site
-    finally:
-        process.kill()
-        process.wait()
-        database.close()
-
-
-def _wait_for(site: Site, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            httpx.get(f"{site.url}/healthz")
-        except httpx.ConnectError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(site.said)
+    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
+    with closing(database), serving("tests.support.guarded_page", str(data_dir)) as server:
+        yield Site(server, accounts, database)
 
 
 @pytest.fixture

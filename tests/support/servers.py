@@ -1,4 +1,4 @@
-"""The real program, `python main.py`, as a child process for tests and benchmarks."""
+"""Servers as child processes, for tests and benchmarks: the program itself, `python main.py`, and the tests' own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
+from typing import TypeVar
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
+FROM_OUTSIDE = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 START_SECONDS = 60
 STOP_SECONDS = 15
+Server = TypeVar("Server", bound="ServerProcess")
 
 
 def free_port() -> int:
@@ -30,11 +34,7 @@ def free_port() -> int:
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """This process's environment without settings of its own, and with those that are given."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("DASHBOARD_") and name not in ("PYTEST_CURRENT_TEST", "NICEGUI_USER_SIMULATION")
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FROM_OUTSIDE)}
     kept["PYTHONUNBUFFERED"] = "1"
     return kept | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
 
@@ -55,22 +55,19 @@ def run_command(
     )
 
 
-class Program:
-    """A running server: its address, its output, and ways to end it."""
+class ServerProcess:
+    """A server as a child process: its address, its output, and ways to end it."""
 
-    def __init__(
-        self, data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
-    ) -> None:
-        self.data_dir = data_dir
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, *arguments: str, port: int, environment: Mapping[str, str]) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
         self.began = time.perf_counter()
         self.lines: list[str] = []
         self._said: Queue[str | None] = Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "main.py", "--no-browser", "--port", str(self.port), "--data-dir", str(data_dir)],
+            [sys.executable, *arguments],
             cwd=ROOT,
-            env=environment(settings) | ({"PYTHONPATH": str(python_path)} if python_path else {}),
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,10 +99,6 @@ class Program:
             if word in line:
                 return line
 
-    def sign_in_link(self) -> str:
-        """The link that the server prints once it is ready."""
-        return self.until_says("Sign in:").split()[-1]
-
     def kill(self) -> None:
         """kill -9."""
         self._process.kill()
@@ -125,18 +118,49 @@ class Program:
         self._said.put(None)
 
 
+class Program(ServerProcess):
+    """The real program over a data directory."""
+
+    def __init__(
+        self, data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
+    ) -> None:
+        self.data_dir = data_dir
+        port = port or free_port()
+        arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
+        plug_ins = {"PYTHONPATH": str(python_path)} if python_path else {}
+        super().__init__(*arguments, port=port, environment=environment(settings) | plug_ins)
+
+    def sign_in_link(self) -> str:
+        """The link that the server prints once it is ready."""
+        return self.until_says("Sign in:").split()[-1]
+
+
 @contextmanager
 def running(
     data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
 ) -> Iterator[Program]:
     """The program, ready; killed at the end if it still runs."""
-    program = Program(data_dir, port=port, python_path=python_path, **settings)
-    try:
-        program.until_says("Dashboard:")
+    with _ready(Program(data_dir, port=port, python_path=python_path, **settings), "Dashboard:") as program:
         yield program
+
+
+@contextmanager
+def serving(module: str, *arguments: str, port: int | None = None) -> Iterator[ServerProcess]:
+    """`python -m MODULE PORT …` of a module that serves with Uvicorn, ready; killed at the end if it still runs."""
+    port = port or free_port()
+    server = ServerProcess("-m", module, str(port), *arguments, port=port, environment=environment({}))
+    with _ready(server, "Uvicorn running") as ready:
+        yield ready
+
+
+@contextmanager
+def _ready(server: Server, line: str) -> Iterator[Server]:
+    try:
+        server.until_says(line)
+        yield server
     finally:
-        if program.is_running:
-            program.kill()
+        if server.is_running:
+            server.kill()
 
 
 def token(data_dir: Path, name: str) -> str:

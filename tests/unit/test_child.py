@@ -20,12 +20,12 @@ from backend.clock import Clock, SystemClock
 from backend.errors import VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
 from backend.processors.child import ChildRunner
+from tests import ROOT
 from tests.support.clips import make_clip
 from tests.support.clock import VirtualClock
 from tests.support.processors import find
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one runner serves most of the tests
-ROOT = Path(__file__).parents[2]
 LONG = 60.0
 MEMORY_MIB = 2048
 

@@ -14,8 +14,8 @@ import pytest
 from backend.demo import CLIPS, CUT_OFF, DAMAGED, MISSING, DemoClips
 from backend.errors import VideoFailed
 from backend.processors import VideoFile, load, validated_options
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 FIRST, SECOND = (name for name, *_ in CLIPS[:2])
 
 

@@ -22,9 +22,8 @@ from backend.errors import Invalid, VideoFailed
 from backend.processors import VideoFile, load, names, validated_options
 from backend.processors.child import ChildRunner
 from backend.processors.inspection import Pace
+from tests import ROOT
 from tests.support.clips import foreign_clips, make_clip, truncated, zeroed
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
 from backend.settings import PREFIX, Settings
+from tests import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def settings_table() -> str:
@@ -37,5 +37,4 @@ def test_every_link_inside_the_readme_leads_somewhere() -> None:
 
 
 def test_every_picture_is_there() -> None:
-    root = Path(__file__).parents[2]
-    assert all((root / picture).is_file() for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
+    assert all((ROOT / picture).is_file() for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
