@@ -10,10 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.responses import PlainTextResponse, Response
 from nicegui import Client, context, core, ui
 from starlette.types import Receive, Scope, Send
@@ -29,15 +30,20 @@ NAMESPACE = "/"
 NOBODY = ""
 CLOSING_SECONDS = 1.0
 WATCH_SECONDS = 1.0
+KEPT_SECONDS = 300
 
 
 def require_user(request: Request) -> User:
-    """The user a page is built for; who is not signed in is sent to the sign-in. A dependency of every page."""
+    """The user a page is built for; who is not signed in is sent to the sign-in."""
     authority: Authority | None = getattr(request.state, "authority", None)
     if authority is None:
         wanted = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
         raise HTTPException(303, headers={"Location": f"/login?next={quote(wanted, safe='/')}"})
     return authority.user
+
+
+page = partial(ui.page, dependencies=[Depends(require_user)], reconnect_timeout=KEPT_SECONDS)
+"""As `nicegui.ui.page`, for pages of ours: only who is signed in gets one, and a tab that lost it finds it again."""
 
 
 def current_user() -> User:

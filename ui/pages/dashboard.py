@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import Depends
-from nicegui import ui
-
 from backend import Backend
 from backend.jobs import counted
-from ui.components.connection_banner import ConnectionBanner
 from ui.components.job_grid import JobGrid
+from ui.components.page_frame import page_frame
 from ui.live import LiveJobs
-from ui.session import act, current_user, require_user
-from ui.theme import button, frame, icon, link, tag, whose_jobs
+from ui.session import act, current_user, page
+from ui.theme import button, icon, link, tag, whose_jobs
 
 DOUBLE_CLICK_SECONDS = 2.0
 RECOUNT_SECONDS = 1.0
@@ -20,10 +17,10 @@ RECOUNT_SECONDS = 1.0
 def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
     """Attach `/`."""
 
-    @ui.page("/", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    @page("/")
     async def dashboard_page() -> None:
         user = current_user()
-        with frame("Dashboard", "dashboard", user, banner=lambda: ConnectionBanner(backend.settings)):
+        with page_frame("Dashboard", "dashboard", user, backend.settings):
             grid = JobGrid(title="Dashboard", show_owner=user.is_admin)
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import Depends
-from nicegui import context, ui
+from nicegui import context
 
 from backend import Backend
-from ui.components.connection_banner import ConnectionBanner
 from ui.components.following import views, while_open
 from ui.components.job_history import JobHistory, Search
-from ui.session import current_user, require_user
-from ui.theme import frame, link, tag, whose_jobs
+from ui.components.page_frame import page_frame
+from ui.session import current_user, page
+from ui.theme import link, tag, whose_jobs
 
 REFRESH_SECONDS = 1.0
 
@@ -18,10 +17,10 @@ REFRESH_SECONDS = 1.0
 def add_history_page(backend: Backend) -> None:
     """Attach `/history`."""
 
-    @ui.page("/history", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    @page("/history")
     async def history_page(q: str = "", status: str = "", sort: str = "") -> None:
         user = current_user()
-        with frame("History", "history", user, banner=lambda: ConnectionBanner(backend.settings)):
+        with page_frame("History", "history", user, backend.settings):
             with tag("div", classes="lead"):
                 with tag("div"):
                     tag("h1", "History")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import Depends
 from nicegui import context, ui
 
 from backend import Backend
 from backend.errors import JobNotFound
 from backend.jobs import Job
-from ui.components.connection_banner import ConnectionBanner
 from ui.components.following import states, while_open
 from ui.components.job_header import JobHeader
 from ui.components.job_videos import JobVideos, Selection
-from ui.session import current_user, require_user
+from ui.components.page_frame import page_frame
+from ui.session import current_user, page
 from ui.text import tab_state
-from ui.theme import frame, icon, link, tag, whose_jobs
+from ui.theme import icon, link, tag, whose_jobs
 
 HEADER_SECONDS = 0.25
 ROWS_SECONDS = 1.0
@@ -23,14 +22,14 @@ ROWS_SECONDS = 1.0
 def add_job_page(backend: Backend) -> None:
     """Attach `/jobs/{id}`."""
 
-    @ui.page("/jobs/{job_id}", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    @page("/jobs/{job_id}")
     async def job_page(job_id: str, show: str = "", q: str = "", after: str = "") -> None:
         try:
             job = await backend.manager.find(job_id, by=current_user())
         except JobNotFound as error:
             _not_there(backend, error.sentence)
             return
-        with frame(_title(job), "", current_user(), banner=lambda: ConnectionBanner(backend.settings)):
+        with page_frame(_title(job), "", current_user(), backend.settings):
             header = JobHeader(job, now=backend.clock.now())
             videos = JobVideos(backend.manager, job, Selection.of(job, show=show, q=q, after=after))
         await videos.refresh()
@@ -68,10 +67,7 @@ def _title(job: Job) -> str:
 def _not_there(backend: Backend, sentence: str) -> None:
     user = current_user()
     context.client.status_code = 404
-    with (
-        frame("No such job", "", user, banner=lambda: ConnectionBanner(backend.settings)),
-        tag("section", classes="empty"),
-    ):
+    with page_frame("No such job", "", user, backend.settings), tag("section", classes="empty"):
         icon("search_off")
         tag("h2", "No such job")
         tag("p", sentence)

@@ -6,16 +6,15 @@ import asyncio
 import uuid
 from typing import BinaryIO
 
-from fastapi import Depends
 from nicegui import ui
 
 from backend import Backend
 from backend.csv_files import Row, VideoList, csv_rows, csv_start, export_file_name, read_video_list
-from ui.components.connection_banner import ConnectionBanner
 from ui.components.list_preview import ReadList, draw_advice, draw_preview, draw_started, first_rows, verdict
 from ui.components.list_upload import ListUpload
-from ui.session import act, current_user, require_user
-from ui.theme import button, frame, tag
+from ui.components.page_frame import page_frame
+from ui.session import act, current_user, page
+from ui.theme import button, tag
 
 TEMPLATE = csv_start(["video_id", "title"]) + csv_rows(
     [("dQw4w9WgXcQ", "An ID"), ("https://youtu.be/jNQXAC9IVRw", "An address counts by its ID")]
@@ -25,9 +24,9 @@ TEMPLATE = csv_start(["video_id", "title"]) + csv_rows(
 def add_lists_page(backend: Backend) -> None:
     """Attach `/lists`."""
 
-    @ui.page("/lists", dependencies=[Depends(require_user)], reconnect_timeout=300)
+    @page("/lists")
     def lists_page() -> None:
-        with frame("Lists", "lists", current_user(), banner=lambda: ConnectionBanner(backend.settings)):
+        with page_frame("Lists", "lists", current_user(), backend.settings):
             _heading(str(backend.settings.media))
             Desk(backend)
 
