@@ -5,7 +5,7 @@ The colours are the tokens of `theme.css`. All data given here ends as text, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +23,20 @@ CSS = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a status is shown: a Material icon, the name of a colour token, the word."""
+    """How a status is shown: a Material icon and the word; the colour comes from `theme.css`."""
 
     icon: str
-    token: str
     word: str
 
 
 STATUS_LOOK: Mapping[Status, Look] = {
-    Status.PENDING: Look("schedule", "pending", Status.PENDING.words),
-    Status.PROCESSING: Look("autorenew", "processing", Status.PROCESSING.words),
-    Status.PAUSED: Look("pause_circle", "paused", Status.PAUSED.words),
-    Status.COMPLETED: Look("check_circle", "completed", Status.COMPLETED.words),
-    Status.COMPLETED_WITH_ERRORS: Look("warning_amber", "errors", Status.COMPLETED_WITH_ERRORS.words),
-    Status.FAILED: Look("error_outline", "failed", Status.FAILED.words),
-    Status.CANCELLED: Look("block", "cancelled", Status.CANCELLED.words),
+    Status.PENDING: Look("schedule", Status.PENDING.words),
+    Status.PROCESSING: Look("autorenew", Status.PROCESSING.words),
+    Status.PAUSED: Look("pause_circle", Status.PAUSED.words),
+    Status.COMPLETED: Look("check_circle", Status.COMPLETED.words),
+    Status.COMPLETED_WITH_ERRORS: Look("warning_amber", Status.COMPLETED_WITH_ERRORS.words),
+    Status.FAILED: Look("error_outline", Status.FAILED.words),
+    Status.CANCELLED: Look("block", Status.CANCELLED.words),
 }
 
 PAGES = (
@@ -151,6 +150,11 @@ def status_badge(status: Status) -> Element:
         icon(look.icon, small=True)
         tag("span", look.word)
     return element
+
+
+def looks(statuses: Iterable[Status] = Status) -> dict[str, dict[str, str]]:
+    """The icon and the word of each status, by its value, for a component that draws them itself."""
+    return {status.value: {"icon": STATUS_LOOK[status].icon, "word": STATUS_LOOK[status].word} for status in statuses}
 
 
 def whose_jobs(user: User) -> str:

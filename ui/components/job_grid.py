@@ -11,7 +11,7 @@ from nicegui.element import Element
 from backend.clock import to_millis
 from backend.jobs import WITH_FAILURES, Job, Source, Status, counted
 from ui.text import count
-from ui.theme import STATUS_LOOK
+from ui.theme import STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
 ATTENTION_FIRST = (
@@ -38,9 +38,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js"]):
         self._props["title"] = title
         self._props["show-owner"] = show_owner
         self._props["columns"] = COLUMNS
-        self._props["looks"] = {
-            status.value: {"icon": look.icon, "word": look.word} for status, look in STATUS_LOOK.items()
-        }
+        self._props["looks"] = looks()
 
 
 def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from backend.clock import iso
 from backend.jobs import WITH_FAILURES, Job, Source
 from ui.components.time_taken import time_taken
 from ui.text import count
-from ui.theme import STATUS_LOOK
+from ui.theme import looks
 
 
 class JobTable(Element, component="job_table.vue", dependencies=["browser.js"]):
@@ -20,9 +20,7 @@ class JobTable(Element, component="job_table.vue", dependencies=["browser.js"]):
 
     def __init__(self, *, show_owner: bool) -> None:
         super().__init__()
-        self._props["looks"] = {
-            status.value: {"icon": look.icon, "word": look.word} for status, look in STATUS_LOOK.items()
-        }
+        self._props["looks"] = looks()
         self._props["show-owner"] = show_owner
         self._props["rows"] = []
 

@@ -11,7 +11,7 @@ from nicegui.events import GenericEventArguments
 from backend.jobs import Status, Video, VideoStatus
 from ui.components.video_facts import facts, summary
 from ui.text import count, duration
-from ui.theme import STATUS_LOOK
+from ui.theme import looks
 
 SHORTEST_SECONDS = 0.1
 
@@ -21,8 +21,7 @@ class VideoTable(Element, component="video_table.vue", dependencies=["browser.js
 
     def __init__(self, *, on_opened: Callable[[list[int]], Awaitable[None]]) -> None:
         super().__init__()
-        looks = {status.value: STATUS_LOOK[Status(status.value)] for status in VideoStatus}
-        self._props["looks"] = {name: {"icon": look.icon, "word": look.word} for name, look in looks.items()}
+        self._props["looks"] = looks(Status(status.value) for status in VideoStatus)
         self._props["rows"] = []
         self._props["details"] = {}
 
