@@ -20,6 +20,12 @@ class DashboardError(Exception):
         return str(self)
 
 
+class Unreadable(DashboardError):
+    """The request cannot be read; check how it is made and send it again."""
+
+    status = 400
+
+
 class NotSignedIn(DashboardError):
     """You are not signed in, or your session or token has ended; sign in again."""
 

@@ -12,8 +12,8 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 
+from backend.api.bodies import media_type, upload_form
 from backend.api.deps import Caller, TheBackend
 from backend.api.schemas import (
     JobOut,
@@ -27,7 +27,7 @@ from backend.api.schemas import (
     video_out,
 )
 from backend.csv_files import VideoList, csv_rows, csv_start, export_file_name, list_of_ids, read_video_list
-from backend.errors import DashboardError, Invalid, JobNotFound, NotFound, WrongType
+from backend.errors import Invalid, JobNotFound, NotFound, Unreadable, WrongType
 from backend.jobs import Job, Status, Video, VideoStatus
 from backend.store import Page
 
@@ -110,7 +110,7 @@ async def submit(
     caller: Caller,
     idempotency_key: Annotated[str | None, Header(max_length=500)] = None,
 ) -> Response:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind == "multipart/form-data":
         order, videos = await _from_form(request)
     elif kind == "application/json":
@@ -246,23 +246,17 @@ def _with_plus(text: str) -> str:
 
 
 async def _from_form(request: Request) -> tuple[NewList, VideoList]:
+    form = await upload_form(request)
     try:
-        async with request.form(max_files=1, max_fields=10) as form:
-            upload = form.get("file")
-            if not isinstance(upload, UploadFile):
-                raise Invalid("The form has no file; send the CSV as the field file.")
-            videos = await asyncio.to_thread(read_video_list, upload.file)
-            text = {name: value for name, value in form.items() if isinstance(value, str)}
-            name = text.get("name") or upload.filename or "Video IDs"
-            return NewList([], name, text.get("processor") or "probe", _options(text.get("options", ""))), videos
-    except HTTPException as error:
-        raise _Unreadable(f"The upload cannot be read ({error.detail}); send it again.") from None
-
-
-class _Unreadable(DashboardError):
-    """The request cannot be read; check how it is made and send it again."""
-
-    status = 400
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise Invalid("The form has no file; send the CSV as the field file.")
+        videos = await asyncio.to_thread(read_video_list, upload.file)
+        text = {name: value for name, value in form.items() if isinstance(value, str)}
+        name = text.get("name") or upload.filename or "Video IDs"
+        return NewList([], name, text.get("processor") or "probe", _options(text.get("options", ""))), videos
+    finally:
+        await form.close()
 
 
 async def _from_json(body: bytes) -> tuple[NewList, VideoList]:
@@ -271,7 +265,7 @@ async def _from_json(body: bytes) -> tuple[NewList, VideoList]:
     except msgspec.ValidationError as error:
         raise Invalid(f"The request does not fit: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _Unreadable("The body is not valid JSON; check it and send it again.") from None
+        raise Unreadable("The body is not valid JSON; check it and send it again.") from None
     return order, await asyncio.to_thread(list_of_ids, order.video_ids)
 
 

@@ -17,12 +17,12 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from backend.api.plain_pages import problem_page
-from backend.errors import DashboardError, TooManyAttempts
+from backend.errors import DashboardError, TooManyAttempts, Unreadable
 
 log = logging.getLogger(__name__)
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 SENTENCES = {
-    400: "The request cannot be read; check how it is made and send it again.",
+    400: Unreadable().sentence,
     404: "There is nothing at this address.",
     405: "This address does not take that method.",
 }
@@ -35,7 +35,6 @@ def add_problem_handlers(app: FastAPI) -> None:
         DashboardError: _known,
         RequestValidationError: _not_valid,
         HTTPException: _plain_http,
-        UnicodeError: _unreadable,
         Exception: _fault,
     }
 
@@ -86,10 +85,6 @@ async def _plain_http(request: Request, error: HTTPException) -> Response:
     given = error.detail if isinstance(error.detail, str) and error.detail != phrase else f"{phrase}."
     sentence = SENTENCES.get(error.status_code, given) if given == f"{phrase}." else given
     return problem(request, error.status_code, sentence, error.headers)
-
-
-async def _unreadable(request: Request, error: Exception) -> Response:
-    return problem(request, 400, "The request holds characters that are no text; send it as UTF-8.")
 
 
 async def _fault(request: Request, error: Exception) -> Response:

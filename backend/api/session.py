@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel
 
+from backend.api.bodies import media_type
 from backend.api.border import session_cookie
 from backend.api.deps import TOKEN_ADDRESS, Caller, TheBackend
 from backend.api.plain_pages import login_page, problem_page
@@ -152,7 +153,7 @@ async def who_am_i(caller: Caller) -> CallerOut:
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a plain form; raises `WrongType`, `Invalid`."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+    if media_type(request) != FORM:
         raise WrongType(f"Send username and password as a form ({FORM}).")
     body = (await request.body()).decode("utf-8", "replace")
     try:

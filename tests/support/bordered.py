@@ -15,17 +15,17 @@ from pydantic import BaseModel
 
 from backend.accounts import Accounts
 from backend.api import session
+from backend.api.bodies import upload_form
 from backend.api.border import Border
 from backend.api.deps import Caller, MaybeCaller
 from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
-from backend.auth import Keys, User
+from backend.auth import User
 from backend.clock import Clock
 from backend.errors import JobNotFound
-from backend.settings import Settings, load_settings
-from backend.store import open_database
+from backend.settings import Settings
+from tests.support.accounts import SECRET, open_office
 
-PASSWORD = "correct horse"
 HERE = "http://127.0.0.1:8000"
 SECRET_OF_A_FAULT = "the secret in the exception"
 
@@ -113,7 +113,7 @@ def _add_routes(app: FastAPI, read: list[int]) -> None:
 
     @app.post("/api/form")
     async def form(request: Request) -> int:
-        return len(await request.form())
+        return len(await upload_form(request))
 
     @app.get("/api/fault")
     async def fault() -> None:
@@ -127,12 +127,8 @@ def _add_routes(app: FastAPI, read: list[int]) -> None:
 @contextmanager
 def open_world(data_dir: Path, clock: Clock, **given: object) -> Iterator[World]:
     """The border with these settings, over a database in `data_dir`."""
-    settings = load_settings(data_dir=data_dir, jwt_secret="s" * 32, **given)
-    database = open_database(settings.database_path, backups=data_dir / "backups")
-    try:
-        yield World(settings, Accounts(database, Keys.load(settings, clock), settings, clock), clock)
-    finally:
-        database.close()
+    with open_office(data_dir, clock, jwt_secret=SECRET, **given) as office:
+        yield World(office.settings, office.accounts, clock)
 
 
 def scope_of(kind: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:

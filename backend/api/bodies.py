@@ -1,0 +1,28 @@
+"""How a request's body is read: its type, and the form in it."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+
+from backend.errors import Unreadable
+
+
+def media_type(request: Request) -> str:
+    """What the body claims to be, in lower case and without parameters; empty when it does not say.
+
+    >>> media_type(Request({"type": "http", "headers": [(b"content-type", b"Text/CSV; charset=utf-8")]}))
+    'text/csv'
+    """
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def upload_form(request: Request) -> FormData:
+    """A multipart form with one file, to be closed by the caller. Raises `Unreadable`."""
+    try:
+        return await request.form(max_files=1, max_fields=10)
+    except HTTPException as error:
+        raise Unreadable(f"The upload cannot be read ({error.detail}); send it again.") from None
+    except UnicodeError:  # what a charset of the sender's choice makes of the names
+        raise Unreadable("The upload holds characters that are no text; send it as UTF-8.") from None
