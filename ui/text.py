@@ -87,6 +87,12 @@ def moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def spoken_progress(job: Job) -> str:
+    """How far a job is, for who hears it: "9 of 20, 2 failed"."""
+    failed = f", {count(job.failed)} failed" if job.failed else ""
+    return f"{count(job.current_video)} of {count(job.total_videos)}{failed}"
+
+
 def headline(jobs: Collection[Job]) -> str:
     """The dashboard in one sentence.
 

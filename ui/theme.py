@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def status_badge(status: Status) -> Element:
 
 def looks(statuses: Iterable[Status] = Status) -> dict[str, dict[str, str]]:
     """The icon and the word of each status, by its value, for a component that draws them itself."""
-    return {status.value: {"icon": STATUS_LOOK[status].icon, "word": STATUS_LOOK[status].word} for status in statuses}
+    return {status.value: asdict(STATUS_LOOK[status]) for status in statuses}
 
 
 def whose_jobs(user: User) -> str:
@@ -171,18 +171,12 @@ def _head(title: str) -> None:
 
 def _links(active: str, *, with_icons: bool) -> None:
     for name, text, path, icon_name in PAGES:
-        element = link(text, path) if not with_icons else _stacked_link(text, path, icon_name)
+        element = link(text, path)
+        if with_icons:
+            with element:
+                icon(icon_name).move(target_index=0)
         if name == active:
             element.props('aria-current="page"')
-
-
-def _stacked_link(text: str, path: str, icon_name: str) -> Element:
-    element = tag("a")
-    element._props["href"] = path
-    with element:
-        icon(icon_name)
-        tag("span", text)
-    return element
 
 
 def _theme_button() -> None:

@@ -1,4 +1,4 @@
-// What only the browser can do or knows: the clipboard, the reader's time zone.
+// What only the browser can do or knows: the clipboard, the reader's time zone, the seconds that pass.
 
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
@@ -6,6 +6,15 @@ export async function copyText(text) {
   field.select();
   document.execCommand("copy");
   field.remove();
+}
+
+// "4 min": a time that is still passing, in one unit.
+export function span(seconds) {
+  const s = Math.max(0, Math.floor(seconds));
+  for (const [length, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
+    if (s >= length) return `${Math.floor(s / length)} ${unit}`;
+  }
+  return `${s} s`;
 }
 
 // "14:02", with the day when that is not today, with the year when it is not this one.

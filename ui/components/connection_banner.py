@@ -7,7 +7,7 @@ from nicegui.element import Element
 from backend.settings import Settings
 
 
-class ConnectionBanner(Element, component="connection_banner.vue"):
+class ConnectionBanner(Element, component="connection_banner.vue", dependencies=["browser.js"]):
     """A quiet "Connected" in the corner, a strip under the top bar otherwise.
 
     It also decides when the page tries to reconnect, in place of NiceGUI's own rules.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nicegui.element import Element
 
 
-class CopyButton(Element, component="copy_button.vue", dependencies=["browser.js"]):
+class CopyButton(Element, component="copy_button.js", dependencies=["browser.js"]):
     """Copies `value`; `label` says what that is, as in "Copy the job ID"."""
 
     def __init__(self, value: str, *, label: str) -> None:

@@ -10,7 +10,7 @@ from nicegui.element import Element
 
 from backend.clock import to_millis
 from backend.jobs import WITH_FAILURES, Job, Source, Status, counted
-from ui.text import count
+from ui.text import count, spoken_progress
 from ui.theme import STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
@@ -26,7 +26,7 @@ ATTENTION_FIRST = (
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST)}
 
 
-class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js"]):
+class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js", "copy_button.js"]):
     """The head of the dashboard, its cards, and what stands there instead while there are none.
 
     Fed by `LiveJobs`. Slots: `actions` beside the heading while there are cards, `empty` otherwise, `note` below.
@@ -55,7 +55,7 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
         "done": count(job.current_video),
         "total": count(job.total_videos),
         "shares": [round(100 * part / job.total_videos, 3) for part in (job.succeeded, job.failed, job.running)],
-        "says": _spoken(job),
+        "says": spoken_progress(job),
         "fact": _fact(job),
         "failed": f"{count(job.failed)} failed" if job.failed else "",
         "now": _now(job),
@@ -72,11 +72,6 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
 def _subtitle(job: Job) -> str:
     attempt = f" · attempt {job.attempt}" if job.attempt > 1 else ""
     return counted(job.total_videos, "video") + attempt
-
-
-def _spoken(job: Job) -> str:
-    failed = f", {count(job.failed)} failed" if job.failed else ""
-    return f"{count(job.current_video)} of {count(job.total_videos)}{failed}"
 
 
 def _fact(job: Job) -> str:

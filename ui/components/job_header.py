@@ -10,7 +10,7 @@ from backend.jobs import WITH_FAILURES, Job, Source, Status
 from ui.components.copy_button import CopyButton
 from ui.components.moment import Moment
 from ui.components.time_taken import time_taken
-from ui.text import count
+from ui.text import count, spoken_progress
 from ui.theme import icon, link, status_badge, tag
 
 
@@ -38,8 +38,7 @@ class JobHeader:
     def show(self, job: Job, *, now: datetime) -> None:
         """The same job, later."""
         earlier, self._job = self._job, job
-        facts = (job.status, job.error, job.message, job.started_at, job.finished_at)
-        if facts != (earlier.status, earlier.error, earlier.message, earlier.started_at, earlier.finished_at):
+        if _state(job) != _state(earlier):
             self._draw_state(job)
         self._draw_numbers(job, now)
 
@@ -87,7 +86,8 @@ class JobHeader:
         self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
         self._took.text = time_taken(job, now)
         self._progress._props["aria-valuenow"] = job.progress
-        self._progress._props["aria-valuetext"] = _spoken(job)
+        waiting = " and waiting" if job.status is Status.PENDING else ""
+        self._progress._props["aria-valuetext"] = spoken_progress(job) + waiting
         for name, videos in (("ok", job.succeeded), ("bad", job.failed), ("run", job.running)):
             self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
 
@@ -129,7 +129,6 @@ def _said(job: Job) -> None:
         tag("span", job.message, classes="muted")
 
 
-def _spoken(job: Job) -> str:
-    failed = f", {count(job.failed)} failed" if job.failed else ""
-    waiting = " and waiting" if job.status is Status.PENDING else ""
-    return f"{count(job.current_video)} of {count(job.total_videos)}{failed}{waiting}"
+def _state(job: Job) -> tuple[object, ...]:
+    """What the head is drawn anew for, once it changes."""
+    return job.status, job.error, job.message, job.started_at, job.finished_at

@@ -1,10 +1,3 @@
-<template>
-  <button type="button" class="copy" data-offline :title="said" :aria-label="said" @click="copy">
-    <span class="i s" :data-icon="copied ? 'check' : 'content_copy'" aria-hidden="true"></span>
-  </button>
-</template>
-
-<script>
 import { copyText } from "browser";
 
 const SHOWN_MS = 1500;
@@ -24,5 +17,8 @@ export default {
       setTimeout(() => (this.copied = false), SHOWN_MS);
     },
   },
+  template: `
+    <button type="button" class="copy" data-offline :title="said" :aria-label="said" @click="copy">
+      <span class="i s" :data-icon="copied ? 'check' : 'content_copy'" aria-hidden="true"></span>
+    </button>`,
 };
-</script>
