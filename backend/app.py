@@ -74,6 +74,7 @@ def prepare_data_directory(settings: Settings) -> None:
     """Make the data directory and the default media directory, for nobody else to read; raises `CannotStart`."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.data_dir.chmod(0o700)  # a checkout brings its data directory along, readable for all
         if settings.media_dir is None:
             settings.media.mkdir(mode=0o700, exist_ok=True)
         probe = settings.data_dir / f".writable-{os.getpid()}"
@@ -98,7 +99,7 @@ async def _task(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asy
 
 
 def _only_server(data_dir: Path) -> FileLock:
-    lock = FileLock(data_dir / "server.lock")
+    lock = FileLock(data_dir / "server.lock", mode=0o600)
     try:
         lock.acquire(timeout=0)
     except Timeout:

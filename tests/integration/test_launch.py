@@ -55,7 +55,7 @@ def test_the_printed_link_signs_in_once(data: Path) -> None:
 
 
 def test_login_link_prints_another_one_while_the_server_runs(data: Path) -> None:
-    with running(data) as program:
+    with running(data):
         done = run_command("login-link", data_dir=data)
         link = re.search(r"http\S+", done.stdout)
         assert link is not None
@@ -212,7 +212,7 @@ def test_secrets_are_in_no_log(data: Path) -> None:
     with running(data) as program:
         jwt = token(data, "admin")
         with Watcher(program, jwt) as watcher:
-            watcher._socket.send("ping")
+            watcher.say("ping")
         httpx.get(f"{program.url}/api/ws/progress", params={"token": jwt})
         program.stop()
         logged = "".join(line for line in program.lines if not line.startswith(("Sign in:", "Dashboard:")))
@@ -227,3 +227,9 @@ def test_docs_need_nothing_from_elsewhere(data: Path) -> None:
         addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
         assert addresses
         assert all(httpx.get(program.url + address).status_code == 200 for address in addresses)
+
+
+def test_what_may_surprise_is_said_at_the_start(tmp_path: Path, data: Path) -> None:
+    with running(data, media_dir=tmp_path / "nowhere", max_running_job=3) as program:
+        program.until_says("DASHBOARD_MAX_RUNNING_JOB is not a setting")
+    assert f"Warning: the media directory {tmp_path / 'nowhere'} does not exist" in program.output

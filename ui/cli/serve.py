@@ -127,7 +127,7 @@ async def _refuse_open_door(backend: Backend) -> None:
     if not admin.has_password:
         raise CannotStart(
             "The account admin needs a password before others can reach the server: "
-            "run `python main.py users passwd admin`, then start again."
+            f"run `python main.py users passwd admin --data-dir {settings.data_dir}`, then start again."
         )
     if not settings.base_url.startswith("https://"):
         print(
