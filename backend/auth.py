@@ -38,6 +38,7 @@ ALGORITHM = "HS256"
 SECRET_BYTES = 32
 HASHES_AT_ONCE = 2
 HASHES_WAITING = 16
+IPV4_BITS = 24  # of an address that guesses
 NOBODYS_HASH = (  # of a password that nobody knows, with the parameters of `Passwords`
     "$argon2id$v=19$m=19456,t=2,p=1$/bxLOwtoe3XI+QAm3Cv1CQ$F6HdaEJcwMwLFCOj+GlV9rw1o2zt0Q1uFGWnvAJLfIg"
 )
@@ -287,7 +288,7 @@ class Throttle:
 
     def admit(self, name: str, address: str) -> None:
         """Count an attempt as failed until `succeeded` says otherwise. Raises `TooManyAttempts` while it must wait."""
-        now, network = self._clock.monotonic(), network_of(address)
+        now, network = self._clock.monotonic(), network_of(address, ipv4_bits=IPV4_BITS)
         tries = self._recall(name, network, now)
         wait = tries.last + self._delay(tries.failures) - now
         if not tries.known:
@@ -302,7 +303,7 @@ class Throttle:
 
     def succeeded(self, name: str, address: str) -> None:
         """The attempt that was admitted was the right one: forget the failures before it."""
-        now, network = self._clock.monotonic(), network_of(address)
+        now, network = self._clock.monotonic(), network_of(address, ipv4_bits=IPV4_BITS)
         self._remember(self._tries, (name, network), Tries(known=True))
         self._remember(self._paid_until, network, now + self._debt(network, now) - self.EVERY)
 
@@ -323,15 +324,24 @@ class Throttle:
             memory.popitem(last=False)
 
 
-def network_of(address: str) -> str:
-    """The network that a guesser can change addresses in: IPv4 /24, IPv6 /64; anything else as it is.
+def network_of(address: str, *, ipv4_bits: int) -> str:
+    """The network that a stranger can change addresses in: so many bits of IPv4, IPv6 /64; anything else as it is.
 
-    >>> network_of("192.0.2.77"), network_of("::ffff:192.0.2.1"), network_of("2001:db8:1:2:3::4")
-    ('192.0.2.0/24', '192.0.2.0/24', '2001:db8:1:2::/64')
+    >>> network_of("192.0.2.77", ipv4_bits=24), network_of("::ffff:192.0.2.1", ipv4_bits=32)
+    ('192.0.2.0/24', '192.0.2.1/32')
+    >>> network_of("2001:db8:1:2:3::4", ipv4_bits=24)
+    '2001:db8:1:2::/64'
     """
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    found = ip_of(address)
+    if found is None:
         return address
-    found = getattr(found, "ipv4_mapped", None) or found
-    return str(ipaddress.ip_network((found, 24 if found.version == 4 else 64), strict=False))
+    return str(ipaddress.ip_network((found, ipv4_bits if found.version == 4 else 64), strict=False))
+
+
+def ip_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address without its zone, an IPv4 one out of its IPv6 clothes; None when it is none."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from urllib.parse import urlsplit
 
+from backend.auth import ip_of
 from backend.settings import HOST_NAME, Settings
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  addresses to compare with, not to bind
@@ -79,41 +80,21 @@ class Proxies:
 
     def trust(self, address: str) -> bool:
         """Whether `address` is one of them."""
-        found = _address(address)
+        found = ip_of(address)
         return found is not None and any(found in network for network in self._trusted)
 
     def client(self, forwarded_for: str) -> str | None:
         """The client that trusted proxies name: the last address that is not one of theirs."""
         for hop in reversed(forwarded_for.split(",")):
             if not self.trust(hop.strip()):
-                found = _address(hop.strip())
+                found = ip_of(hop.strip())
                 return str(found) if found else None
         return None
-
-
-def neighbourhood(address: str) -> str:
-    """What one client can hardly leave: an IPv4 address, or an IPv6 network /64.
-
-    >>> neighbourhood("192.0.2.77"), neighbourhood("::ffff:192.0.2.1"), neighbourhood("2001:db8:1:2:3::4")
-    ('192.0.2.77', '192.0.2.1', '2001:db8:1:2::/64')
-    """
-    found = _address(address)
-    return (
-        str(found or address) if found is None or found.version == 4 else str(ipaddress.ip_network((found, 64), False))
-    )
 
 
 def public_host(settings: Settings) -> str | None:
     """PUBLIC_URL's host and port, as a browser writes them, if it is an https address."""
     return _host_of(settings.public_url) if settings.public_url.startswith("https://") else None
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _bound_name(host: str) -> set[str]:

@@ -24,9 +24,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.accounts import Accounts
-from backend.api.addresses import Hosts, Origins, Proxies, Sender, neighbourhood, public_host
+from backend.api.addresses import Hosts, Origins, Proxies, Sender, public_host
 from backend.auth import Authority
-from backend.clock import Clock
 from backend.errors import DashboardError, TooLarge
 from backend.settings import Settings
 
@@ -36,8 +35,6 @@ BODY_BYTES = MIB
 FORM_BYTES = 64 * 1024
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = (b"x-forwarded-", b"forwarded")
-REFUSAL_WINDOW_SECONDS = 60.0
-REMEMBERED_ADDRESSES = 10_000
 
 
 class Door(Enum):
@@ -285,7 +282,7 @@ class Border:
             if not intake.is_exceeded and not visit.scope["state"].get("is_reported"):
                 raise
         if intake.is_exceeded and not reply.is_started:
-            await reply.stop(Stopped(413, _too_large(visit)), intake.drain)
+            await reply.stop(Stopped(413, _too_large(visit)), receive)
 
 
 class Intake:
@@ -307,9 +304,6 @@ class Intake:
         if self.is_exceeded:
             raise TooLarge
         return message
-
-    async def drain(self) -> Message:
-        return await self._receive()
 
 
 class Reply:
@@ -339,44 +333,6 @@ class Reply:
             self.is_started = True
             _put_headers(self._visit, MutableHeaders(raw=message.setdefault("headers", [])))
         await self._send(message)
-
-
-@dataclass(frozen=True)
-class _Refusals:
-    since: float
-    count: int
-
-
-class Refusals:
-    """How often sockets from an address were refused; `MAX_REFUSALS_PER_MINUTE` block it until the minute is over.
-
-    A minute begins at the first refusal; IPv6 counts by /64. Remembers the newest 10,000.
-    """
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._limit = settings.max_refusals_per_minute
-        self._clock = clock
-        self._of: dict[str, _Refusals] = {}
-
-    def note(self, address: str) -> None:
-        """A socket from there was stopped."""
-        now, place = self._clock.monotonic(), neighbourhood(address)
-        minute = self._minute(place) or _Refusals(now, 0)
-        self._of.pop(place, None)
-        self._of[place] = _Refusals(minute.since, minute.count + 1)
-        if len(self._of) > REMEMBERED_ADDRESSES:
-            del self._of[next(iter(self._of))]
-
-    def blocked(self, address: str) -> bool:
-        """Whether a socket from there is not even looked at."""
-        minute = self._minute(neighbourhood(address))
-        return minute is not None and minute.count >= self._limit
-
-    def _minute(self, place: str) -> _Refusals | None:
-        minute = self._of.get(place)
-        if minute is None or self._clock.monotonic() - minute.since >= REFUSAL_WINDOW_SECONDS:
-            return None
-        return minute
 
 
 def _secured(scope: Scope) -> dict[str, str]:

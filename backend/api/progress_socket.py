@@ -19,8 +19,7 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from backend.accounts import Accounts
-from backend.api.border import Refusals
-from backend.auth import Authority
+from backend.auth import Authority, network_of
 from backend.clock import Clock
 from backend.errors import NotSignedIn, StoreRefused
 from backend.manager import JobManager
@@ -31,6 +30,46 @@ POLICY, TOO_LARGE, TRY_LATER = 1008, 1009, 1013
 MAX_FRAME_BYTES = 64 * 1024
 STALLED_SECONDS = 15.0
 WATCH_SECONDS = 1.0
+REFUSAL_WINDOW_SECONDS = 60.0
+REMEMBERED_ADDRESSES = 10_000
+
+
+@dataclass(frozen=True)
+class _Refusals:
+    since: float
+    count: int
+
+
+class Refusals:
+    """How often sockets from an address were refused; `MAX_REFUSALS_PER_MINUTE` block it until the minute is over.
+
+    A minute begins at the first refusal; IPv6 counts by /64. Remembers the newest 10,000.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._limit = settings.max_refusals_per_minute
+        self._clock = clock
+        self._of: dict[str, _Refusals] = {}
+
+    def note(self, address: str) -> None:
+        """A socket from there was stopped."""
+        now, place = self._clock.monotonic(), network_of(address, ipv4_bits=32)
+        minute = self._minute(place) or _Refusals(now, 0)
+        self._of.pop(place, None)
+        self._of[place] = _Refusals(minute.since, minute.count + 1)
+        if len(self._of) > REMEMBERED_ADDRESSES:
+            del self._of[next(iter(self._of))]
+
+    def blocked(self, address: str) -> bool:
+        """Whether a socket from there is not even looked at."""
+        minute = self._minute(network_of(address, ipv4_bits=32))
+        return minute is not None and minute.count >= self._limit
+
+    def _minute(self, place: str) -> _Refusals | None:
+        minute = self._of.get(place)
+        if minute is None or self._clock.monotonic() - minute.since >= REFUSAL_WINDOW_SECONDS:
+            return None
+        return minute
 
 
 class Refused(Exception):
@@ -47,7 +86,6 @@ class Connection:
     """An open socket: whose it is, and the means to end it from outside."""
 
     authority: Authority
-    address: str
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self) -> None:
@@ -111,10 +149,10 @@ class ProgressSockets:
             authority = await self._accounts.token(_token(socket))
         except NotSignedIn as error:
             raise Refused(POLICY, error.sentence) from None
-        users = sum(1 for other in self._open if other.authority.user.id == authority.user.id)
-        if users >= self._settings.max_connections_per_user:
+        open_already = sum(other.authority.user.id == authority.user.id for other in self._open)
+        if open_already >= self._settings.max_connections_per_user:
             raise Refused(TRY_LATER, "Too many connections of this user; close some and try again.")
-        connection = Connection(authority, address)
+        connection = Connection(authority)
         self._open.add(connection)
         self._addresses[address] += 1
         try:

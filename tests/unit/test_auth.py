@@ -408,4 +408,5 @@ def test_what_the_brake_remembers_is_bounded(clock: VirtualClock) -> None:
 
 @pytest.mark.parametrize("address", ["", "testclient", "fe80::1%eth0", "not an address"])
 def test_an_address_that_is_none_is_an_address_of_its_own(address: str) -> None:
-    assert network_of(address) == network_of(address) != network_of("192.0.2.1")
+    home = network_of(address, ipv4_bits=24)
+    assert home == network_of(address, ipv4_bits=24) != network_of("192.0.2.1", ipv4_bits=24)

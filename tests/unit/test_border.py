@@ -7,7 +7,8 @@ from importlib.metadata import version
 import pytest
 
 from backend.api.addresses import Hosts, Origins, Proxies, Sender
-from backend.api.border import Door, Refusals, door_of, session_cookie
+from backend.api.border import Door, door_of, session_cookie
+from backend.api.progress_socket import Refusals
 from backend.api.session import local_address
 from backend.errors import CannotStart
 from backend.settings import load_settings
