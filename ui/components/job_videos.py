@@ -20,7 +20,7 @@ from ui.theme import button, tag
 
 ROWS = 50
 ALL = "all"
-SHOWS = (ALL, *(status.value for status in (VideoStatus.FAILED, VideoStatus.COMPLETED)), "processing", "pending")
+SHOWS = (ALL, VideoStatus.FAILED, VideoStatus.COMPLETED, VideoStatus.PROCESSING, VideoStatus.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Selection:
     @classmethod
     def of(cls, job: Job, *, show: str, q: str, after: str) -> Selection:
         """What an address asks for; failures first where it says nothing and there are some."""
-        usual = VideoStatus.FAILED.value if job.status in WITH_FAILURES else ALL
+        usual = VideoStatus.FAILED if job.status in WITH_FAILURES else ALL
         return cls(show if show in SHOWS else usual, q, after or None)
 
     @property
@@ -155,10 +155,10 @@ class JobVideos:
 def _videos_of(job: Job, show: str) -> int:
     return {
         ALL: job.total_videos,
-        "failed": job.failed,
-        "completed": job.succeeded,
-        "processing": job.running,
-        "pending": job.total_videos - job.current_video - job.running,
+        VideoStatus.FAILED: job.failed,
+        VideoStatus.COMPLETED: job.succeeded,
+        VideoStatus.PROCESSING: job.running,
+        VideoStatus.PENDING: job.total_videos - job.current_video - job.running,
     }[show]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import merge
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ Verdict = tuple[str, str]
 AnyRow = Row | Duplicate | Problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadList:
     """A list that was read and looked up: `found` of its videos have a file in `media`, those in `missing` have none.
 
@@ -35,11 +36,11 @@ class ReadList:
     media: Path
     missing: frozenset[str]
 
-    @property
+    @cached_property
     def first(self) -> list[AnyRow]:
         return first_rows(self.videos)
 
-    @property
+    @cached_property
     def problems(self) -> list[Duplicate | Problem]:
         return sorted([*self.videos.duplicates, *self.videos.invalid], key=lambda row: row.line)
 
