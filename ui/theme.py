@@ -116,7 +116,7 @@ def tag(name: str, text: str = "", *, classes: str = "") -> TextElement:
 def icon(name: str, *, small: bool = False) -> Element:
     """A Material icon as an ornament: assistive technology skips it, and the page's text does not contain its name."""
     element = tag("span", classes="i s" if small else "i").props("aria-hidden=true")
-    element._props["data-icon"] = name
+    element.props["data-icon"] = name
     return element
 
 
@@ -133,7 +133,7 @@ def button(text: str, on_click: Callable[..., Any] | None = None, *, kind: str =
 def link(text: str, target: str, *, classes: str = "", icon_name: str = "") -> Element:
     """A link to a path that we made ourselves; with `classes="btn"` it looks like a button."""
     element = tag("a", classes=classes)
-    element._props["href"] = target
+    element.props["href"] = target
     with element:
         if icon_name:
             icon(icon_name, small=True)
@@ -145,7 +145,7 @@ def status_badge(status: Status) -> Element:
     """Icon, word and colour of a job's status."""
     look = STATUS_LOOK[status]
     element = tag("span", classes="status")
-    element._props["data-status"] = status.value
+    element.props["data-status"] = status.value
     with element:
         icon(look.icon, small=True)
         tag("span", look.word)
@@ -188,7 +188,7 @@ def _theme_button() -> None:
 def _account_menu(user: User) -> None:
     with tag("details", classes="menu"):
         summary = tag("summary")
-        summary._props["aria-label"] = f"Account: {user.name}"
+        summary.props["aria-label"] = f"Account: {user.name}"
         with summary:
             icon("account_circle")
             tag("span", user.name, classes="who")

@@ -20,10 +20,10 @@ def choice(
             await on_choice(event.args)
 
     element = tag("select", classes="field")
-    element._props["aria-label"] = label
+    element.props["aria-label"] = label
     with element:
         for option, words in options.items():
             entry = tag("option", words)
-            entry._props["value"] = option
-            entry._props["selected"] = option == value
+            entry.props["value"] = option
+            entry.props["selected"] = option == value
     return element.on("change", chosen, js_handler="(event) => emit(event.target.value)")

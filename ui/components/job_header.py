@@ -58,7 +58,7 @@ class JobHeader:
 
     def _bar(self) -> None:
         bar = tag("div", classes="bar").props("role=progressbar aria-valuemin=0 aria-valuemax=100")
-        bar._props["aria-label"] = self._job.name
+        bar.props["aria-label"] = self._job.name
         with bar:
             self._shares = {name: tag("i", classes=name) for name in ("ok", "bad", "run")}
         self._progress = bar
@@ -85,9 +85,9 @@ class JobHeader:
         self._failed.text = count(job.failed)
         self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
         self._took.text = time_taken(job, now)
-        self._progress._props["aria-valuenow"] = job.progress
+        self._progress.props["aria-valuenow"] = job.progress
         waiting = " and waiting" if job.status is Status.PENDING else ""
-        self._progress._props["aria-valuetext"] = spoken_progress(job) + waiting
+        self._progress.props["aria-valuetext"] = spoken_progress(job) + waiting
         for name, videos in (("ok", job.succeeded), ("bad", job.failed), ("run", job.running)):
             self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
 
