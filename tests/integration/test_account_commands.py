@@ -20,15 +20,11 @@ import jwt
 import pytest
 
 from backend.accounts import Accounts
-from backend.auth import Keys
 from backend.clock import SystemClock
 from backend.errors import NotSignedIn
-from backend.settings import load_settings
-from backend.store.database import open_database
 from tests import ROOT
+from tests.support.accounts import PASSWORD, open_office
 from ui.cli import main
-
-PASSWORD = "correct horse"
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,8 @@ def ana(run: Run) -> None:
 @contextmanager
 def running(data_dir: Path) -> Iterator[Accounts]:
     """The accounts as a server has them, open while commands run."""
-    settings, clock = load_settings(data_dir=data_dir), SystemClock()
-    database = open_database(settings.database_path, backups=data_dir / "backups")
-    try:
-        yield Accounts(database, Keys.load(settings, clock), settings, clock)
-    finally:
-        database.close()
+    with open_office(data_dir, SystemClock()) as office:
+        yield office.accounts
 
 
 def test_the_first_command_makes_what_a_first_start_makes(run: Run, tmp_path: Path) -> None:

@@ -14,17 +14,16 @@ import jwt
 import pytest
 
 from backend.accounts import Accounts
-from backend.auth import Keys, User
+from backend.auth import User
 from backend.errors import Conflict, Invalid, NotAllowed, NotSignedIn, TooManyAttempts, UserNotFound, WrongPassword
 from backend.settings import load_settings
 from backend.store.database import Database, open_database
+from tests.support.accounts import PASSWORD, SECRET, accounts_over
 from tests.support.clock import VirtualClock
 
-PASSWORD = "correct horse"
 HOME = "192.0.2.1"
 HOUR = 3600
 DAY = 24 * HOUR
-SECRET = "s" * 32
 
 
 @pytest.fixture
@@ -50,8 +49,7 @@ async def ana(accounts: Accounts) -> User:
 
 
 def start(data_dir: Path, database: Database, clock: VirtualClock, **given: object) -> Accounts:
-    settings = load_settings(data_dir=data_dir, jwt_secret=SECRET, **given)
-    return Accounts(database, Keys.load(settings, clock), settings, clock)
+    return accounts_over(database, clock, load_settings(data_dir=data_dir, jwt_secret=SECRET, **given))
 
 
 def rows(database: Database, statement: str) -> list[tuple[object, ...]]:

@@ -15,7 +15,8 @@ import pytest
 import uvicorn
 
 from backend.auth import User
-from tests.support.bordered import HERE, PASSWORD, SECRET_OF_A_FAULT, World, open_world, scope_of
+from tests.support.accounts import PASSWORD
+from tests.support.bordered import HERE, SECRET_OF_A_FAULT, World, open_world, scope_of
 from tests.support.clock import VirtualClock
 
 OTHER_PORT = "http://127.0.0.1:8001"

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,15 +20,13 @@ from playwright.async_api import Page, async_playwright
 from sqlalchemy import text
 
 from backend.accounts import Accounts
-from backend.auth import Keys, User
+from backend.auth import User
 from backend.clock import SystemClock
-from backend.settings import load_settings
-from backend.store import Database, open_database
+from tests.support.accounts import PASSWORD, SECRET, Office, open_office
+from tests.support.bordered import SECRET_OF_A_FAULT
 from tests.support.browser import FLAGS, chromium_path
-from tests.support.guarded_page import SECRET_OF_A_FAULT
 from tests.support.servers import ServerProcess, serving
 
-PASSWORD = "correct horse"
 ASSETS = f"/_nicegui/{version('nicegui')}"
 HTML = "text/html"
 SOON_SECONDS = 5.0
@@ -40,8 +38,11 @@ class Site:
     """The server process, what it printed, and its accounts, changed from outside as a command does."""
 
     server: ServerProcess
-    accounts: Accounts
-    database: Database
+    office: Office
+
+    @property
+    def accounts(self) -> Accounts:
+        return self.office.accounts
 
     @property
     def port(self) -> int:
@@ -97,11 +98,11 @@ class Tab:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data_dir = tmp_path_factory.mktemp("guarded")
-    settings, clock = load_settings(data_dir=data_dir, jwt_secret="s" * 32), SystemClock()
-    database = open_database(settings.database_path, backups=data_dir / "backups")
-    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
-    with closing(database), serving("tests.support.guarded_page", str(data_dir)) as server:
-        yield Site(server, accounts, database)
+    with (
+        open_office(data_dir, SystemClock(), jwt_secret=SECRET) as office,
+        serving("tests.support.guarded_page", str(data_dir)) as server,
+    ):
+        yield Site(server, office)
 
 
 @pytest.fixture
@@ -287,7 +288,7 @@ async def test_a_new_role_counts_from_the_next_click(site: Site, ana: User) -> N
 
 async def make_admin(site: Site, user: User) -> None:
     change = text('UPDATE "user" SET is_admin = 1 WHERE id = :id').bindparams(id=user.id)
-    await site.database.write(lambda connection: connection.execute(change))
+    await site.office.database.write(lambda connection: connection.execute(change))
 
 
 async def test_an_upload_goes_only_to_the_pages_own_user(site: Site, ana: User, ben: User) -> None:
@@ -361,11 +362,15 @@ async def chromium(site: Site, faults: list[str]) -> AsyncIterator[Page]:
         await browser.close()
 
 
+async def send_sign_in(page: Page, name: str, password: str) -> None:
+    await page.get_by_label("Username").fill(name)
+    await page.get_by_label("Password").fill(password)
+    await page.get_by_role("button", name="Sign in").click()
+
+
 async def sign_in(site: Site, page: Page, user: User) -> None:
     await page.goto(site.url)
-    await page.get_by_label("Username").fill(user.name)
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
+    await send_sign_in(page, user.name, PASSWORD)
     await page.get_by_text(f"Signed in as {user.name}").wait_for()
 
 
@@ -418,9 +423,7 @@ async def test_the_sign_in_fits_a_phone_in_both_themes(site: Site, scheme: str) 
         await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         await page.set_viewport_size({"width": 360, "height": 640})
         await page.goto(f"{site.url}/login")
-        await page.get_by_label("Username").fill("nobody")
-        await page.get_by_label("Password").fill("not the password")
-        await page.get_by_role("button", name="Sign in").click()
+        await send_sign_in(page, "nobody", "not the password")
         await page.get_by_role("alert").wait_for()
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360
         assert (

@@ -21,14 +21,12 @@ from backend.api import session
 from backend.api.border import Border
 from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
-from backend.auth import Keys
 from backend.clock import SystemClock
 from backend.errors import JobNotFound
 from backend.logs import configure_logs
-from backend.settings import Settings, load_settings
-from backend.store import open_database
-
-SECRET_OF_A_FAULT = "the secret in the exception"
+from backend.settings import Settings
+from tests.support.accounts import SECRET, open_office
+from tests.support.bordered import SECRET_OF_A_FAULT
 
 
 def serve(port: int, data_dir: Path) -> None:
@@ -39,24 +37,22 @@ def serve(port: int, data_dir: Path) -> None:
     from ui.csp import sign_scripts
     from ui.session import guard_sockets, page_owner
 
-    clock, settings = SystemClock(), load_settings(data_dir=data_dir, port=port, jwt_secret="s" * 32)
-    database = open_database(settings.database_path, backups=data_dir / "backups")
-    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
-    app = _app(settings, accounts)
-    guard_sockets(accounts)
-    sign_scripts()
-    _add_page()
-    _add_failing_pages()
-    ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
-    configure_logs()
-    uvicorn.run(
-        Border(app, settings=settings, accounts=accounts, page_owner=page_owner),
-        port=port,
-        log_config=None,
-        proxy_headers=False,
-        ws="websockets-sansio",
-        timeout_graceful_shutdown=1,
-    )
+    with open_office(data_dir, SystemClock(), port=port, jwt_secret=SECRET) as office:
+        app = _app(office.settings, office.accounts)
+        guard_sockets(office.accounts)
+        sign_scripts()
+        _add_page()
+        _add_failing_pages()
+        ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
+        configure_logs()
+        uvicorn.run(
+            Border(app, settings=office.settings, accounts=office.accounts, page_owner=page_owner),
+            port=port,
+            log_config=None,
+            proxy_headers=False,
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=1,
+        )
 
 
 def _app(settings: Settings, accounts: Accounts) -> FastAPI:

@@ -1,0 +1,42 @@
+"""Accounts over a database, as a server and a command have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.accounts import Accounts
+from backend.auth import Keys
+from backend.clock import Clock
+from backend.settings import Settings, load_settings
+from backend.store import Database, open_database
+
+PASSWORD = "correct horse"
+SECRET = "s" * 32
+
+
+@dataclass(frozen=True)
+class Office:
+    """The accounts, and what they stand on."""
+
+    settings: Settings
+    database: Database
+    accounts: Accounts
+
+
+@contextmanager
+def open_office(data_dir: Path, clock: Clock, **given: object) -> Iterator[Office]:
+    """The accounts of a data directory with these settings; several may be open over one directory."""
+    settings = load_settings(data_dir=data_dir, **given)
+    database = open_database(settings.database_path, backups=data_dir / "backups")
+    try:
+        yield Office(settings, database, accounts_over(database, clock, settings))
+    finally:
+        database.close()
+
+
+def accounts_over(database: Database, clock: Clock, settings: Settings) -> Accounts:
+    """The accounts in an open database."""
+    return Accounts(database, Keys.load(settings, clock), settings, clock)
