@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from tests.support.browser import complaints_of, sign_in
+from tests.support.clips import make_clip, truncated
 from tests.support.servers import Program, add_user, api, running, token
 
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}"
@@ -22,9 +23,9 @@ SIGNED_IN = re.compile(r"/(\?.*)?$")
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     media = tmp_path_factory.mktemp("media")
-    for name in ("one", "two", "three", "cut_off"):
-        draw_clip(media / f"{name}.mp4")
-    (media / "cut_off.mp4").write_bytes((media / "cut_off.mp4").read_bytes()[:-200])
+    for name in ("one", "two", "three"):
+        make_clip(media / f"{name}.mp4", size=(160, 90))
+    truncated(make_clip(media / "cut_off.mp4"))
     with running(tmp_path_factory.mktemp("data"), media_dir=media) as program:
         yield program
 
@@ -103,27 +104,10 @@ class Desk:
 def desk(context: BrowserContext, program: Program, jwt: str) -> Iterator[Desk]:
     """A page whose browser console must stay quiet."""
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
+    complaints = complaints_of(page)
     yield Desk(program, page, jwt)
     page.close()
     assert complaints == []
-
-
-def draw_clip(path: Path) -> None:
-    """A second of grey frames."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
-        for shade in range(25):
-            frame = av.VideoFrame(160, 90, "yuv420p")
-            for plane in frame.planes:
-                plane.update(bytes([shade * 8]) * plane.buffer_size)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def test_a_double_click_on_start_makes_one_job_and_leads_to_it(desk: Desk) -> None:
@@ -301,9 +285,7 @@ def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(f"{program.url}/login")
-        page.get_by_label("Username").fill("bob")
-        page.get_by_label("Password").fill("correct horse bob")
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, "bob")
         expect(page).to_have_url(SIGNED_IN)
         seen = []
         for address in (f"/jobs/{job_id}", "/jobs/never-was"):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.support.browser import sign_in
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, running
 
@@ -33,11 +34,10 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def sign_in(page: Page, program: Program, name: str) -> None:
+def open_lists(page: Page, program: Program, name: str) -> None:
+    """The page Lists, by way of signing in."""
     page.goto(f"{program.url}/lists")
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Password").fill(f"correct horse {name}")
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, name)
     expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected", timeout=SLOW)
 
 
@@ -59,7 +59,7 @@ def test_from_the_sign_in_to_history(page: Page, tmp_path: Path, media: Path) ->
     (tmp_path / "nightly.csv").write_text(rows)
     add_user(tmp_path / "data", "ana")
     with running(tmp_path / "data", media_dir=media, max_running_videos=1) as program:
-        sign_in(page, program, "ana")
+        open_lists(page, program, "ana")
         page.set_input_files("input[type=file]", tmp_path / "nightly.csv")
         expect(page.get_by_text("4 of 5 found")).to_be_visible()
         page.get_by_test_id("upload-start").click()
@@ -79,7 +79,7 @@ def test_from_the_sign_in_to_history(page: Page, tmp_path: Path, media: Path) ->
 def test_a_card_moves_in_every_open_tab_without_a_reload(page: Page, tmp_path: Path, media: Path) -> None:
     token = add_user(tmp_path / "data", "ana")
     with running(tmp_path / "data", media_dir=media, max_running_videos=1) as program:
-        sign_in(page, program, "ana")
+        open_lists(page, program, "ana")
         page.goto(program.url)
         other = page.context.new_page()
         other.goto(program.url)
@@ -101,7 +101,7 @@ def test_the_banner_is_true_while_the_server_is_gone_and_when_it_is_back(
     short: dict[str, Any] = {"media_dir": media, "reconnect_delays_seconds": "0.5", "max_running_videos": 1}
     banner = page.get_by_test_id("connection-banner")
     with running(tmp_path / "data", **short) as program:
-        sign_in(page, program, "ana")
+        open_lists(page, program, "ana")
         page.goto(program.url)
         expect(page.get_by_text("No active jobs")).to_be_visible()
         submit(program, token)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.support.servers import password_of
 
 FLAGS = (
     "--no-sandbox",
@@ -37,3 +39,20 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield launched
         launched.close()
+
+
+def complaints_of(page: Page) -> list[str]:
+    """What the page's console calls an error or a warning, and its uncaught exceptions; grows as they come."""
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    return complaints
+
+
+def sign_in(page: Page, name: str) -> None:
+    """Fill in the sign-in page for a user of `add_user`, and send it."""
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(password_of(name))
+    page.get_by_role("button", name="Sign in").click()

@@ -170,8 +170,13 @@ def token(data_dir: Path, name: str) -> str:
     return done.stdout.strip()
 
 
+def password_of(name: str) -> str:
+    """The password that `add_user` gives."""
+    return f"correct horse {name}"
+
+
 def add_user(data_dir: Path, name: str, *, admin: bool = False) -> str:
-    """A new user with the password `correct horse NAME`, and their token."""
+    """A new user with the password of that name, and their token."""
     done = run_command(
         "users",
         "add",
@@ -179,7 +184,7 @@ def add_user(data_dir: Path, name: str, *, admin: bool = False) -> str:
         "--password-stdin",
         *(["--admin"] if admin else []),
         data_dir=data_dir,
-        stdin=f"correct horse {name}\n",
+        stdin=f"{password_of(name)}\n",
     )
     assert done.returncode == 0, done.stderr
     return token(data_dir, name)
