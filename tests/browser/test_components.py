@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocketRoute, expect
 
+from tests.support.browser import complaints_of
 from tests.support.servers import ServerProcess, serving
 
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}" + "x" * 200
@@ -40,6 +41,9 @@ class Stage:
         order = urllib.request.Request(f"{self.server.url}/control", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(order, timeout=10) as answer:
             return int(json.load(answer)["readers"])
+
+    def until_nobody_reads(self) -> None:
+        urllib.request.urlopen(f"{self.server.url}/deserted", timeout=5).close()
 
     @property
     def banner(self) -> Locator:
@@ -88,12 +92,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 def on_stage(context: BrowserContext, server: ServerProcess) -> Iterator[Stage]:
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
-    yield Stage(server, page, complaints)
+    yield Stage(server, page, complaints_of(page))
     page.close()
 
 
@@ -273,9 +272,7 @@ def test_jobs_are_read_once_for_all_tabs_and_no_more_when_the_last_one_is_closed
     assert stage.tell() == 1
     other.close()
     stage.page.goto("about:blank")
-    deadline = time.monotonic() + 5
-    while stage.tell() and time.monotonic() < deadline:
-        pass
+    stage.until_nobody_reads()
     assert stage.tell() == 0
 
 

@@ -40,6 +40,7 @@ class PostedJobs:
         self.jobs: dict[str, Job] = {}
         self.seq = 1_000
         self.readers: list[asyncio.Queue[View]] = []
+        self.deserted = asyncio.Event()  # nobody reads any more
 
     def watch(self, user: User) -> PostedReader:
         return PostedReader(self)
@@ -57,14 +58,17 @@ class PostedReader:
     def __init__(self, posted: PostedJobs) -> None:
         self.views: asyncio.Queue[View] = asyncio.Queue()
         self.views.put_nowait(View(0, posted.seq, True, tuple(posted.jobs.values()), ()))
-        self._readers = posted.readers
-        self._readers.append(self.views)
+        self._posted = posted
+        posted.readers.append(self.views)
+        posted.deserted.clear()
 
     async def next(self) -> View:
         try:
             return await self.views.get()
         except asyncio.CancelledError:
-            self._readers.remove(self.views)
+            self._posted.readers.remove(self.views)
+            if not self._posted.readers:
+                self._posted.deserted.set()
             raise
 
 
@@ -112,6 +116,10 @@ def build() -> FastAPI:
             order.get("removed", []),
         )
         return {"readers": len(posted.readers)}
+
+    @app.get("/deserted")
+    async def deserted() -> None:
+        await posted.deserted.wait()
 
     @app.post("/clear")
     async def clear() -> None:
