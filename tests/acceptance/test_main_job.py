@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from tests.support.servers import Program, add_user, api, running, token
 from tests.support.watchers import Watcher
 
 COMPLETED_TTL, FAILED_TTL = 4, 12
-ENDS = ("completed", "completed_with_errors", "failed")
 
 
 @dataclass
@@ -93,21 +93,19 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         "failed_job_ttl_seconds": FAILED_TTL,
         "cleanup_interval_seconds": 0.3,
     }
-    with running(data, **settings) as program:
-        watchers = {who: Watcher(program, jwt) for who, jwt in tokens.items()}
-        batches = Watcher(program, tokens["admin"], batch=True)
+    with running(data, **settings) as program, ExitStack() as listening:
+        watchers = {who: listening.enter_context(Watcher(program, jwt)) for who, jwt in tokens.items()}
+        batches = listening.enter_context(Watcher(program, tokens["admin"], batch=True))
         jobs = {}
         for name, (owner, ids) in planned.items():
             with api(program, tokens[owner]) as client:
                 jobs[name] = submit(client, name, ids)
         for job in jobs.values():
-            watchers["admin"].until_status(job["job_id"], *ENDS)
+            watchers["admin"].until_ended(job["job_id"])
         completed = {jobs[name]["job_id"] for name in ("ana-good.csv", "ben.csv")}
         batches.until(lambda watcher: completed <= watcher.removed, "the completed jobs leave the dashboard")
         left = set(batches.removed)
         yield Story(program, tokens, jobs, {who: w.updates for who, w in watchers.items()}, list(batches.frames), left)
-        for watcher in (*watchers.values(), batches):
-            watcher.__exit__(None, None, None)
 
 
 def test_each_job_ends_as_its_videos_did(story: Story) -> None:

@@ -18,7 +18,6 @@ from tests.support.servers import Program, add_user, api, run_command, running, 
 from tests.support.watchers import Watcher
 
 WAIT = 20
-ENDS = ("completed", "failed", "completed_with_errors")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def _read_on(socket: ClientConnection) -> None:
 def finished_job(program: Program, jwt: str, name: str = "done") -> str:
     with api(program, jwt) as client, Watcher(program, jwt) as watcher:
         job_id: str = client.post("/api/jobs", json={"video_ids": ["clip"], "name": name}).json()["job_id"]
-        watcher.until_status(job_id, *ENDS)
+        watcher.until_ended(job_id)
     return job_id
 
 

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from tests.support.servers import Program
 
 WAIT_SECONDS = 90
+ENDS = ("completed", "completed_with_errors", "failed")
 
 
 class Watcher:
@@ -68,6 +69,14 @@ class Watcher:
 
         self.until(lambda _: bool(found()), f"{job_id} {statuses}")
         return found()[0]
+
+    def until_ended(self, job_id: str) -> dict[str, Any]:
+        """The first update of this job at its end, whichever."""
+        return self.until_status(job_id, *ENDS)
+
+    def say(self, text: str) -> None:
+        """Send a frame."""
+        self._socket.send(text)
 
     def _listen(self) -> None:
         try:
