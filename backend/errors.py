@@ -7,6 +7,16 @@ place; the command line prints the same sentence.
 from __future__ import annotations
 
 
+def reason(message: str) -> str:
+    """What a validator says is wrong, to stand within a sentence; the name of a variable stays as it is.
+
+    >>> reason("Value error, must be short"), reason("Input should be a number."), reason("HOST must be set")
+    ('must be short', 'input should be a number', 'HOST must be set')
+    """
+    words = message.removeprefix("Value error, ").rstrip(".")
+    return words if words[:2].isupper() else words[:1].lower() + words[1:]
+
+
 class DashboardError(Exception):
     """Something went wrong; try again."""
 

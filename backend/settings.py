@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from backend.errors import CannotStart
+from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
 HOST_NAME = re.compile(
@@ -204,10 +204,9 @@ def load_settings(**given: Any) -> Settings:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    reason = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
-        return f"A setting is not valid: {reason}."
+        return f"A setting is not valid: {reason(first['msg'])}."
     name = str(first["loc"][0])
     variable = PREFIX + name.upper()
     shown = "" if name in ("jwt_secret", "admin_password") else f" {first['input']!r}"
-    return f"{variable}{shown} is not valid: {reason[:1].lower()}{reason[1:]}; correct it and start again."
+    return f"{variable}{shown} is not valid: {reason(first['msg'])}; correct it and start again."

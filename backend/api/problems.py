@@ -17,7 +17,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from backend.api.plain_pages import problem_page
-from backend.errors import DashboardError, TooManyAttempts, Unreadable
+from backend.errors import DashboardError, TooManyAttempts, Unreadable, reason
 
 log = logging.getLogger(__name__)
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -107,12 +107,11 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     """
     place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
     name = ".".join(place)[:LONGEST_NAME] or "The request"
-    reason = str(fault["msg"]).removeprefix("Value error, ")
     if fault.get("type") == "json_invalid":
         return "The request is not valid JSON."
     if fault.get("type") == "missing":
         return f"{name} is missing."
-    return f"{name} is not valid: {reason[:1].lower()}{reason[1:].rstrip('.')}."
+    return f"{name} is not valid: {reason(str(fault['msg']))}."
 
 
 def _takes(app: FastAPI, scope: Scope, catch_all: object) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from backend.errors import Invalid
+from backend.errors import Invalid, reason
 
 GROUP = "dashboard.processors"
 BUILT_IN: Mapping[str, str] = MappingProxyType({"probe": "backend.processors.probe"})
@@ -87,9 +87,8 @@ def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
     option = _shown(".".join(str(part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
         return f'The processor {name} has no option "{option}"; it has: {", ".join(model.model_fields) or "none"}.'
-    reason = first["msg"].removeprefix("Value error, ")
     subject = f'The option "{option}"' if option else "The options"
-    return f"{subject} of the processor {name}: {reason[:1].lower()}{reason[1:]}."
+    return f"{subject} of the processor {name}: {reason(first['msg'])}."
 
 
 def _shown(text: str) -> str:
