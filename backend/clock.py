@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
+
+from backend.errors import StoreRefused
+
+log = logging.getLogger(__name__)
 
 
 class Clock(Protocol):
@@ -32,6 +38,17 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+async def repeat(run_once: Callable[[], Awaitable[object]], *, every: float, clock: Clock, what: str) -> None:
+    """Do it now and `every` so many seconds after it was done, until cancelled; what the store refuses is logged."""
+    while True:
+        try:
+            await run_once()
+        except StoreRefused:
+            action = f"{what.replace(' ', '_')}_failed"
+            log.exception("%s failed; it is tried again", what, extra={"action": action})
+        await clock.sleep(every)
 
 
 def to_millis(moment: datetime) -> int:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 
 from backend.accounts import Accounts
-from backend.clock import Clock
-from backend.errors import StoreRefused
+from backend.clock import Clock, repeat
 from backend.jobs import WITH_FAILURES, Job
 from backend.manager import JobManager
 from backend.settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 def leaves_at(job: Job, settings: Settings) -> datetime | None:
@@ -45,9 +41,5 @@ class Cleanup:
         await self._accounts.prune()
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self.run_once()
-            except StoreRefused:
-                log.exception("tidying up failed; it is tried again", extra={"action": "cleanup_failed"})
-            await self._clock.sleep(self._settings.cleanup_interval_seconds)
+        """Tidy until cancelled."""
+        await repeat(self.run_once, every=self._settings.cleanup_interval_seconds, clock=self._clock, what="cleanup")

@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from backend.accounts import Accounts
 from backend.auth import Authority, User
-from backend.clock import Clock
-from backend.errors import DashboardError, NotSignedIn, StoreRefused
+from backend.clock import Clock, repeat
+from backend.errors import DashboardError, NotSignedIn
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -113,12 +113,7 @@ class SessionWatch:
 
     async def run(self) -> None:
         """Look every second, until cancelled."""
-        while True:
-            try:
-                await self.run_once()
-            except StoreRefused:
-                log.exception("the open pages could not be checked", extra={"action": "session_watch_failed"})
-            await self._clock.sleep(WATCH_SECONDS)
+        await repeat(self.run_once, every=WATCH_SECONDS, clock=self._clock, what="session watch")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from backend.accounts import Accounts
 from backend.auth import Authority, network_of
-from backend.clock import Clock
-from backend.errors import NotSignedIn, StoreRefused
+from backend.clock import Clock, repeat
+from backend.errors import NotSignedIn
 from backend.manager import JobManager
 from backend.settings import Settings
 
@@ -136,12 +136,8 @@ class ProgressSockets:
                 connection.end()
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self.run_once()
-            except StoreRefused:
-                log.exception("the open sockets could not be checked", extra={"action": "socket_watch_failed"})
-            await self._clock.sleep(WATCH_SECONDS)
+        """Look every second, until cancelled."""
+        await repeat(self.run_once, every=WATCH_SECONDS, clock=self._clock, what="socket watch")
 
     @asynccontextmanager
     async def _admitted(self, socket: WebSocket, address: str) -> AsyncIterator[Connection]:
