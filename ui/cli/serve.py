@@ -22,7 +22,7 @@ from backend.api import build_app
 from backend.api.border import Border
 from backend.errors import CannotStart
 from backend.logs import configure_logs
-from backend.settings import load_settings
+from backend.settings import load_settings, unknown_settings
 from ui.cli.data import ADDRESS_FILE
 from ui.cli.window import require_window, show_window
 
@@ -129,10 +129,6 @@ async def _refuse_open_door(backend: Backend) -> None:
             "The account admin needs a password before others can reach the server: "
             f"run `python main.py users passwd admin --data-dir {settings.data_dir}`, then start again."
         )
-    if not settings.base_url.startswith("https://"):
-        print(
-            "Warning: plain http beyond this machine; anybody on the network can read along. Put a TLS proxy before it."
-        )
 
 
 def _config(backend: Backend) -> uvicorn.Config:
@@ -189,9 +185,9 @@ async def _greet(backend: Backend, server: Server, *, browser: bool, native: boo
     base = backend.settings.base_url
     printed = await backend.accounts.make_link(admin, lifetime_seconds=PRINTED_LINK_SECONDS)
     print(f"Dashboard: {base}", f"Sign in:   {base}/link?token={printed}", sep="\n")
-    print(
-        "The link works once, within 15 minutes; `python main.py login-link` makes another. Ctrl-C stops.", flush=True
-    )
+    again = f"python main.py login-link --data-dir {backend.settings.data_dir}"
+    print(f"The link works once, within 15 minutes; `{again}` makes another. Ctrl-C stops.")
+    print(*(f"Warning: {warning}\n" for warning in _warnings(backend.settings)), sep="", end="", flush=True)
     if not (browser or native):
         await asyncio.Event().wait()
     opened = await backend.accounts.make_link(admin, lifetime_seconds=OPENED_LINK_SECONDS)
@@ -203,6 +199,16 @@ async def _greet(backend: Backend, server: Server, *, browser: bool, native: boo
         await asyncio.to_thread(webbrowser.open, page.absolute().as_uri())
         await asyncio.sleep(OPENED_LINK_SECONDS)
     await asyncio.Event().wait()
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    """What may surprise whoever started it, a sentence each."""
+    if not settings.is_loopback and not settings.base_url.startswith("https://"):
+        yield "plain http beyond this machine, so that anybody on the network can read along; put a TLS proxy before it."
+    if not settings.media.is_dir():
+        yield f"the media directory {settings.media.absolute()} does not exist; create it or set DASHBOARD_MEDIA_DIR."
+    for name in unknown_settings(os.environ):
+        yield f"{name} is not a setting of this version and was ignored; the README lists them all."
 
 
 @contextmanager
