@@ -1,9 +1,9 @@
-"""Numbers, durations and sizes as people read them: pure. `job_grid.vue` says ages and durations in the same words."""
+"""Numbers, durations and sizes as people read them: pure. `job_grid.vue` says durations in the same words."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from backend.jobs import WITH_FAILURES, Job, Status, counted
 
@@ -43,19 +43,13 @@ def duration(seconds: float) -> str:
     return _two(whole // DAY, "d", whole % DAY // HOUR, "h")
 
 
-def age(seconds: float) -> str:
-    """How long ago something was, in one unit.
-
-    >>> age(0.4), age(4.2), age(250), age(3 * 3600 + 5), age(2.5 * 86400)
-    ('now', '4 s ago', '4 min ago', '3 h ago', '2 d ago')
-    """
-    whole = int(seconds)
-    if whole < 1:
-        return "now"
-    for length, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if whole >= length:
-            return f"{whole // length} {unit} ago"
-    return f"{whole} s ago"
+def time_taken(job: Job, now: datetime) -> str:
+    """From its start (while it waits: from its making) to its end, or to `now` in whole seconds."""
+    began = job.started_at or job.created_at
+    if job.is_finished and job.finished_at:
+        return duration((job.finished_at - began).total_seconds())
+    seconds = max(0, round((now - began).total_seconds()))
+    return f"{seconds} s" if seconds < MINUTE else duration(seconds)
 
 
 def size(number: float) -> str:
@@ -76,15 +70,6 @@ def bit_rate(bits_per_second: float) -> str:
     ('128 kbit/s', '4.2 Mbit/s')
     """
     return _scaled(bits_per_second, ("kbit/s", "Mbit/s", "Gbit/s"))
-
-
-def moment(at: datetime) -> str:
-    """A point in time with its zone.
-
-    >>> moment(datetime(2026, 11, 23, 14, 2, 31, tzinfo=UTC))
-    '2026-11-23 14:02:31 UTC'
-    """
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def spoken_progress(job: Job) -> str:

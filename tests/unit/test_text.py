@@ -51,10 +51,6 @@ def test_durations_never_say_sixty_seconds(seconds: float, words: str) -> None:
     assert text.duration(seconds) == words
 
 
-def test_an_age_from_the_future_is_now() -> None:
-    assert text.age(-30) == "now"
-
-
 def test_the_headline_counts_what_runs_and_what_needs_somebody() -> None:
     jobs = [a_job(Status.PROCESSING)] * 3 + [a_job(Status.FAILED), a_job(Status.COMPLETED_WITH_ERRORS)]
     assert text.headline(jobs) == "3 jobs running, 2 need attention."

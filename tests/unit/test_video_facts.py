@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import doctest
 
-from ui.components import video_facts
-from ui.components.video_facts import facts, summary
+from ui import video_facts
+from ui.video_facts import facts, summary
 
 PROBED = {
     "container": "mp4",

@@ -9,8 +9,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from backend.jobs import WITH_FAILURES, Job, Source, Status
 from ui.components.copy_button import CopyButton
 from ui.components.moment import Moment
-from ui.components.time_taken import time_taken
-from ui.text import count, spoken_progress
+from ui.text import count, spoken_progress, time_taken
 from ui.theme import icon, link, status_badge, tag
 
 

@@ -10,8 +10,7 @@ from nicegui.element import Element
 
 from backend.clock import iso
 from backend.jobs import WITH_FAILURES, Job, Source
-from ui.components.time_taken import time_taken
-from ui.text import count
+from ui.text import count, time_taken
 from ui.theme import looks
 
 

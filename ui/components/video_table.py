@@ -9,9 +9,9 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from backend.jobs import Status, Video, VideoStatus
-from ui.components.video_facts import facts, summary
 from ui.text import count, duration
 from ui.theme import looks
+from ui.video_facts import facts, summary
 
 SHORTEST_SECONDS = 0.1
 

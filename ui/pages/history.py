@@ -5,9 +5,9 @@ from __future__ import annotations
 from nicegui import context
 
 from backend import Backend
-from ui.components.following import views, while_open
 from ui.components.job_history import JobHistory, Search
 from ui.components.page_frame import page_frame
+from ui.following import views, while_open
 from ui.session import current_user, page
 from ui.theme import link, tag, whose_jobs
 

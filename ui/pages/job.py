@@ -7,10 +7,10 @@ from nicegui import context, ui
 from backend import Backend
 from backend.errors import JobNotFound
 from backend.jobs import Job
-from ui.components.following import states, while_open
 from ui.components.job_header import JobHeader
 from ui.components.job_videos import JobVideos, Selection
 from ui.components.page_frame import page_frame
+from ui.following import states, while_open
 from ui.session import current_user, page
 from ui.text import tab_state
 from ui.theme import icon, link, tag, whose_jobs
