@@ -69,7 +69,7 @@ class MediaDirectory:
     """
 
     def __init__(self, root: Path, clock: Clock) -> None:
-        self.root = root
+        self.root = root.absolute()
         self._clock = clock
         self._scan: _Scan | None = None
         self._scanning: asyncio.Task[_Scan] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 import re
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -200,6 +201,12 @@ def load_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise CannotStart(_sentence(error)) from None
+
+
+def unknown_settings(environment: Iterable[str]) -> list[str]:
+    """Names that look like settings but are none; those of the commands that talk to a server count as known."""
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, "url", "token")}
+    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -13,7 +13,7 @@ from backend.errors import Invalid
 from ui.cli.client import checked, connected
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py export 8f3a21c9-… --output results.csv"
+EXAMPLE = "Example: python main.py export 8f3a21c9-5d1c-4c1e-8f6e-0a2f4b7d11c3 --output results.csv"
 
 
 def export(

@@ -204,7 +204,7 @@ async def _greet(backend: Backend, server: Server, *, browser: bool, native: boo
 def _warnings(settings: Settings) -> Iterator[str]:
     """What may surprise whoever started it, a sentence each."""
     if not settings.is_loopback and not settings.base_url.startswith("https://"):
-        yield "plain http beyond this machine, so that anybody on the network can read along; put a TLS proxy before it."
+        yield "plain http beyond this machine, so anybody on the network can read along; put a TLS proxy before it."
     if not settings.media.is_dir():
         yield f"the media directory {settings.media.absolute()} does not exist; create it or set DASHBOARD_MEDIA_DIR."
     for name in unknown_settings(os.environ):
