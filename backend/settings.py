@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
+ADMIN = "admin"  # the account that is always there
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 128
 HOST_NAME = re.compile(
     r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
@@ -43,7 +45,9 @@ class Settings(BaseSettings):
         None, description="signing key of the tokens, 32 bytes or more; empty: made at first start"
     )
     admin_password: SecretStr | None = Field(
-        None, description="password of the account admin, set at each start; 10 to 128 characters"
+        None,
+        description=f"password of the account {ADMIN}, set at each start; "
+        f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
     )
     allowed_hosts: Names = Field((), description="further names in the Host header, comma-separated")
     allowed_origins: Names = Field(
@@ -112,8 +116,8 @@ class Settings(BaseSettings):
     @field_validator("admin_password")
     @classmethod
     def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not 10 <= len(value.get_secret_value()) <= 128:
-            raise ValueError("must have 10 to 128 characters")
+        if value is not None and not SHORTEST_PASSWORD <= len(value.get_secret_value()) <= LONGEST_PASSWORD:
+            raise ValueError(f"must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
         return value
 
     @field_validator("allowed_hosts")
