@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from pydantic_core import PydanticUndefined
 
+from backend.errors import VideoFailed
+from backend.processors import Step, VideoFile
 from backend.settings import PREFIX, Settings
 from tests import ROOT
 
@@ -38,3 +41,16 @@ def test_every_link_inside_the_readme_leads_somewhere() -> None:
 
 def test_every_picture_is_there() -> None:
     assert all((ROOT / picture).is_file() for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
+
+
+def test_the_example_of_a_processor_does_what_it_says(tmp_path: Path) -> None:
+    example = re.search(r"```python\n(from backend\.errors.*?)```", README, re.DOTALL)
+    assert example is not None
+    names: dict[str, Any] = {}
+    exec(example[1], names)
+    processor = names["PROCESSOR"]
+    (tmp_path / "video.mp4").write_bytes(b"x" * 2**20 + b"x")
+    file = VideoFile(tmp_path / "video.mp4", tmp_path, tmp_path)
+    assert list(processor.run(file, processor.options())) == [Step(0.5, "weighing")]
+    with pytest.raises(VideoFailed, match="larger than 1 MiB"):
+        list(processor.run(file, processor.options(max_mib=1)))
