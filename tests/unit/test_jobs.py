@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 
 import msgspec
@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from backend.errors import IllegalMove, InvalidVideoId
 from backend.jobs import NEXT, Job, Status, parse_video_id
+from tests.support.clock import NOON
 from tests.support.jobs import a_job
-
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(Status, Status)))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
-from ui import video_facts
 from ui.video_facts import facts, summary
 
 PROBED = {
@@ -18,10 +15,6 @@ PROBED = {
     "packets": 3000,
     "bad_packets": 0,
 }
-
-
-def test_the_examples_in_the_docstrings_are_true() -> None:
-    assert doctest.testmod(video_facts).failed == 0
 
 
 def test_a_probed_video_is_told_in_a_line_and_in_a_table() -> None:
