@@ -20,12 +20,11 @@ from backend.auth import (
 )
 from backend.clock import Clock
 from backend.errors import Conflict, Invalid, NotSignedIn, UserNotFound, WrongPassword
-from backend.settings import Settings
+from backend.settings import ADMIN, Settings
 from backend.store import accounts as store
 from backend.store.database import Database
 
 T = TypeVar("T")
-ADMIN = "admin"
 SESSION_IDLE = timedelta(hours=12)
 SESSION_LONGEST = timedelta(days=7)
 SEEN_EVERY = timedelta(minutes=1)

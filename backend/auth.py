@@ -26,12 +26,11 @@ from filelock import FileLock
 
 from backend.clock import Clock
 from backend.errors import CannotStart, Invalid, NotSignedIn, TooManyAttempts
-from backend.settings import Settings
+from backend.settings import LONGEST_PASSWORD, SHORTEST_PASSWORD, Settings
 
 K = TypeVar("K")
 V = TypeVar("V")
 USER_NAME = re.compile(r"[a-z0-9._@-]{1,64}")
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 128
 LONGEST_TOKEN = 2048
 ISSUER = AUDIENCE = "progress-dashboard"
 ALGORITHM = "HS256"

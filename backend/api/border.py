@@ -26,11 +26,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend.accounts import Accounts
 from backend.api.addresses import Hosts, Origins, Proxies, Sender, public_host
 from backend.auth import Authority
+from backend.csv_files import MAX_BYTES
 from backend.errors import DashboardError, TooLarge
 from backend.settings import Settings
 
 MIB = 1024 * 1024
-UPLOAD_BYTES = 21 * MIB  # 20 MiB of file and what multipart puts around it
+UPLOAD_BYTES = MAX_BYTES + MIB  # the file and what multipart puts around it
 BODY_BYTES = MIB
 FORM_BYTES = 64 * 1024
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -363,9 +364,9 @@ def _sign_in_first(visit: Visit) -> Stopped:
 
 
 def _too_large(visit: Visit) -> str:
-    limit = visit.body_limit
+    limit = MAX_BYTES if visit.body_limit == UPLOAD_BYTES else visit.body_limit
     shown = f"{limit // MIB} MiB" if limit >= MIB else f"{limit // 1024} KiB"
-    return f"That is too large: the limit here is {'20 MiB' if limit == UPLOAD_BYTES else shown}."
+    return f"That is too large: the limit here is {shown}."
 
 
 def _answer(visit: Visit, stopped: Stopped) -> Response:

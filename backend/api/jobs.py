@@ -26,7 +26,16 @@ from backend.api.schemas import (
     submitted_out,
     video_out,
 )
-from backend.csv_files import VideoList, csv_rows, csv_start, export_file_name, list_of_ids, read_video_list
+from backend.csv_files import (
+    MAX_BYTES,
+    MAX_ROWS,
+    VideoList,
+    csv_rows,
+    csv_start,
+    export_file_name,
+    list_of_ids,
+    read_video_list,
+)
 from backend.errors import Invalid, JobNotFound, NotFound, Unreadable, WrongType
 from backend.jobs import Job, Status, Video, VideoStatus
 from backend.store import Page
@@ -48,7 +57,7 @@ LIST_REFUSALS = {
     **REFUSALS,
     400: {"model": ProblemOut, "description": "the request cannot be read"},
     409: {"model": ProblemOut, "description": "the Idempotency-Key made another job"},
-    413: {"model": ProblemOut, "description": "over 20 MiB or 100,000 rows"},
+    413: {"model": ProblemOut, "description": f"over {MAX_BYTES // 2**20} MiB or {MAX_ROWS:,} rows"},
     415: {"model": ProblemOut, "description": "not a CSV file"},
 }
 
@@ -84,7 +93,7 @@ NEW_LIST_SCHEMA = {
                     "required": ["video_ids"],
                     "additionalProperties": False,
                     "properties": {
-                        "video_ids": {"type": "array", "items": {"type": "string"}, "maxItems": 100_000},
+                        "video_ids": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_ROWS},
                         "name": {"type": "string"},
                         "processor": {"type": "string", "default": "probe"},
                         "options": {"type": "object"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from backend.settings import LONGEST_PASSWORD
+
 STYLE = """
 :root {
   color-scheme: light dark;
@@ -74,8 +76,8 @@ def login_page(*, nonce: str, next_address: str, name: str = "", problem: str = 
 <form method="post" action="/login">
 <label>Username<input name="username" value="{escape(name)}" autocomplete="username" autocapitalize="none"
  spellcheck="false" maxlength="64" required{at_name}{wrong}></label>
-<label>Password<input name="password" type="password" autocomplete="current-password" maxlength="128"
- required{at_password}{wrong}></label>
+<label>Password<input name="password" type="password" autocomplete="current-password"
+ maxlength="{LONGEST_PASSWORD}" required{at_password}{wrong}></label>
 <input type="hidden" name="next" value="{escape(next_address)}">
 <button class="act">Sign in</button>
 </form>

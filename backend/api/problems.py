@@ -53,7 +53,7 @@ def add_catch_all(app: FastAPI) -> None:
 
 
 def problem(
-    request: Request, status: int, sentence: str, headers: Mapping[str, str] | None = None, title: str | None = None
+    request: Request, status: int, sentence: str, *, headers: Mapping[str, str] | None = None, title: str | None = None
 ) -> Response:
     """The answer for one error: a page where a browser shows it, JSON everywhere else."""
     if request.scope["path"].startswith("/api") or "text/html" not in request.headers.get("accept", ""):
@@ -63,15 +63,16 @@ def problem(
     return HTMLResponse(page, status, headers)
 
 
+def headers_of(error: DashboardError) -> dict[str, str]:
+    """What a header has to say about an error: how long to wait."""
+    return {"Retry-After": str(round(error.retry_after))} if isinstance(error, TooManyAttempts) else {}
+
+
 async def _known(request: Request, error: DashboardError) -> Response:
     if error.status >= 500:
         log.error("request failed", extra={"action": "request_failed", "path": request.scope["path"]}, exc_info=error)
-    headers = {}
-    if isinstance(error, TooManyAttempts):
-        headers["Retry-After"] = str(round(error.retry_after))
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return problem(request, error.status, error.sentence, headers)
+    bearer = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    return problem(request, error.status, error.sentence, headers=headers_of(error) | bearer)
 
 
 async def _not_valid(request: Request, error: RequestValidationError) -> Response:
@@ -84,7 +85,7 @@ async def _plain_http(request: Request, error: HTTPException) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     given = error.detail if isinstance(error.detail, str) and error.detail != phrase else f"{phrase}."
     sentence = SENTENCES.get(error.status_code, given) if given == f"{phrase}." else given
-    return problem(request, error.status_code, sentence, error.headers)
+    return problem(request, error.status_code, sentence, headers=error.headers)
 
 
 async def _fault(request: Request, error: Exception) -> Response:

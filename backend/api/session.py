@@ -9,19 +9,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel
 
+from backend.accounts import SESSION_LONGEST
 from backend.api.bodies import media_type
 from backend.api.border import session_cookie
 from backend.api.deps import TOKEN_ADDRESS, Caller, TheBackend
 from backend.api.plain_pages import login_page, problem_page
+from backend.api.problems import headers_of
 from backend.api.schemas import ProblemOut
 from backend.app import Backend
 from backend.auth import User
-from backend.errors import DashboardError, Invalid, NotSignedIn, TooManyAttempts, WrongType
+from backend.errors import DashboardError, Invalid, NotSignedIn, WrongType
 
 log = logging.getLogger(__name__)
 router = APIRouter()
 TOKEN_SECONDS = 3600
-COOKIE_SECONDS = 7 * 86_400
 LONGEST_ADDRESS = 2000
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 20
@@ -94,7 +95,7 @@ async def sign_in(request: Request, backend: TheBackend) -> Response:
         user = await _check_password(request, backend, form)
     except DashboardError as error:
         page = login_page(nonce=request.state.csp_nonce, next_address=wanted, name=name, problem=error.sentence)
-        return HTMLResponse(page, error.status, _retry_after(error))
+        return HTMLResponse(page, error.status, headers_of(error))
     return await _signed_in(request, backend, user, wanted)
 
 
@@ -182,13 +183,9 @@ async def _signed_in(request: Request, backend: Backend, user: User, wanted: str
     response.set_cookie(
         session_cookie(backend.settings, request.scope["scheme"]),
         await backend.accounts.open_session(user),
-        max_age=COOKIE_SECONDS,
+        max_age=int(SESSION_LONGEST.total_seconds()),
         secure=secure,
         httponly=True,
         samesite="lax",
     )
     return response
-
-
-def _retry_after(error: DashboardError) -> dict[str, str]:
-    return {"Retry-After": str(round(error.retry_after))} if isinstance(error, TooManyAttempts) else {}

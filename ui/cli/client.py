@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import DashboardError
-from backend.settings import LOOPBACK, PREFIX, load_settings
+from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
 from ui.cli.data import open_accounts, server_address
 
 MINTED_SECONDS = 3600
@@ -76,4 +76,4 @@ def _own_token(url: str, data_dir: Path | None) -> str:
 
 async def _mint(data_dir: Path | None) -> str:
     async with open_accounts(data_dir) as accounts:
-        return await accounts.issue_token(await accounts.user("admin"), lifetime_seconds=MINTED_SECONDS)
+        return await accounts.issue_token(await accounts.user(ADMIN), lifetime_seconds=MINTED_SECONDS)

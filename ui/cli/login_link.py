@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backend.settings import load_settings
+from backend.settings import ADMIN, load_settings
 from ui.cli.data import DataDir, open_accounts, server_address
 
 EXAMPLE = "Example: python main.py login-link ana"
@@ -17,7 +17,7 @@ LIFETIME_SECONDS = 15 * 60
 
 
 def login_link(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the link signs in.")] = "admin",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the link signs in.")] = ADMIN,
     url: Annotated[
         str | None,
         typer.Option(envvar="DASHBOARD_URL", help="The address people use; default: where the server is."),
