@@ -29,8 +29,9 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO
 
+from backend.clock import iso
 from backend.errors import Invalid, InvalidVideoId, TooLarge, WrongType
-from backend.jobs import VIDEO_ID, counted, parse_video_id
+from backend.jobs import VIDEO_ID, Job, Video, counted, parse_video_id
 
 MAX_ROWS = 100_000
 MAX_BYTES = 20 * 2**20
@@ -57,6 +58,11 @@ ID_NAMES = (
     "link",
     "content",  # YouTube Studio's own export
 )
+HISTORY_COLUMNS = (
+    *("job_id", "name", "owner", "status", "total_videos", "failed", "error", "attempt", "processor"),
+    *("created_at", "started_at", "finished_at"),
+)
+RESULT_COLUMNS = ("status", "error", "attempts", "duration_seconds")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 ONE_COLUMN = "\x1f"  # the parser wants a delimiter; this one is in no text, being among the characters of BINARY
 BINARY = re.compile(r"[\x00-\x08\x0e-\x1f]")
@@ -155,6 +161,34 @@ def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows(map(_written, row) for row in rows)
     return buffer.getvalue().encode("utf-8", errors="replace")
+
+
+def history_row(job: Job) -> Sequence[object]:
+    """A job's cells under `HISTORY_COLUMNS`."""
+    told = [job.id, job.name, job.owner, job.status.value, job.total_videos, job.failed, job.error, job.attempt]
+    moments = (job.created_at, job.started_at, job.finished_at)
+    return [*told, job.processor, *(moment and iso(moment) for moment in moments)]
+
+
+def result_columns(own: Sequence[str]) -> tuple[str, ...]:
+    """A list's `own` columns and those of its results, which make way for a name that is taken.
+
+    >>> result_columns(["video_id", "status"])
+    ('video_id', 'status', 'result_status', 'error', 'attempts', 'duration_seconds')
+    """
+    return (*own, *(f"result_{name}" if name in own else name for name in RESULT_COLUMNS))
+
+
+def unnamed_columns(videos: Sequence[Video]) -> tuple[str, ...]:
+    """Names for the columns of a list that had no header, as many as these rows have cells."""
+    width = max((len(video.cells) for video in videos), default=1)
+    return ("video_id", *(f"column_{number}" for number in range(2, width + 1)))
+
+
+def result_row(video: Video, width: int) -> Sequence[object]:
+    """A video's own cells, filled up to `width`, and its result."""
+    missing = [""] * (width - len(video.cells))
+    return [*video.cells, *missing, video.status.value, video.error, video.attempts, video.duration_seconds]
 
 
 def neutral(cell: str) -> str:

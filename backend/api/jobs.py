@@ -27,27 +27,27 @@ from backend.api.schemas import (
     video_out,
 )
 from backend.csv_files import (
+    HISTORY_COLUMNS,
     MAX_BYTES,
     MAX_ROWS,
     VideoList,
     csv_rows,
     csv_start,
     export_file_name,
+    history_row,
     list_of_ids,
     read_video_list,
+    result_columns,
+    result_row,
+    unnamed_columns,
 )
-from backend.errors import Invalid, JobNotFound, NotFound, Unreadable, WrongType
+from backend.errors import Invalid, NotFound, Unreadable, WrongType
 from backend.jobs import Job, Status, Video, VideoStatus
 from backend.store import Page
 
 T = TypeVar("T")
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 EXPORTED_AT_ONCE = 500
-RESULT_COLUMNS = ("status", "error", "attempts", "duration_seconds")
-HISTORY_COLUMNS = (
-    *("job_id", "name", "owner", "status", "total_videos", "failed", "error", "attempt", "processor"),
-    *("created_at", "started_at", "finished_at"),
-)
 SEQ = Query(ge=0, le=2**53)
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": ProblemOut, "description": words}
@@ -159,7 +159,7 @@ async def export_history(backend: TheBackend, caller: Caller) -> Response:
     async def read(cursor: str | None) -> Page[Job]:
         return await backend.manager.jobs(by=caller, limit=EXPORTED_AT_ONCE, cursor=cursor)
 
-    return _csv_answer("history", _lines(HISTORY_COLUMNS, await read(None), read, _history_row))
+    return _csv_answer("history", _lines(HISTORY_COLUMNS, await read(None), read, history_row))
 
 
 @router.get("/{job_id}", response_model=JobOut, responses=REFUSALS, summary="One job")
@@ -228,9 +228,8 @@ async def export_job(backend: TheBackend, caller: Caller, job_id: str) -> Respon
         return await backend.manager.videos(job_id, by=caller, limit=EXPORTED_AT_ONCE, cursor=cursor)
 
     first = await read(None)
-    own = columns or _unnamed(first.items)
-    header = (*own, *(f"result_{name}" if name in own else name for name in RESULT_COLUMNS))
-    return _csv_answer(job.name, _lines(header, first, read, lambda video: _video_row(video, len(own))))
+    own = columns or unnamed_columns(first.items)
+    return _csv_answer(job.name, _lines(result_columns(own), first, read, lambda video: result_row(video, len(own))))
 
 
 def parse_moment(text: str) -> datetime:
@@ -292,7 +291,7 @@ def _options(text: str) -> dict[str, Any]:
 
 def _bounded(position: int) -> int:
     if not 0 <= position < 2**31:
-        raise JobNotFound("There is no such video in this job.")
+        raise NotFound("There is no such video in this job.")
     return position
 
 
@@ -316,18 +315,3 @@ async def _lines(
 def _csv_answer(name: str, lines: AsyncIterator[bytes]) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{export_file_name(name)}"'}
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _history_row(job: Job) -> Sequence[object]:
-    facts = job_out(job)
-    return [facts.get(name) for name in HISTORY_COLUMNS]
-
-
-def _unnamed(videos: Sequence[Video]) -> tuple[str, ...]:
-    width = max((len(video.cells) for video in videos), default=1)
-    return ("video_id", *(f"column_{number}" for number in range(2, width + 1)))
-
-
-def _video_row(video: Video, width: int) -> Sequence[object]:
-    cells = [*video.cells, *[""] * (width - len(video.cells))]
-    return [*cells, video.status.value, video.error, video.attempts, video.duration_seconds]

@@ -13,8 +13,8 @@ from backend.jobs import Job, Status, Video, VideoStatus
 from backend.manager import Submission
 
 
-class JobOut(BaseModel):
-    """A job: the fields of a progress update and what is known about it besides."""
+class UpdateOut(BaseModel):
+    """A progress update, as on the WebSocket."""
 
     job_id: str
     name: str
@@ -30,6 +30,11 @@ class JobOut(BaseModel):
     attempt: int
     seq: int = Field(description="position of this state; grows over the whole server")
     timestamp: datetime
+
+
+class JobOut(UpdateOut):
+    """A job: the fields of a progress update and what is known about it besides."""
+
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -90,25 +95,6 @@ class VideoPage(BaseModel):
 
     items: list[VideoOut]
     next_cursor: str | None
-
-
-class UpdateOut(BaseModel):
-    """A progress update, as on the WebSocket."""
-
-    job_id: str
-    status: Status
-    progress: int
-    current_video: int
-    total_videos: int
-    message: str
-    video_id: str | None
-    error: str | None = None
-    failed: int
-    attempt: int
-    requested: str | None
-    name: str
-    seq: int
-    timestamp: datetime
 
 
 class ProblemOut(BaseModel):
