@@ -17,12 +17,18 @@ from typing import Protocol
 
 from backend.clock import Clock
 from backend.errors import VideoFailed
+from backend.jobs import VIDEO_ID
 
-SIDE_FILES = (
-    "part,ytdl,temp,tmp,crdownload,aria2,json,jpg,jpeg,png,webp,txt,nfo,csv,xml,html,url,description,vtt,srt,"
-    "ass,ssa,lrc,ttml,sub,idx,md5,sha256"
+SIDE_FILES = frozenset(
+    (
+        *("part", "ytdl", "temp", "tmp", "crdownload", "aria2"),
+        *("jpg", "jpeg", "png", "webp"),
+        *("json", "txt", "nfo", "csv", "xml", "html", "url", "description", "md5", "sha256"),
+        *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "sub", "idx"),
+    )
 )
-NAMED = re.compile(r"(?:.*\[)?([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\]?\Z", re.DOTALL)
+ID = VIDEO_ID.pattern.removesuffix(r"\Z")
+NAMED = re.compile(rf"(?:.*\[)?({ID})\]?\Z", re.DOTALL)
 SCAN_SHARE = 20  # a scan is good for this many times its own duration, so that scanning takes at most 5 % of one thread
 FRESH_SECONDS = 0.1
 SHOWN = 3  # matches, or directories that were passed over, that an error names
@@ -38,7 +44,7 @@ class MediaSource(Protocol):
         """The file of this video; raises `VideoFailed` with a plain sentence."""
 
     async def count_found(self, video_ids: Collection[str]) -> int:
-        """How many of these IDs have a file."""
+        """How many of these IDs have a file, and only one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class MediaDirectory:
 
     async def count_found(self, video_ids: Collection[str]) -> int:
         index = await self._index()
-        return sum(map(index.files.__contains__, video_ids))
+        return sum(len(index.files.get(video_id, ())) == 1 for video_id in video_ids)
 
     async def _index(self) -> _Index:
         if self._scan is None or not self._scan.is_fresh(self._clock.monotonic()):
@@ -139,12 +145,19 @@ def _walked(top: str, passed_over: list[str]) -> Iterator[tuple[os.DirEntry[str]
             continue
         for entry in found:
             relative = f"{below}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
+            if _is_directory(entry, follow_symlinks=False):
                 waiting.append(f"{relative}/")
-            elif entry.is_symlink() and entry.is_dir():
+            elif _is_directory(entry, follow_symlinks=True):
                 passed_over.append(f"{relative} (a link to a directory)")
             else:
                 yield entry, relative
+
+
+def _is_directory(entry: os.DirEntry[str], *, follow_symlinks: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_symlinks)
+    except OSError:  # a link in a circle, or through what is no directory: its own video says so, no other suffers
+        return False
 
 
 def _id_of(name: str) -> str | None:
@@ -154,7 +167,7 @@ def _id_of(name: str) -> str | None:
     ('a1', 'dQw4w9WgXcQ', None, None)
     """
     stem, dot, extension = name.rpartition(".")
-    if not dot or not extension or extension.lower() in SIDE_FILES.split(","):
+    if not dot or not extension or extension.lower() in SIDE_FILES:
         return None
     match = NAMED.match(stem)
     return match[1] if match and stem.endswith("]") == ("[" in stem) else None
