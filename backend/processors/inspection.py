@@ -83,32 +83,39 @@ class Tally:
         self.last_error = error
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What is decoded of an open file."""
+
+    container: InputContainer
+    video: VideoStream
+    audio: AudioStream | None
+
+
 def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, dict[str, Any]]:
     """Decode the whole file, write `poster.jpg`, and return its facts; raises `VideoFailed` for an unsound one."""
     yield Step(0.0, "opening")
     with opened(file) as container:
-        video, audio = video_stream(container), audio_stream(container)
+        streams = Streams(container, video_stream(container), audio_stream(container))
         tally = Tally(
             start=(container.start_time or 0) / av.time_base,
             duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
         )
-        yield from _decode(container, video, audio, tally, Pace(max_speed))
+        yield from _decode(streams, tally, Pace(max_speed))
         poster = _judge(tally)
         yield Step(DECODED, "drawing the poster")
-        write_poster(poster, video.sample_aspect_ratio, file.output / "poster.jpg")
-        return _facts(file, container, video, audio, tally)
+        write_poster(poster, streams.video.sample_aspect_ratio, file.output / "poster.jpg")
+        return _facts(file, streams, tally)
 
 
-def _decode(
-    container: InputContainer, video: VideoStream, audio: AudioStream | None, tally: Tally, pace: Pace
-) -> Generator[Step, None, None]:
-    size, position, share = max(container.size, 1), 0, 0.0
-    for packet in _packets(container, tally):
+def _decode(streams: Streams, tally: Tally, pace: Pace) -> Generator[Step, None, None]:
+    size, position, share = max(streams.container.size, 1), 0, 0.0
+    for packet in _packets(streams.container, tally):
         at, lasting = _span(packet)
         if at is not None:
             pace.hold(at - tally.start)
         position = max(position, packet.pos or 0)
-        if packet.stream is video or packet.stream is audio:
+        if packet.stream is streams.video or packet.stream is streams.audio:
             _decode_packet(packet, tally)
         else:
             tally.reach(at, lasting)
@@ -173,24 +180,23 @@ def _judge(tally: Tally) -> VideoFrame:
     return tally.poster
 
 
-def _facts(
-    file: VideoFile, container: InputContainer, video: VideoStream, audio: AudioStream | None, tally: Tally
-) -> dict[str, Any]:
+def _facts(file: VideoFile, streams: Streams, tally: Tally) -> dict[str, Any]:
+    context = streams.video.codec_context
     seconds = tally.duration or tally.end
     size = file.path.stat().st_size
     return {
-        "container": _container_name(file, container),
+        "container": _container_name(file, streams.container),
         "duration_seconds": round(seconds, 3),
         "bit_rate": int(size * 8 / seconds) if seconds > 0 else None,
         "size_bytes": size,
         "video": {
-            "codec": video.codec_context.codec.canonical_name,
-            "width": video.codec_context.width,
-            "height": video.codec_context.height,
-            "frame_rate": _frame_rate(video.average_rate, tally),
+            "codec": context.codec.canonical_name,
+            "width": context.width,
+            "height": context.height,
+            "frame_rate": _frame_rate(streams.video.average_rate, tally),
             "frames": tally.frames,
         },
-        "audio": _sound(audio) if audio is not None else None,
+        "audio": _sound(streams.audio) if streams.audio is not None else None,
         "poster": "poster.jpg",
         "packets": tally.packets,
         "bad_packets": tally.bad,
