@@ -18,6 +18,7 @@ from backend.auth import Keys
 from backend.clock import Clock, SystemClock
 from backend.demo import DemoClips
 from backend.errors import CannotStart
+from backend.executors import Executor
 from backend.executors.inprocess import InProcessExecutor
 from backend.hub import ProgressHub
 from backend.manager import JobManager
@@ -44,6 +45,12 @@ class Backend:
     manager: JobManager
     work: VideoWork
     media: MediaDirectory
+    executor: Executor
+    broken: asyncio.Event
+
+    async def wind_down(self) -> None:
+        """Start no more videos and end those that run; the first part of closing, which may go on beside others."""
+        await self.executor.shutdown(self.settings.shutdown_grace_seconds)
 
 
 @asynccontextmanager
@@ -65,8 +72,8 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         stack.push_async_callback(children.stop)
         demo = DemoClips(settings.data_dir / "demo")
         stack.push_async_callback(demo.close)
-        backend, executor = _build(settings, clock, database, children, demo)
-        await _start(backend, executor, stack)
+        backend = _build(settings, clock, database, children, demo)
+        await _start(backend, stack)
         yield backend
 
 
@@ -109,9 +116,7 @@ def _only_server(data_dir: Path) -> FileLock:
     return lock
 
 
-def _build(
-    settings: Settings, clock: Clock, database: Database, children: ChildRunner, demo: DemoClips
-) -> tuple[Backend, InProcessExecutor]:
+def _build(settings: Settings, clock: Clock, database: Database, children: ChildRunner, demo: DemoClips) -> Backend:
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     store = JobStore(database)
     hub = ProgressHub(store, clock)
@@ -121,20 +126,40 @@ def _build(
     work = VideoWork(
         manager, children, slots=settings.max_running_videos, outputs=settings.data_dir / "outputs", clock=clock
     )
-    return Backend(settings, clock, database, accounts, store, hub, manager, work, media), executor
+    return Backend(
+        settings=settings,
+        clock=clock,
+        database=database,
+        accounts=accounts,
+        store=store,
+        hub=hub,
+        manager=manager,
+        work=work,
+        media=media,
+        executor=executor,
+        broken=asyncio.Event(),
+    )
 
 
-async def _start(backend: Backend, executor: InProcessExecutor, stack: AsyncExitStack) -> None:
+async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.accounts.ensure_admin()
     await backend.hub.load()
-    ticking = asyncio.create_task(backend.hub.run(), name="tick")
+    ticking = asyncio.create_task(_tick(backend), name="tick")
     stack.push_async_callback(_last_tick, backend.hub, ticking)
     await backend.manager.recover()
     await backend.hub.durable()
     cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(_task(cleanup.run(), "cleanup"))
-    await executor.start(backend.work.process_job)
-    stack.push_async_callback(executor.shutdown, backend.settings.shutdown_grace_seconds)
+    await backend.executor.start(backend.work.process_job)
+    stack.push_async_callback(backend.wind_down)
+
+
+async def _tick(backend: Backend) -> None:
+    try:
+        await backend.hub.run()
+    except Exception:
+        log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_broken"})
+        backend.broken.set()
 
 
 async def _last_tick(hub: ProgressHub, ticking: asyncio.Task[None]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -136,6 +136,7 @@ class ProgressHub:
         self._staged = Staged()
         self._work = asyncio.Event()
         self._closing = False
+        self._broken = False
         self._newest: OrderedDict[str, Job] = OrderedDict()
         self._gone: OrderedDict[str, Removal] = OrderedDict()
         self._floor = 0
@@ -185,7 +186,9 @@ class ProgressHub:
         self._work.set()
 
     async def durable(self) -> None:
-        """Return when everything staged so far is stored."""
+        """Return when everything staged so far is stored; raises `StoreRefused` when it never will be."""
+        if self._broken:
+            raise StoreRefused
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._staged.waiters.append(waiter)
         self._work.set()
@@ -206,18 +209,28 @@ class ProgressHub:
         self._work.set()
 
     async def tick(self) -> None:
-        """Store and publish what is staged; a database that refuses is tried again until it takes it."""
+        """Store and publish what is staged; a database that refuses is tried again until it takes it.
+
+        Raises what no trying again can mend: then nothing is shown any more, and the server has to start anew.
+        """
         staged, self._staged = self._staged, Staged()
         if not self._closing:
             self._work.clear()
         if not staged:
             return
         batch = self._stamp(staged)
-        await self._store_surely(self._transaction(staged, batch))
+        try:
+            await self._store_surely(self._transaction(staged, batch))
+        except Exception:
+            self.is_storing, self._broken = False, True
+            _tell(staged.waiters, StoreRefused())
+            raise
         self._publish(batch)
-        for waiter in staged.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        _tell(staged.waiters, None)
+
+    def seq_of(self, job_id: str) -> int:
+        """The position of the newest state of a job on the dashboard."""
+        return self._newest[job_id].seq
 
     def reader(self, owner_id: str | None, after: int | None = None) -> Reader:
         """A reader of this owner's jobs (None: everybody's), from a position it knows or from the beginning."""
@@ -343,6 +356,16 @@ class Reader:
             view = replace(view, prev=self._sent)
         self._sent = view.seq
         return view
+
+
+def _tell(waiters: Iterable[asyncio.Future[None]], error: StoreRefused | None) -> None:
+    for waiter in waiters:
+        if waiter.done():  # whoever waited has gone
+            continue
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
 
 
 def _newer(entries: OrderedDict[str, Entry], position: int) -> list[Entry]:

@@ -333,6 +333,7 @@ class JobManager:
         self._moving[job.id] = InMotion(job)
         self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
         await self._hub.durable()
+        job = replace(job, seq=self._hub.seq_of(job.id))
         log.info("job submitted", extra={"action": "job_submitted", "job_id": job.id, "user": job.owner})
         await self._executor.submit(job.id, user=job.owner_id)
         return _submission(job, videos)
@@ -371,7 +372,7 @@ class JobManager:
         moving.fractions.pop(video.position, None)
         moving.job = moving.job.with_result(
             video_id=video.video_id,
-            error=report.error,
+            error=_storable(report.error),
             fractions=sum(moving.fractions.values()),
             running=len(moving.fractions),
             at=self._clock.now(),
@@ -383,8 +384,8 @@ class JobManager:
             attempts=video.attempts + 1,
             started_at=report.started_at,
             duration_seconds=report.duration_seconds,
-            error=report.error,
-            traceback=report.traceback,
+            error=_storable(report.error),
+            traceback=_storable(report.traceback),
             result=report.result,
         )
         self._hub.stage(moving.job, kept=report.error is not None or moving.job.is_finished, videos=(change,))
@@ -418,6 +419,11 @@ def checked_text(text: str, what: str) -> str:
 def _title(name: str) -> str:
     printable = "".join(letter if letter.isprintable() else " " for letter in name)
     return " ".join(printable.split())[:MAX_NAME] or "Untitled list"
+
+
+def _storable(text: str | None) -> str | None:
+    """Text that every database and JSON take: file names and plug-ins may bring anything."""
+    return None if text is None else text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _checked_key(key: str) -> str:

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     failed_job_ttl_seconds: Seconds = Field(86_400, description="the same for a failed job and one with errors")
     cleanup_interval_seconds: Seconds = Field(60, description="how often the dashboard is tidied")
     shutdown_grace_seconds: float = Field(
-        2, ge=0, le=60, allow_inf_nan=False, description="how long running videos may finish when the server stops"
+        1, ge=0, le=60, allow_inf_nan=False, description="how long running videos may finish when the server stops"
     )
     reconnect_delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
         (3, 6, 12, 24, 30), description="delays before the attempts to reconnect, comma-separated; the last one repeats"

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from backend.processors.wire import Failure, Limits, Progress, Result, Task, lin
 log = logging.getLogger(__name__)
 CAN_FORK = hasattr(os, "fork")
 LONGEST_WORD = 60  # characters of what a step says it does
+DEEPEST = 32  # levels of a result
+T = TypeVar("T")
 
 
 class ChildRunner:
@@ -80,14 +82,17 @@ class ChildRunner:
             limits=self._limits,
         )
         try:
-            return await self._run(task, on_step)
+            try:
+                return await self._run(task, on_step)
+            except StarterDied:  # no fault of this video's
+                return await self._run(task, on_step)
         except BaseException:
             await _to_the_end(asyncio.to_thread(_remove_unfinished, file.output))
             raise
 
     async def _run(self, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
         try:
-            child = await self._launcher.launch()
+            child = await self._within_time(self._launcher.launch())
         except Unavailable as error:
             raise VideoFailed(error.sentence) from error
         willing = False
@@ -98,8 +103,8 @@ class ChildRunner:
             await _to_the_end(child.end(willing=willing))
         return result
 
-    async def _within_time(self, talk: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-        work = asyncio.create_task(talk)
+    async def _within_time(self, doing: Coroutine[Any, Any, T]) -> T:
+        work = asyncio.create_task(doing)
         alarm = asyncio.create_task(self._clock.sleep(self._timeout_seconds))
         try:
             await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +124,7 @@ class ChildRunner:
             while (raw := await child.reader.readline()).endswith(b"\n"):
                 message = parse_message(raw)
                 if isinstance(message, Result):
-                    return message.value
+                    return _storable(message.value)
                 if isinstance(message, Failure):
                     raise VideoFailed(message.sentence, traceback=message.traceback)
                 on_step(_step(message))
@@ -127,11 +132,10 @@ class ChildRunner:
             raise VideoFailed("The process of this video answered with something that is not a report.") from error
         except ConnectionError:  # it died with our task half read; how it died follows
             log.debug("a video's process closed its channel", exc_info=True)
-        raise VideoFailed(self._why_dead(await child.death))
+        status = await child.death
+        raise StarterDied if status is None else VideoFailed(self._why_dead(status))
 
-    def _why_dead(self, status: int | None) -> str:
-        if status is None:
-            return "The process of this video ended with the one that starts them; try again."
+    def _why_dead(self, status: int) -> str:
         if status == -signal.SIGKILL:
             return "The process of this video was killed, probably because the machine ran out of memory."
         if status == -getattr(signal, "SIGXCPU", 0):
@@ -139,6 +143,22 @@ class ChildRunner:
         if status < 0:
             return f"The decoder crashed on this video ({_signal_name(-status)}); the file is probably damaged."
         return f"The process of this video ended without a result (exit status {status})."
+
+
+class StarterDied(VideoFailed):
+    """The process of this video ended with the one that starts them; try again."""
+
+
+def _storable(result: dict[str, Any]) -> dict[str, Any]:
+    """The result, if it is no deeper than what the store and the API can take; raises `ValueError`."""
+    if not _fits(result, DEEPEST):
+        raise ValueError("the result is nested too deeply")
+    return result
+
+
+def _fits(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_fits(part, levels - 1) for part in inner)
 
 
 def _step(progress: Progress) -> Step:

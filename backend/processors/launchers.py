@@ -80,6 +80,7 @@ class ForkLauncher:
         self._find = find
         self._server: _ForkServer | None = None
         self._starting = asyncio.Lock()
+        self._stopped = False
 
     async def start(self) -> None:
         await self._running()
@@ -88,11 +89,14 @@ class ForkLauncher:
         return await (await self._running()).launch()
 
     async def stop(self) -> None:
+        self._stopped = True
         if self._server is not None:
             await self._server.stop()
 
     async def _running(self) -> _ForkServer:
         async with self._starting:
+            if self._stopped:
+                raise Unavailable("The server is stopping; this video is done after the next start.")
             if self._server is None or self._server.is_over:
                 self._server = await _ForkServer.started(self._find)
             return self._server

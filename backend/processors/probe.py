@@ -15,7 +15,7 @@ class ProbeOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_speed: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    max_speed: Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)] | None = None
 
 
 def run(file: VideoFile, options: ProbeOptions) -> Generator[Step, None, dict[str, Any]]:

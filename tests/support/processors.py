@@ -103,6 +103,15 @@ def fork_server(file: VideoFile, options: Options) -> Work:
     return {"pid": os.getppid()}
 
 
+def deep(file: VideoFile, options: Options) -> Work:
+    """A result inside a result inside a result, too many times."""
+    yield Step(0.5, "digging")
+    result: dict[str, Any] = {}
+    for _ in range(200):
+        result = {"deeper": result}
+    return result
+
+
 ALL: tuple[Callable[[VideoFile, Options], Work], ...] = (
     surroundings,
     endless,
@@ -115,6 +124,7 @@ ALL: tuple[Callable[[VideoFile, Options], Work], ...] = (
     nonsense,
     hasty,
     fork_server,
+    deep,
 )
 
 

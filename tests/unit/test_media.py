@@ -199,3 +199,12 @@ async def test_names_that_are_not_text_are_shown_escaped(media: MediaDirectory, 
     sentence = await why_not(media)
     assert r"\xff\x1b[31m [abc].mp4" in sentence
     assert sentence.encode()
+
+
+@pytest.mark.parametrize("target", ["loop.mp4", "here.mp4/x"])
+async def test_a_link_that_leads_nowhere_harms_no_other_video(media: MediaDirectory, root: Path, target: str) -> None:
+    (root / "here.mp4").write_text("a video")
+    (root / "loop.mp4").symlink_to(root / target)
+    assert (await media.locate("here")).name == "here.mp4"
+    with pytest.raises(VideoFailed):
+        await media.locate("loop")

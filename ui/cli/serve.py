@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from backend import Backend, Settings, open_backend
 from backend.api import build_app
 from backend.api.border import Border
-from backend.errors import CannotStart
+from backend.errors import CannotStart, DashboardError
 from backend.logs import configure_logs
 from backend.settings import load_settings, unknown_settings
 from ui.cli.data import ADDRESS_FILE
@@ -32,6 +32,10 @@ OPENED_LINK_SECONDS = 60
 PRINTED_LINK_SECONDS = 15 * 60
 MAX_MESSAGE_BYTES = 2**20
 FRAMEWORK_RECONNECT_SECONDS = 10
+
+
+class Broken(DashboardError):
+    """The server stopped because it could not store its data; its log says why. Mend that and start again."""
 
 
 class Server(uvicorn.Server):
@@ -78,6 +82,7 @@ async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     others = [
         asyncio.create_task(stop.wait(), name="stop signal"),
+        asyncio.create_task(backend.broken.wait(), name="broken"),
         asyncio.create_task(_greet(backend, server, browser=browser, native=native), name="greeting"),
         asyncio.create_task(_watch_sessions(backend), name="session watch"),
     ]
@@ -85,9 +90,11 @@ async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *
     server.should_exit = True
     for task in others:
         task.cancel()
-    for ended in await asyncio.gather(serving, *others, return_exceptions=True):
+    for ended in await asyncio.gather(serving, backend.wind_down(), *others, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
+    if backend.broken.is_set():
+        raise Broken
 
 
 def _stop_signal() -> asyncio.Event:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from backend.errors import Invalid
+from backend.jobs import counted
 from ui.cli.client import checked, connected
 from ui.cli.data import DataDir
 
@@ -42,7 +43,7 @@ def _report(answer: dict[str, Any], address: str) -> list[str]:
     problems += [f"line {row['line']}: {row['value']}: {row['reason']}" for row in answer["invalid"]]
     more = len(problems) - SHOWN_PROBLEMS
     return [
-        f"{answer['name']}: {answer['total_videos']:,} videos, {answer['files']}",
+        f"{answer['name']}: {counted(answer['total_videos'], 'video')}, {answer['files']}",
         *problems[:SHOWN_PROBLEMS],
         *([f"and {more:,} more rows that were left out"] if more > 0 else []),
         f"Watch it at {address}",
