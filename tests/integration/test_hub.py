@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from backend.errors import StoreRefused
 from backend.hub import KEPT_BATCHES, ProgressHub
 from backend.jobs import Job, Status
 from backend.store import JobStore, NewJob
@@ -197,3 +198,19 @@ async def test_readers_in_step_share_one_encoding(hub: ProgressHub) -> None:
     await told(hub, replace(job, progress=1))
     views = [await reader.next() for reader in readers]
     assert views[0] is views[1]
+
+
+async def test_a_tick_that_can_never_be_stored_is_said_and_never_shown(hub: ProgressHub, store: JobStore) -> None:
+    job = await born(hub)
+    reader = hub.reader("ana")
+    await reader.next()
+    hub.stage_new(NewJob(job=job, columns=()))
+    waiting = asyncio.create_task(hub.durable())
+    await asyncio.sleep(0)
+    with pytest.raises(Exception, match="UNIQUE"):
+        await hub.tick()
+    with pytest.raises(StoreRefused):
+        await waiting
+    with pytest.raises(StoreRefused):
+        await hub.durable()
+    assert not hub.is_storing

@@ -233,3 +233,18 @@ def test_what_may_surprise_is_said_at_the_start(tmp_path: Path, data: Path) -> N
     with running(data, media_dir=tmp_path / "nowhere", max_running_job=3) as program:
         program.until_says("DASHBOARD_MAX_RUNNING_JOB is not a setting")
     assert f"Warning: the media directory {tmp_path / 'nowhere'} does not exist" in program.output
+
+
+def test_a_server_that_can_never_store_again_stops_and_says_so(tmp_path: Path, data: Path) -> None:
+    make_clip(tmp_path / "media" / "long.mp4", seconds=3)
+    with running(data, media_dir=tmp_path / "media") as program:
+        jwt = token(data, "admin")
+        with api(program, jwt) as client, Watcher(program, jwt) as watcher:
+            order = {"video_ids": ["long"], "options": {"max_speed": 1}}
+            job_id = client.post("/api/jobs", json=order).json()["job_id"]
+            watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+            with sqlite3.connect(data / "dashboard.sqlite3", timeout=30) as other:
+                columns = "job_id, position, attempt, started_at, duration_seconds"
+                other.execute(f"INSERT INTO result ({columns}) VALUES (?, 0, 1, 0, 0.1)", (job_id,))
+            program.until_says("could not store its data")
+            assert program.stop() == 1
