@@ -35,10 +35,6 @@ class RecordingExecutor:
     async def start(self, process_job: ProcessJob) -> None:
         raise AssertionError("this executor runs nothing")
 
-    def add_file(self, video_id: str) -> None:
-        """Something under this ID in the media directory."""
-        (self.media / f"{video_id}.mp4").write_bytes(b"no video, but not empty")
-
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
         is_stored = await self._store.find(job_id, owner_id=None) is not None
         self.submitted.append((job_id, user, is_stored))
