@@ -10,6 +10,7 @@ With neither Origin nor session cookie a request has no authority but the token 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Callable
@@ -279,6 +280,9 @@ class Border:
         reply.intake = intake
         try:
             await self._app(visit.scope, receive if visit.is_socket else intake.receive, reply.send)
+        except asyncio.CancelledError:  # the server stops; nothing above this call is left that could care
+            if not visit.is_socket and not reply.is_started:
+                await reply.stop(Stopped(503, "The server is stopping; try again in a moment."), receive)
         except Exception:
             if not intake.is_exceeded and not visit.scope["state"].get("is_reported"):
                 raise

@@ -60,7 +60,7 @@ code { font: 12px/1.4 "Roboto Mono", ui-monospace, "DejaVu Sans Mono", monospace
 @media (max-width: 400px) { main { padding: 24px 20px } }
 """
 LINK_HINT = (
-    "No password yet? On the server, <code>python main.py login-link</code> prints a link that signs you in once."
+    "No password yet? On the server, <code>python main.py login-link NAME</code> prints a link that signs NAME in once."
 )
 
 

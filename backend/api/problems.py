@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
@@ -35,8 +36,14 @@ def add_problem_handlers(app: FastAPI) -> None:
         DashboardError: _known,
         RequestValidationError: _not_valid,
         HTTPException: _plain_http,
+        ClientDisconnect: _gone,
         Exception: _fault,
     }
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    log.debug("the client went away while it sent its request", extra={"action": "client_gone"})
+    return Response(status_code=400)
 
 
 def add_catch_all(app: FastAPI) -> None:

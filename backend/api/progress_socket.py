@@ -73,12 +73,13 @@ class Refusals:
 
 
 class Refused(Exception):
-    """Close the socket with this code and reason."""
+    """Close the socket with this code and reason; `is_fault`: the client is to blame."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, *, is_fault: bool = True) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.is_fault = is_fault
 
 
 @dataclass(eq=False)
@@ -95,7 +96,7 @@ class Connection:
     async def until_ended(self) -> None:
         """Raises `Refused` once its authority is gone."""
         await self._ended.wait()
-        raise Refused(POLICY, "Your token has ended; get a new one.")
+        raise Refused(POLICY, "Your token has ended; get a new one.", is_fault=False)
 
 
 class ProgressSockets:
@@ -122,7 +123,7 @@ class ProgressSockets:
             async with self._admitted(socket, address) as connection:
                 await self._talk(socket, connection)
         except Refused as refused:
-            if refused.code == POLICY:
+            if refused.code == POLICY and refused.is_fault:
                 self._refusals.note(address)
             await _close(socket, refused)
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.clips import make_clip
-from tests.support.servers import add_user, api, free_port, run_command, running, token
+from tests.support.servers import Program, add_user, api, free_port, run_command, running, token
 from tests.support.watchers import Watcher
 
 STOP_SECONDS = 5
@@ -248,3 +248,33 @@ def test_a_server_that_can_never_store_again_stops_and_says_so(tmp_path: Path, d
                 other.execute(f"INSERT INTO result ({columns}) VALUES (?, 0, 1, 0, 0.1)", (job_id,))
             program.until_says("could not store its data")
             assert program.stop() == 1
+
+
+def half_an_upload(program: Program, jwt: str) -> socket.socket:
+    """A connection that announced more than it sent."""
+    sender = socket.create_connection(("127.0.0.1", program.port))
+    head = (
+        f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1:{program.port}\r\nAuthorization: Bearer {jwt}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+    )
+    sender.sendall(head.encode() + b'{"video_ids": [')
+    return sender
+
+
+def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_ours(data: Path) -> None:
+    with running(data) as program:
+        half_an_upload(program, token(data, "admin")).close()
+        with api(program, token(data, "admin")) as client:
+            assert client.get("/api/jobs").status_code == 200
+        program.stop()
+        assert "Traceback" not in program.output
+        assert "ERROR" not in program.output
+
+
+def test_an_upload_in_flight_does_not_hold_up_the_end(data: Path) -> None:
+    with running(data) as program, half_an_upload(program, token(data, "admin")) as sender:
+        began = time.monotonic()
+        assert program.stop() == 0
+        assert time.monotonic() - began < STOP_SECONDS
+        assert b"503" in sender.recv(1000)
+        assert "Traceback" not in program.output

@@ -22,7 +22,7 @@ from backend.api import build_app
 from backend.api.border import Border
 from backend.errors import CannotStart, DashboardError
 from backend.logs import configure_logs
-from backend.settings import load_settings, unknown_settings
+from backend.settings import ADMIN, load_settings, unknown_settings
 from ui.cli.data import ADDRESS_FILE
 from ui.cli.window import require_window, show_window
 
@@ -130,7 +130,7 @@ async def _refuse_open_door(backend: Backend) -> None:
     settings = backend.settings
     if settings.is_loopback:
         return
-    admin = await backend.accounts.user("admin")
+    admin = await backend.accounts.user(ADMIN)
     if not admin.has_password:
         raise CannotStart(
             "The account admin needs a password before others can reach the server: "
@@ -188,7 +188,7 @@ async def _watch_sessions(backend: Backend) -> None:
 async def _greet(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:
     """Say where the server is and open it; returns when the native window was closed, else never."""
     await server.ready.wait()
-    admin = await backend.accounts.user("admin")
+    admin = await backend.accounts.user(ADMIN)
     base = backend.settings.base_url
     printed = await backend.accounts.make_link(admin, lifetime_seconds=PRINTED_LINK_SECONDS)
     print(f"Dashboard: {base}", f"Sign in:   {base}/link?token={printed}", sep="\n")

@@ -82,6 +82,8 @@ def _fact(job: Job) -> str:
 
 def _now(job: Job) -> dict[str, Any]:
     """What the job does at this moment, or what there is to say instead."""
+    if job.status is Status.PROCESSING and not job.current_video and not job.running:
+        return {"icon": "schedule", "text": "Waiting for a free slot"}
     if job.status is Status.PROCESSING and job.video_id:
         others = f"+ {job.running - 1} more" if job.running > 1 else ""
         more = " · ".join(word for word in (job.doing, others) if word)
