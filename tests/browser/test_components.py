@@ -321,7 +321,7 @@ def test_a_running_job_can_be_opened_and_shows_its_error_in_red_with_a_word(stag
     stage.tell(a_job("one", failed=1, current_video=3, error="File is cut off", video_id="abc"))
     expect(stage.cards.get_by_role("link", name="Open")).to_have_attribute("href", "/jobs/one")
     error = stage.cards.locator(".trouble")
-    expect(error).to_have_text("Error: File is cut off")
+    expect(error).to_have_text("Earlier error: File is cut off")
     expect(error).to_have_css("color", "rgb(192, 32, 54)")
     expect(error.locator(".i")).to_be_visible()
 
