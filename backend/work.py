@@ -90,6 +90,13 @@ class VideoWork:
 
         return await self._children.run(job.processor, file, job.options, on_step=on_step)
 
+    def poster(self, video: Video) -> Path | None:
+        """The picture that the work on this video left; None when it left none."""
+        name = str((video.result or {}).get("poster", ""))
+        if not name.endswith(".jpg") or Path(name).name != name:  # a processor's word, and no way out of its directory
+            return None
+        return self.output(video.job_id, video.position) / name
+
     def output(self, job_id: str, position: int) -> Path:
         """Where the work on this video leaves its files."""
         return self._outputs / job_id / str(position)

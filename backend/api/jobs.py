@@ -189,8 +189,8 @@ async def list_videos(
 )
 async def poster(backend: TheBackend, caller: Caller, job_id: str, position: int) -> Response:
     video = await backend.manager.video(job_id, _bounded(position), by=caller)
-    path = backend.work.output(job_id, position) / str((video.result or {}).get("poster", ""))
-    if path.suffix != ".jpg" or not await asyncio.to_thread(path.is_file):
+    path = backend.work.poster(video)
+    if path is None or not await asyncio.to_thread(path.is_file):
         raise NotFound("This video has no poster.")
     return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
