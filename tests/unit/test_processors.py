@@ -343,7 +343,10 @@ def test_options_come_back_with_their_defaults() -> None:
     ("options", "sentence"),
     [
         ({"speed": 2}, 'The processor probe has no option "speed"; it has: max_speed.'),
-        ({"max_speed": 0}, 'The option "max_speed" of the processor probe: input should be greater than 0.'),
+        (
+            {"max_speed": 0},
+            'The option "max_speed" of the processor probe: input should be greater than or equal to 0.01.',
+        ),
         (
             {"max_speed": float("nan")},
             'The option "max_speed" of the processor probe: input should be a finite number.',
