@@ -6,12 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from backend.errors import StoreRefused
 
 log = logging.getLogger(__name__)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # floats of seconds would lose a millisecond now and then
 
 
 class Clock(Protocol):
@@ -53,12 +56,12 @@ async def repeat(run_once: Callable[[], Awaitable[object]], *, every: float, clo
 
 def to_millis(moment: datetime) -> int:
     """Milliseconds since 1970, rounded down."""
-    return int(moment.timestamp() * 1000 + 1e-6)
+    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def from_millis(millis: int) -> datetime:
     """The inverse of `to_millis`."""
-    return datetime.fromtimestamp(millis / 1000, UTC)
+    return EPOCH + timedelta(milliseconds=millis)
 
 
 def iso(moment: datetime) -> str:

@@ -27,7 +27,7 @@ def add_lists_page(backend: Backend) -> None:
     @page("/lists")
     def lists_page() -> None:
         with page_frame("Lists", "lists", current_user(), backend.settings):
-            _heading(str(backend.settings.media))
+            _heading(str(backend.media.root))
             Desk(backend)
 
 
@@ -39,7 +39,7 @@ class Desk:
         ListUpload(self.take)
         self._result = tag("div")
         with self._result:
-            draw_advice(str(backend.settings.media))
+            draw_advice(str(backend.media.root))
 
     async def take(self, name: str, file: BinaryIO) -> None:
         """Read a list and show what it would become."""
@@ -69,7 +69,7 @@ async def read_list(backend: Backend, name: str, file: BinaryIO) -> ReadList:
     videos = await asyncio.to_thread(read_video_list, file)
     found = await backend.manager.count_found([row.video_id for row in videos.rows])
     missing = await _missing(backend, videos) if found < len(videos.rows) else frozenset()
-    return ReadList(name, videos, found, backend.settings.media, missing)
+    return ReadList(name, videos, found, backend.media.root, missing)
 
 
 async def _missing(backend: Backend, videos: VideoList) -> frozenset[str]:
