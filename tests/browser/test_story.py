@@ -73,7 +73,9 @@ def test_from_the_sign_in_to_history(page: Page, tmp_path: Path, media: Path) ->
         expect(card).to_contain_text("No file for this ID in the media directory")
         expect(bar(card)).to_have_attribute("aria-valuenow", "100")
         page.get_by_role("link", name="History").first.click()
-        expect(page.get_by_text("nightly.csv").first).to_be_visible()
+        page.get_by_test_id("job-search").fill("never-there")
+        expect(page.get_by_test_id("history-row")).to_have_count(1)
+        expect(page.get_by_test_id("history-row")).to_contain_text("nightly.csv")
 
 
 def test_a_card_moves_in_every_open_tab_without_a_reload(page: Page, tmp_path: Path, media: Path) -> None:

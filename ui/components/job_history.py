@@ -93,7 +93,7 @@ class JobHistory:
             status.value: look.word.capitalize() for status, look in STATUS_LOOK.items()
         }
         with tag("div", classes="tools filters"):
-            SearchField(search.q, label="Name, job ID, video ID, error", on_search=self._look_for)
+            SearchField(search.q, label="Name, job ID, video ID, error", hook="job-search", on_search=self._look_for)
             choice(statuses, search.status, label="Status", on_choice=lambda status: self._with(status=status))
             choice(ORDERS, search.sort, label="Order", on_choice=lambda sort: self._with(sort=sort))
 

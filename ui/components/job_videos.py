@@ -63,7 +63,7 @@ class JobVideos:
             with tag("div", classes="finding"):
                 with tag("div", classes="tools"):
                     self._chips = {show: self._chip(show) for show in SHOWS}
-                SearchField(selection.q, label="Video ID", on_search=self._search)
+                SearchField(selection.q, label="Video ID", hook="video-search", on_search=self._search)
             self._table = VideoTable(on_opened=self._opened)
             self._nothing = tag("p", classes="muted nothing")
             self._pager()

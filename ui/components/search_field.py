@@ -9,12 +9,13 @@ from nicegui.events import GenericEventArguments
 
 
 class SearchField(Element, component="search_field.vue"):
-    """`on_search` gets the text; `label` says what can be searched."""
+    """`on_search` gets the text; `label` says what can be searched; `hook` is its test ID."""
 
-    def __init__(self, initial: str, *, label: str, on_search: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, initial: str, *, label: str, hook: str, on_search: Callable[[str], Awaitable[None]]) -> None:
         super().__init__()
         self._props["initial"] = initial
         self._props["label"] = label
+        self._props["hook"] = hook
 
         async def search(event: GenericEventArguments) -> None:
             await on_search(str(event.args))
