@@ -29,7 +29,8 @@ SIDE_FILES = frozenset(
 )
 ID = VIDEO_ID.pattern.removesuffix(r"\Z")
 NAMED = re.compile(rf"(?:.*\[)?({ID})\]?\Z", re.DOTALL)
-SCAN_SHARE = 20  # a scan is good for this many times its own duration, so that scanning takes at most 5 % of one thread
+SCAN_SHARE = 20  # a scan is good for this many times its own duration, so that scanning takes some 5 % of one thread,
+STALE_SECONDS = 30.0  # but not for longer than this: a file that was just copied must be found
 FRESH_SECONDS = 0.1
 SHOWN = 3  # matches, or directories that were passed over, that an error names
 
@@ -64,14 +65,14 @@ class _Scan:
     seconds: float
 
     def is_fresh(self, now: float) -> bool:
-        return now - self.began <= max(FRESH_SECONDS, SCAN_SHARE * self.seconds)
+        return now - self.began <= max(FRESH_SECONDS, min(STALE_SECONDS, SCAN_SHARE * self.seconds))
 
 
 class MediaDirectory:
     """The files below `root`, found by an index that is renewed when it is asked and no longer fresh.
 
-    One scan at a time, in a thread; while it is fresh (a tenth of a second, or 20 times the scan's own duration) a file
-    that just came is not seen yet.
+    One scan at a time, in a thread; while it is fresh (20 times its own duration, from 0.1 to 30 s) a file that just
+    came is not seen yet.
     """
 
     def __init__(self, root: Path, clock: Clock) -> None:
