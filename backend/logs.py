@@ -92,8 +92,8 @@ def configure_logs(level: str = "INFO") -> None:
             },
             "root": {"level": level, "handlers": ["stderr"]},
             "loggers": {
-                # at INFO uvicorn logs the address of each socket, with its query, even without an access log
-                "uvicorn.error": {"filters": ["without_secrets"], "level": "WARNING"},
+                # uvicorn logs the addresses of sockets, with their query, on uvicorn.error even without an access log
+                "uvicorn.error": {"filters": ["without_secrets"]},
                 "uvicorn.access": {"filters": ["without_secrets"]},
                 "alembic": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
