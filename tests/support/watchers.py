@@ -81,6 +81,8 @@ class Watcher:
     def _listen(self) -> None:
         try:
             for text in self._socket:
+                if text == "pong":
+                    continue
                 with self._heard:
                     self.frames.append(json.loads(text))
                     self._heard.notify_all()
