@@ -247,7 +247,7 @@ def test_a_server_that_can_never_store_again_stops_and_says_so(tmp_path: Path, d
                 columns = "job_id, position, attempt, started_at, duration_seconds"
                 other.execute(f"INSERT INTO result ({columns}) VALUES (?, 0, 1, 0, 0.1)", (job_id,))
             program.until_says("could not store its data")
-            assert program.stop() == 1
+            assert program.ended() == 1
 
 
 def half_an_upload(program: Program, jwt: str) -> socket.socket:

@@ -104,6 +104,10 @@ class ServerProcess:
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
+    def ended(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        return self._process.wait(STOP_SECONDS)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop; its exit code."""
         if self.is_running:
