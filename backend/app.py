@@ -96,7 +96,8 @@ def prepare_data_directory(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _task(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
+async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
+    """`work` as a task while the block runs; cancelled and dead behind it."""
     task = asyncio.create_task(work, name=name)
     try:
         yield task
@@ -149,7 +150,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.manager.recover()
     await backend.hub.durable()
     cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)
-    await stack.enter_async_context(_task(cleanup.run(), "cleanup"))
+    await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.wind_down)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ from backend.api import jobs, operations, session
 from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
 from backend.api.progress_socket import ProgressSockets, router_of
-from backend.app import Backend
+from backend.app import Backend, running
 
 
 def build_app(backend: Backend) -> FastAPI:
@@ -22,12 +21,8 @@ def build_app(backend: Backend) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(sockets.run(), name="socket watch")
-        try:
+        async with running(sockets.run(), "socket watch"):
             yield
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
     app = FastAPI(title="Progress Dashboard", version=VERSION, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.backend = backend

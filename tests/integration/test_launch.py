@@ -62,15 +62,21 @@ def test_login_link_prints_another_one_while_the_server_runs(data: Path) -> None
         assert httpx.get(link[0], headers={"Accept": "text/html"}).status_code == 303
 
 
+def begun(client: httpx.Client, watcher: Watcher) -> str:
+    """A job over the clip `long` that is seen to move; its ID."""
+    order = {"video_ids": ["long"], "options": {"max_speed": 1}}
+    job_id = str(client.post("/api/jobs", json=order).json()["job_id"])
+    watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+    return job_id
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_soon_and_without_a_traceback(tmp_path: Path, data: Path, number: int) -> None:
     make_clip(tmp_path / "media" / "long.mp4", seconds=30)
     with running(data, media_dir=tmp_path / "media") as program:
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-            order = {"video_ids": ["long"], "options": {"max_speed": 1}}
-            job_id = client.post("/api/jobs", json=order).json()["job_id"]
-            watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+            job_id = begun(client, watcher)
             began = time.monotonic()
             code = program.stop(number)
             took = time.monotonic() - began
@@ -88,8 +94,7 @@ def test_nothing_of_a_killed_server_goes_on_working(tmp_path: Path, data: Path) 
     with running(data, media_dir=tmp_path / "media") as program:
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-            client.post("/api/jobs", json={"video_ids": ["long"], "options": {"max_speed": 1}})
-            watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+            begun(client, watcher)
         program.kill()
         end = time.monotonic() + 10
         while children_of(tmp_path) and time.monotonic() < end:
@@ -240,9 +245,7 @@ def test_a_server_that_can_never_store_again_stops_and_says_so(tmp_path: Path, d
     with running(data, media_dir=tmp_path / "media") as program:
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-            order = {"video_ids": ["long"], "options": {"max_speed": 1}}
-            job_id = client.post("/api/jobs", json=order).json()["job_id"]
-            watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+            job_id = begun(client, watcher)
             with sqlite3.connect(data / "dashboard.sqlite3", timeout=30) as other:
                 columns = "job_id, position, attempt, started_at, duration_seconds"
                 other.execute(f"INSERT INTO result ({columns}) VALUES (?, 0, 1, 0, 0.1)", (job_id,))

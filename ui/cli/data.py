@@ -18,6 +18,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Where the data is kept; defa
 
 
 ADDRESS_FILE = "server.url"
+LINK_SECONDS = 15 * 60
 
 
 def server_address(settings: Settings) -> str:

@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 
 from backend.settings import ADMIN, load_settings
-from ui.cli.data import DataDir, open_accounts, server_address
+from ui.cli.data import LINK_SECONDS, DataDir, open_accounts, server_address
 
 EXAMPLE = "Example: python main.py login-link ana"
-LIFETIME_SECONDS = 15 * 60
 
 
 def login_link(
@@ -33,4 +32,4 @@ def login_link(
 
 async def _make(name: str, data_dir: Path | None) -> str:
     async with open_accounts(data_dir) as accounts:
-        return await accounts.make_link(await accounts.user(name), lifetime_seconds=LIFETIME_SECONDS)
+        return await accounts.make_link(await accounts.user(name), lifetime_seconds=LINK_SECONDS)

@@ -23,13 +23,12 @@ from backend.api.border import Border
 from backend.errors import CannotStart, DashboardError
 from backend.logs import configure_logs
 from backend.settings import ADMIN, load_settings, unknown_settings
-from ui.cli.data import ADDRESS_FILE
+from ui.cli.data import ADDRESS_FILE, LINK_SECONDS
 from ui.cli.window import require_window, show_window
 
 GRACEFUL_SECONDS = 1
 BACKLOG = 2048
 OPENED_LINK_SECONDS = 60
-PRINTED_LINK_SECONDS = 15 * 60
 MAX_MESSAGE_BYTES = 2**20
 FRAMEWORK_RECONNECT_SECONDS = 10
 
@@ -190,7 +189,7 @@ async def _greet(backend: Backend, server: Server, *, browser: bool, native: boo
     await server.ready.wait()
     admin = await backend.accounts.user(ADMIN)
     base = backend.settings.base_url
-    printed = await backend.accounts.make_link(admin, lifetime_seconds=PRINTED_LINK_SECONDS)
+    printed = await backend.accounts.make_link(admin, lifetime_seconds=LINK_SECONDS)
     print(f"Dashboard: {base}", f"Sign in:   {base}/link?token={printed}", sep="\n")
     again = f"python main.py login-link --data-dir {backend.settings.data_dir}"
     print(f"The link works once, within 15 minutes; `{again}` makes another. Ctrl-C stops.")
