@@ -71,6 +71,16 @@ class Settings(BaseSettings):
     )
     failed_job_ttl_seconds: Seconds = Field(86_400, description="the same for a failed job and one with errors")
     cleanup_interval_seconds: Seconds = Field(60, description="how often the dashboard is tidied")
+    progress_retention_days: float = Field(
+        30,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="how long a job's progress history is kept; the job itself stays",
+    )
+    external_timeout_seconds: Seconds = Field(
+        3600, description="silence of its sender after which a job that runs elsewhere has failed"
+    )
     shutdown_grace_seconds: float = Field(
         1, ge=0, le=60, allow_inf_nan=False, description="how long running videos may finish when the server stops"
     )
