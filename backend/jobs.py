@@ -143,7 +143,7 @@ class Job:
         """The job in the next status; raises `IllegalMove` where `NEXT` does not allow it."""
         if status not in NEXT[self.status]:
             raise IllegalMove(f"A job that is {self.status.words} cannot become {status.words}.")
-        return replace(self, status=status, updated_at=at, **changes)
+        return replace(self, status=status, updated_at=self._moment(at), **changes)
 
     def claimed(self, *, at: datetime) -> Job:
         """Taken by an executor: a new epoch, so that what an earlier holder still reports is ignored."""
@@ -170,7 +170,7 @@ class Job:
             running=running,
             video_id=video_id or self.video_id,
             doing=doing,
-            updated_at=at,
+            updated_at=self._moment(at),
         )
 
     def with_result(self, *, video_id: str, error: str | None, fractions: float, running: int, at: datetime) -> Job:
@@ -181,7 +181,7 @@ class Job:
             failed=self.failed + (error is not None),
             error=error if error is not None else self.error,
             video_id=video_id,
-            updated_at=at,
+            updated_at=self._moment(at),
         )
         if job.current_video < job.total_videos:
             return job.moved(fractions=fractions, running=running, at=at)
@@ -192,6 +192,10 @@ class Job:
         return self.become(
             Status.FAILED, at=at, error=sentence, message=sentence, finished_at=at, running=0, doing=None
         )
+
+    def _moment(self, at: datetime) -> datetime:
+        """Not before the last change: history asked for by time must leave nothing out when the clock was set back."""
+        return max(self.updated_at, at)
 
     def _ended(self, at: datetime) -> Job:
         total = f"{self.total_videos:,}"

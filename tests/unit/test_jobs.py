@@ -38,6 +38,13 @@ def test_a_claim_is_a_new_epoch_and_keeps_the_first_start() -> None:
     assert again.started_at == NOON
 
 
+def test_the_time_of_a_job_never_goes_back_when_the_clock_does() -> None:
+    claimed = a_job().claimed(at=NOON)
+    moved = claimed.moved(fractions=0.5, running=1, at=NOON - timedelta(hours=1))
+    ended = moved.broken("It broke.", at=NOON - timedelta(minutes=1))
+    assert claimed.updated_at == moved.updated_at == ended.updated_at == NOON
+
+
 def _through(job: Job, errors: list[str | None]) -> Job:
     for number, error in enumerate(errors):
         job = job.with_result(video_id=f"v{number}", error=error, fractions=0, running=0, at=NOON)
