@@ -6,8 +6,9 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
@@ -20,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from backend.errors import CannotStart, StoreRefused
 
 T = TypeVar("T")
+C = TypeVar("C")
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
 READERS = 8
@@ -50,9 +52,16 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """`work` on one consistent view of the committed data."""
+        return await self._read(self.read_now, work)
+
+    async def read_by_cursor(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        """`read` with the driver's own cursor, for statements of which SQLAlchemy would be the larger part."""
+        return await self._read(self._read_by_cursor_now, work)
+
+    async def _read(self, read_now: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
-        except OperationalError as error:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read_now, work)
+        except (OperationalError, sqlite3.OperationalError) as error:
             raise StoreRefused("The data cannot be read right now; try again in a moment.") from error
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
@@ -64,6 +73,11 @@ class Database:
         """`read` for a program without an event loop."""
         with self._reading.connect() as connection:
             return work(connection)
+
+    def _read_by_cursor_now(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        with closing(self._reading.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("BEGIN")
+            return work(cast(sqlite3.Cursor, cursor))
 
     def close(self) -> None:
         """Wait for the last transaction and let go of the file."""

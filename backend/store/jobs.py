@@ -9,12 +9,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from itertools import takewhile
+from sqlite3 import Cursor
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import msgspec
 from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.engine import Row
 
+from backend.clock import to_millis
 from backend.errors import Invalid
 from backend.jobs import UNFINISHED, Job, Source, Status, Video, VideoStatus
 from backend.store.database import Database
@@ -25,6 +27,8 @@ USERS, JOBS, VIDEOS, RESULTS, EVENTS, KEYS = (
     METADATA.tables[name] for name in ("user", "job", "video", "result", "progress_event", "idempotency_key")
 )
 TOMBSTONES = 10_000
+PRUNED_AT_ONCE = 500
+PROBED_AT_ONCE = 1_000
 LAST_CHARACTER = "\U0010ffff"
 SORTS = ("newest", "oldest", "name", "updated")
 _NEWEST_RESULT = and_(
@@ -70,13 +74,33 @@ class NewJob:
     """(key, request hash)"""
 
 
+@dataclass(frozen=True, slots=True)
+class OldHistory:
+    """A part of the history rows that are too old.
+
+    `ends`: (job ID, the seq up to which its rows are too old); `rows`: how many they are; `look_after`: the job ID
+    after which to look for more, None when there are no more.
+    """
+
+    ends: tuple[tuple[str, int], ...]
+    rows: int
+    look_after: str | None
+
+
+class Event(NamedTuple):
+    """An update to be kept in a job's history, with its JSON."""
+
+    job: Job
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """What one transaction makes durable."""
 
     new: Sequence[NewJob]
     jobs: Sequence[Job]
-    events: Sequence[Job]
+    events: Sequence[Event]
     removed: Sequence[tuple[str, int]]
     videos: Sequence[VideoChange]
 
@@ -203,14 +227,23 @@ class JobStore:
         return page.items
 
     async def history(self, job_id: str, *, since: datetime | None, after: int | None, limit: int) -> list[bytes]:
-        """Updates of a job as they were sent, encoded, oldest first; `since` inclusive, `after` exclusive."""
-        query = select(EVENTS.c.body).where(EVENTS.c.job_id == job_id)
-        if since is not None:
-            query = query.where(EVENTS.c.at >= since)
-        if after is not None:
-            query = query.where(EVENTS.c.seq > after)
-        rows = await self._all(query.order_by(EVENTS.c.seq).limit(limit))
-        return [row.body.encode() for row in rows]
+        """Updates of a job as they were sent, encoded, oldest first.
+
+        `since`: inclusive, in whole milliseconds (rounded down, so that none is left out); `after`: a seq, exclusive.
+        A page costs the same at any depth.
+        """
+        moment = None if since is None else to_millis(since)
+        return await self._database.read_by_cursor(lambda cursor: _history(cursor, job_id, moment, after, limit))
+
+    async def old_history(self, *, before: datetime, after_job: str) -> OldHistory:
+        """Up to `PRUNED_AT_ONCE` history rows from before `before`, of jobs whose IDs come after `after_job`."""
+        moment = to_millis(before)
+        return await self._database.read_by_cursor(lambda cursor: _old_history(cursor, moment, after_job))
+
+    async def forget_history(self, old: OldHistory) -> None:
+        """Delete these rows in one short transaction; the jobs stay."""
+        ends = [{"b_job_id": job_id, "b_seq": seq} for job_id, seq in old.ends]
+        await self._database.write(lambda connection: _execute_many(connection, _FORGET_HISTORY, ends))
 
     async def repeated(self, user_id: str, key: str) -> tuple[str, str] | None:
         """(job ID, request hash) of the job that this idempotency key made."""
@@ -241,7 +274,7 @@ def _commit(connection: Connection, tick: Tick) -> None:
     _execute_many(connection, _REMOVE_JOB, [{"b_id": job_id, "b_removed_seq": seq} for job_id, seq in tick.removed])
     _execute_many(connection, _UPDATE_VIDEO, [_video_key(change) for change in tick.videos])
     _execute_many(connection, insert(RESULTS), [_result_row(change) for change in tick.videos if change.has_result])
-    _execute_many(connection, insert(EVENTS), [_event_row(job) for job in tick.events])
+    _execute_many(connection, insert(EVENTS), [_event_row(event) for event in tick.events])
 
 
 def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
@@ -305,8 +338,66 @@ def _result_row(change: VideoChange) -> dict[str, Any]:
     return row
 
 
-def _event_row(job: Job) -> dict[str, Any]:
-    return {"job_id": job.id, "seq": job.seq, "at": job.updated_at, "body": msgspec.json.encode(job.update()).decode()}
+def _event_row(event: Event) -> dict[str, Any]:
+    job = event.job
+    return {"job_id": job.id, "seq": job.seq, "at": job.updated_at, "body": event.body.decode()}
+
+
+# Written out for the driver's cursor: a page of history is asked for by each client that comes back. Within a job `at`
+# never falls as `seq` rises, so that the key alone finds a moment, and no index on `at` has to be kept.
+_FIRST_FROM = "SELECT seq, at FROM progress_event WHERE job_id = ? AND seq >= ? ORDER BY seq LIMIT 1"
+_LAST = "SELECT seq, at FROM progress_event WHERE job_id = ? ORDER BY seq DESC LIMIT 1"
+_PAGE = "SELECT body FROM progress_event WHERE job_id = ? AND seq >= ? ORDER BY seq LIMIT ?"
+_OLDEST = "SELECT seq, at FROM progress_event WHERE job_id = ? ORDER BY seq LIMIT ?"
+_NEXT_JOB = "SELECT job_id, at FROM progress_event WHERE job_id > ? ORDER BY job_id, seq LIMIT 1"
+_FORGET_HISTORY = delete(EVENTS).where(EVENTS.c.job_id == bindparam("b_job_id"), EVENTS.c.seq <= bindparam("b_seq"))
+
+
+def _history(cursor: Cursor, job_id: str, since: int | None, after: int | None, limit: int) -> list[bytes]:
+    first = 0 if after is None else after + 1
+    if since is not None:
+        first = _first_at(cursor, job_id, since, first)
+    return [body.encode() for (body,) in cursor.execute(_PAGE, (job_id, first, limit))]
+
+
+def _first_at(cursor: Cursor, job_id: str, since: int, low: int) -> int:
+    """Where, from the seq `low` on, the job's rows of `since` and later begin; found by bisection."""
+    first, last = cursor.execute(_FIRST_FROM, (job_id, low)).fetchone(), cursor.execute(_LAST, (job_id,)).fetchone()
+    if first is None or first[1] >= since:
+        return low
+    low, high = first[0] + 1, last[0] + 1
+    while low < high:
+        middle = (low + high) // 2
+        seq, at = cursor.execute(_FIRST_FROM, (job_id, middle)).fetchone()
+        if at < since:
+            low = seq + 1
+        else:
+            high = middle
+    return low
+
+
+def _old_history(cursor: Cursor, before: int, after_job: str) -> OldHistory:
+    """One probe for each job that has history at all: where everything was pruned before, nothing is looked at."""
+    ends: list[tuple[str, int]] = []
+    rows = 0
+    for _ in range(PROBED_AT_ONCE):
+        oldest = cursor.execute(_NEXT_JOB, (after_job,)).fetchone()
+        if oldest is None:
+            return OldHistory(tuple(ends), rows, None)
+        job_id, at = oldest
+        if at < before:
+            old = _old_rows(cursor, job_id, before, PRUNED_AT_ONCE - rows)
+            ends.append((job_id, old[-1]))
+            rows += len(old)
+        if rows == PRUNED_AT_ONCE:
+            break  # this job may have more: the next look begins with it
+        after_job = job_id
+    return OldHistory(tuple(ends), rows, after_job)
+
+
+def _old_rows(cursor: Cursor, job_id: str, before: int, limit: int) -> list[int]:
+    oldest = cursor.execute(_OLDEST, (job_id, limit))
+    return [seq for seq, _ in takewhile(lambda row: row[1] < before, oldest)]
 
 
 def _select_jobs() -> Select[Any]:
