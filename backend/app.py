@@ -24,7 +24,7 @@ from backend.hub import ProgressHub
 from backend.manager import JobManager
 from backend.media import MediaDirectory
 from backend.processors.child import ChildRunner
-from backend.retention import Cleanup
+from backend.retention import Cleanup, Pruning
 from backend.settings import Settings
 from backend.store import Database, JobStore, open_database
 from backend.work import VideoWork
@@ -151,6 +151,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.hub.durable()
     cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
+    pruning = Pruning(backend.store, backend.settings, backend.clock)
+    await stack.enter_async_context(running(pruning.run(), "pruning"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.wind_down)
 

@@ -1,7 +1,8 @@
-"""What leaves the dashboard, and when: one rule and the timer that applies it."""
+"""What leaves the dashboard and the history, and when: the rules and the timers that apply them."""
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 from backend.accounts import Accounts
@@ -9,6 +10,11 @@ from backend.clock import Clock, repeat
 from backend.jobs import WITH_FAILURES, Job
 from backend.manager import JobManager
 from backend.settings import Settings
+from backend.store import JobStore
+
+log = logging.getLogger(__name__)
+PRUNING_INTERVAL_SECONDS = 3600.0
+PRUNING_PAUSE_SECONDS = 0.1
 
 
 def leaves_at(job: Job, settings: Settings) -> datetime | None:
@@ -43,3 +49,32 @@ class Cleanup:
     async def run(self) -> None:
         """Tidy until cancelled."""
         await repeat(self.run_once, every=self._settings.cleanup_interval_seconds, clock=self._clock, what="cleanup")
+
+
+class Pruning:
+    """Forgets progress history after `progress_retention_days`, every hour; jobs, videos and results stay.
+
+    In small batches with pauses, so that ticks and readers never wait for long.
+    """
+
+    def __init__(self, store: JobStore, settings: Settings, clock: Clock) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+
+    async def run_once(self) -> None:
+        before = self._clock.now() - timedelta(days=self._settings.progress_retention_days)
+        rows = 0
+        after_job: str | None = ""
+        while after_job is not None:
+            old = await self._store.old_history(before=before, after_job=after_job)
+            if old.rows:
+                await self._store.forget_history(old)
+            rows, after_job = rows + old.rows, old.look_after
+            await self._clock.sleep(PRUNING_PAUSE_SECONDS)
+        if rows:
+            log.info("old progress history was pruned", extra={"action": "history_pruned", "rows": rows})
+
+    async def run(self) -> None:
+        """Prune until cancelled."""
+        await repeat(self.run_once, every=PRUNING_INTERVAL_SECONDS, clock=self._clock, what="pruning")
