@@ -3,8 +3,8 @@
 Changes are staged in memory. A tick (2 ms after the first change when idle, then every 50 ms) stamps them with a
 growing `seq`, commits them, and publishes them as one batch. The hub keeps the newest state of each job on the
 dashboard and a short run of batches. A reader that keeps up gets each batch; one that does not, or that comes back,
-holds only a position and gets the newest state of each job changed since. Memory grows with jobs, never with updates
-or readers.
+holds only a position and gets the newest state of each job changed since, in parts where that is much. Memory grows
+with jobs, never with updates or readers.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import count, takewhile
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -24,54 +25,52 @@ import msgspec
 from backend.clock import Clock
 from backend.errors import StoreRefused
 from backend.jobs import Job
-from backend.store import JobStore, NewJob, Tick, VideoChange
+from backend.store import Event, JobStore, NewJob, Tick, VideoChange
 from backend.store.jobs import TOMBSTONES
 
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
 INTERVAL_SECONDS = 0.050
 RETRY_SECONDS = 1.0
-KEPT_BATCHES = 64
+KEPT_BATCHES = 20
+KEPT_PARTS = 16
+PART_BYTES = 768 * 1024  # of JSON; clients in several languages take no frame of more than 1 MiB
+FEW = 100  # entries: surely fit into one part
 THIN_SECONDS = 1.0
 EVERYBODY = None
-Entry = TypeVar("Entry", "Job", "Removal")
+_BY_SEQ = attrgetter("seq")
 
 
-@dataclass(frozen=True)
-class View:
-    """What one reader gets: jobs in order, then the IDs of those that left the dashboard.
+class Change:
+    """A job's state at its `seq`. Its JSON is made once, for the store and for whoever receives it."""
 
-    `prev` is the position that this follows on; `snapshot` means: forget what you knew.
-    """
+    __slots__ = ("_body", "job")
 
-    prev: int
-    seq: int
-    snapshot: bool
-    updates: tuple[Job, ...]
-    removed: tuple[str, ...]
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._body = b""
 
-    @cached_property
-    def frames(self) -> tuple[bytes, ...]:
-        """One JSON object an update; encoded once, whoever receives it."""
-        return tuple(msgspec.json.encode(job.update()) for job in self.updates)
+    @property
+    def job_id(self) -> str:
+        return self.job.id
 
-    @cached_property
-    def batch_frame(self) -> bytes:
-        """All of it as one JSON object."""
-        updates = [msgspec.Raw(frame) for frame in self.frames]
-        return msgspec.json.encode(
-            {
-                "type": "updates",
-                "prev": self.prev,
-                "seq": self.seq,
-                "snapshot": self.snapshot,
-                "updates": updates,
-                "removed": self.removed,
-            }
-        )
+    @property
+    def owner_id(self) -> str:
+        return self.job.owner_id
+
+    @property
+    def seq(self) -> int:
+        return self.job.seq
+
+    @property
+    def body(self) -> bytes:
+        """The update on the wire."""
+        if not self._body:
+            self._body = msgspec.json.encode(self.job.update())
+        return self._body
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Removal:
     """A job left the dashboard at `seq`."""
 
@@ -80,33 +79,76 @@ class Removal:
     seq: int
 
 
-@dataclass
-class Batch:
-    """What one tick published: kept updates, then percents; each owner's part is made when first asked for.
+Entry = Change | Removal
+Kind = TypeVar("Kind", Change, Removal)
 
-    `prevs`: for each owner who has a part in it, the position of the part before.
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one reader gets: states and removals in the order of their `seq`.
+
+    `prev` is the position that this follows on; `snapshot` means: forget what you knew; `more`: the next part follows.
     """
 
     prev: int
     seq: int
-    kept: tuple[Job, ...]
-    percents: tuple[Job, ...]
-    removals: tuple[Removal, ...]
+    snapshot: bool
+    entries: tuple[Entry, ...]
+    more: bool = False
+
+    @cached_property
+    def updates(self) -> tuple[Job, ...]:
+        return tuple(entry.job for entry in self.entries if isinstance(entry, Change))
+
+    @cached_property
+    def removed(self) -> tuple[str, ...]:
+        """The jobs that are gone after all of this."""
+        return _gone_after(self.entries)
+
+    @cached_property
+    def frames(self) -> tuple[bytes, ...]:
+        """One JSON object an update."""
+        return tuple(entry.body for entry in self.entries if isinstance(entry, Change))
+
+    @cached_property
+    def batch_frame(self) -> bytes:
+        """All of it as one JSON object."""
+        frame = {
+            "type": "updates",
+            "prev": self.prev,
+            "seq": self.seq,
+            "snapshot": self.snapshot,
+            "updates": [msgspec.Raw(frame) for frame in self.frames],
+            "removed": self.removed,
+        }
+        return msgspec.json.encode(frame | {"more": True} if self.more else frame)
+
+
+@dataclass(eq=False)
+class Batch:
+    """What one tick published, in the order of `seq`: status changes, failed videos and removals, then percents.
+
+    `prevs`: for each owner who has a share in it, the position of the share before.
+    """
+
+    prev: int
+    seq: int
+    kept: tuple[Entry, ...]
+    percents: tuple[Change, ...]
     prevs: dict[str | None, int]
-    _views: dict[str | None, View] = field(default_factory=dict)
+    _views: dict[str | None, tuple[View, ...]] = field(default_factory=dict)
 
     @property
-    def jobs(self) -> tuple[Job, ...]:
+    def entries(self) -> tuple[Entry, ...]:
         return self.kept + self.percents
 
-    def view(self, owner_id: str | None) -> View | None:
-        """The part of this owner; None when nothing of theirs changed."""
+    def views(self, owner_id: str | None) -> tuple[View, ...]:
+        """What this owner sees of it, usually in one part; () when nothing of theirs changed."""
         if owner_id not in self.prevs:
-            return None
+            return ()
         if owner_id not in self._views:
-            jobs = tuple(job for job in self.jobs if owner_id in (EVERYBODY, job.owner_id))
-            removed = tuple(gone.job_id for gone in self.removals if owner_id in (EVERYBODY, gone.owner_id))
-            self._views[owner_id] = View(self.prevs[owner_id], self.seq, False, jobs, removed)
+            entries = [entry for entry in self.entries if owner_id in (EVERYBODY, entry.owner_id)]
+            self._views[owner_id] = tuple(_in_parts(self.prevs[owner_id], self.seq, entries))
         return self._views[owner_id]
 
 
@@ -114,14 +156,26 @@ class Batch:
 class Staged:
     """What waits for the next tick."""
 
-    entries: list[Job | Removal] = field(default_factory=list)
+    kept: list[Job | Removal] = field(default_factory=list)
     percents: dict[str, Job] = field(default_factory=dict)
     new: list[NewJob] = field(default_factory=list)
     videos: list[VideoChange] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.percents or self.new or self.videos or self.waiters)
+        return bool(self.kept or self.percents or self.new or self.videos or self.waiters)
+
+
+@dataclass(frozen=True, slots=True)
+class CatchingUp:
+    """How far a reader got that is not in step: states up to `position` were told, and removals up to `removals`.
+
+    Within a snapshot the two differ: what left the dashboard before it began was never shown.
+    """
+
+    position: int
+    removals: int
+    snapshot: bool = False
 
 
 class ProgressHub:
@@ -137,13 +191,15 @@ class ProgressHub:
         self._work = asyncio.Event()
         self._closing = False
         self._broken = False
-        self._newest: OrderedDict[str, Job] = OrderedDict()
+        self._newest: OrderedDict[str, Change] = OrderedDict()
         self._gone: OrderedDict[str, Removal] = OrderedDict()
-        self._floor = 0
+        self._floor = 1
         self._batches: deque[Batch] = deque(maxlen=KEPT_BATCHES)
+        self._parts: dict[tuple[str | None, CatchingUp], View] = {}
         self._last_of: dict[str | None, int] = {}
         self._published = asyncio.Event()
         self._told: dict[str, tuple[int, datetime]] = {}
+        self._last_stored = 0
         self._born = 0
         self.seq = 0
         self.is_storing = True
@@ -151,13 +207,13 @@ class ProgressHub:
     async def load(self) -> None:
         """Take up what is stored; this life's positions lie above all earlier ones."""
         for job in await self._store.on_dashboard():
-            self._newest[job.id] = job
+            self._newest[job.id] = Change(job)
         for job_id, owner_id, seq in await self._store.removals():
             self._gone[job_id] = Removal(job_id, owner_id, seq)
         if len(self._gone) == TOMBSTONES:
             self._floor = next(iter(self._gone.values())).seq
-        last = await self._store.last_seq()
-        self.seq = max(last, int(self._clock.now().timestamp() * 1_000_000) - 1)
+        self._last_stored = await self._store.last_seq()
+        self.seq = max(self._last_stored, int(self._clock.now().timestamp() * 1_000_000) - 1)
         self._born = self.seq
 
     def stage(self, job: Job, *, kept: bool, videos: Sequence[VideoChange] = ()) -> None:
@@ -168,7 +224,7 @@ class ProgressHub:
         """
         if kept:
             self._staged.percents.pop(job.id, None)
-            self._staged.entries.append(job)
+            self._staged.kept.append(job)
         else:
             self._staged.percents[job.id] = job
         self._staged.videos.extend(videos)
@@ -177,12 +233,13 @@ class ProgressHub:
     def stage_new(self, new: NewJob) -> None:
         """Have a job appear with the next tick; its first state counts as a status change."""
         self._staged.new.append(new)
-        self._staged.entries.append(new.job)
+        self._staged.kept.append(new.job)
         self._work.set()
 
     def stage_removal(self, job: Job) -> None:
         """Have the job leave the dashboard, after everything that was staged for it before."""
-        self._staged.entries.append(Removal(job.id, job.owner_id, 0))
+        self._staged.percents.pop(job.id, None)
+        self._staged.kept.append(Removal(job.id, job.owner_id, 0))
         self._work.set()
 
     async def durable(self) -> None:
@@ -225,7 +282,8 @@ class ProgressHub:
             self.is_storing, self._broken = False, True
             _tell(staged.waiters, StoreRefused())
             raise
-        self._publish(batch)
+        if batch.entries:
+            self._publish(batch)
         _tell(staged.waiters, None)
 
     def seq_of(self, job_id: str) -> int:
@@ -234,63 +292,75 @@ class ProgressHub:
 
     def reader(self, owner_id: str | None, after: int | None = None) -> Reader:
         """A reader of this owner's jobs (None: everybody's), from a position it knows or from the beginning."""
-        return Reader(self, owner_id, after)
+        known = after is not None and self.knows(after)
+        return Reader(self, owner_id, CatchingUp(after, after) if after and known else self._beginning())
 
-    def snapshot(self, owner_id: str | None) -> View:
-        """Every job of this owner that is on the dashboard."""
-        jobs = tuple(job for job in self._newest.values() if owner_id in (EVERYBODY, job.owner_id))
-        return View(0, self._position(owner_id), True, jobs, ())
+    def knows(self, position: int) -> bool:
+        """Whether everything that happened after `position` can still be told.
 
-    def changed_since(self, position: int, owner_id: str | None) -> View:
-        """Newest state of each job changed after `position`; a snapshot when the position is too old or not ours."""
-        if not self._floor <= position <= self.seq:
-            return self.snapshot(owner_id)
-        jobs = tuple(job for job in _newer(self._newest, position) if owner_id in (EVERYBODY, job.owner_id))
-        gone = tuple(
-            removal.job_id for removal in _newer(self._gone, position) if owner_id in (EVERYBODY, removal.owner_id)
-        )
-        return View(position, max(position, self._position(owner_id)), False, jobs, gone)
-
-    def following(self, position: int, owner_id: str | None) -> tuple[View | None, int]:
-        """This owner's part of the batch after `position`, and the position behind it.
-
-        Where that batch is no longer kept: the newest state of each job changed since.
+        Not when it is too old, or of a life of the server that the stored data know nothing of (a restored backup).
         """
-        for batch in reversed(self._batches):
-            if batch.prev == position:
-                return batch.view(owner_id), batch.seq
-        return self.changed_since(position, owner_id), self.seq
+        return self._floor <= position <= self._last_stored or self._born < position <= self.seq
 
-    async def beyond(self, position: int) -> None:
-        """Return when something was published after `position`."""
+    def part(self, owner_id: str | None, behind: CatchingUp) -> View:
+        """The newest state of each job changed since, and what left: all of it, or as much as fits into one part.
+
+        Readers that are at the same point share one.
+        """
+        key = (owner_id, behind)
+        if key not in self._parts:
+            if len(self._parts) >= KEPT_PARTS:
+                self._parts.clear()
+            self._parts[key] = self._part(owner_id, behind)
+        return self._parts[key]
+
+    def following(self, position: int) -> Batch | None:
+        """The batch after this position; None when it is no longer kept."""
+        return next((batch for batch in reversed(self._batches) if batch.prev == position), None)
+
+    def reachable(self, behind: CatchingUp) -> CatchingUp:
+        """The same point, or the beginning when too many jobs have left since."""
+        return behind if behind.removals >= self._floor else self._beginning()
+
+    async def beyond(self, position: int) -> int:
+        """The newest position, once something was published after `position`."""
         while self.seq <= position:
             await self._published.wait()
+        return self.seq
+
+    def _beginning(self) -> CatchingUp:
+        return CatchingUp(0, self.seq, snapshot=True)
+
+    def _part(self, owner_id: str | None, behind: CatchingUp) -> View:
+        told: list[Entry] = [*_newer(self._newest, behind.position), *_newer(self._gone, behind.removals)]
+        entries = [entry for entry in sorted(told, key=_BY_SEQ) if owner_id in (EVERYBODY, entry.owner_id)]
+        fitting = _fitting(entries)
+        more = fitting < len(entries)
+        seq = entries[fitting - 1].seq if more else max(behind.position, self._position(owner_id))
+        return View(behind.position, seq, behind.snapshot, tuple(entries[:fitting]), more)
 
     def _position(self, owner_id: str | None) -> int:
-        """Where this owner's newest part ends: the position that all of their readers share."""
-        return self._last_of.get(owner_id, self._born)
+        """Where this owner's newest share ends: the position that all of their readers have in common."""
+        return self._last_of.get(owner_id, self._last_stored)
 
     def _stamp(self, staged: Staged) -> Batch:
         numbers = count(self.seq + 1)
-        stamped = [replace(entry, seq=next(numbers)) for entry in staged.entries]
-        percents = tuple(replace(job, seq=next(numbers)) for job in staged.percents.values())
-        owners = {entry.owner_id for entry in (*stamped, *percents)}
-        return Batch(
-            prev=self.seq,
-            seq=next(numbers) - 1,
-            kept=tuple(entry for entry in stamped if isinstance(entry, Job)),
-            percents=percents,
-            removals=tuple(entry for entry in stamped if isinstance(entry, Removal)),
-            prevs={owner_id: self._position(owner_id) for owner_id in (*owners, EVERYBODY)},
-        )
+        kept = tuple(_stamped(entry, next(numbers)) for entry in staged.kept)
+        percents = tuple(Change(replace(job, seq=next(numbers))) for job in staged.percents.values())
+        owners = {entry.owner_id for entry in (*kept, *percents)}
+        prevs = {owner_id: self._position(owner_id) for owner_id in (*owners, EVERYBODY)}
+        return Batch(self.seq, next(numbers) - 1, kept, percents, prevs)
 
     def _transaction(self, staged: Staged, batch: Batch) -> Tick:
-        newest = {job.id: job for job in batch.jobs}
+        newest = {entry.job_id: entry.job for entry in batch.entries if isinstance(entry, Change)}
+        kept = [entry for entry in batch.kept if isinstance(entry, Change)]
+        told = (*kept, *(change for change in batch.percents if self._is_news(change.job)))
+        last = {entry.job_id: entry for entry in batch.kept}
         return Tick(
             new=[replace(new, job=newest.pop(new.job.id)) for new in staged.new],
             jobs=list(newest.values()),
-            events=[*batch.kept, *(job for job in batch.percents if self._is_news(job))],
-            removed=[(removal.job_id, removal.seq) for removal in batch.removals],
+            events=[Event(change.job, change.body) for change in told],
+            removed=[(entry.job_id, entry.seq) for entry in last.values() if isinstance(entry, Removal)],
             videos=staged.videos,
         )
 
@@ -316,46 +386,105 @@ class ProgressHub:
                 return
 
     def _publish(self, batch: Batch) -> None:
-        for job in batch.jobs:
-            self._newest[job.id] = job
-            self._newest.move_to_end(job.id)
-            self._gone.pop(job.id, None)
-            if job.is_finished:
-                self._told.pop(job.id, None)
-        for removal in batch.removals:
-            self._newest.pop(removal.job_id, None)
-            self._gone[removal.job_id] = removal
+        for entry in batch.entries:
+            if isinstance(entry, Change):
+                self._show(entry)
+            else:
+                self._newest.pop(entry.job_id, None)
+                self._gone[entry.job_id] = entry
         while len(self._gone) > TOMBSTONES:
             self._floor = self._gone.popitem(last=False)[1].seq
         self.seq = batch.seq
         self._last_of.update(dict.fromkeys(batch.prevs, batch.seq))
         self._batches.append(batch)
+        self._parts.clear()
         self._published.set()
         self._published = asyncio.Event()
 
+    def _show(self, change: Change) -> None:
+        self._newest[change.job_id] = change
+        self._newest.move_to_end(change.job_id)
+        self._gone.pop(change.job_id, None)
+        if change.job.is_finished:
+            self._told.pop(change.job_id, None)
+
 
 class Reader:
-    """One watcher's position. `next` never blocks anybody else."""
+    """One watcher's position. Neither `next` nor `take` ever blocks anybody else."""
 
-    def __init__(self, hub: ProgressHub, owner_id: str | None, after: int | None) -> None:
+    def __init__(self, hub: ProgressHub, owner_id: str | None, behind: CatchingUp) -> None:
         self._hub = hub
         self._owner_id = owner_id
+        self._behind: CatchingUp | None = behind
         self._read = hub.seq
-        self._first: View | None = hub.snapshot(owner_id) if after is None else hub.changed_since(after, owner_id)
-        self._sent = self._first.prev
-        if not (self._first.snapshot or self._first.updates or self._first.removed):
-            self._first = None
+        self._sent = behind.position
+        self._ready: deque[View] = deque()
 
     async def next(self) -> View:
         """The first time what is there, then each batch as it comes; newest states where the reader fell behind."""
-        view, self._first = self._first, None
-        while view is None:
+        while (view := self.take()) is None:
             await self._hub.beyond(self._read)
-            view, self._read = self._hub.following(self._read, self._owner_id)
+        return view
+
+    def take(self) -> View | None:
+        """The same without waiting; None when there is nothing new."""
+        view = self._ready.popleft() if self._ready else self._look()
+        if view is None:
+            return None
         if view.prev != self._sent and not view.snapshot:
             view = replace(view, prev=self._sent)
         self._sent = view.seq
         return view
+
+    def _look(self) -> View | None:
+        while self._behind is None and self._read < self._hub.seq:
+            batch = self._hub.following(self._read)
+            if batch is None:
+                self._behind = CatchingUp(self._sent, self._sent)
+                break
+            self._read = batch.seq
+            if views := batch.views(self._owner_id):
+                self._ready.extend(views[1:])
+                return views[0]
+        return self._catch_up(self._behind) if self._behind else None
+
+    def _catch_up(self, behind: CatchingUp) -> View | None:
+        behind = self._hub.reachable(behind)
+        view = self._hub.part(self._owner_id, behind)
+        if view.more:
+            self._behind = CatchingUp(view.seq, max(behind.removals, view.seq))
+            return view
+        self._behind, self._read = None, self._hub.seq
+        return view if view.snapshot or view.entries else None
+
+
+def _stamped(entry: Job | Removal, seq: int) -> Entry:
+    return Change(replace(entry, seq=seq)) if isinstance(entry, Job) else replace(entry, seq=seq)
+
+
+def _in_parts(prev: int, seq: int, entries: Sequence[Entry]) -> Iterator[View]:
+    while (fitting := _fitting(entries)) < len(entries):
+        part, entries = entries[:fitting], entries[fitting:]
+        yield View(prev, part[-1].seq, False, tuple(part), more=True)
+        prev = part[-1].seq
+    yield View(prev, seq, False, tuple(entries))
+
+
+def _fitting(entries: Sequence[Entry]) -> int:
+    """How many of them make a part; at least one."""
+    if len(entries) <= FEW:
+        return len(entries)
+    size = 0
+    for number, entry in enumerate(entries):
+        size += len(entry.body) if isinstance(entry, Change) else len(entry.job_id)
+        if number and size > PART_BYTES:
+            return number
+    return len(entries)
+
+
+def _gone_after(entries: Iterable[Entry]) -> tuple[str, ...]:
+    last = {entry.job_id: entry for entry in entries}
+    return tuple(job_id for job_id, entry in last.items() if isinstance(entry, Removal))
 
 
 def _tell(waiters: Iterable[asyncio.Future[None]], error: StoreRefused | None) -> None:
@@ -368,7 +497,7 @@ def _tell(waiters: Iterable[asyncio.Future[None]], error: StoreRefused | None) -
             waiter.set_exception(error)
 
 
-def _newer(entries: OrderedDict[str, Entry], position: int) -> list[Entry]:
+def _newer(entries: OrderedDict[str, Kind], position: int) -> list[Kind]:
     """The entries after `position`, oldest first; the dictionary is in the order of `seq`."""
     found = list(takewhile(lambda entry: entry.seq > position, reversed(entries.values())))
     return found[::-1]

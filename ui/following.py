@@ -22,9 +22,11 @@ async def views(manager: JobManager, *, by: User, clock: Clock, every_seconds: f
     seq = None
     while True:
         # A reader kept over the pause would hand out batch after batch and fall behind.
-        view = await manager.watch(by=by, after=seq).next()
-        seq = view.seq
-        yield view
+        reader, more = manager.watch(by=by, after=seq), True
+        while more:
+            view = await reader.next()
+            seq, more = view.seq, view.more
+            yield view
         await clock.sleep(every_seconds)
 
 

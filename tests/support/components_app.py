@@ -22,7 +22,7 @@ from nicegui import ui
 
 from backend.auth import User
 from backend.clock import SystemClock
-from backend.hub import View
+from backend.hub import Change, Removal, View
 from backend.jobs import Job, Source, Status
 from backend.settings import load_settings
 from ui.components.connection_banner import ConnectionBanner
@@ -51,13 +51,14 @@ class PostedJobs:
         for job_id in removed:
             self.jobs.pop(job_id, None)
         for reader in self.readers:
-            reader.put_nowait(View(prev, self.seq, False, tuple(changed), tuple(removed)))
+            gone = [Removal(job_id, "u1", self.seq) for job_id in removed]
+            reader.put_nowait(View(prev, self.seq, False, (*map(Change, changed), *gone)))
 
 
 class PostedReader:
     def __init__(self, posted: PostedJobs) -> None:
         self.views: asyncio.Queue[View] = asyncio.Queue()
-        self.views.put_nowait(View(0, posted.seq, True, tuple(posted.jobs.values()), ()))
+        self.views.put_nowait(View(0, posted.seq, True, tuple(map(Change, posted.jobs.values()))))
         self._posted = posted
         posted.readers.append(self.views)
         posted.deserted.clear()
