@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote_plus, urlsplit
 
 import msgspec
@@ -64,6 +64,10 @@ class VideoStatus(StrEnum):
     FAILED = "failed"
 
 
+ELSEWHERE = "external"  # the processor of a job whose videos another program works on and reports
+SAYABLE = (Status.PROCESSING, Status.COMPLETED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)
+
+
 class Source(StrEnum):
     """Where a job's files are found."""
 
@@ -94,12 +98,28 @@ class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: str
 
 
+class SenderReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the sender of a job that runs elsewhere says; what it leaves out stays as it was.
+
+    `n` is the sender's own growing counter, `status` one of `SAYABLE`, `current_video` counts finished videos. With
+    `error` and `video_id` that video failed; with `error` alone it is the job's.
+    """
+
+    n: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    status: str | None = None
+    progress: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    current_video: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    video_id: str | None = None
+    message: str | None = None
+    error: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored.
 
     `found` counts the videos that had a file at the start; `running` (videos at work) and `doing` (what the current one
-    does) are of the moment and not stored.
+    does) are of the moment and not stored. `reported` is the newest counter of its sender, when it runs elsewhere.
     """
 
     id: str
@@ -128,11 +148,17 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     on_dashboard: bool = True
+    reported: int = -1
     seq: int = 0
 
     @property
     def is_finished(self) -> bool:
         return self.status not in UNFINISHED
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another program works on its videos and reports them."""
+        return self.processor == ELSEWHERE
 
     @property
     def succeeded(self) -> int:
@@ -187,6 +213,30 @@ class Job:
             return job.moved(fractions=fractions, running=running, at=at)
         return job._ended(at)
 
+    def heard(self, report: SenderReport, *, is_new_failure: bool, at: datetime) -> Job:
+        """What the sender of a job that runs elsewhere says, which never takes anything back; a last word ends the job.
+
+        `is_new_failure`: it tells of a failed video that was none before. Raises `IllegalMove` unless processing.
+        """
+        if self.status is not Status.PROCESSING:
+            raise IllegalMove(f"A job that is {self.status.words} takes no reports.")
+        failed = self.failed + is_new_failure
+        told = report.current_video if report.current_video is not None else self.current_video + is_new_failure
+        finished = min(self.total_videos, max(self.current_video, told, failed))
+        share = report.progress if report.progress is not None else 100 * finished // self.total_videos
+        job = replace(
+            self,
+            reported=report.n,
+            current_video=finished,
+            failed=failed,
+            progress=max(self.progress, min(99, share)),
+            video_id=report.video_id or self.video_id,
+            message=report.message or self.message,
+            error=report.error or self.error,
+            updated_at=self._moment(at),
+        )
+        return job if report.status in (None, Status.PROCESSING) else job._ended_elsewhere(report, at)
+
     def broken(self, sentence: str, *, at: datetime) -> Job:
         """The job itself failed, not one of its videos."""
         return self.become(
@@ -196,6 +246,15 @@ class Job:
     def _moment(self, at: datetime) -> datetime:
         """Not before the last change: history asked for by time must leave nothing out when the clock was set back."""
         return max(self.updated_at, at)
+
+    def _ended_elsewhere(self, report: SenderReport, at: datetime) -> Job:
+        if report.status == Status.FAILED:
+            words = report.message or report.error or "Its sender reported that it failed"
+            return self.become(Status.FAILED, at=at, message=words, finished_at=at)
+        job = replace(self, current_video=self.total_videos)._ended(at)
+        if report.status == Status.COMPLETED_WITH_ERRORS and job.failed == 0:
+            job = replace(job, status=Status.COMPLETED_WITH_ERRORS, message="Done, with errors")
+        return replace(job, message=report.message or job.message)
 
     def _ended(self, at: datetime) -> Job:
         total = f"{self.total_videos:,}"

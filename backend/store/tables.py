@@ -77,7 +77,7 @@ class LoginLinkRow(SQLModel, table=True):
 
 
 class JobRow(SQLModel, table=True):
-    """A job's newest state. `removed_seq`: when it left the dashboard."""
+    """A job's newest state. `reported`: its sender's newest counter; `removed_seq`: when it left the dashboard."""
 
     __tablename__ = "job"
     __table_args__ = (Index("ix_job_owner_created", "owner_id", "created_at", "id"),)
@@ -106,6 +106,7 @@ class JobRow(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_type=Moment)
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     on_dashboard: bool = Field(index=True)
+    reported: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="-1"))
     seq: int = Field(sa_type=BigInteger)
     removed_seq: int | None = Field(default=None, sa_type=BigInteger)
 
