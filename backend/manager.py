@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,7 +23,7 @@ from backend.demo import DemoClips
 from backend.errors import Conflict, Invalid, JobNotFound, NotFound, StoreRefused
 from backend.executors import Executor
 from backend.hub import ProgressHub, Reader
-from backend.jobs import Job, Source, Status, Video, VideoStatus
+from backend.jobs import ELSEWHERE, SAYABLE, VIDEO_ID, Job, SenderReport, Source, Status, Video, VideoStatus, counted
 from backend.media import MediaDirectory, MediaSource
 from backend.processors import validated_options
 from backend.store import SORTS, JobStore, NewJob, Page, VideoChange
@@ -33,6 +34,8 @@ TODO_AT_ONCE = 200
 RETRY_SECONDS = 1.0
 MAX_PAGE = 1_000
 MAX_NAME = 200
+MAX_REPORTS = 1_000
+LONGEST_TEXT, LONGEST_ERROR = 500, 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,28 @@ Report = Started | Moved | Ended
 
 @dataclass
 class InMotion:
-    """A job that is unfinished or on the dashboard, with the shares of its running videos by position."""
+    """A job that is unfinished or on the dashboard, with the shares of its running videos by position.
+
+    Of one that runs elsewhere: the positions of its failed videos, and when (monotonic) its sender was last heard.
+    """
 
     job: Job
+    heard_at: float
     fractions: dict[int, float] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one report of a sender made of its job, and of one of its videos."""
+
+    job: Job
+    kept: bool
+    change: VideoChange | None = None
+
+    @property
+    def failed(self) -> set[int]:
+        return {self.change.position} if self.change and self.change.has_result else set()
 
 
 class JobManager:
@@ -108,13 +129,17 @@ class JobManager:
         self._submitting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def recover(self) -> None:
-        """Take up where the last life of the server ended: what was running is in line again."""
+        """Take up where the last life of the server ended: what was running here is in line again."""
         await self._store.forget_unborn()
         await self._store.take_back_running()
         on_dashboard = {job.id: job for job in await self._store.on_dashboard()}
         unfinished = {job.id: job for job in await self._store.unfinished()}
-        self._moving = {job.id: InMotion(job) for job in (on_dashboard | unfinished).values()}
+        now = self._clock.monotonic()
+        self._moving = {job.id: InMotion(job, now) for job in (on_dashboard | unfinished).values()}
         for job in unfinished.values():
+            if job.is_elsewhere:
+                self._moving[job.id].failed = await self._store.failed_positions(job.id)
+                continue
             if job.status is Status.PROCESSING:
                 self._decide(job.requeued(at=self._clock.now(), message="Waiting to go on after a restart"))
             if job.status is not Status.PAUSED:
@@ -131,12 +156,12 @@ class JobManager:
         source: Source = Source.MEDIA,
         idempotency_key: str | None = None,
     ) -> Submission:
-        """A new job for the list, durable when this returns.
+        """A new job for the list, durable when this returns; with the processor `ELSEWHERE` its sender works on it.
 
         With an idempotency key that this user used before: the job it made then; `Conflict` if that was another list.
         """
         job = self._new_job(by, _title(name), processor, source)
-        job = replace(job, options=validated_options(processor, options or {}), total_videos=len(videos.rows))
+        job = replace(job, options=_checked_options(processor, options or {}), total_videos=len(videos.rows))
         if idempotency_key is None:
             return await self._create(job, videos, None)
         key = _checked_key(idempotency_key)
@@ -293,6 +318,34 @@ class JobManager:
         if moving := self._held(job_id, epoch):
             self._decide(moving.job.broken(sentence, at=self._clock.now()))
 
+    async def hear(self, job_id: str, reports: Sequence[SenderReport], *, by: User) -> Job:
+        """Take down what the sender of a job that runs elsewhere says; the job's newest state, once it is stored.
+
+        All of it or nothing. Reports count in the order of `n`; those that are not above the newest one are ignored,
+        and so is what follows the end. Raises `Conflict` for a job that runs here and for news of one that has ended.
+        """
+        job = await self._elsewhere(job_id, by)
+        reports = [_checked_report(report, job.total_videos) for report in _few(reports)]
+        positions = await self._positions(job_id, {report.video_id for report in reports if report.video_id})
+        moving = self._moving.get(job_id)
+        if moving is None:  # ended a while ago, perhaps just now
+            _new_reports(job, reports)
+            return await self.find(job_id, by=by)
+        self._take_down(moving, reports, positions)
+        job = moving.job
+        await self._hub.durable()
+        is_newest = self._moving.get(job_id) is moving and moving.job is job
+        return replace(job, seq=self._hub.seq_of(job_id)) if is_newest else await self.find(job_id, by=by)
+
+    def break_off_silent(self, timeout_seconds: float) -> None:
+        """End the jobs that run elsewhere whose sender said nothing for so long; their videos stay as they are."""
+        now = self._clock.monotonic()
+        sentence = f"No word from the sender for {_time(timeout_seconds)}; see what became of it, and make a new job."
+        for moving in self._moving.values():
+            waiting = moving.job.is_elsewhere and moving.job.status in (Status.PENDING, Status.PROCESSING)
+            if waiting and now - moving.heard_at >= timeout_seconds:
+                self._decide(moving.job.broken(sentence, at=self._clock.now()))
+
     def remove_from_dashboard(self, leaves: Callable[[Job, datetime], bool]) -> None:
         """Take the finished jobs off the dashboard of which `leaves(job, now)` holds; they stay in History."""
         now = self._clock.now()
@@ -301,6 +354,38 @@ class JobManager:
             del self._moving[job.id]
             self._hub.stage_removal(job)
             log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
+
+    async def _elsewhere(self, job_id: str, by: User) -> Job:
+        moving = self._moving.get(job_id)
+        if moving is None:
+            job = await self.find(job_id, by=by)
+        elif seen_by(by) in (None, moving.job.owner_id):
+            job = moving.job
+        else:
+            raise JobNotFound
+        if not job.is_elsewhere:
+            raise Conflict(
+                f"This job runs here and takes no reports; make one with the processor {ELSEWHERE} for that."
+            )
+        return job
+
+    async def _positions(self, job_id: str, video_ids: set[str]) -> Mapping[str, int]:
+        if not video_ids:
+            return {}
+        positions = await self._store.positions(job_id, video_ids)
+        if strangers := sorted(video_ids - positions.keys()):
+            raise Invalid(f'The video "{strangers[0]}" is not in this job.')
+        return positions
+
+    def _take_down(self, moving: InMotion, reports: Sequence[SenderReport], positions: Mapping[str, int]) -> None:
+        steps = list(_steps(moving, _new_reports(moving.job, reports), positions, at=self._clock.now()))
+        moving.heard_at = self._clock.monotonic()
+        for step in steps:
+            moving.job = step.job
+            moving.failed |= step.failed
+            self._hub.stage(step.job, kept=step.kept, videos=(step.change,) if step.change else ())
+        if steps and moving.job.is_finished:
+            self._tell_end(moving.job)
 
     def _held(self, job_id: str, epoch: int) -> InMotion | None:
         """The job, if it is in the hands of whoever claimed it as this epoch."""
@@ -325,18 +410,26 @@ class JobManager:
             created_at=now,
             updated_at=now,
             total_videos=0,
+            message="Waiting for the first report" if processor == ELSEWHERE else "Waiting to start",
         )
 
     async def _create(self, job: Job, videos: VideoList, idempotency: tuple[str, str] | None) -> Submission:
-        job = replace(job, found=await self.files(job.source).count_found([row.video_id for row in videos.rows]))
+        job = replace(job, found=await self._count_sources(job, videos))
         await self._store_videos(job.id, videos)
-        self._moving[job.id] = InMotion(job)
+        self._moving[job.id] = InMotion(job, self._clock.monotonic())
         self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
         await self._hub.durable()
         job = replace(job, seq=self._hub.seq_of(job.id))
         log.info("job submitted", extra={"action": "job_submitted", "job_id": job.id, "user": job.owner})
-        await self._executor.submit(job.id, user=job.owner_id)
+        if not job.is_elsewhere:
+            await self._executor.submit(job.id, user=job.owner_id)
         return _submission(job, videos)
+
+    async def _count_sources(self, job: Job, videos: VideoList) -> int:
+        """How many of the videos have what is needed to work on them; a job that runs elsewhere needs nothing here."""
+        if job.is_elsewhere:
+            return job.total_videos
+        return await self.files(job.source).count_found([row.video_id for row in videos.rows])
 
     async def _store_videos(self, job_id: str, videos: VideoList) -> None:
         rows = (
@@ -409,11 +502,92 @@ def seen_by(user: User) -> str | None:
     return None if user.is_admin else user.id
 
 
-def checked_text(text: str, what: str) -> str:
+def checked_text(text: str, what: str, longest: int = LONGEST_TEXT) -> str:
     """`text` without surrounding blanks; raises `Invalid` for characters that no database takes, or when too long."""
-    if "\x00" in text or len(text) > 500 or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise Invalid(f"{what} must be readable text of at most 500 characters.")
+    if "\x00" in text or len(text) > longest or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Invalid(f"{what} must be readable text of at most {longest:,} characters.")
     return text.strip()
+
+
+def _checked_options(processor: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    if processor != ELSEWHERE:
+        return validated_options(processor, options)
+    if options:
+        raise Invalid("A job that runs elsewhere takes no options.")
+    return {}
+
+
+def _few(reports: Sequence[SenderReport]) -> Sequence[SenderReport]:
+    if len(reports) > MAX_REPORTS:
+        raise Invalid(f"At most {MAX_REPORTS:,} reports go into one request; send the rest in another.")
+    return reports
+
+
+def _checked_report(report: SenderReport, total_videos: int) -> SenderReport:
+    """The report with texts that are storable or None; raises `Invalid`."""
+    if report.status is not None and report.status not in SAYABLE:
+        raise Invalid(f"status must be one of {', '.join(SAYABLE)}.")
+    if report.current_video is not None and report.current_video > total_videos:
+        raise Invalid(f"current_video must be from 0 to {total_videos:,}, the number of videos in this job.")
+    if report.video_id is not None and not VIDEO_ID.match(report.video_id):
+        raise Invalid("video_id must be the ID of one of this job's videos.")
+    if report.message is None and report.error is None:
+        return report
+    message = checked_text(report.message or "", "message") or None
+    error = checked_text(report.error or "", "error", LONGEST_ERROR) or None
+    return msgspec.structs.replace(report, message=message, error=error)
+
+
+def _new_reports(job: Job, reports: Sequence[SenderReport]) -> list[SenderReport]:
+    """What the job has not heard yet, in the order of `n`, the first of each; `Conflict` when it has ended."""
+    new = {report.n: report for report in reversed(reports) if report.n > job.reported}
+    if new and job.is_finished:
+        raise Conflict("This job has already ended; make a new one.")
+    return sorted(new.values(), key=attrgetter("n"))
+
+
+def _steps(
+    moving: InMotion, reports: Sequence[SenderReport], positions: Mapping[str, int], *, at: datetime
+) -> Iterator[Heard]:
+    """What the reports make of the job, one after the other, up to its end."""
+    job, failed = moving.job, set[int]()
+    if reports and job.status is Status.PENDING:
+        job = job.claimed(at=at)
+        yield Heard(job, kept=True)
+    for report in reports:
+        position = positions.get(report.video_id or "")
+        is_known = position in failed or position in moving.failed
+        earlier = job
+        job = job.heard(report, is_new_failure=bool(report.error) and position is not None and not is_known, at=at)
+        if job.is_finished:
+            job = replace(job, reported=reports[-1].n)  # a repetition of what follows is not news either
+        change = None if position is None or is_known else _video_change(earlier, job, position, report.error)
+        step = Heard(job, kept=report.error is not None or job.status is not earlier.status, change=change)
+        failed |= step.failed
+        yield step
+        if job.is_finished:
+            return
+
+
+def _video_change(earlier: Job, job: Job, position: int, error: str | None) -> VideoChange | None:
+    """What a report says of the video that it names, one that has not failed before."""
+    if error is not None:
+        return VideoChange(
+            job_id=job.id,
+            position=position,
+            status=VideoStatus.FAILED,
+            attempts=job.attempt,
+            started_at=job.updated_at,
+            duration_seconds=0.0,  # how long it took is known elsewhere
+            error=error,
+        )
+    if job.current_video == earlier.current_video:
+        return None
+    return VideoChange(job_id=job.id, position=position, status=VideoStatus.COMPLETED, attempts=0)
+
+
+def _time(seconds: float) -> str:
+    return counted(round(seconds / 60), "minute") if seconds >= 60 else counted(round(seconds), "second")
 
 
 def _title(name: str) -> str:

@@ -34,7 +34,7 @@ def leaves(job: Job, now: datetime, settings: Settings) -> bool:
 
 
 class Cleanup:
-    """Tidies the dashboard every `cleanup_interval_seconds`, and forgets sign-ins that ran out."""
+    """Tidies up every `cleanup_interval_seconds`: the dashboard, jobs with silent senders, sign-ins that ran out."""
 
     def __init__(self, manager: JobManager, accounts: Accounts, settings: Settings, clock: Clock) -> None:
         self._manager = manager
@@ -43,6 +43,7 @@ class Cleanup:
         self._clock = clock
 
     async def run_once(self) -> None:
+        self._manager.break_off_silent(self._settings.external_timeout_seconds)
         self._manager.remove_from_dashboard(lambda job, now: leaves(job, now, self._settings))
         await self._accounts.prune()
 

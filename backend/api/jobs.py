@@ -42,12 +42,14 @@ from backend.csv_files import (
     unnamed_columns,
 )
 from backend.errors import Invalid, NotFound, Unreadable, WrongType
-from backend.jobs import Job, Status, Video, VideoStatus
+from backend.jobs import SAYABLE, Job, SenderReport, Status, Video, VideoStatus
+from backend.manager import LONGEST_ERROR, LONGEST_TEXT, MAX_REPORTS
 from backend.store import Page
 
 T = TypeVar("T")
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 EXPORTED_AT_ONCE = 500
+SHOWN = 200  # characters of what does not fit
 SEQ = Query(ge=0, le=2**53)
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": ProblemOut, "description": words}
@@ -62,6 +64,14 @@ LIST_REFUSALS = {
 }
 
 
+REPORT_REFUSALS = {
+    **REFUSALS,
+    400: {"model": ProblemOut, "description": "the body is not valid JSON"},
+    409: {"model": ProblemOut, "description": "the job has already ended, or runs here"},
+    413: {"model": ProblemOut, "description": "the body is over 1 MiB"},
+}
+
+
 class NewList(msgspec.Struct, forbid_unknown_fields=True):
     """The JSON form of a new job."""
 
@@ -71,6 +81,10 @@ class NewList(msgspec.Struct, forbid_unknown_fields=True):
     options: dict[str, Any] = {}
 
 
+NEW_LIST = msgspec.json.Decoder(NewList)
+REPORTS: msgspec.json.Decoder[SenderReport | list[SenderReport]] = msgspec.json.Decoder(
+    SenderReport | list[SenderReport]
+)
 NEW_LIST_SCHEMA = {
     "requestBody": {
         "required": True,
@@ -100,6 +114,45 @@ NEW_LIST_SCHEMA = {
                     },
                 }
             },
+        },
+    }
+}
+
+REPORT = {
+    "type": "object",
+    "required": ["n"],
+    "additionalProperties": False,
+    "properties": {
+        "n": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 2**53,
+            "description": "the sender's own growing counter; repeated and older ones are ignored",
+        },
+        "status": {"type": "string", "enum": list(SAYABLE), "description": "all but processing end the job"},
+        "progress": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 100,
+            "description": "percent; default: of the finished videos",
+        },
+        "current_video": {"type": "integer", "minimum": 0, "description": "finished videos, good or bad"},
+        "video_id": {"type": "string", "description": "one of the job's videos"},
+        "message": {"type": "string", "maxLength": LONGEST_TEXT},
+        "error": {
+            "type": "string",
+            "maxLength": LONGEST_ERROR,
+            "description": "with video_id: why that video failed; without: what is wrong with the job",
+        },
+    },
+}
+REPORT_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [REPORT, {"type": "array", "items": REPORT, "maxItems": MAX_REPORTS}]}
+            }
         },
     }
 }
@@ -217,6 +270,18 @@ async def progress_history(
     return Response(b"[" + b",".join(updates) + b"]", media_type="application/json")
 
 
+@router.post(
+    "/{job_id}/progress",
+    response_model=JobOut,
+    responses=REPORT_REFUSALS,
+    openapi_extra=REPORT_SCHEMA,
+    summary="Report on a job that runs elsewhere",
+)
+async def report_progress(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
+    job = await backend.manager.hear(job_id, _reports(await request.body()), by=caller)
+    return Response(msgspec.json.encode(job_out(job)), media_type="application/json")
+
+
 @router.get(
     "/{job_id}/export.csv", responses=REFUSALS, response_class=StreamingResponse, summary="The list with its results"
 )
@@ -268,13 +333,22 @@ async def _from_form(request: Request) -> tuple[NewList, VideoList]:
 
 
 async def _from_json(body: bytes) -> tuple[NewList, VideoList]:
+    order = await asyncio.to_thread(_decoded, NEW_LIST, body)
+    return order, await asyncio.to_thread(list_of_ids, order.video_ids)
+
+
+def _reports(body: bytes) -> list[SenderReport]:
+    reports = _decoded(REPORTS, body)
+    return [reports] if isinstance(reports, SenderReport) else reports
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
-        order = await asyncio.to_thread(msgspec.json.decode, body, type=NewList)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Invalid(f"The request does not fit: {error}.") from None
+        raise Invalid(f"The request does not fit: {str(error)[:SHOWN]}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreadable("The body is not valid JSON; check it and send it again.") from None
-    return order, await asyncio.to_thread(list_of_ids, order.video_ids)
 
 
 def _options(text: str) -> dict[str, Any]:

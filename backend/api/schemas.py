@@ -124,8 +124,14 @@ def submitted_out(submission: Submission, media_dir: str) -> dict[str, Any]:
         "duplicates": [{"line": row.line, "value": row.value} for row in submission.duplicates],
         "invalid": [{"line": row.line, "value": row.value, "reason": row.reason} for row in submission.invalid],
         "missing": submission.missing,
-        "files": f"{submission.found:,} of {submission.job.total_videos:,} found in {media_dir}",
+        "files": _files(submission, media_dir),
     }
+
+
+def _files(submission: Submission, media_dir: str) -> str:
+    if submission.job.is_elsewhere:
+        return "no files are needed here"
+    return f"{submission.found:,} of {submission.job.total_videos:,} found in {media_dir}"
 
 
 def video_out(video: Video) -> dict[str, Any]:

@@ -226,6 +226,19 @@ class JobStore:
         page = await self.videos(job_id, status=VideoStatus.PENDING, q="", limit=limit, cursor=None, after=after)
         return page.items
 
+    async def positions(self, job_id: str, video_ids: Collection[str]) -> dict[str, int]:
+        """Where these videos stand in the job's list; without those that are not in it."""
+        named = select(VIDEOS.c.video_id, VIDEOS.c.position).where(
+            VIDEOS.c.job_id == job_id, VIDEOS.c.video_id.in_(video_ids)
+        )
+        return {row.video_id: row.position for row in await self._all(named)}
+
+    async def failed_positions(self, job_id: str) -> set[int]:
+        """The positions of the job's failed videos."""
+        failed = VIDEOS.c.status == VideoStatus.FAILED
+        rows = await self._all(select(VIDEOS.c.position).where(VIDEOS.c.job_id == job_id, failed))
+        return {row.position for row in rows}
+
     async def history(self, job_id: str, *, since: datetime | None, after: int | None, limit: int) -> list[bytes]:
         """Updates of a job as they were sent, encoded, oldest first.
 
@@ -273,6 +286,7 @@ def _commit(connection: Connection, tick: Tick) -> None:
     _execute_many(connection, _UPDATE_JOB, [_named(_job_row(job)) for job in tick.jobs])
     _execute_many(connection, _REMOVE_JOB, [{"b_id": job_id, "b_removed_seq": seq} for job_id, seq in tick.removed])
     _execute_many(connection, _UPDATE_VIDEO, [_video_key(change) for change in tick.videos])
+    _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _went_well_elsewhere(job)])
     _execute_many(connection, insert(RESULTS), [_result_row(change) for change in tick.videos if change.has_result])
     _execute_many(connection, insert(EVENTS), [_event_row(event) for event in tick.events])
 
@@ -300,6 +314,16 @@ _UPDATE_VIDEO = (
     .where(VIDEOS.c.job_id == bindparam("b_job_id"), VIDEOS.c.position == bindparam("b_position"))
     .values(status=bindparam("b_status"), attempts=bindparam("b_attempts"))
 )
+_COMPLETE_REST = (
+    update(VIDEOS)
+    .where(VIDEOS.c.job_id == bindparam("b_job_id"), VIDEOS.c.status == VideoStatus.PENDING)
+    .values(status=VideoStatus.COMPLETED)
+)
+
+
+def _went_well_elsewhere(job: Job) -> bool:
+    """Whether its end is the only word that came about those of its videos that nobody reported."""
+    return job.is_elsewhere and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
 
 
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import IllegalMove, InvalidVideoId
-from backend.jobs import NEXT, Job, Status, parse_video_id
+from backend.jobs import ELSEWHERE, NEXT, SAYABLE, Job, SenderReport, Status, parse_video_id
 from tests.support.clock import NOON
 from tests.support.jobs import a_job
 
@@ -80,6 +80,85 @@ def test_progress_never_goes_back_and_is_100_only_at_the_end(steps: list[tuple[b
         else:
             job = job.moved(fractions=fraction, running=1, at=NOON)
         assert before <= job.progress <= 99
+
+
+def elsewhere(total: int = 10) -> Job:
+    """A job that runs elsewhere and whose sender was heard already."""
+    return a_job(processor=ELSEWHERE, total_videos=total).claimed(at=NOON)
+
+
+def hear(job: Job, *reports: SenderReport) -> Job:
+    """The job after these reports, each with an error telling of another failed video."""
+    for report in reports:
+        job = job.heard(report, is_new_failure=bool(report.error and report.video_id), at=NOON)
+    return job
+
+
+REPORTS = st.builds(
+    SenderReport,
+    n=st.integers(0, 2**53),
+    status=st.sampled_from([None, "processing"]),
+    progress=st.none() | st.integers(0, 100),
+    current_video=st.none() | st.integers(0, 10),
+    video_id=st.none() | st.just("v"),
+    error=st.none() | st.just("cut off"),
+)
+
+
+@given(st.lists(REPORTS, max_size=10), st.sampled_from(SAYABLE))
+def test_whatever_a_sender_says_nothing_goes_back_and_the_counts_fit(reports: list[SenderReport], last: Status) -> None:
+    job = elsewhere()
+    for report in reports:
+        earlier, job = job, hear(job, report)
+        assert earlier.progress <= job.progress <= 99
+        assert earlier.current_video <= job.current_video
+        assert earlier.failed <= job.failed <= job.current_video <= job.total_videos
+    end = hear(job, SenderReport(n=2**53, status=last))
+    assert end.is_finished is (last is not Status.PROCESSING)
+    assert (end.progress == 100) is (end.is_finished and (last is not Status.FAILED))
+
+
+def test_progress_that_a_sender_leaves_out_is_that_of_its_finished_videos() -> None:
+    assert hear(elsewhere(3), SenderReport(n=1, current_video=2)).progress == 66
+    assert hear(elsewhere(3), SenderReport(n=1, current_video=2, progress=70)).progress == 70
+
+
+def test_a_failed_video_is_a_finished_one() -> None:
+    job = hear(elsewhere(), SenderReport(n=1, video_id="v", error="cut off"))
+    assert (job.current_video, job.failed, job.progress, job.error) == (1, 1, 10, "cut off")
+    told = hear(elsewhere(), SenderReport(n=1, video_id="v", error="cut off", current_video=4))
+    assert (told.current_video, told.failed) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("failures", "said", "status", "message"),
+    [
+        (0, "completed", Status.COMPLETED, "All done: 2 videos"),
+        (1, "completed", Status.COMPLETED_WITH_ERRORS, "Done, 1 of 2 videos failed"),
+        (1, "completed_with_errors", Status.COMPLETED_WITH_ERRORS, "Done, 1 of 2 videos failed"),
+        (0, "completed_with_errors", Status.COMPLETED_WITH_ERRORS, "Done, with errors"),
+        (2, "completed", Status.FAILED, "All 2 videos failed"),
+    ],
+)
+def test_the_end_that_a_sender_tells_counts_its_failed_videos(
+    failures: int, said: str, status: Status, message: str
+) -> None:
+    failed = [SenderReport(n=n, video_id=f"v{n}", error="cut off") for n in range(failures)]
+    job = hear(elsewhere(2), *failed, SenderReport(n=9, status=said))
+    assert (job.status, job.message, job.progress, job.current_video) == (status, message, 100, 2)
+    assert (job.failed, job.finished_at) == (failures, NOON)
+
+
+def test_a_job_whose_sender_gave_up_keeps_how_far_it_was() -> None:
+    job = hear(elsewhere(), SenderReport(n=1, current_video=4), SenderReport(n=2, status="failed", error="no disk"))
+    assert (job.status, job.current_video, job.progress, job.finished_at) == (Status.FAILED, 4, 40, NOON)
+    assert (job.error, job.message) == ("no disk", "no disk")
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.PROCESSING}))
+def test_only_a_processing_job_takes_reports(status: Status) -> None:
+    with pytest.raises(IllegalMove, match=status.words):
+        hear(a_job(processor=ELSEWHERE, status=status), SenderReport(n=1))
 
 
 def test_progress_is_the_floor_of_finished_and_running_shares() -> None:

@@ -71,17 +71,20 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
 
 def _subtitle(job: Job) -> str:
     attempt = f" · attempt {job.attempt}" if job.attempt > 1 else ""
-    return counted(job.total_videos, "video") + attempt
+    where = " · runs elsewhere" if job.is_elsewhere else ""
+    return counted(job.total_videos, "video") + attempt + where
 
 
 def _fact(job: Job) -> str:
-    if job.status is Status.PENDING and not job.current_video and job.source is Source.MEDIA:
+    if job.status is Status.PENDING and not job.current_video and job.source is Source.MEDIA and not job.is_elsewhere:
         return f"{count(job.found)} of {count(job.total_videos)} found in the media directory"
     return f"{count(job.succeeded)} ok"
 
 
 def _now(job: Job) -> dict[str, Any]:
     """What the job does at this moment, or what there is to say instead."""
+    if job.is_elsewhere and not job.is_finished:
+        return _reported(job)
     if job.status is Status.PROCESSING and not job.current_video and not job.running:
         return {"icon": "schedule", "text": "Waiting for a free slot"}
     if job.status is Status.PROCESSING and job.video_id:
@@ -92,6 +95,13 @@ def _now(job: Job) -> dict[str, Any]:
         return {"icon": "error_outline", "text": job.error, "is_error": True}
     icon = "check" if job.status is Status.COMPLETED else STATUS_LOOK[job.status].icon
     return {"icon": icon, "text": job.message}
+
+
+def _reported(job: Job) -> dict[str, Any]:
+    """What its sender said last; how many run there is not known here."""
+    if job.video_id:
+        return {"icon": "movie", "text": job.video_id, "is_id": True, "more": job.message, "is_long": True}
+    return {"icon": "schedule", "text": job.message}
 
 
 def _action(job: Job) -> dict[str, str]:

@@ -95,7 +95,8 @@ def _identity(job: Job) -> None:
     with tag("div", classes="sub identity"):
         tag("span", job.id, classes="mono").props("data-testid=job-id")
         CopyButton(job.id, label="Copy the job ID")
-        tag("span", f"· by {job.owner} · {job.processor} · attempt {job.attempt}")
+        work = "runs elsewhere" if job.is_elsewhere else job.processor
+        tag("span", f"· by {job.owner} · {work} · attempt {job.attempt}")
 
 
 def _figure(label: str) -> TextElement:
@@ -119,7 +120,7 @@ def _when(job: Job) -> None:
 
 
 def _said(job: Job) -> None:
-    if job.error and (job.status in WITH_FAILURES or job.failed):
+    if job.error and (job.status in WITH_FAILURES or job.failed or job.is_elsewhere):
         with tag("span", classes="badc"):
             icon("error_outline", small=True)
             tag("b", " Newest error: " if job.failed > 1 else " Error: ")
