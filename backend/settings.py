@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     reconnect_attempts: int = Field(10, ge=1, le=1000, description="attempts before the page says disconnected")
     heartbeat_interval_seconds: Seconds = Field(25, description="how often the server pings an API socket")
     heartbeat_timeout_seconds: Seconds = Field(60, description="silence after which an API socket is closed")
+    direct_sending: bool = Field(
+        True, description="write progress frames straight to the transport; false: through the framework, slower"
+    )
     max_connections_per_user: int = Field(100, ge=1, le=1_000_000, description="API sockets of one user; more: 1013")
     max_connections_per_address: int = Field(
         2000, ge=1, le=1_000_000, description="sockets from one address; more: HTTP 429"

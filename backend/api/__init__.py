@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from backend import VERSION
 from backend.api import jobs, operations, session
+from backend.api.delivery import DirectDelivery
 from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
 from backend.api.progress_socket import ProgressSockets, router_of
@@ -17,11 +18,12 @@ from backend.app import Backend, running
 
 def build_app(backend: Backend) -> FastAPI:
     """The app with all of the backend's routes; pages may be mounted behind them."""
-    sockets = ProgressSockets(backend.accounts, backend.manager, backend.settings, backend.clock)
+    direct = DirectDelivery(backend.hub.beyond)
+    sockets = ProgressSockets(backend.accounts, backend.manager, direct, backend.settings, backend.clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with running(sockets.run(), "socket watch"):
+        async with running(sockets.run(), "socket watch"), running(direct.run(), "direct delivery"):
             yield
 
     app = FastAPI(title="Progress Dashboard", version=VERSION, docs_url=None, redoc_url=None, lifespan=lifespan)

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from backend.accounts import Accounts
+from backend.api.delivery import DirectDelivery, Stalled, deliver_plainly, outlet_of
 from backend.auth import Authority, network_of
 from backend.clock import Clock, repeat
 from backend.errors import NotSignedIn
@@ -28,7 +29,7 @@ from backend.settings import Settings
 log = logging.getLogger(__name__)
 POLICY, TOO_LARGE, TRY_LATER = 1008, 1009, 1013
 MAX_FRAME_BYTES = 64 * 1024
-STALLED_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
 WATCH_SECONDS = 1.0
 REFUSAL_WINDOW_SECONDS = 60.0
 REMEMBERED_ADDRESSES = 10_000
@@ -102,14 +103,18 @@ class Connection:
 class ProgressSockets:
     """All open sockets, with their limits; ends those whose authority ran out or was taken away."""
 
-    def __init__(self, accounts: Accounts, manager: JobManager, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, accounts: Accounts, manager: JobManager, direct: DirectDelivery, settings: Settings, clock: Clock
+    ) -> None:
         self._accounts = accounts
         self._manager = manager
+        self._direct = direct
         self._settings = settings
         self._clock = clock
         self._refusals = Refusals(settings, clock)
         self._open: set[Connection] = set()
         self._addresses: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
 
     async def serve(self, socket: WebSocket) -> None:
         """A socket from handshake to end."""
@@ -146,17 +151,19 @@ class ProgressSockets:
             authority = await self._accounts.token(_token(socket))
         except NotSignedIn as error:
             raise Refused(POLICY, error.sentence) from None
-        open_already = sum(other.authority.user.id == authority.user.id for other in self._open)
-        if open_already >= self._settings.max_connections_per_user:
+        user_id = authority.user.id
+        if self._users[user_id] >= self._settings.max_connections_per_user:
             raise Refused(TRY_LATER, "Too many connections of this user; close some and try again.")
         connection = Connection(authority)
         self._open.add(connection)
         self._addresses[address] += 1
+        self._users[user_id] += 1
         try:
             yield connection
         finally:
             self._open.discard(connection)
-            self._addresses -= Counter([address])
+            _take_one(self._addresses, address)
+            _take_one(self._users, user_id)
 
     async def _talk(self, socket: WebSocket, connection: Connection) -> None:
         tasks = [
@@ -178,14 +185,14 @@ class ProgressSockets:
     async def _send(self, socket: WebSocket, connection: Connection) -> None:
         reader = self._manager.watch(by=connection.authority.user, after=_position(socket))
         in_batches = socket.query_params.get("format") == "batch"
-        while True:
-            view = await reader.next()
-            for frame in (view.batch_frame,) if in_batches else view.frames:
-                try:
-                    async with asyncio.timeout(STALLED_SECONDS):
-                        await socket.send_text(frame.decode())
-                except TimeoutError:
-                    raise Refused(TRY_LATER, "You read too slowly; connect again to resume.") from None
+        outlet = outlet_of(socket)
+        try:
+            if outlet is None:
+                await deliver_plainly(socket, reader, in_batches=in_batches)
+            else:
+                await self._direct.deliver(outlet, reader, in_batches=in_batches)
+        except Stalled:
+            raise Refused(TRY_LATER, "You read too slowly; connect again to resume.") from None
 
     async def _receive(self, socket: WebSocket) -> None:
         second, frames = 0.0, 0
@@ -245,7 +252,15 @@ async def _frame(socket: WebSocket) -> str:
 
 async def _close(socket: WebSocket, refused: Refused) -> None:
     try:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(CLOSE_SECONDS):
             await socket.close(refused.code, refused.reason[:120])
     except (RuntimeError, TimeoutError):
         log.debug("the peer was gone before it was told why", extra={"action": "socket_close", "code": refused.code})
+    if outlet := outlet_of(socket):
+        outlet.abort_soon()
+
+
+def _take_one(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

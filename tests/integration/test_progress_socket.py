@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
+from websockets.uri import parse_uri
 
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
@@ -20,8 +25,8 @@ from tests.support.watchers import Watcher
 WAIT = 20
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+@pytest.fixture(scope="module", params=[True, False], ids=["direct", "plain"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     home = tmp_path_factory.mktemp("socket")
     make_clip(home / "media" / "clip.mp4", seconds=0.3)
     settings: dict[str, Any] = {
@@ -29,6 +34,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         "max_connections_per_user": 3,
         "max_client_frames_per_second": 20,
         "max_refusals_per_minute": 1000,
+        "direct_sending": request.param,
     }
     with running(home / "data", **settings) as started:
         yield started
@@ -43,16 +49,16 @@ def address(program: Program, query: str) -> str:
     return f"ws://127.0.0.1:{program.port}/api/ws/progress?{query}"
 
 
-def close_of(socket: ClientConnection) -> tuple[int | None, str | None]:
+def close_of(line: ClientConnection) -> tuple[int | None, str | None]:
     """How the server ends it, whatever it says before."""
     with pytest.raises(ConnectionClosed):
-        _read_on(socket)
-    return socket.protocol.close_code, socket.protocol.close_reason
+        _read_on(line)
+    return line.protocol.close_code, line.protocol.close_reason
 
 
-def _read_on(socket: ClientConnection) -> None:
+def _read_on(line: ClientConnection) -> None:
     while True:
-        socket.recv(WAIT)
+        line.recv(WAIT)
 
 
 def finished_job(program: Program, jwt: str, name: str = "done") -> str:
@@ -64,33 +70,33 @@ def finished_job(program: Program, jwt: str, name: str = "done") -> str:
 
 @pytest.mark.parametrize("query", ["", "token=", "token=nonsense", "token=a.b.c", "token=%00", "token=" + "x" * 5000])
 def test_a_bad_token_is_accepted_and_closed_with_1008_and_a_reason(program: Program, query: str) -> None:
-    with connect(address(program, query)) as socket:
-        code, reason = close_of(socket)
+    with connect(address(program, query)) as line:
+        code, reason = close_of(line)
     assert code == 1008
     assert reason
 
 
 def test_the_token_may_come_as_a_header(program: Program, jwt: str) -> None:
-    with connect(address(program, ""), additional_headers={"Authorization": f"Bearer {jwt}"}) as socket:
-        socket.send("ping")
-        while socket.recv(WAIT) != "pong":
+    with connect(address(program, ""), additional_headers={"Authorization": f"Bearer {jwt}"}) as line:
+        line.send("ping")
+        while line.recv(WAIT) != "pong":
             pass
 
 
 def test_any_origin_is_welcome_with_a_token(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}"), origin=Origin("https://elsewhere.example")) as socket:
-        socket.send("ping")
-        answers = iter(lambda: socket.recv(WAIT), "pong")
+    with connect(address(program, f"token={jwt}"), origin=Origin("https://elsewhere.example")) as line:
+        line.send("ping")
+        answers = iter(lambda: line.recv(WAIT), "pong")
         assert all(json.loads(answer)["job_id"] for answer in answers)
 
 
 def test_pings_are_answered_in_kind_and_other_words_ignored(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}&after=0&format=batch")) as socket:
+    with connect(address(program, f"token={jwt}&after=0&format=batch")) as line:
         for word in ("hello", '{"type": "subscribe"}', "[1]", '{"type": 3}', b"bytes", "ping", '{ "type":"ping" }'):
-            socket.send(word)
-        said = [socket.recv(WAIT)]
+            line.send(word)
+        said = [line.recv(WAIT)]
         while len([word for word in said if "pong" in str(word)]) < 2:
-            said.append(socket.recv(WAIT))
+            said.append(line.recv(WAIT))
     assert [word for word in said if "pong" in str(word)] == ["pong", '{"type": "pong"}']
 
 
@@ -117,21 +123,21 @@ def test_a_position_is_resumed_without_what_was_seen(program: Program, jwt: str)
 def test_a_position_that_cannot_be_gets_the_snapshot(program: Program, jwt: str) -> None:
     finished_job(program, jwt)
     for after in (2**60, "soon"):
-        with connect(address(program, f"token={jwt}&format=batch&after={after}")) as socket:
-            assert json.loads(socket.recv(WAIT))["snapshot"]
+        with connect(address(program, f"token={jwt}&format=batch&after={after}")) as line:
+            assert json.loads(line.recv(WAIT))["snapshot"]
 
 
 def test_a_frame_over_64_kib_ends_with_1009(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}")) as socket:
-        socket.send("x" * (64 * 1024 + 1))
-        assert close_of(socket)[0] == 1009
+    with connect(address(program, f"token={jwt}")) as line:
+        line.send("x" * (64 * 1024 + 1))
+        assert close_of(line)[0] == 1009
 
 
 def test_too_many_frames_end_with_1008(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}")) as socket:
+    with connect(address(program, f"token={jwt}")) as line:
         for _ in range(25):
-            socket.send("x")
-        assert close_of(socket)[0] == 1008
+            line.send("x")
+        assert close_of(line)[0] == 1008
 
 
 def test_too_many_connections_of_a_user_end_with_1013(program: Program, jwt: str) -> None:
@@ -144,16 +150,49 @@ def test_too_many_connections_of_a_user_end_with_1013(program: Program, jwt: str
 
 def test_a_disabled_user_is_closed_out_with_1008(program: Program) -> None:
     jwt = add_user(program.data_dir, "leaver")
-    with connect(address(program, f"token={jwt}")) as socket:
+    with connect(address(program, f"token={jwt}")) as line:
         run_command("users", "disable", "leaver", data_dir=program.data_dir)
-        assert close_of(socket)[0] == 1008
+        assert close_of(line)[0] == 1008
+
+
+def quiet_client(program: Program, jwt: str) -> socket.socket:
+    """A connection behind its handshake that never answers a ping of the server."""
+    line = socket.create_connection(("127.0.0.1", program.port), timeout=WAIT)
+    protocol = ClientProtocol(parse_uri(address(program, f"token={jwt}")))
+    protocol.send_request(protocol.connect())
+    line.sendall(b"".join(protocol.data_to_send()))
+    while protocol.state is State.CONNECTING:
+        protocol.receive_data(line.recv(65_536))
+    return line
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "plain"])
+def test_a_line_that_is_silent_too_long_is_closed(tmp_path: Path, direct: bool) -> None:
+    impatient: dict[str, Any] = {"heartbeat_interval_seconds": 0.1, "heartbeat_timeout_seconds": 0.5}
+    with ExitStack() as open_:
+        started = open_.enter_context(running(tmp_path / "data", direct_sending=direct, **impatient))
+        line = open_.enter_context(quiet_client(started, token(started.data_dir, "admin")))
+        while line.recv(65_536):
+            pass
+
+
+def test_a_line_that_brings_bytes_is_alive_without_pongs(tmp_path: Path) -> None:
+    impatient: dict[str, Any] = {"heartbeat_interval_seconds": 0.1, "heartbeat_timeout_seconds": 1}
+    masked_ping = b"\x81\x84\0\0\0\0ping"
+    with ExitStack() as open_:
+        started = open_.enter_context(running(tmp_path / "data", **impatient))
+        line, heard = open_.enter_context(quiet_client(started, token(started.data_dir, "admin"))), b""
+        while heard.count(b"\x81\x04pong") < 30:  # one every 0.1 s, three times the timeout
+            line.sendall(masked_ping)
+            heard += line.recv(65_536)
+            time.sleep(0.1)
 
 
 def test_many_refusals_block_the_address(tmp_path: Path) -> None:
     with running(tmp_path / "data", max_refusals_per_minute=3) as strict:
         for _ in range(3):
-            with connect(address(strict, "token=bad")) as socket:
-                assert close_of(socket)[0] == 1008
+            with connect(address(strict, "token=bad")) as line:
+                assert close_of(line)[0] == 1008
         with pytest.raises(InvalidStatus) as refused:
             connect(address(strict, f"token={token(strict.data_dir, 'admin')}")).__enter__()
     assert refused.value.response.status_code == 429
@@ -162,6 +201,6 @@ def test_many_refusals_block_the_address(tmp_path: Path) -> None:
 def test_a_stopping_server_says_1012(tmp_path: Path) -> None:
     with running(tmp_path / "data") as stopping:
         jwt = token(stopping.data_dir, "admin")
-        with connect(address(stopping, f"token={jwt}")) as socket:
+        with connect(address(stopping, f"token={jwt}")) as line:
             stopping.stop()
-            assert close_of(socket)[0] == 1012
+            assert close_of(line)[0] == 1012

@@ -22,9 +22,15 @@ def settings_table() -> str:
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in (None, PydanticUndefined, "", ()) else field.default
-        shown = ",".join(f"{number:g}" for number in default) if isinstance(default, tuple) else f"{default}"
-        lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{shown}`' if shown else ''} | {field.description} |")
+        lines.append(f"| `{PREFIX}{name.upper()}` | {as_shown(default)} | {field.description} |")
     return "\n".join(lines)
+
+
+def as_shown(default: object) -> str:
+    """A default as it is written in the environment."""
+    if isinstance(default, tuple):
+        default = ",".join(f"{number:g}" for number in default)
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else ""
 
 
 def test_the_settings_table_is_the_settings_class() -> None:

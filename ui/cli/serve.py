@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from backend import Backend, Settings, open_backend
 from backend.api import build_app
 from backend.api.border import Border
+from backend.api.direct_protocol import DirectProtocol
 from backend.errors import CannotStart, DashboardError
 from backend.logs import configure_logs
 from backend.settings import ADMIN, load_settings, unknown_settings
@@ -145,7 +146,7 @@ def _config(backend: Backend) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        ws="websockets-sansio",
+        ws=DirectProtocol if settings.direct_sending else "websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=settings.heartbeat_interval_seconds,
         ws_ping_timeout=settings.heartbeat_timeout_seconds - settings.heartbeat_interval_seconds,
