@@ -26,7 +26,6 @@ from backend.clock import Clock
 from backend.errors import StoreRefused
 from backend.jobs import Job
 from backend.store import Event, JobStore, NewJob, Tick, VideoChange
-from backend.store.jobs import TOMBSTONES
 
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
@@ -34,8 +33,9 @@ INTERVAL_SECONDS = 0.050
 RETRY_SECONDS = 1.0
 KEPT_BATCHES = 20
 KEPT_PARTS = 16
+KEPT_REMOVALS = 10_000
 PART_BYTES = 768 * 1024  # of JSON; clients in several languages take no frame of more than 1 MiB
-FEW = 100  # entries: surely fit into one part
+LARGEST_UPDATE_BYTES = 12 * 1024  # its texts are bounded; 500 bytes are usual
 THIN_SECONDS = 1.0
 EVERYBODY = None
 _BY_SEQ = attrgetter("seq")
@@ -136,6 +136,7 @@ class Batch:
     kept: tuple[Entry, ...]
     percents: tuple[Change, ...]
     prevs: dict[str | None, int]
+    part_bytes: int
     _views: dict[str | None, tuple[View, ...]] = field(default_factory=dict)
 
     @property
@@ -148,7 +149,7 @@ class Batch:
             return ()
         if owner_id not in self._views:
             entries = [entry for entry in self.entries if owner_id in (EVERYBODY, entry.owner_id)]
-            self._views[owner_id] = tuple(_in_parts(self.prevs[owner_id], self.seq, entries))
+            self._views[owner_id] = tuple(_in_parts(self.prevs[owner_id], self.seq, entries, self.part_bytes))
         return self._views[owner_id]
 
 
@@ -181,12 +182,23 @@ class CatchingUp:
 class ProgressHub:
     """The newest state of each job on the dashboard, and the only way for a state to become visible.
 
-    `seq` is the newest position. One process, one hub.
+    `seq` is the newest position. One process, one hub. It keeps `kept_batches` ticks for readers that are a little
+    behind and `kept_removals` for those that come back, and cuts what is more than `part_bytes` of JSON.
     """
 
-    def __init__(self, store: JobStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        clock: Clock,
+        *,
+        kept_batches: int = KEPT_BATCHES,
+        kept_removals: int = KEPT_REMOVALS,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._kept_removals = kept_removals
+        self._part_bytes = part_bytes
         self._staged = Staged()
         self._work = asyncio.Event()
         self._closing = False
@@ -194,7 +206,7 @@ class ProgressHub:
         self._newest: OrderedDict[str, Change] = OrderedDict()
         self._gone: OrderedDict[str, Removal] = OrderedDict()
         self._floor = 1
-        self._batches: deque[Batch] = deque(maxlen=KEPT_BATCHES)
+        self._batches: deque[Batch] = deque(maxlen=kept_batches)
         self._parts: dict[tuple[str | None, CatchingUp], View] = {}
         self._last_of: dict[str | None, int] = {}
         self._published = asyncio.Event()
@@ -208,9 +220,9 @@ class ProgressHub:
         """Take up what is stored; this life's positions lie above all earlier ones."""
         for job in await self._store.on_dashboard():
             self._newest[job.id] = Change(job)
-        for job_id, owner_id, seq in await self._store.removals():
+        for job_id, owner_id, seq in await self._store.removals(self._kept_removals):
             self._gone[job_id] = Removal(job_id, owner_id, seq)
-        if len(self._gone) == TOMBSTONES:
+        if len(self._gone) == self._kept_removals:
             self._floor = next(iter(self._gone.values())).seq
         self._last_stored = await self._store.last_seq()
         self.seq = max(self._last_stored, int(self._clock.now().timestamp() * 1_000_000) - 1)
@@ -334,7 +346,7 @@ class ProgressHub:
     def _part(self, owner_id: str | None, behind: CatchingUp) -> View:
         told: list[Entry] = [*_newer(self._newest, behind.position), *_newer(self._gone, behind.removals)]
         entries = [entry for entry in sorted(told, key=_BY_SEQ) if owner_id in (EVERYBODY, entry.owner_id)]
-        fitting = _fitting(entries)
+        fitting = _fitting(entries, self._part_bytes)
         more = fitting < len(entries)
         seq = entries[fitting - 1].seq if more else max(behind.position, self._position(owner_id))
         return View(behind.position, seq, behind.snapshot, tuple(entries[:fitting]), more)
@@ -349,7 +361,7 @@ class ProgressHub:
         percents = tuple(Change(replace(job, seq=next(numbers))) for job in staged.percents.values())
         owners = {entry.owner_id for entry in (*kept, *percents)}
         prevs = {owner_id: self._position(owner_id) for owner_id in (*owners, EVERYBODY)}
-        return Batch(self.seq, next(numbers) - 1, kept, percents, prevs)
+        return Batch(self.seq, next(numbers) - 1, kept, percents, prevs, self._part_bytes)
 
     def _transaction(self, staged: Staged, batch: Batch) -> Tick:
         newest = {entry.job_id: entry.job for entry in batch.entries if isinstance(entry, Change)}
@@ -392,7 +404,7 @@ class ProgressHub:
             else:
                 self._newest.pop(entry.job_id, None)
                 self._gone[entry.job_id] = entry
-        while len(self._gone) > TOMBSTONES:
+        while len(self._gone) > self._kept_removals:
             self._floor = self._gone.popitem(last=False)[1].seq
         self.seq = batch.seq
         self._last_of.update(dict.fromkeys(batch.prevs, batch.seq))
@@ -462,22 +474,22 @@ def _stamped(entry: Job | Removal, seq: int) -> Entry:
     return Change(replace(entry, seq=seq)) if isinstance(entry, Job) else replace(entry, seq=seq)
 
 
-def _in_parts(prev: int, seq: int, entries: Sequence[Entry]) -> Iterator[View]:
-    while (fitting := _fitting(entries)) < len(entries):
+def _in_parts(prev: int, seq: int, entries: Sequence[Entry], part_bytes: int) -> Iterator[View]:
+    while (fitting := _fitting(entries, part_bytes)) < len(entries):
         part, entries = entries[:fitting], entries[fitting:]
         yield View(prev, part[-1].seq, False, tuple(part), more=True)
         prev = part[-1].seq
     yield View(prev, seq, False, tuple(entries))
 
 
-def _fitting(entries: Sequence[Entry]) -> int:
+def _fitting(entries: Sequence[Entry], part_bytes: int) -> int:
     """How many of them make a part; at least one."""
-    if len(entries) <= FEW:
+    if len(entries) * LARGEST_UPDATE_BYTES <= part_bytes:
         return len(entries)
     size = 0
     for number, entry in enumerate(entries):
         size += len(entry.body) if isinstance(entry, Change) else len(entry.job_id)
-        if number and size > PART_BYTES:
+        if number and size > part_bytes:
             return number
     return len(entries)
 

@@ -26,9 +26,10 @@ T = TypeVar("T")
 USERS, JOBS, VIDEOS, RESULTS, EVENTS, KEYS = (
     METADATA.tables[name] for name in ("user", "job", "video", "result", "progress_event", "idempotency_key")
 )
-TOMBSTONES = 10_000
 PRUNED_AT_ONCE = 500
 PROBED_AT_ONCE = 1_000
+BEFORE_ALL = -(2**63)
+SCANNED, HALVINGS = 64, 4
 LAST_CHARACTER = "\U0010ffff"
 SORTS = ("newest", "oldest", "name", "updated")
 _NEWEST_RESULT = and_(
@@ -143,13 +144,13 @@ class JobStore:
         """Jobs that are on somebody's dashboard, in the order of their `seq`."""
         return await self._jobs(_select_jobs().where(JOBS.c.on_dashboard).order_by(JOBS.c.seq))
 
-    async def removals(self) -> list[tuple[str, str, int]]:
-        """(job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first, at most `TOMBSTONES`."""
+    async def removals(self, limit: int) -> list[tuple[str, str, int]]:
+        """(job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first."""
         query = (
             select(JOBS.c.id, JOBS.c.owner_id, JOBS.c.removed_seq)
             .where(~JOBS.c.on_dashboard)
             .order_by(JOBS.c.removed_seq.desc())
-            .limit(TOMBSTONES)
+            .limit(limit)
         )
         rows = await self._all(query)
         return [(row.id, row.owner_id, row.removed_seq) for row in reversed(rows)]
@@ -245,7 +246,7 @@ class JobStore:
         `since`: inclusive, in whole milliseconds (rounded down, so that none is left out); `after`: a seq, exclusive.
         A page costs the same at any depth.
         """
-        moment = None if since is None else to_millis(since)
+        moment = BEFORE_ALL if since is None else to_millis(since)
         return await self._database.read_by_cursor(lambda cursor: _history(cursor, job_id, moment, after, limit))
 
     async def old_history(self, *, before: datetime, after_job: str) -> OldHistory:
@@ -369,34 +370,34 @@ def _event_row(event: Event) -> dict[str, Any]:
 
 # Written out for the driver's cursor: a page of history is asked for by each client that comes back. Within a job `at`
 # never falls as `seq` rises, so that the key alone finds a moment, and no index on `at` has to be kept.
-_FIRST_FROM = "SELECT seq, at FROM progress_event WHERE job_id = ? AND seq >= ? ORDER BY seq LIMIT 1"
-_LAST = "SELECT seq, at FROM progress_event WHERE job_id = ? ORDER BY seq DESC LIMIT 1"
-_PAGE = "SELECT body FROM progress_event WHERE job_id = ? AND seq >= ? ORDER BY seq LIMIT ?"
+_FROM = "SELECT seq, at FROM progress_event WHERE job_id = ? AND seq >= ? ORDER BY seq LIMIT 1 OFFSET ?"
+_LAST = "SELECT seq FROM progress_event WHERE job_id = ? ORDER BY seq DESC LIMIT 1"
+_PAGE = "SELECT body FROM progress_event WHERE job_id = ? AND seq >= ? AND at >= ? ORDER BY seq LIMIT ?"
 _OLDEST = "SELECT seq, at FROM progress_event WHERE job_id = ? ORDER BY seq LIMIT ?"
 _NEXT_JOB = "SELECT job_id, at FROM progress_event WHERE job_id > ? ORDER BY job_id, seq LIMIT 1"
 _FORGET_HISTORY = delete(EVENTS).where(EVENTS.c.job_id == bindparam("b_job_id"), EVENTS.c.seq <= bindparam("b_seq"))
 
 
-def _history(cursor: Cursor, job_id: str, since: int | None, after: int | None, limit: int) -> list[bytes]:
+def _history(cursor: Cursor, job_id: str, since: int, after: int | None, limit: int) -> list[bytes]:
     first = 0 if after is None else after + 1
-    if since is not None:
-        first = _first_at(cursor, job_id, since, first)
-    return [body.encode() for (body,) in cursor.execute(_PAGE, (job_id, first, limit))]
+    if since > BEFORE_ALL:
+        first = _shortly_before(cursor, job_id, since, first)
+    return [body.encode() for (body,) in cursor.execute(_PAGE, (job_id, first, since, limit)).fetchall()]
 
 
-def _first_at(cursor: Cursor, job_id: str, since: int, low: int) -> int:
-    """Where, from the seq `low` on, the job's rows of `since` and later begin; found by bisection."""
-    first, last = cursor.execute(_FIRST_FROM, (job_id, low)).fetchone(), cursor.execute(_LAST, (job_id,)).fetchone()
-    if first is None or first[1] >= since:
-        return low
-    low, high = first[0] + 1, last[0] + 1
-    while low < high:
-        middle = (low + high) // 2
-        seq, at = cursor.execute(_FIRST_FROM, (job_id, middle)).fetchone()
-        if at < since:
-            low = seq + 1
-        else:
-            high = middle
+def _shortly_before(cursor: Cursor, job_id: str, since: int, low: int) -> int:
+    """A seq from `low` on, at most `SCANNED` rows before the first one of `since`; found by bisection.
+
+    Most halvings would go into the gaps between a job's positions: now and then it is asked whether it is near enough.
+    """
+    high: int | None = None
+    while (ahead := cursor.execute(_FROM, (job_id, low, SCANNED)).fetchone()) is not None and ahead[1] < since:
+        low = ahead[0]
+        high = high or cursor.execute(_LAST, (job_id,)).fetchone()[0]
+        for _ in range(HALVINGS):
+            middle = (low + high) // 2
+            seq, at = cursor.execute(_FROM, (job_id, middle, 0)).fetchone()
+            low, high = (seq, high) if at < since else (low, middle)
     return low
 
 
