@@ -1,0 +1,419 @@
+"""What a client of the progress socket knows: frames and answers in, news out; no socket, no clock, no waiting.
+
+Promise: `jobs` holds the newest state of each job, never an older one after a newer one; what is handed on is, job by
+job, in the order of `seq` and each update once; and when all that stands in `missed` was answered from history, every
+error was handed on, whatever was cut, repeated or reduced to newest states on the way.
+
+The server sends every status change and failed video, but a reader that was away or too slow gets newest states only.
+The protocol does not say when it did so. Thus an update that may stand for more than it tells puts its job into
+`missed`, and what would be handed on is held back until history has answered:
+
+- on a connection, when it is more than one step from the state before it (`_one_step`);
+- at the start of a connection, when more than a percent changed, or when the job has an error at all;
+- for a job never heard of, when it has seen an error or a retry, also on the first connection of all: the default
+  format does not mark where its snapshot ends, so an old job and one that was reduced on the way look the same, and
+  "every error" holds only if both are asked for.
+
+One limit: on a connection that stays, a slow reader may miss the words of an error that belongs to no video (of jobs
+that run elsewhere) when a newer error followed it; no update counts those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+import msgspec
+
+from backend.jobs import NEXT, UNFINISHED, WITH_FAILURES, ProgressUpdate, Status
+
+REMEMBERED = 10_000  # jobs that left, so that a repetition of their end is no news
+ENDS = frozenset(Status) - UNFINISHED
+STEPS: Mapping[str, frozenset[Status]] = {status.value: following for status, following in NEXT.items()}
+
+
+class OutOfStep(Exception):
+    """A frame does not follow on the one before it; connect again and resume from `Mirror.position`."""
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame of `format=batch`; with `more` it is a part, and the next part follows."""
+
+    prev: int
+    seq: int
+    snapshot: bool = False
+    updates: list[ProgressUpdate]
+    removed: list[str]
+    more: bool = False
+
+
+class Kind(msgspec.Struct):
+    """What tells a batch from an update."""
+
+    type: str = ""
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of one job: what was handed on last (`told`), and what waits for an answer of history (`held`).
+
+    `covered`: an answer to the question that is open has everything up to this `seq`; `unsure`: from this `seq` on it
+    surely takes a further question, if the answer does not reach there (0: it may not). `is_doubted`: nothing is known
+    to be missed yet. `connection`: the last one that told of it. `is_shown`: the server did not remove it.
+    """
+
+    told_seq: int = 0
+    told: ProgressUpdate | None = None
+    held: list[ProgressUpdate] = field(default_factory=list)
+    covered: int = 0
+    unsure: int = 0
+    is_doubted: bool = False
+    connection: int = 0
+    is_shown: bool = True
+    ended_at: datetime | None = None
+
+    @property
+    def newest(self) -> ProgressUpdate | None:
+        return self.held[-1] if self.held else self.told
+
+    @property
+    def newest_seq(self) -> int:
+        return self.held[-1].seq if self.held else self.told_seq
+
+    @property
+    def has_ended(self) -> bool:
+        return self.newest is not None and self.newest.status in ENDS
+
+    def tells_all(self, update: ProgressUpdate, *, is_reduced: bool) -> bool:
+        """Whether no error can have come between what is known and this; `is_reduced`: others may have."""
+        before = self.newest
+        if before is None:
+            return self.told_seq == 0 and _has_seen_no_error(update)
+        if is_reduced:
+            return _only_moved(before, update) and update.error is msgspec.UNSET
+        return _one_step(before, update)
+
+    def surely_leads_to(self, held: ProgressUpdate) -> bool:
+        """Whether this can be handed on next although history has not answered up to there."""
+        return self.told is not None and not 0 < self.unsure <= held.seq and _one_step(self.told, held)
+
+    def tell(self, update: ProgressUpdate) -> None:
+        self.told, self.told_seq = update, update.seq
+
+    def hold(self, update: ProgressUpdate) -> None:
+        """Keep it for later; of percents in a row, all of which history need not have, the first and the newest."""
+        if len(self.held) > 1 and _only_moved(self.held[-2], self.held[-1]) and _only_moved(self.held[-1], update):
+            self.held.pop()
+        self.held.append(update)
+
+
+class Mirror:
+    """The newest state of each job that a server shows, kept from the frames of its progress socket.
+
+    `jobs`: by job ID. `missed`: job ID -> the `seq` after which its history is to be asked for
+    (`GET /api/jobs/{id}/progress-history?after=`); answer with `fill_in` or `give_up`. On the default format it lists
+    every job right after `connected`, and most leave it again when the snapshot has arrived: read it then.
+    `position`: `after=` of the next connection with `format=batch`, None for one from the beginning.
+
+    Memory grows with the jobs, and with the errors that arrive while history has not answered.
+    """
+
+    def __init__(self, *, completed_ttl_seconds: float = 300, failed_ttl_seconds: float = 86_400) -> None:
+        self._completed_ttl = timedelta(seconds=completed_ttl_seconds)
+        self._failed_ttl = timedelta(seconds=failed_ttl_seconds)
+        self._known: dict[str, Known] = {}
+        self._jobs: dict[str, ProgressUpdate] = {}
+        self._missed: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        self._monitored: set[str] | None = None
+        self._connection = 0
+        self._in_batches = False
+        self._is_catching_up = False
+        self._snapshot: set[str] | None = None
+        self._last_word: datetime | None = None
+        self.jobs: Mapping[str, ProgressUpdate] = MappingProxyType(self._jobs)
+        self.missed: Mapping[str, int] = MappingProxyType(self._missed)
+        self.position: int | None = None
+
+    def connected(self) -> None:
+        """A new connection begins: what was sent in between is unknown until it, or history, tells.
+
+        The default format tells nothing of jobs that have left, so each one is in doubt until it is heard again.
+        """
+        self._connection += 1
+        self._is_catching_up = True
+        if not self._in_batches:
+            for job_id, known in self._known.items():
+                self._doubt(job_id, known)
+
+    def hear(self, frame: str | bytes, *, at: datetime) -> list[ProgressUpdate]:
+        """The news in a frame of either format, in order; [] for `pong` and what is not understood.
+
+        `at`: now, by the client's clock. Hand in every frame, also pongs: they are signs of life. Raises `OutOfStep`.
+        """
+        self._last_word = at
+        message = _decoded(frame)
+        if isinstance(message, Batch):
+            return self._take_batch(message, at)
+        if isinstance(message, ProgressUpdate):
+            self._in_batches = False
+            return self._take(message, at)
+        return []
+
+    def fill_in(
+        self, job_id: str, updates: Iterable[ProgressUpdate], *, at: datetime, whole: bool = True
+    ) -> list[ProgressUpdate]:
+        """The news in history's answer, with what was held back for it, in order.
+
+        The answer may come in pages, all but the last with `whole=False`; the next page is the one after
+        `missed[job_id]`. What was reduced again while history was asked stays in `missed`: ask again.
+        Throw away answers to questions asked before the last `connected`.
+        """
+        known = self._known.get(job_id)
+        if known is None:
+            return []
+        answered = {update.seq: update for update in updates}
+        covered = max([*answered, known.covered if whole else 0], default=0)
+        answered.update((update.seq, update) for update in known.held)
+        waiting = [answered[seq] for seq in sorted(answered) if seq > known.told_seq]
+        news = _released(known, waiting, covered, whole=whole)
+        known.held = waiting[len(news) :]
+        self._show(job_id, known, at)
+        self._answered(job_id, known, whole=whole)
+        return news
+
+    def give_up(self, job_id: str, *, gone: bool = False) -> list[ProgressUpdate]:
+        """History cannot be had: hand on what was held back for it; `gone`: there is no such job any more (404)."""
+        known = self._known.get(job_id)
+        if known is None:
+            return []
+        news, known.held = known.held, []
+        for update in news:
+            known.tell(update)
+        self._settle(job_id, known)
+        if gone:
+            self._drop(job_id)
+        return news
+
+    def expire(self, now: datetime) -> list[str]:
+        """Forget the jobs that ended long ago by the client's own clock; returns their IDs.
+
+        Counted from when the end was heard, so that clocks may differ. With `format=batch` the server says what
+        leaves, so there it counts from its last sign of life, and the next connection begins with a snapshot.
+        """
+        gone = [job_id for job_id, known in self._known.items() if self._is_over(job_id, known, now)]
+        for job_id in gone:
+            self._drop(job_id)
+        if gone and self._in_batches:
+            self.position = None
+        return gone
+
+    def monitor(self, job_id: str) -> None:
+        """Keep this job; from the first call on only such jobs are kept. One that is not known yet is in `missed`."""
+        if self._monitored is None:
+            self._monitored = set()
+            for other in self._known.keys() - {job_id}:
+                self._erase(other)
+        self._monitored.add(job_id)
+        if job_id not in self._known:
+            self._left.pop(job_id, None)
+            self._doubt(job_id, self._known.setdefault(job_id, Known()))
+
+    def unmonitor(self, job_id: str) -> None:
+        """Keep this job no more; without any monitored job left, none is kept."""
+        if self._monitored is not None:
+            self._monitored.discard(job_id)
+            self._erase(job_id)
+
+    def _take_batch(self, batch: Batch, at: datetime) -> list[ProgressUpdate]:
+        if batch.snapshot:
+            self._snapshot = set()
+        elif batch.prev != self.position:
+            raise OutOfStep
+        self._in_batches = True
+        news = [update for told in batch.updates for update in self._take(told, at)]
+        for job_id in batch.removed:
+            self._leave(job_id)
+        if self._snapshot is not None:
+            self._snapshot.update(update.job_id for update in batch.updates)
+        self.position = batch.seq
+        if not batch.more:
+            self._caught_up()
+        return news
+
+    def _caught_up(self) -> None:
+        """A snapshot that was cut goes on after resuming: its parts are in the order of `seq`, like a catch-up."""
+        heard, self._snapshot = self._snapshot, None
+        if heard is not None:
+            for job_id in self._known.keys() - heard:
+                self._leave(job_id)
+        self._is_catching_up = False
+
+    def _take(self, update: ProgressUpdate, at: datetime) -> list[ProgressUpdate]:
+        if not self._keeps(update):
+            return []
+        job_id = update.job_id
+        known = self._known.get(job_id) or self._meet(job_id)
+        is_reduced = self._is_catching_up if self._in_batches else known.connection != self._connection
+        known.connection = self._connection
+        if update.seq <= known.newest_seq:
+            self._repeated(update, known, at)
+            return []
+        known.is_shown = True
+        tells_all = known.tells_all(update, is_reduced=is_reduced)
+        if tells_all and (job_id not in self._missed or known.is_doubted):
+            known.tell(update)
+            self._settle(job_id, known)
+        else:
+            self._hold(update, known, tells_all)
+        self._show(job_id, known, at)
+        return [] if known.held else [update]
+
+    def _keeps(self, update: ProgressUpdate) -> bool:
+        """What has left is not brought back by a repetition, unless the server also says when it leaves."""
+        if self._monitored is not None and update.job_id not in self._monitored:
+            return False
+        return self._in_batches or update.seq > self._left.get(update.job_id, -1)
+
+    def _meet(self, job_id: str) -> Known:
+        known = Known(told_seq=self._left.pop(job_id, 0), connection=self._connection)
+        self._known[job_id] = known
+        return known
+
+    def _repeated(self, update: ProgressUpdate, known: Known, at: datetime) -> None:
+        if known.told is None:
+            known.told = update
+            self._show(update.job_id, known, at)
+        if known.is_doubted and update.seq == known.told_seq:
+            self._settle(update.job_id, known)
+
+    def _hold(self, update: ProgressUpdate, known: Known, tells_all: bool) -> None:
+        if known.is_doubted or update.job_id not in self._missed:
+            self._ask(update.job_id, known, covered=update.seq)
+        elif not tells_all:
+            known.unsure = known.unsure or update.seq
+        known.hold(update)
+
+    def _doubt(self, job_id: str, known: Known) -> None:
+        if job_id not in self._missed:
+            self._ask(job_id, known, covered=known.told_seq)
+            known.is_doubted = True
+
+    def _ask(self, job_id: str, known: Known, *, covered: int) -> None:
+        known.covered, known.unsure, known.is_doubted = covered, 0, False
+        self._missed[job_id] = known.told_seq
+
+    def _answered(self, job_id: str, known: Known, *, whole: bool) -> None:
+        if whole and not known.held:
+            self._settle(job_id, known)
+        elif whole:
+            self._ask(job_id, known, covered=known.newest_seq)
+        elif job_id in self._missed:
+            self._missed[job_id], known.is_doubted = known.told_seq, False
+
+    def _settle(self, job_id: str, known: Known) -> None:
+        """Nothing of it is missed any more."""
+        self._missed.pop(job_id, None)
+        known.is_doubted = False
+        if not known.is_shown or known.told is None:
+            self._drop(job_id)
+
+    def _show(self, job_id: str, known: Known, at: datetime) -> None:
+        before, newest = self._jobs.get(job_id), known.newest
+        if newest is None or not known.is_shown:
+            return
+        is_new_end = before is None or before.attempt != newest.attempt or known.ended_at is None
+        known.ended_at = None if not known.has_ended else at if is_new_end else known.ended_at
+        self._jobs[job_id] = newest
+
+    def _leave(self, job_id: str) -> None:
+        """The server shows it no more; its history is asked first where its end was not heard for certain."""
+        known = self._known.get(job_id)
+        if known is None:
+            return
+        self._jobs.pop(job_id, None)
+        known.is_shown, known.is_doubted = False, False
+        if job_id in self._missed:
+            return
+        if known.has_ended and not self._is_catching_up:
+            self._drop(job_id)
+        else:
+            self._ask(job_id, known, covered=known.told_seq)
+
+    def _is_over(self, job_id: str, known: Known, now: datetime) -> bool:
+        if known.newest is None or known.ended_at is None or job_id in self._missed:
+            return False
+        since = known.ended_at
+        if self._in_batches and self._last_word is not None:
+            since = max(since, self._last_word)
+        return now - since >= (self._failed_ttl if known.newest.status in WITH_FAILURES else self._completed_ttl)
+
+    def _drop(self, job_id: str) -> None:
+        known = self._known.get(job_id)
+        self._erase(job_id)
+        if known is not None and known.told_seq:
+            self._left[job_id] = known.told_seq
+            if len(self._left) > REMEMBERED:
+                del self._left[next(iter(self._left))]
+
+    def _erase(self, job_id: str) -> None:
+        for kept in (self._known, self._jobs, self._missed):
+            kept.pop(job_id, None)
+
+
+def _released(known: Known, waiting: list[ProgressUpdate], covered: int, *, whole: bool) -> list[ProgressUpdate]:
+    """What may be handed on: up to where history has answered, and on as long as nothing can be missing."""
+    released: list[ProgressUpdate] = []
+    for update in waiting:
+        if update.seq > covered and not (whole and known.surely_leads_to(update)):
+            break
+        known.tell(update)
+        released.append(update)
+    return released
+
+
+def _has_seen_no_error(update: ProgressUpdate) -> bool:
+    return update.failed == 0 and update.attempt == 1 and update.error is msgspec.UNSET
+
+
+def _only_moved(before: ProgressUpdate, after: ProgressUpdate) -> bool:
+    """Whether both are the same but for what percents change."""
+    return (before.attempt, before.status, before.requested, before.failed, before.error) == (
+        after.attempt,
+        after.status,
+        after.requested,
+        after.failed,
+        after.error,
+    )
+
+
+def _one_step(before: ProgressUpdate, after: ProgressUpdate) -> bool:
+    """Whether one status change or one failed video, with percents around it, leads from one to the other.
+
+    A failed video and a status change in one are the end of a job by its last video. A retry is always more than a
+    step: it takes errors away, so that new ones cannot be counted. Where this holds, the one error that may have come
+    in between is the one that the later state carries.
+    """
+    rise = after.failed - before.failed
+    if after.attempt != before.attempt or rise not in (0, 1):
+        return False
+    if after.status == before.status:
+        return True
+    if after.status not in STEPS.get(before.status, ()):
+        return False
+    end = Status.FAILED if after.failed == after.total_videos else Status.COMPLETED_WITH_ERRORS
+    return rise == 0 or after.status == end
+
+
+_KIND = msgspec.json.Decoder(Kind)
+_BATCH = msgspec.json.Decoder(Batch)
+_UPDATE = msgspec.json.Decoder(ProgressUpdate)
+
+
+def _decoded(frame: str | bytes) -> Batch | ProgressUpdate | None:
+    try:
+        return _BATCH.decode(frame) if _KIND.decode(frame).type == "updates" else _UPDATE.decode(frame)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None  # pong, or a word that this version does not know
