@@ -144,6 +144,7 @@ def _engine(path: Path, begin: str, *, pool_size: int) -> Engine:
         f"sqlite:///{path}",
         pool_size=pool_size,
         max_overflow=0,
+        pool_use_lifo=True,  # the connection used last has the pages in its cache
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
     )
 
