@@ -329,8 +329,9 @@ class JobManager:
         positions = await self._positions(job_id, {report.video_id for report in reports if report.video_id})
         moving = self._moving.get(job_id)
         if moving is None:  # ended a while ago, perhaps just now
+            job = await self.find(job_id, by=by)
             _new_reports(job, reports)
-            return await self.find(job_id, by=by)
+            return job
         self._take_down(moving, reports, positions)
         job = moving.job
         await self._hub.durable()
