@@ -90,7 +90,7 @@ class Known:
         """Whether no error can have come between what is known and this; `is_reduced`: others may have."""
         before = self.newest
         if before is None:
-            return self.told_seq == 0 and _has_seen_no_error(update)
+            return _has_seen_no_error(update)
         if is_reduced:
             return _only_moved(before, update) and update.error is msgspec.UNSET
         return _one_step(before, update)
