@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import takewhile
 from sqlite3 import Cursor
@@ -284,7 +284,7 @@ def _commit(connection: Connection, tick: Tick) -> None:
                 "job_id": new.job.id,
             }
             connection.execute(insert(KEYS), {**row, "created_at": new.job.created_at})
-    _execute_many(connection, _UPDATE_JOB, [_named(_job_row(job)) for job in tick.jobs])
+    _execute_many(connection, _UPDATE_JOB, [_changed_row(job) for job in tick.jobs])
     _execute_many(connection, _REMOVE_JOB, [{"b_id": job_id, "b_removed_seq": seq} for job_id, seq in tick.removed])
     _execute_many(connection, _UPDATE_VIDEO, [_video_key(change) for change in tick.videos])
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _went_well_elsewhere(job)])
@@ -302,6 +302,7 @@ _CHANGING = tuple(
     for name in _JOB_COLUMNS
     if name not in ("id", "owner_id", "created_at", "processor", "source", "options", "on_dashboard")
 )
+_BOUND = tuple((f"b_{name}", name) for name in ("id", *_CHANGING))
 _UPDATE_JOB = (
     update(JOBS).where(JOBS.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in _CHANGING})
 )
@@ -327,8 +328,8 @@ def _went_well_elsewhere(job: Job) -> bool:
     return job.is_elsewhere and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
 
 
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"b_{name}": row[name] for name in ("id", *_CHANGING)}
+def _changed_row(job: Job) -> dict[str, Any]:
+    return {bound: getattr(job, name) for bound, name in _BOUND}
 
 
 def _job_row(job: Job) -> dict[str, Any]:
@@ -357,10 +358,16 @@ def _video_key(change: VideoChange) -> dict[str, Any]:
 
 
 def _result_row(change: VideoChange) -> dict[str, Any]:
-    row = asdict(change)
-    row["attempt"] = row.pop("attempts")
-    del row["status"]
-    return row
+    return {
+        "job_id": change.job_id,
+        "position": change.position,
+        "attempt": change.attempts,
+        "started_at": change.started_at,
+        "duration_seconds": change.duration_seconds,
+        "error": change.error,
+        "traceback": change.traceback,
+        "result": change.result,
+    }
 
 
 def _event_row(event: Event) -> dict[str, Any]:
