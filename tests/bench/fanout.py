@@ -193,10 +193,13 @@ class Fanout:
     def _stage(self, stack: ExitStack, found: Sequence[Target], count: int) -> list[Scene]:
         videos = int(self._seconds + 1) * 2 * self._repeats * LISTS_A_SECOND * MANY_UPDATES
         jobs = [asyncio.run(jobs_of(target, videos)) for target in found]
-        return [
+        stage = [
             Scene(target, mine, stack.enter_context(self._watchers(target, count)))
             for target, mine in zip(found, jobs, strict=True)
         ]
+        for scene in stage:  # what each is told on opening
+            scene.watchers.settled(sum(map(len, scene.jobs.values())) * count if scene.target.is_product else 0)
+        return stage
 
     def _watchers(self, target: Target, count: int) -> Watchers:
         return Watchers(target.watch_port, target.watch_path, count, processes=self._processes)
@@ -250,8 +253,8 @@ async def batches(target: Target, count: int, processes: int, seconds: float) ->
 
     path = f"{target.watch_path}&format=batch"
     with Watchers(target.watch_port, path, count, batch=True, processes=processes) as watching:
+        watching.settled(BATCH_JOBS * count)
         senders = await connect_senders(target.port, target.jwt, MANY_SENDERS)
-        watching.report()
         cpu, began = cpu_seconds(target.pid), time.monotonic()
         ran = await asyncio.gather(
             *(

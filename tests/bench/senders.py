@@ -27,7 +27,8 @@ class Sender:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, jwt: str) -> None:
         self._reader = reader
         self._writer = writer
-        self._head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {jwt}\r\nContent-Type: application/json\r\n"
+        authority = f"Authorization: Bearer {jwt}\r\n" if jwt else ""
+        self._head = f"Host: 127.0.0.1:{port}\r\n{authority}Content-Type: application/json\r\n"
 
     @classmethod
     async def connect(cls, port: int, jwt: str = "") -> Sender:
