@@ -22,12 +22,10 @@ def cpu_seconds(pid: int) -> float:
 
 def memory_mib(pid: int) -> float:
     """What the process holds in RAM now."""
-    return _status(pid, "VmRSS:")
-
-
-def peak_mib(pid: int) -> float:
-    """The most that the process ever held in RAM."""
-    return _status(pid, "VmHWM:")
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(pid)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -51,10 +49,3 @@ def allow_many_files() -> None:
     """Let this process and its children open as many sockets as the system permits."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _status(pid: int, field: str) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise ProcessLookupError(pid)
