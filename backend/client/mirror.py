@@ -334,7 +334,7 @@ class Mirror:
         if known is None:
             return
         self._jobs.pop(job_id, None)
-        known.is_shown, known.is_doubted = False, False
+        known.is_shown = False
         if job_id in self._missed:
             return
         if known.has_ended and not self._is_catching_up:

@@ -264,16 +264,14 @@ def test_history_in_pages_is_handed_on_page_by_page_and_then_what_waited() -> No
     hear(
         mirror,
         state("a", 1),
-        state("a", 5, failed=3, error="three"),
-        state("a", 6, failed=3, progress=9, error="three"),
+        state("a", 6, failed=3, error="three"),
+        state("a", 7, failed=3, progress=9, error="three"),
     )
-    assert fill_in(mirror, "a", state("a", 3, failed=1, error="one"), whole=False) == [("a", 3)]
+    early = [state("a", 2, failed=1, error="one"), state("a", 3, failed=2, error="two")]
+    assert fill_in(mirror, "a", *early, whole=False) == [("a", 2), ("a", 3)]
     assert dict(mirror.missed) == {"a": 3}
-    assert fill_in(mirror, "a", state("a", 4, failed=2), state("a", 5, failed=3), whole=True) == [
-        ("a", 4),
-        ("a", 5),
-        ("a", 6),
-    ]
+    late = [state("a", 4, failed=2, progress=2, error="two"), state("a", 5, failed=3, error="three")]
+    assert fill_in(mirror, "a", *late) == [("a", 4), ("a", 5), ("a", 6), ("a", 7)]
     assert not mirror.missed
 
 
@@ -310,6 +308,12 @@ def test_without_history_what_was_held_back_is_handed_on_all_the_same() -> None:
     assert seqs(mirror.give_up("a")) == [("a", 5), ("a", 6)]
     assert (dict(mirror.missed), shown(mirror)) == ({}, {"a": 6})
     assert hear(mirror, state("a", 7, failed=4, error="f")) == [("a", 7)]
+
+
+def test_a_repetition_of_what_was_handed_on_sets_nothing_free() -> None:
+    mirror = connected()
+    hear(mirror, state("a", 1), state("a", 5, failed=2, error="two"), state("a", 1))
+    assert dict(mirror.missed) == {"a": 1}
 
 
 def test_an_answer_that_nobody_asked_for_is_no_news_twice() -> None:
@@ -354,6 +358,31 @@ def test_on_the_default_format_every_job_is_in_doubt_until_it_is_heard_again() -
     assert dict(mirror.missed) == {"left": 3}
     assert fill_in(mirror, "left", state("left", 8, Status.COMPLETED)) == [("left", 8)]
     assert mirror.jobs["left"].status == "completed"
+
+
+def test_an_old_state_that_is_repeated_takes_no_doubt_away() -> None:
+    mirror = connected()
+    hear(mirror, state("a", 1), state("a", 2))
+    mirror.connected()
+    hear(mirror, state("a", 1))
+    assert dict(mirror.missed) == {"a": 2}
+
+
+def test_once_heard_again_one_step_is_enough() -> None:
+    mirror = connected()
+    hear(mirror, state("a", 1))
+    mirror.connected()
+    assert hear(mirror, state("a", 1), state("a", 2, failed=1, error="e")) == [("a", 2)]
+
+
+def test_history_that_has_begun_to_answer_is_read_to_its_end() -> None:
+    mirror = connected()
+    hear(mirror, state("a", 1))
+    mirror.connected()
+    fill_in(mirror, "a", state("a", 4), whole=False)
+    assert hear(mirror, state("a", 9, progress=4)) == []
+    rest = [state("a", 6, Status.PENDING), state("a", 7)]
+    assert fill_in(mirror, "a", *rest) == [("a", 6), ("a", 7), ("a", 9)]
 
 
 def test_on_batches_only_what_the_server_tells_is_in_doubt() -> None:
@@ -407,7 +436,17 @@ def test_a_job_that_was_removed_before_its_end_was_heard_leaves_at_once_and_its_
     hear_batch(mirror, batch(4, 9, removed=["a"]))
     assert (shown(mirror), dict(mirror.missed)) == ({}, {"a": 3})
     assert fill_in(mirror, "a", state("a", 8, Status.COMPLETED)) == [("a", 8)]
+    hear_batch(mirror, batch(None, 20))
     assert (shown(mirror), dict(mirror.missed)) == ({}, {})
+
+
+def test_a_job_that_comes_back_before_history_has_answered_is_shown() -> None:
+    mirror = connected()
+    hear_batch(mirror, batch(None, 4, state("a", 3)), batch(4, 9, removed=["a"]))
+    hear_batch(mirror, batch(9, 12, state("a", 12, Status.PENDING, attempt=2)))
+    assert shown(mirror) == {"a": 12}
+    assert fill_in(mirror, "a", state("a", 8, Status.FAILED, error="e")) == [("a", 8)]
+    assert fill_in(mirror, "a") == [("a", 12)]
 
 
 def test_a_job_that_ended_before_and_was_removed_while_away_may_have_been_retried() -> None:
@@ -542,6 +581,14 @@ def test_a_monitored_job_that_is_not_known_is_asked_for() -> None:
     assert dict(mirror.missed) == {"a": 0}
     assert fill_in(mirror, "a", state("a", 1), state("a", 2, failed=1, error="e")) == [("a", 1), ("a", 2)]
     assert shown(mirror) == {"a": 2}
+
+
+def test_a_forgotten_job_is_kept_again_when_it_is_monitored() -> None:
+    mirror, end = connected(), state("a", 1, Status.COMPLETED)
+    hear(mirror, end)
+    mirror.expire(ERA + timedelta(minutes=5))
+    mirror.monitor("a")
+    assert hear(mirror, end) == [("a", 1)]
 
 
 def test_a_monitored_job_that_nobody_knows_is_no_job() -> None:
