@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from backend.auth import User
-from backend.clock import Clock
+from backend.clock import Clock, to_millis
 from backend.csv_files import Duplicate, Problem, VideoList, list_of_ids
 from backend.demo import DemoClips
 from backend.errors import Conflict, Invalid, JobNotFound, NotFound, StoreRefused
@@ -78,6 +78,12 @@ class Ended:
 
 
 Report = Started | Moved | Ended
+
+
+class Position(msgspec.Struct):
+    """Of an encoded update, where it stands."""
+
+    seq: int
 
 
 @dataclass
@@ -245,9 +251,16 @@ class JobManager:
     async def history(
         self, job_id: str, *, by: User, since: datetime | None = None, after: int | None = None, limit: int = 1000
     ) -> list[bytes]:
-        """A job's updates as they were sent, encoded, oldest first; `since` is inclusive, `after` (a seq) exclusive."""
-        await self.find(job_id, by=by)
-        return await self._store.history(job_id, since=since, after=after, limit=_checked_limit(limit))
+        """A job's updates as they were sent, encoded, oldest first; `since` is inclusive, `after` (a seq) exclusive.
+
+        Percents are thinned, but the last page always ends with the job's newest state.
+        """
+        job = await self.find(job_id, by=by)  # before its rows: none of those up to this state can be missing then
+        rows = await self._store.history(job_id, since=since, after=after, limit=_checked_limit(limit))
+        last = msgspec.json.decode(rows[-1], type=Position).seq if rows else after or 0
+        if len(rows) < limit and job.seq > last and (since is None or to_millis(job.updated_at) >= to_millis(since)):
+            rows.append(msgspec.json.encode(job.update()))
+        return rows
 
     async def count_jobs(self, *, by: User) -> int:
         """How many jobs this user may see in History."""
