@@ -436,6 +436,7 @@ def test_a_job_that_was_removed_before_its_end_was_heard_leaves_at_once_and_its_
     hear_batch(mirror, batch(4, 9, removed=["a"]))
     assert (shown(mirror), dict(mirror.missed)) == ({}, {"a": 3})
     assert fill_in(mirror, "a", state("a", 8, Status.COMPLETED)) == [("a", 8)]
+    mirror.connected()
     hear_batch(mirror, batch(None, 20))
     assert (shown(mirror), dict(mirror.missed)) == ({}, {})
 
