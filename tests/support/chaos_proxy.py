@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 SMALL_SEGMENT = 536  # with what a socket may send at once grows what the kernel keeps for a slow reader
-SMALL_BUFFER = 4_096
+SMALL_BUFFER = 1_024
 
 
 @dataclass(frozen=True)

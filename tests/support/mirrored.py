@@ -33,8 +33,8 @@ class MirroredClient:
     """Follows a user's jobs through the line at this port, in batches or in the default format, for as long as it runs.
 
     `handed_on`: the updates of each job as an application gets them. `heard`: the `seq` of all that ever arrived on the
-    socket, `heard_updates` with their jobs, `reduced` how many surely stood for several failed videos: it read too
-    slowly. `stepped_back`: what must stay empty, the jobs of which an older state was shown after a newer one.
+    socket, `heard_updates` with their jobs, `steps` from one update of a job to the next on the same connection.
+    `stepped_back`: what must stay empty, the jobs of which an older state was shown after a newer one.
     """
 
     def __init__(self, name: str, *, port: int, jwt: str, in_batches: bool, is_slow: bool, chance: Random) -> None:
@@ -49,13 +49,17 @@ class MirroredClient:
         self.connections = 0
         self.frames = 0
         self.from_history = 0
-        self.reduced = 0
+        self.steps: set[tuple[str, int, int]] = set()
         self._port = port
         self._jwt = jwt
         self._chance = chance
-        self._failed: dict[str, int] = {}
+        self._last: dict[str, int] = {}
         self._newest: defaultdict[str, int] = defaultdict(int)
         self._changed = asyncio.Event()
+
+    def __str__(self) -> str:
+        form, line = "batch" if self.in_batches else "default", " on the slow line" if self.is_slow else ""
+        return f"{self.name}'s {form} client{line} (position {self.mirror.position}, connection {self.connections})"
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -76,7 +80,7 @@ class MirroredClient:
             try:
                 async with self._connected() as socket:
                     self.connections += 1
-                    self._failed.clear()
+                    self._last.clear()
                     self.mirror.connected()
                     async for frame in socket:
                         self._hear(frame)
@@ -106,11 +110,11 @@ class MirroredClient:
     def _write_down(self, message: dict[str, Any]) -> None:
         self.heard.add(message["seq"])
         for update in message.get("updates", [message] if "job_id" in message else []):
-            job_id, seq, failed = update["job_id"], update["seq"], update["failed"]
+            job_id, seq = update["job_id"], update["seq"]
             self.heard.add(seq)
             self.heard_updates.add((job_id, seq))
-            self.reduced += failed > self._failed.get(job_id, failed) + 1
-            self._failed[job_id] = failed
+            self.steps.add((job_id, self._last.get(job_id, seq), seq))
+            self._last[job_id] = seq
 
     async def _ask_history(self) -> None:
         base = f"http://127.0.0.1:{self._port}"

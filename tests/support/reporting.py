@@ -13,6 +13,7 @@ import httpx
 
 AGAIN_SECONDS = 0.15
 JOBS_AT_ONCE = 3
+FRAME = "\N{FILM FRAMES}"  # four bytes each: what is said must be more than a slow line and its buffers take
 
 Report = dict[str, Any]
 
@@ -44,9 +45,10 @@ class Order:
 
 
 def planned(key: str, *, ends: bool, chance: Random) -> Order:
-    """A job with 4 to 12 videos; without an end its sender falls silent on the way."""
-    video_ids = [f"{key}-{number}" for number in range(chance.randint(4, 12))]
-    told = [fields for place in range(len(video_ids)) for fields in _told_of(place, video_ids, chance)]
+    """A job with 6 to 30 videos; without an end its sender falls silent on the way."""
+    video_ids = [f"{key}-{number}" for number in range(chance.randint(6, 30))]
+    bad = chance.choice((0.0, 0.2, 0.6))
+    told = [fields for place in range(len(video_ids)) for fields in _told_of(place, video_ids, bad, chance)]
     told = told if ends else told[: chance.randint(1, len(told))]
     gives_up = ends and chance.random() < 0.2
     if ends:
@@ -107,13 +109,13 @@ class Sender:
             return said
 
 
-def _told_of(place: int, video_ids: Sequence[str], chance: Random) -> Iterator[Report]:
+def _told_of(place: int, video_ids: Sequence[str], bad: float, chance: Random) -> Iterator[Report]:
     """What is reported of one video: some percents, and how it ended."""
-    words = f"Working on {video_ids[place]} " + "." * chance.randint(0, 400)
-    for _ in range(chance.randint(0, 4)):
+    words = f"Working on {video_ids[place]} " + FRAME * chance.randint(0, 400)
+    for _ in range(chance.randint(0, 3)):
         yield {"progress": min(99, int(100 * (place + chance.random()) / len(video_ids))), "message": words}
-    if chance.random() < 0.3:
-        error = f"{video_ids[place]} failed: {chance.getrandbits(64):x} " + "." * chance.randint(0, 1_500)
+    if chance.random() < bad:
+        error = f"{video_ids[place]} failed: {chance.getrandbits(64):x} " + FRAME * chance.randint(0, 1_800)
         yield from [{"video_id": video_ids[place], "error": error}] * chance.choice((1, 1, 1, 2))
     else:
         yield {"video_id": video_ids[place], "current_video": place + 1}
@@ -127,7 +129,7 @@ def _requests(reports: Sequence[Report], chance: Random) -> Iterator[list[Report
     """One report or a few, now and then with earlier ones among them."""
     place = 0
     while place < len(reports):
-        size = chance.choice((1, 1, 1, 1, 2, 6))
+        size = chance.choice((1, 1, 2, 4, 12))
         first = max(0, place - (chance.randint(1, 3) if chance.random() < 0.15 else 0))
         request = list(reports[first : place + size])
         chance.shuffle(request)
