@@ -285,7 +285,10 @@ class Judge:
             raise AssertionError(f"{client} never caught up: {difference}") from None
 
     async def _difference(self, client: MirroredClient) -> str:
-        """In which jobs the two differ, in words; of the default format only jobs that it ever heard of or could."""
+        """In which jobs the two differ, in words.
+
+        The default format tells no removals, so there it is each job that is shown, or that the client ever heard of.
+        """
         theirs = await self._jobs(client.name, dashboard=True)
         if client.mirror.missed:
             return f"waits for history of {sorted(client.mirror.missed)}"
@@ -383,7 +386,7 @@ async def test_whoever_watches_over_a_bad_line_ends_in_exactly_the_servers_state
 ) -> None:
     example = await play(home.copy(tmp_path / "home"), seed)
     assert example.remains
-    assert all(line.cut for line in example.lines)
+    assert any(line.cut for line in example.lines)
 
 
 async def _play_many(examples: int) -> int:
