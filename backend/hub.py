@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -425,8 +426,8 @@ class Reader:
     """One watcher's position. Neither `next` nor `take` ever blocks anybody else."""
 
     def __init__(self, hub: ProgressHub, owner_id: str | None, behind: CatchingUp) -> None:
+        self.owner_id = owner_id
         self._hub = hub
-        self._owner_id = owner_id
         self._behind: CatchingUp | None = behind
         self._read = hub.seq
         self._sent = behind.position
@@ -448,6 +449,22 @@ class Reader:
         self._sent = view.seq
         return view
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether it had everything up to some batch, so that it goes on batch by batch."""
+        return self._behind is None and not self._ready
+
+    def is_level_with(self, other: Reader) -> bool:
+        """Whether both will get the very same views."""
+        mine, theirs = ((one.owner_id, one._read, one._sent) for one in (self, other))
+        return self.is_in_step and other.is_in_step and mine == theirs
+
+    def fork(self) -> Reader:
+        """Another reader at the same position."""
+        other = copy(self)
+        other._ready = self._ready.copy()
+        return other
+
     def _look(self) -> View | None:
         while self._behind is None and self._read < self._hub.seq:
             batch = self._hub.following(self._read)
@@ -455,14 +472,14 @@ class Reader:
                 self._behind = CatchingUp(self._sent, self._sent)
                 break
             self._read = batch.seq
-            if views := batch.views(self._owner_id):
+            if views := batch.views(self.owner_id):
                 self._ready.extend(views[1:])
                 return views[0]
         return self._catch_up(self._behind) if self._behind else None
 
     def _catch_up(self, behind: CatchingUp) -> View | None:
         behind = self._hub.reachable(behind)
-        view = self._hub.part(self._owner_id, behind)
+        view = self._hub.part(self.owner_id, behind)
         if view.more:
             self._behind = CatchingUp(view.seq, max(behind.removals, view.seq))
             return view

@@ -74,11 +74,8 @@ PLANTED = (
     Planted(
         "a slow reader's queue that drops",
         DELIVERY,
-        "        while self.outlet.is_writable and (view := self._reader.take()) is not None:\n"
-        "            self.outlet.write(self._wire(view))\n",
-        "        while (view := self._reader.take()) is not None:\n"
-        "            if self.outlet.is_writable:\n"
-        "                self.outlet.write(self._wire(view))\n",
+        "        while self.outlet.is_writable and (view := self.reader.take()) is not None:\n",
+        "        while (view := self.reader.take()) is not None:\n",
     ),
 )
 

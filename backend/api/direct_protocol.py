@@ -28,16 +28,19 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.stalled = asyncio.Event()
         self.on_drained: Callable[[], None] = _nothing
+        self._is_full = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._heard_at = self.loop.time()
 
     @property
     def is_writable(self) -> bool:
-        is_open = not (self.close_sent or self.disconnected or self.transport.is_closing())
-        return is_open and self.writable.is_set()
+        return not (self._is_full or self.close_sent or self.transport.is_closing())
 
-    def write(self, frames: bytes) -> None:
+    def offer(self, frames: bytes) -> bool:
+        if self._is_full or self.close_sent or self.transport.is_closing():  # not by the property: this runs hot
+            return False
         self.transport.write(frames)
+        return True
 
     def abort_soon(self) -> None:
         self.loop.call_later(ABORT_SECONDS, self.transport.abort)
@@ -53,10 +56,12 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._is_full = True
         self._stall_timer = self.loop.call_later(STALLED_SECONDS, self.stalled.set)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._is_full = False
         self._let_off()
         self.on_drained()
 

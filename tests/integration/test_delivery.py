@@ -33,8 +33,10 @@ class Line:
         self.is_aborted = False
         self.taken: list[bytes] = []
 
-    def write(self, frames: bytes) -> None:
-        self.taken.append(frames)
+    def offer(self, frames: bytes) -> bool:
+        if self.is_writable:
+            self.taken.append(frames)
+        return self.is_writable
 
     def abort_soon(self) -> None:
         self.is_aborted = True
@@ -52,7 +54,7 @@ class Line:
 
 
 class BrokenLine(Line):
-    def write(self, frames: bytes) -> None:
+    def offer(self, frames: bytes) -> bool:
         raise RuntimeError("a transport in a bad mood")
 
 
