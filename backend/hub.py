@@ -35,6 +35,7 @@ RETRY_SECONDS = 1.0
 KEPT_BATCHES = 20
 KEPT_PARTS = 16
 KEPT_REMOVALS = 10_000
+KEPT_ENDS = 1_000
 PART_BYTES = 768 * 1024  # of JSON; clients in several languages take no frame of more than 1 MiB
 LARGEST_UPDATE_BYTES = 12 * 1024  # its texts are bounded; 500 bytes are usual
 THIN_SECONDS = 1.0
@@ -206,6 +207,7 @@ class ProgressHub:
         self._broken = False
         self._newest: OrderedDict[str, Change] = OrderedDict()
         self._gone: OrderedDict[str, Removal] = OrderedDict()
+        self._ends: OrderedDict[str, Change] = OrderedDict()
         self._floor = 1
         self._batches: deque[Batch] = deque(maxlen=kept_batches)
         self._parts: dict[tuple[str | None, CatchingUp], View] = {}
@@ -345,7 +347,10 @@ class ProgressHub:
         return CatchingUp(0, self.seq, snapshot=True)
 
     def _part(self, owner_id: str | None, behind: CatchingUp) -> View:
-        told: list[Entry] = [*_newer(self._newest, behind.position), *_newer(self._gone, behind.removals)]
+        gone = _newer(self._gone, behind.removals)
+        ends = [self._ends[removal.job_id] for removal in gone if removal.job_id in self._ends]
+        told: list[Entry] = [*_newer(self._newest, behind.position), *gone]
+        told += [end for end in ends if end.seq > behind.position]  # a removal never replaces the end before it
         entries = [entry for entry in sorted(told, key=_BY_SEQ) if owner_id in (EVERYBODY, entry.owner_id)]
         fitting = _fitting(entries, self._part_bytes)
         more = fitting < len(entries)
@@ -403,8 +408,7 @@ class ProgressHub:
             if isinstance(entry, Change):
                 self._show(entry)
             else:
-                self._newest.pop(entry.job_id, None)
-                self._gone[entry.job_id] = entry
+                self._take_away(entry)
         while len(self._gone) > self._kept_removals:
             self._floor = self._gone.popitem(last=False)[1].seq
         self.seq = batch.seq
@@ -418,8 +422,16 @@ class ProgressHub:
         self._newest[change.job_id] = change
         self._newest.move_to_end(change.job_id)
         self._gone.pop(change.job_id, None)
+        self._ends.pop(change.job_id, None)
         if change.job.is_finished:
             self._told.pop(change.job_id, None)
+
+    def _take_away(self, removal: Removal) -> None:
+        self._gone[removal.job_id] = removal
+        if end := self._newest.pop(removal.job_id, None):
+            self._ends[removal.job_id] = end
+        if len(self._ends) > KEPT_ENDS:
+            self._ends.popitem(last=False)
 
 
 class Reader:

@@ -49,8 +49,8 @@ PLANTED = (
     Planted(
         "a removal dropped",
         HUB,
-        "        told: list[Entry] = [*_newer(self._newest, behind.position), *_newer(self._gone, behind.removals)]\n",
-        "        told: list[Entry] = [*_newer(self._newest, behind.position)]\n",
+        "        gone = _newer(self._gone, behind.removals)\n",
+        "        gone: list[Removal] = []\n",
     ),
     Planted(
         "a status change conflated away",

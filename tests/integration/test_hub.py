@@ -137,6 +137,17 @@ async def test_a_removal_is_told_after_the_last_state(hub: ProgressHub) -> None:
     assert (await hub.reader("ana").next()).updates == ()
 
 
+async def test_a_removal_never_replaces_the_end_before_it(hub: ProgressHub) -> None:
+    job = await born(hub)
+    position = hub.seq
+    done = replace(job, status=Status.COMPLETED, progress=100)
+    await told(hub, done, kept=True)
+    hub.stage_removal(done)
+    await hub.tick()
+    view = await hub.reader("ana", position).next()
+    assert ([seen.status for seen in view.updates], view.removed) == ([Status.COMPLETED], (job.id,))
+
+
 async def test_a_removal_while_away_is_told_after_a_restart(hub: ProgressHub, store: JobStore) -> None:
     job = await born(hub)
     position = hub.seq
