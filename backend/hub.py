@@ -364,7 +364,7 @@ class ProgressHub:
     def _stamp(self, staged: Staged) -> Batch:
         numbers = count(self.seq + 1)
         kept = tuple(_stamped(entry, next(numbers)) for entry in staged.kept)
-        percents = tuple(Change(replace(job, seq=next(numbers))) for job in staged.percents.values())
+        percents = tuple(Change(job.evolve(seq=next(numbers))) for job in staged.percents.values())
         owners = {entry.owner_id for entry in (*kept, *percents)}
         prevs = {owner_id: self._position(owner_id) for owner_id in (*owners, EVERYBODY)}
         return Batch(self.seq, next(numbers) - 1, kept, percents, prevs, self._part_bytes)
@@ -500,7 +500,7 @@ class Reader:
 
 
 def _stamped(entry: Job | Removal, seq: int) -> Entry:
-    return Change(replace(entry, seq=seq)) if isinstance(entry, Job) else replace(entry, seq=seq)
+    return Change(entry.evolve(seq=seq)) if isinstance(entry, Job) else replace(entry, seq=seq)
 
 
 def _in_parts(prev: int, seq: int, entries: Sequence[Entry], part_bytes: int) -> Iterator[View]:

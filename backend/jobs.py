@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -114,8 +114,7 @@ class SenderReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored.
 
     `found` counts the videos that had a file at the start; `running` (videos at work) and `doing` (what the current one
@@ -132,7 +131,7 @@ class Job:
     total_videos: int
     found: int = 0
     source: Source = Source.MEDIA
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = {}
     status: Status = Status.PENDING
     requested: str | None = None
     attempt: int = 1
@@ -150,6 +149,10 @@ class Job:
     on_dashboard: bool = True
     reported: int = -1
     seq: int = 0
+
+    def evolve(self, **changes: Any) -> Job:
+        """The same job but for these fields."""
+        return msgspec.structs.replace(self, **changes)
 
     @property
     def is_finished(self) -> bool:
@@ -169,7 +172,7 @@ class Job:
         """The job in the next status; raises `IllegalMove` where `NEXT` does not allow it."""
         if status not in NEXT[self.status]:
             raise IllegalMove(f"A job that is {self.status.words} cannot become {status.words}.")
-        return replace(self, status=status, updated_at=self._moment(at), **changes)
+        return self.evolve(status=status, updated_at=self._moment(at), **changes)
 
     def claimed(self, *, at: datetime) -> Job:
         """Taken by an executor: a new epoch, so that what an earlier holder still reports is ignored."""
@@ -190,8 +193,7 @@ class Job:
     ) -> Job:
         """The running videos got on; `fractions` is the sum of their shares, each from 0 to 1."""
         share = int(100 * (self.current_video + fractions) / self.total_videos + 1e-9)
-        return replace(
-            self,
+        return self.evolve(
             progress=max(self.progress, min(99, share)),
             running=running,
             video_id=video_id or self.video_id,
@@ -201,8 +203,7 @@ class Job:
 
     def with_result(self, *, video_id: str, error: str | None, fractions: float, running: int, at: datetime) -> Job:
         """One more video has its result; the last one also ends the job."""
-        job = replace(
-            self,
+        job = self.evolve(
             current_video=self.current_video + 1,
             failed=self.failed + (error is not None),
             error=error if error is not None else self.error,
@@ -224,8 +225,7 @@ class Job:
         told = report.current_video if report.current_video is not None else self.current_video + is_new_failure
         finished = min(self.total_videos, max(self.current_video, told, failed))
         share = report.progress if report.progress is not None else 100 * finished // self.total_videos
-        job = replace(
-            self,
+        job = self.evolve(
             reported=report.n,
             current_video=finished,
             failed=failed,
@@ -251,10 +251,10 @@ class Job:
         if report.status == Status.FAILED:
             words = report.message or report.error or "Its sender reported that it failed"
             return self.become(Status.FAILED, at=at, message=words, finished_at=at)
-        job = replace(self, current_video=self.total_videos)._ended(at)
+        job = self.evolve(current_video=self.total_videos)._ended(at)
         if report.status == Status.COMPLETED_WITH_ERRORS and job.failed == 0:
-            job = replace(job, status=Status.COMPLETED_WITH_ERRORS, message="Done, with errors")
-        return replace(job, message=report.message or job.message)
+            job = job.evolve(status=Status.COMPLETED_WITH_ERRORS, message="Done, with errors")
+        return job.evolve(message=report.message or job.message)
 
     def _ended(self, at: datetime) -> Job:
         total = f"{self.total_videos:,}"

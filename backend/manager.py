@@ -7,7 +7,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
@@ -167,7 +167,7 @@ class JobManager:
         With an idempotency key that this user used before: the job it made then; `Conflict` if that was another list.
         """
         job = self._new_job(by, _title(name), processor, source)
-        job = replace(job, options=_checked_options(processor, options or {}), total_videos=len(videos.rows))
+        job = job.evolve(options=_checked_options(processor, options or {}), total_videos=len(videos.rows))
         if idempotency_key is None:
             return await self._create(job, videos, None)
         key = _checked_key(idempotency_key)
@@ -349,7 +349,7 @@ class JobManager:
         job = moving.job
         await self._hub.durable()
         is_newest = self._moving.get(job_id) is moving and moving.job is job
-        return replace(job, seq=self._hub.seq_of(job_id)) if is_newest else await self.find(job_id, by=by)
+        return job.evolve(seq=self._hub.seq_of(job_id)) if is_newest else await self.find(job_id, by=by)
 
     def break_off_silent(self, timeout_seconds: float) -> None:
         """End the jobs that run elsewhere whose sender said nothing for so long; their videos stay as they are."""
@@ -428,12 +428,12 @@ class JobManager:
         )
 
     async def _create(self, job: Job, videos: VideoList, idempotency: tuple[str, str] | None) -> Submission:
-        job = replace(job, found=await self._count_sources(job, videos))
+        job = job.evolve(found=await self._count_sources(job, videos))
         await self._store_videos(job.id, videos)
         self._moving[job.id] = InMotion(job, self._clock.monotonic())
         self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
         await self._hub.durable()
-        job = replace(job, seq=self._hub.seq_of(job.id))
+        job = job.evolve(seq=self._hub.seq_of(job.id))
         log.info("job submitted", extra={"action": "job_submitted", "job_id": job.id, "user": job.owner})
         if not job.is_elsewhere:
             await self._executor.submit(job.id, user=job.owner_id)
@@ -574,7 +574,7 @@ def _steps(
         earlier = job
         job = job.heard(report, is_new_failure=bool(report.error) and position is not None and not is_known, at=at)
         if job.is_finished:
-            job = replace(job, reported=reports[-1].n)  # a repetition of what follows is not news either
+            job = job.evolve(reported=reports[-1].n)  # a repetition of what follows is not news either
         change = None if position is None or is_known else _video_change(earlier, job, position, report.error)
         step = Heard(job, kept=report.error is not None or job.status is not earlier.status, change=change)
         failed |= step.failed

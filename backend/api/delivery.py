@@ -37,7 +37,7 @@ class Outlet(Protocol):
     on_drained: Callable[[], None]
 
     def offer(self, frames: bytes) -> bool:
-        """Send whole WebSocket frames; False, and nothing sent, when the socket is closed or its buffer over its mark."""
+        """Send whole WebSocket frames; False, and nothing sent, when the socket is closed or its buffer is full."""
 
     @property
     def is_writable(self) -> bool:

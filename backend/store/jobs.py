@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from sqlite3 import Cursor
@@ -35,7 +35,7 @@ SORTS = ("newest", "oldest", "name", "updated")
 _NEWEST_RESULT = and_(
     RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
 )
-_JOB_COLUMNS = tuple(field.name for field in fields(Job) if field.name not in ("owner", "running", "doing"))
+_JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name not in ("owner", "running", "doing"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -96,7 +96,7 @@ def some_jobs() -> tuple[Job, ...]:
         video_id="dQw4w9WgXcQ",
     )
     chance = random.Random(4)
-    return tuple(replace(job, id=f"{chance.getrandbits(32):08x}-0000-4000-8000-{n:012}") for n in range(JOBS + 1))
+    return tuple(job.evolve(id=f"{chance.getrandbits(32):08x}-0000-4000-8000-{n:012}") for n in range(JOBS + 1))
 
 
 def fill(database: Database, events: Events, chance: random.Random) -> dict[str, array[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,7 +89,7 @@ async def test_a_line_that_keeps_up_hears_everything_in_order(hub: ProgressHub, 
     job, line = await born(hub), Line()
     async with running(delivery.deliver(line, hub.reader("ana"), in_batches=False), "line"):
         for failed in (1, 2, 3):
-            await told(hub, replace(job, failed=failed, error="cut off"))
+            await told(hub, job.evolve(failed=failed, error="cut off"))
     assert [update["failed"] for update in line.heard] == [0, 1, 2, 3]
 
 
@@ -100,7 +99,7 @@ async def test_lines_in_step_are_given_the_same_bytes(hub: ProgressHub, delivery
         running(delivery.deliver(lines[0], hub.reader("ana"), in_batches=True), "one"),
         running(delivery.deliver(lines[1], hub.reader("ana"), in_batches=True), "two"),
     ):
-        await told(hub, replace(job, failed=1))
+        await told(hub, job.evolve(failed=1))
     assert len(lines[0].taken) == 2
     assert all(one is two for one, two in zip(lines[0].taken, lines[1].taken, strict=True))
 
@@ -113,10 +112,10 @@ async def test_a_full_line_is_left_alone_and_hears_the_newest_state_once_it_has_
         running(delivery.deliver(full, hub.reader("ana"), in_batches=True), "full"),
         running(delivery.deliver(other, hub.reader("ana"), in_batches=True), "other"),
     ):
-        await told(hub, replace(job, current_video=1))
+        await told(hub, job.evolve(current_video=1))
         full.is_writable = False
         for number in range(2, KEPT_BATCHES + 5):
-            await told(hub, replace(job, current_video=number))
+            await told(hub, job.evolve(current_video=number))
         while_full = len(full.heard)
         full.drain()
     assert while_full == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +225,7 @@ async def test_a_job_that_runs_here_takes_no_reports(managed: Managed) -> None:
 
 async def test_a_paused_job_takes_no_reports(store: JobStore, managed: Managed) -> None:
     job = await make(managed)
-    managed.hub.stage(replace(job, status=Status.PAUSED), kept=True)
+    managed.hub.stage(job.evolve(status=Status.PAUSED), kept=True)
     await managed.hub.durable()
     await managed.manager.recover()
     with pytest.raises(IllegalMove, match="paused takes no reports"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -42,7 +41,7 @@ async def test_a_reader_gets_the_snapshot_and_then_every_change(hub: ProgressHub
     job = await born(hub)
     reader = hub.reader("ana")
     first = await reader.next()
-    await told(hub, replace(job, progress=10))
+    await told(hub, job.evolve(progress=10))
     second = await reader.next()
     assert (first.snapshot, [seen.id for seen in first.updates]) == (True, [job.id])
     assert (second.snapshot, [seen.progress for seen in second.updates]) == (False, [10])
@@ -53,7 +52,7 @@ async def test_nothing_is_visible_before_it_is_stored(hub: ProgressHub, store: J
     job = await born(hub)
     reader = hub.reader("ana")
     await reader.next()
-    hub.stage(replace(job, progress=10), kept=False)
+    hub.stage(job.evolve(progress=10), kept=False)
     waiting = asyncio.create_task(reader.next())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -71,9 +70,9 @@ async def test_status_changes_are_all_sent_in_order_and_percents_only_newest(hub
     processing = job.claimed(at=job.created_at)
     hub.stage(processing, kept=True)
     for progress in (1, 2, 3):
-        hub.stage(replace(processing, progress=progress), kept=False)
-    hub.stage(replace(processing, progress=4, failed=1, error="cut off"), kept=True)
-    hub.stage(replace(processing, progress=5, failed=1), kept=False)
+        hub.stage(processing.evolve(progress=progress), kept=False)
+    hub.stage(processing.evolve(progress=4, failed=1, error="cut off"), kept=True)
+    hub.stage(processing.evolve(progress=5, failed=1), kept=False)
     await hub.tick()
     view = await reader.next()
     assert [seen.progress for seen in view.updates] == [0, 4, 5]
@@ -93,7 +92,7 @@ async def test_a_reader_is_not_woken_for_the_jobs_of_others(hub: ProgressHub) ->
     reader = hub.reader("ana")
     await reader.next()
     waiting = asyncio.create_task(reader.next())
-    await told(hub, replace(other, progress=50))
+    await told(hub, other.evolve(progress=50))
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
@@ -104,7 +103,7 @@ async def test_a_reader_far_behind_gets_the_newest_state_of_each_job(hub: Progre
     reader = hub.reader("ana")
     await reader.next()
     for progress in range(1, KEPT_BATCHES + 10):
-        await told(hub, replace(job, progress=progress))
+        await told(hub, job.evolve(progress=progress))
     view = await reader.next()
     assert [seen.progress for seen in view.updates] == [KEPT_BATCHES + 9]
     assert not view.snapshot
@@ -113,7 +112,7 @@ async def test_a_reader_far_behind_gets_the_newest_state_of_each_job(hub: Progre
 async def test_a_position_is_resumed_with_what_changed_since_and_nothing_else(hub: ProgressHub) -> None:
     one, two = await born(hub), await born(hub, id="two")
     position = hub.seq
-    await told(hub, replace(two, progress=7))
+    await told(hub, two.evolve(progress=7))
     view = await hub.reader("ana", position).next()
     assert (view.snapshot, view.prev) == (False, position)
     assert [(seen.id, seen.progress) for seen in view.updates] == [("two", 7)]
@@ -128,7 +127,7 @@ async def test_a_position_from_the_future_gets_the_snapshot(hub: ProgressHub) ->
 async def test_a_removal_is_told_after_the_last_state(hub: ProgressHub) -> None:
     job = await born(hub)
     position = hub.seq
-    done = replace(job, status=Status.COMPLETED, progress=100)
+    done = job.evolve(status=Status.COMPLETED, progress=100)
     hub.stage(done, kept=True)
     hub.stage_removal(done)
     await hub.tick()
@@ -140,7 +139,7 @@ async def test_a_removal_is_told_after_the_last_state(hub: ProgressHub) -> None:
 async def test_a_removal_never_replaces_the_end_before_it(hub: ProgressHub) -> None:
     job = await born(hub)
     position = hub.seq
-    done = replace(job, status=Status.COMPLETED, progress=100)
+    done = job.evolve(status=Status.COMPLETED, progress=100)
     await told(hub, done, kept=True)
     hub.stage_removal(done)
     await hub.tick()
@@ -176,9 +175,9 @@ async def test_history_has_every_status_change_and_thinned_percents(hub: Progres
     processing = job.claimed(at=job.created_at)
     await told(hub, processing, kept=True)
     for _ in range(5):
-        await told(hub, replace(processing, progress=3))
+        await told(hub, processing.evolve(progress=3))
     later = job.created_at + timedelta(seconds=2)
-    await told(hub, replace(processing, progress=3, updated_at=later))
+    await told(hub, processing.evolve(progress=3, updated_at=later))
     bodies = await store.history(job.id, since=None, after=None, limit=100)
     updates = [json.loads(body) for body in bodies]
     assert [(update["status"], update["progress"]) for update in updates] == [
@@ -195,7 +194,7 @@ async def test_batch_frames_chain_by_prev(hub: ProgressHub) -> None:
     reader = hub.reader("ana")
     frames = [json.loads((await reader.next()).batch_frame)]
     for progress in (1, 2):
-        await told(hub, replace(job, progress=progress))
+        await told(hub, job.evolve(progress=progress))
         frames.append(json.loads((await reader.next()).batch_frame))
     assert [frame["snapshot"] for frame in frames] == [True, False, False]
     assert [frame["prev"] for frame in frames[1:]] == [frame["seq"] for frame in frames[:-1]]
@@ -206,7 +205,7 @@ async def test_readers_in_step_share_one_encoding(hub: ProgressHub) -> None:
     readers = [hub.reader("ana"), hub.reader("ana")]
     for reader in readers:
         await reader.next()
-    await told(hub, replace(job, progress=1))
+    await told(hub, job.evolve(progress=1))
     views = [await reader.next() for reader in readers]
     assert views[0] is views[1]
 

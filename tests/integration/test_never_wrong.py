@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -389,7 +389,7 @@ class Delivery(RuleBasedStateMachine):
 def retried(job: Job, now: datetime) -> Job:
     """The next attempt, at the videos that failed."""
     again = job.become(Status.PENDING, at=now, finished_at=None, error=None)
-    return replace(again, attempt=job.attempt + 1, failed=0, current_video=job.succeeded, progress=0)
+    return again.evolve(attempt=job.attempt + 1, failed=0, current_video=job.succeeded, progress=0)
 
 
 def error_of(update: ProgressUpdate) -> tuple[object, ...]:

@@ -9,7 +9,6 @@ import asyncio
 import os
 import sys
 import tempfile
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ def job_from(facts: dict[str, Any]) -> Job:
         started_at=defaults.get("started"),
         finished_at=defaults.get("finished"),
     )
-    return replace(job, **given)
+    return job.evolve(**given)
 
 
 def leaves_at(job: Job) -> datetime | None:

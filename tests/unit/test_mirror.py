@@ -662,7 +662,7 @@ class Server:
 
     def _tell(self, job: Job, *, is_kept: bool, is_error: bool = False) -> Told:
         self.seq += 1
-        job = self.jobs[job.id] = replace(job, seq=self.seq)
+        job = self.jobs[job.id] = job.evolve(seq=self.seq)
         update = self.dashboard[job.id] = job.update()
         if is_kept or self.seq % 3 == 0:  # percents are thinned
             self.history.setdefault(job.id, []).append(update)
@@ -704,7 +704,7 @@ def broken(job: Job, error: str) -> Job | None:
 
 def noted(job: Job, error: str) -> Job | None:
     """An error of the job's own, as jobs that run elsewhere may have it."""
-    return replace(job, error=error) if job.status is Status.PROCESSING else None
+    return job.evolve(error=error) if job.status is Status.PROCESSING else None
 
 
 CHANGES: dict[str, Callable[[Job, str], Job | None]] = {
