@@ -19,6 +19,8 @@ from sqlalchemy.engine import Row
 from backend.clock import to_millis
 from backend.errors import Invalid
 from backend.jobs import UNFINISHED, Job, Source, Status, Video, VideoStatus
+from backend.store import bulk
+from backend.store.bulk import insert_into, update_rows
 from backend.store.database import Database
 from backend.store.tables import METADATA
 
@@ -284,12 +286,13 @@ def _commit(connection: Connection, tick: Tick) -> None:
                 "job_id": new.job.id,
             }
             connection.execute(insert(KEYS), {**row, "created_at": new.job.created_at})
-    _execute_many(connection, _UPDATE_JOB, [_changed_row(job) for job in tick.jobs])
+    newest = {(change.job_id, change.position): change for change in tick.videos}
+    _UPDATE_JOBS.execute(connection, [_changed_row(job) for job in tick.jobs])
     _execute_many(connection, _REMOVE_JOB, [{"b_id": job_id, "b_removed_seq": seq} for job_id, seq in tick.removed])
-    _execute_many(connection, _UPDATE_VIDEO, [_video_key(change) for change in tick.videos])
+    _UPDATE_VIDEOS.execute(connection, [_changed_video_row(change) for change in newest.values()])
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _went_well_elsewhere(job)])
-    _execute_many(connection, insert(RESULTS), [_result_row(change) for change in tick.videos if change.has_result])
-    _execute_many(connection, insert(EVENTS), [_event_row(event) for event in tick.events])
+    _ADD_RESULTS.execute(connection, [_result_row(change) for change in tick.videos if change.has_result])
+    _ADD_EVENTS.execute(connection, [_event_row(event) for event in tick.events])
 
 
 def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
@@ -297,24 +300,34 @@ def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, A
         connection.execute(statement, rows)
 
 
-_CHANGING = tuple(
-    name
-    for name in _JOB_COLUMNS
-    if name not in ("id", "owner_id", "created_at", "processor", "source", "options", "on_dashboard")
+_CHANGING = (
+    "status",
+    "requested",
+    "attempt",
+    "epoch",
+    "reported",
+    "current_video",
+    "failed",
+    "progress",
+    "message",
+    "video_id",
+    "error",
+    "updated_at",
+    "started_at",
+    "finished_at",
+    "seq",
 )
-_BOUND = tuple((f"b_{name}", name) for name in ("id", *_CHANGING))
-_UPDATE_JOB = (
-    update(JOBS).where(JOBS.c.id == bindparam("b_id")).values({name: bindparam(f"b_{name}") for name in _CHANGING})
+_UPDATE_JOBS = update_rows("job", ["id"], _CHANGING)
+_UPDATE_VIDEOS = update_rows("video", ["job_id", "position"], ["status", "attempts"])
+_ADD_RESULTS = insert_into(
+    "result",
+    ["job_id", "position", "attempt", "error", "traceback", "result", "started_at", "duration_seconds"],
 )
+_ADD_EVENTS = insert_into("progress_event", ["job_id", "seq", "at", "body"])
 _REMOVE_JOB = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("b_id"))
     .values(on_dashboard=False, removed_seq=bindparam("b_removed_seq"))
-)
-_UPDATE_VIDEO = (
-    update(VIDEOS)
-    .where(VIDEOS.c.job_id == bindparam("b_job_id"), VIDEOS.c.position == bindparam("b_position"))
-    .values(status=bindparam("b_status"), attempts=bindparam("b_attempts"))
 )
 _COMPLETE_REST = (
     update(VIDEOS)
@@ -328,8 +341,29 @@ def _went_well_elsewhere(job: Job) -> bool:
     return job.is_elsewhere and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
 
 
-def _changed_row(job: Job) -> dict[str, Any]:
-    return {bound: getattr(job, name) for bound, name in _BOUND}
+def _changed_row(job: Job) -> bulk.Row:
+    return (
+        job.id,
+        job.status.value,
+        job.requested,
+        job.attempt,
+        job.epoch,
+        job.reported,
+        job.current_video,
+        job.failed,
+        job.progress,
+        job.message,
+        job.video_id,
+        job.error,
+        to_millis(job.updated_at),
+        _millis(job.started_at),
+        _millis(job.finished_at),
+        job.seq,
+    )
+
+
+def _millis(moment: datetime | None) -> int | None:
+    return None if moment is None else to_millis(moment)
 
 
 def _job_row(job: Job) -> dict[str, Any]:
@@ -348,31 +382,25 @@ def _video_row(video: Video) -> dict[str, Any]:
     }
 
 
-def _video_key(change: VideoChange) -> dict[str, Any]:
-    return {
-        "b_job_id": change.job_id,
-        "b_position": change.position,
-        "b_status": change.status,
-        "b_attempts": change.attempts,
-    }
+def _changed_video_row(change: VideoChange) -> bulk.Row:
+    return change.job_id, change.position, change.status.value, change.attempts
 
 
-def _result_row(change: VideoChange) -> dict[str, Any]:
-    return {
-        "job_id": change.job_id,
-        "position": change.position,
-        "attempt": change.attempts,
-        "started_at": change.started_at,
-        "duration_seconds": change.duration_seconds,
-        "error": change.error,
-        "traceback": change.traceback,
-        "result": change.result,
-    }
+def _result_row(change: VideoChange) -> bulk.Row:
+    return (
+        change.job_id,
+        change.position,
+        change.attempts,
+        change.error,
+        change.traceback,
+        None if change.result is None else json.dumps(change.result),
+        _millis(change.started_at),
+        change.duration_seconds,
+    )
 
 
-def _event_row(event: Event) -> dict[str, Any]:
-    job = event.job
-    return {"job_id": job.id, "seq": job.seq, "at": job.updated_at, "body": event.body.decode()}
+def _event_row(event: Event) -> bulk.Row:
+    return event.job.id, event.job.seq, to_millis(event.job.updated_at), event.body.decode()
 
 
 # Written out for the driver's cursor: a page of history is asked for by each client that comes back. Within a job `at`
