@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -160,7 +160,7 @@ class Staged:
     """What waits for the next tick."""
 
     kept: list[Job | Removal] = field(default_factory=list)
-    percents: dict[str, Job] = field(default_factory=dict)
+    percents: dict[str, Callable[[], Job]] = field(default_factory=dict)
     new: list[NewJob] = field(default_factory=list)
     videos: list[VideoChange] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
@@ -241,7 +241,13 @@ class ProgressHub:
             self._staged.percents.pop(job.id, None)
             self._staged.kept.append(job)
         else:
-            self._staged.percents[job.id] = job
+            self._staged.percents[job.id] = lambda: job
+        self._staged.videos.extend(videos)
+        self._work.set()
+
+    def stage_newest(self, job_id: str, state: Callable[[], Job], *, videos: Sequence[VideoChange] = ()) -> None:
+        """A percent whose `state` is only made when the next tick takes it: most are overtaken before."""
+        self._staged.percents[job_id] = state
         self._staged.videos.extend(videos)
         self._work.set()
 
@@ -364,7 +370,7 @@ class ProgressHub:
     def _stamp(self, staged: Staged) -> Batch:
         numbers = count(self.seq + 1)
         kept = tuple(_stamped(entry, next(numbers)) for entry in staged.kept)
-        percents = tuple(Change(job.evolve(seq=next(numbers))) for job in staged.percents.values())
+        percents = tuple(Change(state().evolve(seq=next(numbers))) for state in staged.percents.values())
         owners = {entry.owner_id for entry in (*kept, *percents)}
         prevs = {owner_id: self._position(owner_id) for owner_id in (*owners, EVERYBODY)}
         return Batch(self.seq, next(numbers) - 1, kept, percents, prevs, self._part_bytes)

@@ -90,13 +90,29 @@ class Position(msgspec.Struct):
 class InMotion:
     """A job that is unfinished or on the dashboard, with the shares of its running videos by position.
 
-    Of one that runs elsewhere: the positions of its failed videos, and when (monotonic) its sender was last heard.
+    `step`: the newest one of its videos, not yet in `job`. Of a job that runs elsewhere: the positions of its failed
+    videos, and when (monotonic) its sender was last heard.
     """
 
     job: Job
     heard_at: float
     fractions: dict[int, float] = field(default_factory=dict)
+    step: tuple[Video, str, datetime] | None = None
     failed: set[int] = field(default_factory=set)
+
+    def change(self, job: Job) -> None:
+        """The job's next state, which takes the videos' steps so far into account."""
+        self.job, self.step = job, None
+
+    def newest(self) -> Job:
+        """The job with the newest step in it."""
+        if self.step is not None:
+            video, doing, at = self.step
+            shares = self.fractions.values()
+            self.change(
+                self.job.moved(fractions=sum(shares), running=len(shares), video_id=video.video_id, doing=doing, at=at)
+            )
+        return self.job
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,31 +474,27 @@ class JobManager:
         change = VideoChange(
             job_id=video.job_id, position=video.position, status=VideoStatus.PROCESSING, attempts=video.attempts
         )
-        self._progressed(moving, video_id=video.video_id, doing="starting", videos=(change,))
+        self._progressed(moving, video, "starting", videos=(change,))
 
     def _moved(self, moving: InMotion, video: Video, fraction: float, doing: str) -> None:
         moving.fractions[video.position] = min(1.0, max(moving.fractions.get(video.position, 0.0), fraction))
-        self._progressed(moving, video_id=video.video_id, doing=doing)
+        self._progressed(moving, video, doing)
 
-    def _progressed(self, moving: InMotion, *, video_id: str, doing: str, videos: tuple[VideoChange, ...] = ()) -> None:
-        moving.job = moving.job.moved(
-            fractions=sum(moving.fractions.values()),
-            running=len(moving.fractions),
-            video_id=video_id,
-            doing=doing,
-            at=self._clock.now(),
-        )
-        self._hub.stage(moving.job, kept=False, videos=videos)
+    def _progressed(self, moving: InMotion, video: Video, doing: str, *, videos: tuple[VideoChange, ...] = ()) -> None:
+        moving.step = video, doing, self._clock.now()
+        self._hub.stage_newest(video.job_id, moving.newest, videos=videos)
 
     def _ended(self, moving: InMotion, report: Ended) -> None:
         video = report.video
         moving.fractions.pop(video.position, None)
-        moving.job = moving.job.with_result(
-            video_id=video.video_id,
-            error=_storable(report.error),
-            fractions=sum(moving.fractions.values()),
-            running=len(moving.fractions),
-            at=self._clock.now(),
+        moving.change(
+            moving.job.with_result(
+                video_id=video.video_id,
+                error=_storable(report.error),
+                fractions=sum(moving.fractions.values()),
+                running=len(moving.fractions),
+                at=self._clock.now(),
+            )
         )
         change = VideoChange(
             job_id=video.job_id,
@@ -500,7 +512,7 @@ class JobManager:
             self._tell_end(moving.job)
 
     def _decide(self, job: Job) -> Job:
-        self._moving[job.id].job = job
+        self._moving[job.id].change(job)
         self._hub.stage(job, kept=True)
         if job.is_finished:
             self._tell_end(job)
