@@ -26,7 +26,7 @@ import msgspec
 from backend.clock import Clock
 from backend.errors import StoreRefused
 from backend.jobs import Job
-from backend.store import Event, JobStore, NewJob, Tick, VideoChange
+from backend.store import JobStore, NewJob, Tick, VideoChange
 
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
@@ -383,7 +383,7 @@ class ProgressHub:
         return Tick(
             new=[replace(new, job=newest.pop(new.job.id)) for new in staged.new],
             jobs=list(newest.values()),
-            events=[Event(change.job, change.body) for change in told],
+            events=told,
             removed=[(entry.job_id, entry.seq) for entry in last.values() if isinstance(entry, Removal)],
             videos=staged.videos,
         )

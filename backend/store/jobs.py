@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from sqlite3 import Cursor
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.engine import Row
@@ -90,11 +90,13 @@ class OldHistory:
     look_after: str | None
 
 
-class Event(NamedTuple):
-    """An update to be kept in a job's history, with its JSON."""
+class Event(Protocol):
+    """An update to be kept in a job's history; the writer's thread asks for its JSON, so that the loop need not."""
 
     job: Job
-    body: bytes
+
+    @property
+    def body(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

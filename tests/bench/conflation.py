@@ -1,10 +1,11 @@
 """What a change costs the server: `python -m tests.bench.conflation [seconds]`.
 
 1,000 jobs, and 1,000, 10,000 and 50,000 changes a second (each for 10 seconds by default) given to `manager.record` by
-a paced task in the server's own process: hub, store, REST and progress socket, without the pages. A fifth of the videos
-fail. One watcher in another process reads batches and counts. A change's cost is the CPU time of the whole server
-process, without what it needs when idle and what the paced task needs into an empty sink. Change → client is counted
-from the update's `timestamp`, which is rounded down to the millisecond.
+a paced task in the server's own process: hub, store, REST and progress socket, without the pages. A video ends with
+every twentieth change of its job (at least one a job), a fifth of them fail. One watcher in another process reads
+batches and counts. A change's cost is the CPU time of the whole server process, without what it needs when idle and
+what the paced task needs into an empty sink. Change → client is counted from the update's `timestamp`, which is rounded
+down to the millisecond.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from ui.cli.serve import Server
 
 RATES = (1_000, 10_000, 50_000)
 SECONDS, IDLE_SECONDS = 10.0, 2.0
-JOBS, MOST_VIDEOS, FAILS_EVERY = 1_000, 20, 5
+JOBS, CHANGES_A_VIDEO, FAILS_EVERY = 1_000, 20, 5
 PACE_SECONDS, MOST_AT_ONCE = 0.002, 500
 LAG_SECONDS, LAG_AIM_MS = 0.005, 20
 WIDTHS = (9, 9, 10, 7, 8, 8, 9, 10, 10, 9, 9, 9, 12, 12)
@@ -128,7 +129,7 @@ class Load:
         """The changes, each job's in turn."""
         for turn in range(self.of_each):
             for job, videos in self.jobs:
-                yield job, self._report(videos, turn)
+                yield job, self._report(job, videos, turn)
 
     @property
     def total(self) -> int:
@@ -137,19 +138,19 @@ class Load:
     @property
     def errors(self) -> int:
         """Videos that fail, of all jobs."""
-        return sum(fails(video.position) for _, videos in self.jobs for video in videos)
+        return sum(fails(job, video) for job, videos in self.jobs for video in videos)
 
-    def _report(self, videos: list[Video], turn: int) -> Report:
+    def _report(self, job: Job, videos: list[Video], turn: int) -> Report:
         position, step = divmod(turn * len(videos), self.of_each)
         video, share = videos[position], step / self.of_each
         if step + len(videos) < self.of_each:
             return Moved(video, share, "decoding")
-        error = error_of(video.video_id) if fails(video.position) else None
+        error = error_of(video.video_id) if fails(job, video) else None
         return Ended(video, datetime.now(UTC), 1.0, error=error, result=None if error else {"width": 1920})
 
 
-def fails(position: int) -> bool:
-    return position % FAILS_EVERY == FAILS_EVERY - 1
+def fails(job: Job, video: Video) -> bool:
+    return (int(job.id[-4:], 16) + video.position) % FAILS_EVERY == 0
 
 
 def error_of(video_id: str | None) -> str:
@@ -300,7 +301,7 @@ async def measure(home: Path, rate: int, seconds: float) -> Outcome:
     """A server of its own under this load."""
     of_each = max(1, int(rate * seconds) // JOBS)
     async with serving(home) as (backend, store):
-        load = Load(await claimed_jobs(backend, min(MOST_VIDEOS, of_each)), of_each)
+        load = Load(await claimed_jobs(backend, max(1, of_each // CHANGES_A_VIDEO)), of_each)
         async with watching(backend) as watcher:
             idle, idle_seconds = await cpu_of(asyncio.sleep(IDLE_SECONDS))
             own, own_seconds = await cpu_of(paced(load, rate, lambda *_: None))

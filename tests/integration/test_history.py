@@ -8,15 +8,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 
-import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.app import running
+from backend.hub import Change
 from backend.jobs import Video
 from backend.retention import PRUNING_INTERVAL_SECONDS, Pruning
 from backend.settings import Settings
-from backend.store import Database, Event, JobStore, NewJob, Tick
+from backend.store import Database, JobStore, NewJob, Tick
 from backend.store.jobs import PROBED_AT_ONCE, PRUNED_AT_ONCE
 from tests.support.clock import NOON, QuickClock
 from tests.support.jobs import ERA, a_job
@@ -34,7 +34,7 @@ def a_tick(**given: object) -> Tick:
 async def told(store: JobStore, rows: Iterable[tuple[int, datetime]], job_id: str = JOB) -> None:
     """History rows of a job: (seq, at) each."""
     jobs = [a_job(id=job_id, seq=seq, updated_at=at) for seq, at in rows]
-    await store.commit(a_tick(events=[Event(job, msgspec.json.encode(job.update())) for job in jobs]))
+    await store.commit(a_tick(events=[Change(job) for job in jobs]))
 
 
 async def history(
