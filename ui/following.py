@@ -17,7 +17,7 @@ from backend.manager import JobManager
 async def views(manager: JobManager, *, by: User, clock: Clock, every_seconds: float) -> AsyncIterator[View]:
     """The jobs on this user's dashboard, then what changed since the last view, at most one view in `every_seconds`.
 
-    What happened in between is conflated: each job comes in its newest state.
+    What happened in between is conflated: each job comes in its newest state. A large view comes in parts at once.
     """
     seq = None
     while True:
@@ -35,11 +35,11 @@ async def states(
 ) -> AsyncIterator[Job]:
     """The newest state of one job as it changes, at most one in `every_seconds`; none while it is off the dashboard."""
     async for view in views(manager, by=by, clock=clock, every_seconds=every_seconds):
-        if job_id in view.removed:
-            yield await manager.find(job_id, by=by)
         for job in view.updates:
             if job.id == job_id:
                 yield job
+        if job_id in view.removed:  # a view may hold the end as well, which comes before
+            yield await manager.find(job_id, by=by)
 
 
 def while_open(client: Client, work: Coroutine[Any, Any, None], *, name: str) -> None:
