@@ -178,7 +178,7 @@ class Mirror:
         covered = max([*answered, known.covered if whole else 0], default=0)
         answered.update((update.seq, update) for update in known.held)
         waiting = [answered[seq] for seq in sorted(answered) if seq > known.told_seq]
-        news = _released(known, waiting, covered, whole=whole)
+        news = _release(known, waiting, covered, whole=whole)
         known.held = waiting[len(news) :]
         self._show(job_id, known, at)
         self._answered(job_id, known, whole=whole)
@@ -324,8 +324,10 @@ class Mirror:
         before, newest = self._jobs.get(job_id), known.newest
         if newest is None or not known.is_shown:
             return
-        is_new_end = before is None or before.attempt != newest.attempt or known.ended_at is None
-        known.ended_at = None if not known.has_ended else at if is_new_end else known.ended_at
+        if not known.has_ended:
+            known.ended_at = None
+        elif known.ended_at is None or before is None or before.attempt != newest.attempt:
+            known.ended_at = at
         self._jobs[job_id] = newest
 
     def _leave(self, job_id: str) -> None:
@@ -363,8 +365,8 @@ class Mirror:
             kept.pop(job_id, None)
 
 
-def _released(known: Known, waiting: list[ProgressUpdate], covered: int, *, whole: bool) -> list[ProgressUpdate]:
-    """What may be handed on: up to where history has answered, and on as long as nothing can be missing."""
+def _release(known: Known, waiting: list[ProgressUpdate], covered: int, *, whole: bool) -> list[ProgressUpdate]:
+    """Hand on what may be: up to where history has answered, and on as long as nothing can be missing."""
     released: list[ProgressUpdate] = []
     for update in waiting:
         if update.seq > covered and not (whole and known.surely_leads_to(update)):
