@@ -411,7 +411,7 @@ class JobManager:
         steps = list(_steps(moving, _new_reports(moving.job, reports), positions, at=self._clock.now()))
         moving.heard_at = self._clock.monotonic()
         for step in steps:
-            moving.job = step.job
+            moving.change(step.job)
             moving.failed |= step.failed
             self._hub.stage(step.job, kept=step.kept, videos=(step.change,) if step.change else ())
         if steps and moving.job.is_finished:
