@@ -41,7 +41,6 @@ PAGE = 3
 DEEDS = ("percent", "good", "bad", "bad", "break")
 MOST_TURNS = 50
 OWNERS = (ANA, BEN)
-DIRECTORY = Path(tempfile.mkdtemp(prefix="never-wrong-"))
 
 
 @dataclass(eq=False)
@@ -150,7 +149,8 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = VirtualClock()
-        self.on = type(self).ground = self.ground or self.loop.run_until_complete(prepare(DIRECTORY, self.clock))
+        assert self.ground is not None
+        self.on = self.ground
         self.on.empty()
         self.commits = self.on.database.commits
         self.jobs: dict[str, Job] = {}
@@ -412,7 +412,10 @@ def run(examples: int, *, explain: bool = True) -> None:
         print_blob=True,
         phases=[Phase.reuse, Phase.generate, *([Phase.shrink] if explain else [])],
     )
-    run_state_machine_as_test(Delivery, settings=calm)
+    with tempfile.TemporaryDirectory(prefix="never-wrong-") as directory:
+        Delivery.ground = asyncio.run(prepare(Path(directory), VirtualClock()))
+        run_state_machine_as_test(Delivery, settings=calm)
+        Delivery.ground.database.close()
 
 
 def test_every_client_ends_in_exactly_the_servers_state() -> None:
