@@ -23,11 +23,12 @@ import msgspec
 import pytest
 
 from backend.clock import SystemClock
+from backend.hub import INTERVAL_SECONDS
 from backend.jobs import ProgressUpdate
 from tests.support.accounts import open_office
 from tests.support.chaos_proxy import BAD, SLOW, ChaosProxy, bad_line
 from tests.support.clips import make_clip, truncated
-from tests.support.mirrored import MirroredClient
+from tests.support.mirrored import HISTORY, MirroredClient
 from tests.support.reporting import Order, Sender, planned
 from tests.support.servers import Program, free_port, running
 
@@ -36,12 +37,10 @@ IN_THE_GATE = 5
 WATCHERS = (("admin", True), ("ana", False), ("ben", False))  # whose jobs, and whether on a slow line
 ENDED, LEFT_OPEN = 6, 2  # jobs that run elsewhere
 VIDEO_IDS = ("whole", "whole-too", "broken")
-TICK_SECONDS = 0.05
 CATCH_UP_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 0.1
 PAGE = 20
 FIELDS = ProgressUpdate.__struct_fields__
-HISTORY = msgspec.json.Decoder(list[ProgressUpdate])
 
 Fields = dict[str, Any]
 Https = dict[str, httpx.AsyncClient]
@@ -230,7 +229,7 @@ async def _work_and_kill(example: Example, server: Server, https: Https, chance:
         example.work_id = await senders["ana"].submit("work", VIDEO_IDS, processor="probe")
         for moment in sorted(chance.uniform(0.1, 0.9) for _ in range(2 if example.seed % 4 == 0 else 1)):
             await example.until_acknowledged(moment)
-            await asyncio.sleep(chance.uniform(0, TICK_SECONDS))  # anywhere within a tick
+            await asyncio.sleep(chance.uniform(0, INTERVAL_SECONDS))  # anywhere within a tick
             example.remains.append(await server.kill())
             _check_remains(example, example.remains[-1])
             await server.start()

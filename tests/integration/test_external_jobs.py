@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from backend.clock import to_millis
@@ -119,14 +120,10 @@ async def test_each_failed_video_is_kept_in_history_with_its_own_error(managed: 
 async def test_a_video_that_is_reported_failed_again_counts_once(managed: Managed) -> None:
     job = await make(managed)
     failure = SenderReport(n=1, video_id="two", error="cut off")
-    await hear(managed, job, failure, replace_n(failure, 2))
-    end = await hear(managed, job, replace_n(failure, 3))
+    await hear(managed, job, failure, msgspec.structs.replace(failure, n=2))
+    end = await hear(managed, job, msgspec.structs.replace(failure, n=3))
     assert (end.failed, end.current_video) == (1, 1)
     assert [video.attempts for video in await managed.videos(job)] == [0, 1, 0, 0]
-
-
-def replace_n(report: SenderReport, n: int) -> SenderReport:
-    return SenderReport(n=n, video_id=report.video_id, error=report.error)
 
 
 async def test_a_video_is_completed_by_the_report_that_counts_it(managed: Managed) -> None:
@@ -260,16 +257,18 @@ async def test_a_sender_that_never_said_a_word_is_silent_since_the_job_was_made(
     assert (await managed.stored(job)).status is Status.FAILED
 
 
-async def test_a_repeated_report_is_a_word_too_and_a_refused_one_is_none(managed: Managed) -> None:
-    job, other = await make(managed), await make(managed)
-    for one in (job, other):
-        await hear(managed, one, SenderReport(n=1))
+async def test_a_repeated_report_and_an_empty_list_are_words_too_and_a_refused_report_is_none(managed: Managed) -> None:
+    jobs = [await make(managed) for _ in range(3)]
+    for job in jobs:
+        await hear(managed, job, SenderReport(n=1))
     await managed.clock.advance(3000)
-    await hear(managed, job, SenderReport(n=1))
+    await hear(managed, jobs[0], SenderReport(n=1))
+    await hear(managed, jobs[1])
     with pytest.raises(Invalid):
-        await hear(managed, other, SenderReport(n=2, video_id="five"))
+        await hear(managed, jobs[2], SenderReport(n=2, video_id="five"))
     await silent_for(managed, 600)
-    assert [(await managed.stored(one)).status for one in (job, other)] == [Status.PROCESSING, Status.FAILED]
+    statuses = [(await managed.stored(job)).status for job in jobs]
+    assert statuses == [Status.PROCESSING, Status.PROCESSING, Status.FAILED]
 
 
 async def test_jobs_that_run_here_and_those_that_ended_never_fail_by_silence(managed: Managed) -> None:
