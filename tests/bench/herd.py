@@ -65,7 +65,6 @@ class Client:
         self._chance = chance
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(BatchFrame if batch else ProgressUpdate)
         self._jobs: dict[str, ProgressUpdate] = {}
-        self._parts: dict[str, ProgressUpdate] | None = None
         self._position: int | None = None
         self._began = False
         self.is_back = False
@@ -74,13 +73,13 @@ class Client:
         """Connect, hear, and come again, for ever."""
         tries = 0
         while True:
-            self._began, self._parts = False, None
+            self._began = False
             connection = await self._connected()
             if connection is not None:
                 await connection.ended
                 self._herd.note(connection)
-            tries = 0 if self._began else tries + 1
-            await asyncio.sleep(DELAYS[min(tries, len(DELAYS)) - 1 if tries else 0] * self._chance.uniform(0.5, 1.5))
+            tries = 0 if self._began else min(tries + 1, len(DELAYS) - 1)
+            await asyncio.sleep(DELAYS[tries] * self._chance.uniform(0.5, 1.5))
 
     def compare(self, target: dict[str, ProgressUpdate]) -> None:
         """Note the moment when what it knows is the server's state."""
@@ -116,16 +115,13 @@ class Client:
 
     def _take(self, frame: BatchFrame) -> None:
         if frame.snapshot:
-            self._parts = self._parts or {}
-            self._parts |= {update.job_id: update for update in frame.updates}
-            if not frame.more:
-                self._jobs, self._parts = self._parts, None
+            self._jobs.clear()  # also where parts follow: they are no snapshots themselves
         else:
             self._herd.out_of_step += frame.prev != self._position
-            for update in frame.updates:
-                self._keep(update)
-            for job_id in frame.removed:
-                self._jobs.pop(job_id, None)
+        for update in frame.updates:
+            self._keep(update)
+        for job_id in frame.removed:
+            self._jobs.pop(job_id, None)
         self._position = frame.seq
 
     def _keep(self, update: ProgressUpdate) -> None:
