@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from backend.store import Database, JobStore, open_database
 from backend.work import VideoWork
 
 log = logging.getLogger(__name__)
-TURN_SECONDS = 0.001  # of a thread with the interpreter: neither the event loop nor a commit waits long for the other
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,6 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
     Raises `CannotStart` when the data directory cannot be used or belongs to another server.
     """
     clock = clock or SystemClock()
-    sys.setswitchinterval(TURN_SECONDS)
     async with AsyncExitStack() as stack:
         prepare_data_directory(settings)
         stack.enter_context(_only_server(settings.data_dir))

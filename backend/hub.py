@@ -184,7 +184,8 @@ class CatchingUp:
 class ProgressHub:
     """The newest state of each job on the dashboard, and the only way for a state to become visible.
 
-    `seq` is the newest position. One process, one hub. It keeps `kept_batches` ticks for readers that are a little
+    `seq` is the newest position. One process, one hub. A removal never replaces the end before it, for the newest 1,000
+    ends of this life. It keeps `kept_batches` ticks for readers that are a little
     behind and `kept_removals` for those that come back, and cuts what is more than `part_bytes` of JSON.
     """
 
@@ -296,8 +297,8 @@ class ProgressHub:
             self._work.clear()
         if not staged:
             return
-        batch = self._stamp(staged)
         try:
+            batch = self._stamp(staged)
             await self._store_surely(self._transaction(staged, batch))
         except Exception:
             self.is_storing, self._broken = False, True

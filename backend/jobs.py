@@ -250,7 +250,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def _ended_elsewhere(self, report: SenderReport, at: datetime) -> Job:
         if report.status == Status.FAILED:
             words = report.message or report.error or "Its sender reported that it failed"
-            return self.become(Status.FAILED, at=at, message=words, finished_at=at)
+            return self.become(Status.FAILED, at=at, message=words, error=report.error or words, finished_at=at)
         job = self.evolve(current_video=self.total_videos)._ended(at)
         if report.status == Status.COMPLETED_WITH_ERRORS and job.failed == 0:
             job = job.evolve(status=Status.COMPLETED_WITH_ERRORS, message="Done, with errors")

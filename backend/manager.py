@@ -613,7 +613,7 @@ def _video_change(earlier: Job, job: Job, position: int, error: str | None) -> V
 
 
 def _time(seconds: float) -> str:
-    return counted(round(seconds / 60), "minute") if seconds >= 60 else counted(round(seconds), "second")
+    return counted(round(seconds / 60), "minute") if seconds >= 120 else f"{seconds:g} s"
 
 
 def _title(name: str) -> str:

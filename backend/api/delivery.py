@@ -135,9 +135,17 @@ class DirectDelivery:
         while True:
             position = await self._beyond(position)
             for room in tuple(self._rooms.values()):
-                await room.flush(self._fall_out)
+                await self._flush(room)
             for pipe in tuple(self._stragglers):
                 self._catch_up(pipe)
+
+    async def _flush(self, room: Room) -> None:
+        try:
+            await room.flush(self._fall_out)
+        except Exception:  # its sockets come back and resume; those of the other rooms go on
+            for pipe in tuple(room.pipes):
+                _give_up(pipe)
+                self._forget(pipe)
 
     async def deliver(self, outlet: Outlet, reader: Reader, *, in_batches: bool) -> NoReturn:
         """Send what the reader gets; raises `Stalled`."""

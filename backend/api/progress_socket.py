@@ -134,10 +134,11 @@ class ProgressSockets:
 
     async def run_once(self) -> None:
         """End the sockets whose token ran out or whose user may no longer."""
-        if not self._open:
+        looked_at = tuple(self._open)  # one that is admitted meanwhile has just been looked at
+        if not looked_at:
             return
-        valid = await self._accounts.still_valid([connection.authority for connection in self._open])
-        for connection in self._open:
+        valid = await self._accounts.still_valid([connection.authority for connection in looked_at])
+        for connection in looked_at:
             if connection.authority.key not in valid:
                 connection.end()
 

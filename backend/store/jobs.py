@@ -536,7 +536,7 @@ def _video(row: Row[Any]) -> Video:
         "traceback",
         "result",
         "started_at",
-        "duration_seconds",
     )
     values = {name: row._mapping[name] for name in names}
-    return Video(**values, cells=tuple(row.cells), status=VideoStatus(row.status))
+    took = row.duration_seconds or None  # 0 stands for work elsewhere, whose time nobody told
+    return Video(**values, cells=tuple(row.cells), status=VideoStatus(row.status), duration_seconds=took)

@@ -286,7 +286,7 @@ async def test_cleaning_up_ends_the_jobs_of_silent_senders(
     job = await make(managed)
     await managed.clock.advance(90)
     await cleanup.run_once()
-    assert "for 2 minutes" in (await managed.stored(job)).message
+    assert "for 90 s;" in (await managed.stored(job)).message
 
 
 # another life of the server

@@ -176,6 +176,11 @@ class Line:
             bytes(event.data).decode() for event in events if isinstance(event, Frame) and event.opcode is Opcode.TEXT
         ]
 
+    def say(self, text: str) -> None:
+        """Send a message."""
+        self._client.send_text(text.encode())
+        self._say()
+
     def cut(self) -> None:
         """The network breaks: what was on the line is lost."""
         self._transport.abort()
@@ -189,7 +194,9 @@ class Line:
 class WiredServer:
     """One life of the server."""
 
-    def __init__(self, ground: Ground, clock: Clock, *, direct: bool, **hub_limits: int) -> None:
+    def __init__(
+        self, ground: Ground, clock: Clock, *, direct: bool, accounts: type[Accounts] = Accounts, **hub_limits: int
+    ) -> None:
         self._ground = ground
         directory, settings = ground.settings.data_dir, ground.settings
         self.store = JobStore(ground.database)
@@ -202,10 +209,10 @@ class WiredServer:
             demo=DemoClips(directory / "demo"),
             clock=clock,
         )
-        accounts = Accounts(ground.database, Keys.load(settings, clock), settings, clock)
+        self.accounts = accounts(ground.database, Keys.load(settings, clock), settings, clock)
         delivery = DirectDelivery(self.hub.beyond)
         self._delivering = asyncio.create_task(delivery.run())
-        self._sockets = ProgressSockets(accounts, self.manager, delivery, settings, clock)
+        self.sockets = ProgressSockets(self.accounts, self.manager, delivery, settings, clock)
         self._protocol = DirectProtocol if direct else WebSocketsSansIOProtocol
         self._config = uvicorn.Config(self._serve, interface="asgi3", ws_ping_interval=None, log_config=None)
         self._config.load()
@@ -219,7 +226,7 @@ class WiredServer:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(asyncio.CancelledError):  # the server died
-            await self._sockets.serve(WebSocket(scope, receive, send))
+            await self.sockets.serve(WebSocket(scope, receive, send))
 
     def last_stored(self) -> int:
         """The newest position in the database."""

@@ -33,6 +33,7 @@ BACKLOG = 2048
 OPENED_LINK_SECONDS = 60
 MAX_MESSAGE_BYTES = 2**20
 FRAMEWORK_RECONNECT_SECONDS = 10
+TURN_SECONDS = 0.001  # of a thread with the interpreter: neither the event loop nor a commit waits long for the other
 
 
 class Broken(DashboardError):
@@ -40,7 +41,10 @@ class Broken(DashboardError):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without signal handlers of its own: the program stops in its own order, and without a traceback."""
+    """Uvicorn without signal handlers of its own: the program stops in its own order, and without a traceback.
+
+    From its start on the process belongs to it: threads take short turns, and what is loaded counts as permanent.
+    """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -51,6 +55,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        sys.setswitchinterval(TURN_SECONDS)
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through it again and again held the event loop up for 100 ms
         self.ready.set()

@@ -74,8 +74,8 @@ class JobVideos:
         self._job = job
         for show, (chip, number) in self._chips.items():
             videos = _videos_of(job, show)
-            number.text = count(videos)
-            chip.set_visibility(bool(videos) or show in (ALL, self._selection.show) or not job.is_finished)
+            number.text = "" if videos is None else count(videos)
+            chip.set_visibility(videos != 0 or show in (ALL, self._selection.show) or not job.is_finished)
             chip.props(f"aria-pressed={'true' if show == self._selection.show else 'false'}")
 
     async def refresh(self) -> None:
@@ -152,7 +152,10 @@ class JobVideos:
         self._on.set_visibility(self._next is not None)
 
 
-def _videos_of(job: Job, show: str) -> int:
+def _videos_of(job: Job, show: str) -> int | None:
+    """How many rows there are of them; None where a sender elsewhere has counted videos without naming them."""
+    if job.is_elsewhere and not job.is_finished and show not in (ALL, VideoStatus.FAILED):
+        return None
     return {
         ALL: job.total_videos,
         VideoStatus.FAILED: job.failed,

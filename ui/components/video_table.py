@@ -57,7 +57,7 @@ def _row(video: Video) -> Mapping[str, Any]:
 
 
 def _took(seconds: float | None) -> str:
-    if not seconds:  # 0: it was worked on elsewhere, and nobody here knows
+    if seconds is None:
         return ""
     return duration(seconds) if seconds >= SHORTEST_SECONDS else f"< {duration(SHORTEST_SECONDS)}"
 
