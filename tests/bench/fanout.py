@@ -297,7 +297,7 @@ def main() -> None:
     run.triggers_alone()
     for count in asked.watchers:
         run.watched(count)
-    print(f"\nformat=batch, {BATCH_JOBS:,} jobs that change once a second each")
+    print(f"\nformat=batch, {BATCH_JOBS:,} jobs that are to change once a second each (changes/s: what posts carry)")
     for count in asked.watchers:
         with targets() as found:
             for target in found[:2]:
