@@ -485,12 +485,12 @@ class JobManager:
         self._hub.stage_newest(video.job_id, moving.newest, videos=videos)
 
     def _ended(self, moving: InMotion, report: Ended) -> None:
-        video = report.video
+        video, error = report.video, _storable(report.error, longest=LONGEST_ERROR)
         moving.fractions.pop(video.position, None)
         moving.change(
             moving.job.with_result(
                 video_id=video.video_id,
-                error=_storable(report.error),
+                error=error,
                 fractions=sum(moving.fractions.values()),
                 running=len(moving.fractions),
                 at=self._clock.now(),
@@ -503,7 +503,7 @@ class JobManager:
             attempts=video.attempts + 1,
             started_at=report.started_at,
             duration_seconds=report.duration_seconds,
-            error=_storable(report.error),
+            error=error,
             traceback=_storable(report.traceback),
             result=report.result,
         )
@@ -621,9 +621,9 @@ def _title(name: str) -> str:
     return " ".join(printable.split())[:MAX_NAME] or "Untitled list"
 
 
-def _storable(text: str | None) -> str | None:
-    """Text that every database and JSON take: file names and plug-ins may bring anything."""
-    return None if text is None else text.replace("\x00", "").encode("utf-8", "replace").decode()
+def _storable(text: str | None, *, longest: int | None = None) -> str | None:
+    """Text that every database and JSON take: file names and plug-ins may bring anything, of any length."""
+    return None if text is None else text[:longest].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _checked_key(key: str) -> str:

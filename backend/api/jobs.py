@@ -42,7 +42,7 @@ from backend.csv_files import (
     unnamed_columns,
 )
 from backend.errors import Invalid, NotFound, Unreadable, WrongType
-from backend.jobs import SAYABLE, Job, SenderReport, Status, Video, VideoStatus
+from backend.jobs import ELSEWHERE, SAYABLE, Job, SenderReport, Status, Video, VideoStatus
 from backend.manager import LONGEST_ERROR, LONGEST_TEXT, MAX_REPORTS
 from backend.store import Page
 
@@ -85,6 +85,7 @@ NEW_LIST = msgspec.json.Decoder(NewList)
 REPORTS: msgspec.json.Decoder[SenderReport | list[SenderReport]] = msgspec.json.Decoder(
     SenderReport | list[SenderReport]
 )
+PROCESSOR_SCHEMA = {"type": "string", "default": "probe", "description": f"{ELSEWHERE}: the job runs elsewhere"}
 NEW_LIST_SCHEMA = {
     "requestBody": {
         "required": True,
@@ -96,7 +97,7 @@ NEW_LIST_SCHEMA = {
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "a CSV with one video ID a row"},
                         "name": {"type": "string", "description": "default: the file's name"},
-                        "processor": {"type": "string", "default": "probe"},
+                        "processor": PROCESSOR_SCHEMA,
                         "options": {"type": "string", "description": "the processor's options as a JSON object"},
                     },
                 }
@@ -109,7 +110,7 @@ NEW_LIST_SCHEMA = {
                     "properties": {
                         "video_ids": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_ROWS},
                         "name": {"type": "string"},
-                        "processor": {"type": "string", "default": "probe"},
+                        "processor": PROCESSOR_SCHEMA,
                         "options": {"type": "object"},
                     },
                 }

@@ -8,18 +8,22 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 from websockets.client import ClientProtocol
 from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from backend.api.delivery import DirectDelivery, Stalled
+from backend.api.direct_protocol import DirectProtocol
 from backend.app import running
 from backend.hub import KEPT_BATCHES, PART_BYTES, ProgressHub
 from backend.jobs import Job
 from backend.store import JobStore, NewJob
 from tests.support.clock import VirtualClock
 from tests.support.jobs import a_job
+from tests.support.wired import MARK_BYTES, LineTransport
 
 
 class Line:
@@ -159,3 +163,26 @@ async def test_a_large_snapshot_comes_in_parts_that_chain_and_that_every_client_
     assert [frame["prev"] for frame in line.heard[1:]] == [frame["seq"] for frame in line.heard[:-1]]
     assert len({update["job_id"] for part in parts for update in part["updates"]}) == number
     assert [update["current_video"] for update in live["updates"]] == [1]
+
+
+class Impatient(DirectProtocol):
+    stalled_seconds = 0.5
+
+
+async def test_a_slow_line_counts_as_stalled_only_when_it_takes_nothing() -> None:
+    config = uvicorn.Config(_no_app, ws_ping_interval=None, log_config=None)
+    config.load()
+    protocol, transport = Impatient(config, ServerState(), {}), LineTransport()
+    transport.protocol = protocol
+    protocol.connection_made(transport)
+    assert protocol.offer(b"x" * 10 * MARK_BYTES)
+    for _ in range(30):  # three times as long, of a very slow reader
+        transport.taken(1)
+        await asyncio.sleep(0.05)
+    assert not protocol.stalled.is_set()
+    await asyncio.wait_for(protocol.stalled.wait(), 10)
+    protocol.connection_lost(None)
+
+
+async def _no_app(scope: object, receive: object, send: object) -> None:
+    """Nothing is said in this handshake."""

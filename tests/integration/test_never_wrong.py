@@ -183,7 +183,7 @@ class Delivery(RuleBasedStateMachine):
 
     async def begin_life(self) -> None:
         self.commits.set()
-        self.server = WiredServer(self.on, self.clock, direct=self.direct, **self.hub_limits)
+        self.server = WiredServer(self.on, self.clock, direct=self.direct, hub_limits=self.hub_limits)
         await self.server.hub.load()
         self.jobs = {job.id: job for job in await self.server.store.on_dashboard()}
 

@@ -23,6 +23,7 @@ from tests.support.servers import Program, add_user, api, run_command, running, 
 from tests.support.watchers import Watcher
 
 WAIT = 20
+POLICY_CLOSE = b"\x03\xf0Too many frames"  # 1008
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["direct", "plain"])
@@ -186,6 +187,23 @@ def test_a_line_that_brings_bytes_is_alive_without_pongs(tmp_path: Path) -> None
             line.sendall(masked_ping)
             heard += line.recv(65_536)
             time.sleep(0.1)
+
+
+def test_a_flood_of_protocol_pings_ends_with_1008(tmp_path: Path) -> None:
+    masked_ping = b"\x89\x80\0\0\0\0"
+    with ExitStack() as open_:
+        started = open_.enter_context(running(tmp_path / "data"))
+        line, heard = open_.enter_context(quiet_client(started, token(started.data_dir, "admin"))), b""
+        line.sendall(masked_ping * 500)
+        while POLICY_CLOSE not in heard:
+            heard += line.recv(65_536)
+
+
+def test_a_handshake_that_is_too_long_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as started, pytest.raises(InvalidStatus) as refused:
+        connect(address(started, "token=" + "x" * 9_000)).__enter__()
+    assert refused.value.response.status_code == 400
+    assert "too long" in json.loads(refused.value.response.body or b"")["detail"]
 
 
 def test_many_refusals_block_the_address(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import uvicorn
@@ -42,6 +43,7 @@ from tests.support.managed import ADMIN, ANA, BEN, RecordingExecutor
 C = TypeVar("C")
 T = TypeVar("T")
 MARK_BYTES = 1_500  # of a line's buffer, over which its reader counts as slow: a few updates
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 TURNS = 15  # of the event loop, for the server to do all that it can do now
 TOKEN_SECONDS = 300 * 86_400
 USERS = (ANA, BEN, ADMIN)
@@ -143,6 +145,9 @@ class LineTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closing
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.sent)
+
     def pause_reading(self) -> None:
         """Nothing arrives but what the test sends."""
 
@@ -195,7 +200,13 @@ class WiredServer:
     """One life of the server."""
 
     def __init__(
-        self, ground: Ground, clock: Clock, *, direct: bool, accounts: type[Accounts] = Accounts, **hub_limits: int
+        self,
+        ground: Ground,
+        clock: Clock,
+        *,
+        direct: bool,
+        accounts: type[Accounts] = Accounts,
+        hub_limits: Mapping[str, int] = NO_LIMITS,
     ) -> None:
         self._ground = ground
         directory, settings = ground.settings.data_dir, ground.settings

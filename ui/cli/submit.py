@@ -20,7 +20,7 @@ SHOWN_PROBLEMS = 20
 def submit(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A CSV with one video ID a row.")],
     name: Annotated[str | None, typer.Option(help="Name of the job; default: the file's name.")] = None,
-    processor: Annotated[str, typer.Option(help="What is done with each video.")] = "probe",
+    processor: Annotated[str, typer.Option(help="What is done with each video; external: elsewhere.")] = "probe",
     options: Annotated[str, typer.Option(help="The processor's options as a JSON object.")] = "",
     data_dir: DataDir = None,
 ) -> None:
