@@ -70,8 +70,8 @@ PLANTED = (
     Planted(
         "a resume that repeats",
         HUB,
-        "takewhile(lambda entry: entry.seq > position,",
-        "takewhile(lambda entry: entry.seq >= position,",
+        "        return Reader(self, owner_id, CatchingUp(after, after) if",
+        "        return Reader(self, owner_id, CatchingUp(after - 1, after) if",
     ),
     Planted(
         "a slow reader's queue that drops",
