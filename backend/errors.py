@@ -6,6 +6,8 @@ place; the command line prints the same sentence.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 def reason(message: str) -> str:
     """What a validator says is wrong, to stand within a sentence; the name of a variable stays as it is.
@@ -114,14 +116,27 @@ class StoreRefused(Unavailable):
     """The data cannot be written right now (the disk may be full); try again in a moment."""
 
 
+class Fault(StrEnum):
+    """Where the failure of a video lies, and so whether trying again may help."""
+
+    PERMANENT = "permanent"  # with the file or the request
+    TRANSIENT = "transient"  # it may go well another time
+    MACHINE = "machine"  # transient, and every other video would meet it too
+
+    @property
+    def is_transient(self) -> bool:
+        return self is not Fault.PERMANENT
+
+
 class VideoFailed(DashboardError):
     """The video could not be processed."""
 
     status = 422
 
-    def __init__(self, sentence: str | None = None, *, traceback: str = "") -> None:
+    def __init__(self, sentence: str | None = None, *, traceback: str = "", fault: Fault = Fault.PERMANENT) -> None:
         super().__init__(sentence)
         self.traceback = traceback
+        self.fault = fault
 
 
 class CannotStart(DashboardError):
