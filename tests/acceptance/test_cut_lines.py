@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,9 +27,9 @@ from backend.jobs import ProgressUpdate
 from tests.support.accounts import open_office
 from tests.support.chaos_proxy import BAD, SLOW, ChaosProxy, bad_line
 from tests.support.clips import make_clip, truncated
+from tests.support.lives import Remains, Server
 from tests.support.mirrored import HISTORY, MirroredClient
 from tests.support.reporting import Order, Sender, planned
-from tests.support.servers import Program, free_port, running
 
 EXAMPLES = 50
 IN_THE_GATE = 5
@@ -44,50 +43,6 @@ FIELDS = ProgressUpdate.__struct_fields__
 
 Fields = dict[str, Any]
 Https = dict[str, httpx.AsyncClient]
-
-
-@dataclass(frozen=True)
-class Remains:
-    """What a killed server left in its database: the newest position of all, each job's row, and when it was dead."""
-
-    newest: int
-    jobs: dict[str, Fields]
-    killed_at: int
-
-    @classmethod
-    def of(cls, data_dir: Path) -> Remains:
-        killed_at = time.time_ns() // 1_000
-        with closing(sqlite3.connect(f"file:{data_dir / 'dashboard.sqlite3'}?mode=ro", uri=True)) as database:
-            database.row_factory = sqlite3.Row
-            jobs = {row["id"]: dict(row) for row in database.execute("SELECT * FROM job")}
-            told = database.execute("SELECT max(seq) FROM progress_event").fetchone()[0] or 0
-        positions = (position or 0 for job in jobs.values() for position in (job["seq"], job["removed_seq"]))
-        return cls(max(told, *positions, 0), jobs, killed_at)
-
-
-class Server:
-    """The program, killed and started again over one data directory and port."""
-
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
-        self.data_dir = data_dir
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._settings = settings
-        self._life = ExitStack()
-        self._program: Program | None = None
-
-    async def start(self) -> None:
-        life = running(self.data_dir, port=self.port, **self._settings)
-        self._program = await asyncio.to_thread(self._life.enter_context, life)
-
-    async def kill(self) -> Remains:
-        """kill -9; what it leaves."""
-        assert self._program is not None
-        await asyncio.to_thread(self._program.kill)
-        return Remains.of(self.data_dir)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._life.close)
 
 
 @dataclass

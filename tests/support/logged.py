@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,32 @@ from backend.processors import Processor, Step, VideoFile, load
 
 WAIT_SECONDS = 60
 POLL_SECONDS = 0.005
+GATE_SECONDS = 0.01
 
 
 class Options(BaseModel, extra="forbid"):
-    """Where to write it down."""
+    """Where to write it down; a file that must be there before a video is worked on; a video that needs memory."""
 
     log: str
+    gate: str | None = None
+    hungry: str | None = None
 
 
 def _note(log: str, word: str, file: VideoFile) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(descriptor, f"{word} {file.path.stem}\n".encode())
+    job_id, position = file.output.parts[-2:]
+    os.write(descriptor, f"{word} {file.path.stem} {job_id} {position} {os.getpid()}\n".encode())
     os.close(descriptor)
 
 
 def _run(file: VideoFile, options: Options) -> Generator[Step, None, dict[str, Any]]:
     probe = load("probe")
     _note(options.log, "start", file)
+    while options.gate and not Path(options.gate).exists():
+        yield Step(0.0, "waiting")
+        time.sleep(GATE_SECONDS)
+    if options.hungry == file.path.stem:
+        bytearray(2**40)
     result = yield from probe.run(file, probe.options())
     _note(options.log, "end", file)
     return result
@@ -48,23 +58,56 @@ def install_plug_in(directory: Path) -> Path:
     return directory
 
 
+@dataclass(frozen=True)
+class Note:
+    """One line: a video of a job begins or has ended, in the process `pid`."""
+
+    word: str
+    video_id: str
+    job_id: str
+    position: int
+    pid: int
+
+    @property
+    def video(self) -> tuple[str, int]:
+        """The video by its job and position; lists may share IDs."""
+        return self.job_id, self.position
+
+
 class StartLog:
     """What the processor wrote, read from outside."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def starts(self) -> list[Note]:
+        """Every start so far, in order."""
+        return self._of("start")
+
     def started(self) -> list[str]:
         """Video IDs in the order of their starts."""
-        return self._of("start")
+        return [note.video_id for note in self.starts()]
+
+    def until_started(self, number: int) -> list[Note]:
+        """That many starts, as soon as they are written."""
+        return self._until("start", number)
 
     def until_ended(self, number: int) -> None:
         """Return when that many videos were worked through."""
-        end = time.monotonic() + WAIT_SECONDS
-        while len(self._of("end")) < number:
-            assert time.monotonic() < end, f"only {self._of('end')} of {number} ended"
-            time.sleep(POLL_SECONDS)  # a file tells nobody that it grew
+        self._until("end", number)
 
-    def _of(self, word: str) -> list[str]:
+    def _until(self, word: str, number: int) -> list[Note]:
+        end = time.monotonic() + WAIT_SECONDS
+        while len(notes := self._of(word)) < number:
+            assert time.monotonic() < end, f"only {notes} of {number}: {word}"
+            time.sleep(POLL_SECONDS)  # a file tells nobody that it grew
+        return notes
+
+    def _of(self, word: str) -> list[Note]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        return [line.split()[1] for line in lines if line.startswith(f"{word} ")]
+        return [_parsed(line) for line in lines if line.startswith(f"{word} ")]
+
+
+def _parsed(line: str) -> Note:
+    word, video_id, job_id, position, pid = line.split()
+    return Note(word, video_id, job_id, int(position), int(pid))
