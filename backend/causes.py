@@ -19,19 +19,25 @@ LIST = re.compile(rf"{NAME}(?:(?:,| and|, and| or) {NAME}(?: more)?)+")
 LEADING, TRAILING = "([{<=", ")]}>.,;:!?"
 # a video that is called like one of these keeps its name: the word is rather the sentence's own
 OWN_WORDS = frozenset(
-    "a address an and another answered anything are as at audio be because been before begin beginning begins broke but "
-    "by called cannot child closed code codec codecs connection could crashed create cut damaged data dashboard "
-    "dashboard_media_dir dashboard_video_memory_mib dashboard_video_timeout_seconds decode decoded decoder decoding "
-    "descriptors details device did directory disk does down empty end ended ends errno error exist exit failed fetch "
-    "file files filled find first followed for format found from full gone had has have header http i id image in index "
-    "input inside is it its job keep killed kind largest last leads least left limit link links log longer machine made "
-    "make may media memory mib missing more most name named names needs neither no nor not nothing number of off on one "
-    "only open opened or other others out output outside own packets page permission picture place playlist pressed "
-    "probably problem process processed processor processors put ran reached read read-only regular report reset result "
-    "room run running s saved say says second seconds send sent server set should signal small so sound space start "
-    "started starts status stopped such system take taken task text than that the their them themselves then there "
-    "these they this through time times to too took traceback try under until up us used video videos was web were what "
-    "when where which while will with within without work write writes written wrong you your zeros".split()
+    re.findall(
+        r"\S+",
+        """
+    a address an and another answered anything are as at audio be because been before begin beginning begins broke
+    but by called cannot child closed code codec codecs connection could crashed create cut damaged dashboard
+    dashboard_media_dir dashboard_video_memory_mib dashboard_video_timeout_seconds data decode decoded decoder
+    decoding descriptors details device did directory disk does down empty end ended ends errno error exist exit
+    failed fetch file files filled find first followed for format found from full gone had has have header http i id
+    image in index input inside is it its job keep killed kind largest last leads least left limit link links log
+    longer machine made make may media memory mib missing more most name named names needs neither no nor not
+    nothing number of off on one only open opened or other others out output outside own packets page permission
+    picture place playlist pressed probably problem process processed processor processors put ran reached read
+    read-only regular report reset result room run running s saved say says second seconds send sent server set
+    should signal small so sound space start started starts status stopped such system take taken task text than
+    that the their them themselves then there these they this through time times to too took traceback try under
+    until up us used video videos was web were what when where which while will with within without work write
+    writes written wrong you your zeros
+    """,
+    )
 )
 
 
