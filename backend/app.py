@@ -24,7 +24,7 @@ from backend.hub import ProgressHub
 from backend.manager import JobManager
 from backend.media import MediaDirectory
 from backend.processors.child import ChildRunner
-from backend.retention import Cleanup, Pruning
+from backend.retention import Cleanup, Erasure, Pruning
 from backend.settings import Settings
 from backend.store import Database, JobStore, open_database
 from backend.work import VideoWork
@@ -50,6 +50,7 @@ class Backend:
 
     async def wind_down(self) -> None:
         """Start no more videos and end those that run; the first part of closing, which may go on beside others."""
+        self.manager.wind_down()
         await self.executor.shutdown(self.settings.shutdown_grace_seconds)
 
 
@@ -121,11 +122,27 @@ def _build(settings: Settings, clock: Clock, database: Database, children: Child
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     store = JobStore(database)
     hub = ProgressHub(store, clock)
-    executor = InProcessExecutor(max_running=settings.max_running_jobs)
+    executor = InProcessExecutor(
+        max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
+    )
     media = MediaDirectory(settings.media, clock)
-    manager = JobManager(store=store, hub=hub, executor=executor, media=media, demo=demo, clock=clock)
+    manager = JobManager(
+        store=store,
+        hub=hub,
+        executor=executor,
+        media=media,
+        demo=demo,
+        clock=clock,
+        pause_after_failures=settings.pause_after_failures,
+    )
     work = VideoWork(
-        manager, children, slots=settings.max_running_videos, outputs=settings.data_dir / "outputs", clock=clock
+        manager,
+        children,
+        slots=settings.max_running_videos,
+        retries=settings.video_retries,
+        pause_after_failures=settings.pause_after_failures,
+        outputs=settings.outputs,
+        clock=clock,
     )
     return Backend(
         settings=settings,
@@ -153,6 +170,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store, backend.settings, backend.clock)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
+    erasure = Erasure(backend.store, backend.settings, backend.clock)
+    await stack.enter_async_context(running(erasure.run(), "erasure"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.wind_down)
 

@@ -26,7 +26,7 @@ import msgspec
 from backend.clock import Clock
 from backend.errors import StoreRefused
 from backend.jobs import Job
-from backend.store import JobStore, NewJob, Tick, VideoChange
+from backend.store import JobStore, NewJob, Reset, Tick, VideoChange
 
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
@@ -155,6 +155,14 @@ class Batch:
         return self._views[owner_id]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Somebody who waits until what was staged is stored; an impatient one only while the database takes it."""
+
+    told: asyncio.Future[None]
+    patient: bool
+
+
 @dataclass
 class Staged:
     """What waits for the next tick."""
@@ -163,10 +171,17 @@ class Staged:
     percents: dict[str, Callable[[], Job]] = field(default_factory=dict)
     new: list[NewJob] = field(default_factory=list)
     videos: list[VideoChange] = field(default_factory=list)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
+    waiters: list[Waiter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.kept or self.percents or self.new or self.videos or self.waiters)
+
+    def refuse_impatient(self) -> None:
+        """Tell those who do not want to wait until the database takes things again."""
+        _tell([waiter for waiter in self.waiters if not waiter.patient], StoreRefused())
+        self.waiters = [waiter for waiter in self.waiters if waiter.patient]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +232,18 @@ class ProgressHub:
         self._told: dict[str, tuple[int, datetime]] = {}
         self._last_stored = 0
         self._born = 0
+        self._storing = asyncio.Event()
+        self._storing.set()
         self.seq = 0
-        self.is_storing = True
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether the database took the last tick."""
+        return self._storing.is_set()
+
+    async def until_storing(self) -> None:
+        """Return when the database takes what it is given."""
+        await self._storing.wait()
 
     async def load(self) -> None:
         """Take up what is stored; this life's positions lie above all earlier ones."""
@@ -232,11 +257,11 @@ class ProgressHub:
         self.seq = max(self._last_stored, int(self._clock.now().timestamp() * 1_000_000) - 1)
         self._born = self.seq
 
-    def stage(self, job: Job, *, kept: bool, videos: Sequence[VideoChange] = ()) -> None:
+    def stage(self, job: Job, *, kept: bool, videos: Sequence[VideoChange] = (), resets: Sequence[Reset] = ()) -> None:
         """Have `job` stored and shown by the next tick.
 
         `kept`: a status change or a failed video, which is sent and stored for itself; otherwise a percent, of which
-        only the newest counts.
+        only the newest counts. `resets` come after all `videos` of their tick.
         """
         if kept:
             self._staged.percents.pop(job.id, None)
@@ -244,6 +269,7 @@ class ProgressHub:
         else:
             self._staged.percents[job.id] = lambda: job
         self._staged.videos.extend(videos)
+        self._staged.resets.extend(resets)
         self._work.set()
 
     def stage_newest(self, job_id: str, state: Callable[[], Job], *, videos: Sequence[VideoChange] = ()) -> None:
@@ -264,14 +290,22 @@ class ProgressHub:
         self._staged.kept.append(Removal(job.id, job.owner_id, 0))
         self._work.set()
 
-    async def durable(self) -> None:
-        """Return when everything staged so far is stored; raises `StoreRefused` when it never will be."""
-        if self._broken:
+    def stage_deletion(self, job: Job) -> None:
+        """Have the job leave the dashboard and the records; of its rows only who it was stays, for who comes back."""
+        self.stage_removal(job)
+        self._staged.deleted.add(job.id)
+
+    async def durable(self, *, patient: bool = True) -> None:
+        """Return when everything staged so far is stored; raises `StoreRefused` when it never will be.
+
+        Impatient, also when the database refuses it now; what was staged is stored once it takes it again.
+        """
+        if self._broken or not (patient or self.is_storing):
             raise StoreRefused
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(asyncio.get_running_loop().create_future(), patient)
         self._staged.waiters.append(waiter)
         self._work.set()
-        await waiter
+        await waiter.told
 
     async def run(self) -> None:
         """Tick until `close`; the last tick takes what is left."""
@@ -299,9 +333,10 @@ class ProgressHub:
             return
         try:
             batch = self._stamp(staged)
-            await self._store_surely(self._transaction(staged, batch))
+            await self._store_surely(self._transaction(staged, batch), staged)
         except Exception:
-            self.is_storing, self._broken = False, True
+            self._broken = True
+            self._storing.clear()
             _tell(staged.waiters, StoreRefused())
             raise
         if batch.entries:
@@ -381,12 +416,15 @@ class ProgressHub:
         kept = [entry for entry in batch.kept if isinstance(entry, Change)]
         told = (*kept, *(change for change in batch.percents if self._is_news(change.job)))
         last = {entry.job_id: entry for entry in batch.kept}
+        removals = [entry for entry in last.values() if isinstance(entry, Removal)]
         return Tick(
             new=[replace(new, job=newest.pop(new.job.id)) for new in staged.new],
             jobs=list(newest.values()),
             events=told,
-            removed=[(entry.job_id, entry.seq) for entry in last.values() if isinstance(entry, Removal)],
+            removed=[(entry.job_id, entry.seq) for entry in removals],
+            deleted=[(entry.job_id, entry.owner_id, entry.seq) for entry in removals if entry.job_id in staged.deleted],
             videos=staged.videos,
+            resets=staged.resets,
         )
 
     def _is_news(self, job: Job) -> bool:
@@ -396,18 +434,20 @@ class ProgressHub:
         self._told[job.id] = (job.progress, job.updated_at)
         return True
 
-    async def _store_surely(self, tick: Tick) -> None:
+    async def _store_surely(self, tick: Tick, staged: Staged) -> None:
         while True:
             try:
                 await self._store.commit(tick)
             except StoreRefused:
                 if self._closing:
                     raise
-                self.is_storing = False
+                self._storing.clear()
+                staged.refuse_impatient()
+                self._staged.refuse_impatient()
                 log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
                 await self._clock.sleep(RETRY_SECONDS)
             else:
-                self.is_storing = True
+                self._storing.set()
                 return
 
     def _publish(self, batch: Batch) -> None:
@@ -535,14 +575,14 @@ def _gone_after(entries: Iterable[Entry]) -> tuple[str, ...]:
     return tuple(job_id for job_id, entry in last.items() if isinstance(entry, Removal))
 
 
-def _tell(waiters: Iterable[asyncio.Future[None]], error: StoreRefused | None) -> None:
-    for waiter in waiters:
-        if waiter.done():  # whoever waited has gone
+def _tell(waiters: Iterable[Waiter], error: StoreRefused | None) -> None:
+    for told in (waiter.told for waiter in waiters):
+        if told.done():  # whoever waited has gone
             continue
         if error is None:
-            waiter.set_result(None)
+            told.set_result(None)
         else:
-            waiter.set_exception(error)
+            told.set_exception(error)
 
 
 def _newer(entries: OrderedDict[str, Kind], position: int) -> list[Kind]:

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus, urlsplit
 import msgspec
 
 from backend.clock import iso
-from backend.errors import IllegalMove, InvalidVideoId
+from backend.errors import Fault, IllegalMove, InvalidVideoId
 
 
 class Status(StrEnum):
@@ -55,6 +55,24 @@ UNFINISHED = frozenset({Status.PENDING, Status.PROCESSING, Status.PAUSED})
 WITH_FAILURES = frozenset({Status.FAILED, Status.COMPLETED_WITH_ERRORS})
 
 
+CANCEL, PAUSE = "cancel", "pause"  # what may be `requested` of a job that runs
+
+
+class Action(StrEnum):
+    """What a user may ask of a job."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    RETRY_ALL = "retry_all"
+    KEEP = "keep"
+    DISMISS = "dismiss"
+    RUN_NEXT = "run_next"
+    RUN_LAST = "run_last"
+    CANCEL = "cancel"
+    DELETE = "delete"
+
+
 class VideoStatus(StrEnum):
     """The state of one video of a job."""
 
@@ -64,6 +82,7 @@ class VideoStatus(StrEnum):
     FAILED = "failed"
 
 
+WORKING = "Processing videos..."
 ELSEWHERE = "external"  # the processor of a job whose videos another program works on and reports
 SAYABLE = (Status.PROCESSING, Status.COMPLETED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)
 
@@ -114,11 +133,25 @@ class SenderReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which videos of an ended job a retry takes: those that failed, unless `everything`, some IDs or one `group`.
+
+    Those that were never done always go along. `group` is the fingerprint of an error.
+    """
+
+    everything: bool = False
+    video_ids: tuple[str, ...] | None = None
+    group: str | None = None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored.
 
     `found` counts the videos that had a file at the start; `running` (videos at work) and `doing` (what the current one
     does) are of the moment and not stored. `reported` is the newest counter of its sender, when it runs elsewhere.
+    `trouble` is why it paused itself; `resumed` at how many finished videos it went on after a restart; `kept` jobs
+    stay on the dashboard until they are dismissed. `started_at` and what is counted are of the current attempt.
     """
 
     id: str
@@ -147,6 +180,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     on_dashboard: bool = True
+    kept: bool = False
+    priority: int = 0
+    trouble: str | None = None
+    resumed: int | None = None
     reported: int = -1
     seq: int = 0
 
@@ -168,6 +205,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """Videos with a good result."""
         return self.current_video - self.failed
 
+    @property
+    def retryable(self) -> int:
+        """Videos without a good result: what a retry takes unless it is told otherwise."""
+        return self.total_videos - self.succeeded
+
+    @property
+    def place(self) -> str:
+        """How far it got, as in "214/500"."""
+        return f"{self.current_video:,}/{self.total_videos:,}"
+
     def become(self, status: Status, *, at: datetime, **changes: Any) -> Job:
         """The job in the next status; raises `IllegalMove` where `NEXT` does not allow it."""
         if status not in NEXT[self.status]:
@@ -176,17 +223,64 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def claimed(self, *, at: datetime) -> Job:
         """Taken by an executor: a new epoch, so that what an earlier holder still reports is ignored."""
+        goes_on = self.resumed == self.current_video
         return self.become(
             Status.PROCESSING,
             at=at,
             epoch=self.epoch + 1,
-            started_at=self.started_at or at,
-            message="Processing videos...",
+            started_at=self.started_at or self._moment(at),
+            message=f"Resumed at {self.place} after a restart" if goes_on else WORKING,
         )
 
-    def requeued(self, *, at: datetime, message: str) -> Job:
-        """Back in line, keeping what is done: the server stopped or was restarted."""
-        return self.become(Status.PENDING, at=at, epoch=self.epoch + 1, running=0, doing=None, message=message)
+    def let_go(self, *, at: datetime, message: str) -> Job:
+        """Nobody works on it any more: what was requested happens now, or else it is in line again where it was.
+
+        In line again means that the server stops, or was started anew.
+        """
+        if self.requested == CANCEL:
+            return self.cancelled(at=at)
+        if self.requested == PAUSE:
+            return self.paused(at=at)
+        return self._idle(Status.PENDING, at=at, resumed=self.current_video, message=message)
+
+    def asked_to(self, requested: str | None, *, at: datetime, message: str, trouble: str | None = None) -> Job:
+        """Something was requested that happens when its running videos have ended; None: taken back."""
+        return self.evolve(requested=requested, message=message, trouble=trouble, updated_at=self._moment(at))
+
+    def cancelled(self, *, at: datetime) -> Job:
+        """Ended before its end; what was done stays."""
+        message = f"Cancelled at {self.place}"
+        return self._idle(Status.CANCELLED, at=at, trouble=None, finished_at=self._moment(at), message=message)
+
+    def paused(self, *, at: datetime) -> Job:
+        """Out of the line until somebody resumes it."""
+        message = f"Paused by itself: {self.trouble}" if self.trouble else f"Paused at {self.place}"
+        return self._idle(Status.PAUSED, at=at, message=message)
+
+    def lined_up(self, *, at: datetime) -> Job:
+        """Resumed: in line again."""
+        return self._idle(Status.PENDING, at=at, trouble=None, message="Waiting to go on")
+
+    def retried(self, videos: int, *, failed: int, error: str | None, at: datetime) -> Job:
+        """The next attempt, at so many of its videos; `failed` and `error` are of those that it leaves as they are."""
+        done = self.total_videos - videos
+        return self._idle(
+            Status.PENDING,
+            at=at,
+            attempt=self.attempt + 1,
+            current_video=done,
+            failed=failed,
+            error=error,
+            progress=100 * done // self.total_videos,
+            video_id=None,
+            started_at=None,
+            finished_at=None,
+            resumed=None,
+            trouble=None,
+            kept=False,
+            on_dashboard=True,
+            message=f"Waiting to try {counted(videos, 'video')} again",
+        )
 
     def moved(
         self, *, fractions: float, running: int, at: datetime, video_id: str | None = None, doing: str | None = None
@@ -239,8 +333,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def broken(self, sentence: str, *, at: datetime) -> Job:
         """The job itself failed, not one of its videos."""
+        return self._idle(Status.FAILED, at=at, error=sentence, message=sentence, finished_at=self._moment(at))
+
+    def _idle(self, status: Status, *, at: datetime, **changes: Any) -> Job:
+        """The next status, in nobody's hands, and nothing requested any more."""
         return self.become(
-            Status.FAILED, at=at, error=sentence, message=sentence, finished_at=at, running=0, doing=None
+            status, at=at, **{"epoch": self.epoch + 1, "requested": None, "running": 0, "doing": None, **changes}
         )
 
     def _moment(self, at: datetime) -> datetime:
@@ -250,7 +348,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def _ended_elsewhere(self, report: SenderReport, at: datetime) -> Job:
         if report.status == Status.FAILED:
             words = report.message or report.error or "Its sender reported that it failed"
-            return self.become(Status.FAILED, at=at, message=words, error=report.error or words, finished_at=at)
+            ended = self._moment(at)
+            return self.become(Status.FAILED, at=at, message=words, error=report.error or words, finished_at=ended)
         job = self.evolve(current_video=self.total_videos)._ended(at)
         if report.status == Status.COMPLETED_WITH_ERRORS and job.failed == 0:
             job = job.evolve(status=Status.COMPLETED_WITH_ERRORS, message="Done, with errors")
@@ -267,7 +366,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             )
         else:
             status, message = Status.COMPLETED_WITH_ERRORS, f"Done, {self.failed:,} of {total} videos failed"
-        return self.become(status, at=at, message=message, progress=100, running=0, doing=None, finished_at=at)
+        return self._idle(
+            status, at=at, epoch=self.epoch, message=message, progress=100, trouble=None, finished_at=self._moment(at)
+        )
 
     def update(self) -> ProgressUpdate:
         """The job as a message to clients."""
@@ -289,12 +390,29 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def offered(job: Job) -> tuple[Action, ...]:
+    """What makes sense to ask of the job in its state, the likeliest first."""
+    if job.requested == CANCEL:
+        return ()
+    if job.is_finished:
+        retry = () if job.is_elsewhere else (Action.RETRY, Action.RETRY_ALL) if job.retryable else (Action.RETRY_ALL,)
+        shown = () if not job.on_dashboard else (Action.DISMISS,) if job.kept else (Action.KEEP, Action.DISMISS)
+        return (*retry, *shown, Action.DELETE)
+    if job.is_elsewhere:
+        return (Action.CANCEL,)
+    if job.status is Status.PROCESSING:
+        return (Action.RESUME if job.requested == PAUSE else Action.PAUSE, Action.CANCEL)
+    first = Action.RESUME if job.status is Status.PAUSED else Action.PAUSE
+    return (first, Action.RUN_NEXT, Action.RUN_LAST, Action.CANCEL)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
     """One row of a job's list with its newest result.
 
     `position` counts from 0 in the order of the file, `line` is its line in the CSV, `cells` are the row's own cells
-    under the job's columns, `attempts` counts stored results, `duration_seconds` is the work's wall time.
+    under the job's columns, `attempts` counts stored results, `duration_seconds` is the work's wall time, `tries` how
+    often the work began for it, `group` the fingerprint of the error.
     """
 
     job_id: str
@@ -306,9 +424,38 @@ class Video:
     attempts: int = 0
     error: str | None = None
     traceback: str | None = None
+    fault: Fault | None = None
+    group: str | None = None
     result: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     duration_seconds: float | None = None
+    tries: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one attempt at a video; without an error it was good."""
+
+    attempt: int
+    error: str | None
+    traceback: str | None
+    fault: Fault | None
+    tries: int
+    started_at: datetime
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Failed videos of a job that failed for the same reason, with the error of one of them."""
+
+    fingerprint: str
+    count: int
+    error: str
+    video_id: str
+    fault: Fault
+    first_seen: datetime
+    last_seen: datetime
 
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")

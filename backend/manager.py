@@ -17,16 +17,34 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from backend.auth import User
+from backend.causes import fingerprint
 from backend.clock import Clock, to_millis
 from backend.csv_files import Duplicate, Problem, VideoList, list_of_ids
 from backend.demo import DemoClips
-from backend.errors import Conflict, Invalid, JobNotFound, NotFound, StoreRefused
+from backend.errors import Conflict, Fault, Invalid, JobNotFound, NotFound, StoreRefused
 from backend.executors import Executor
 from backend.hub import ProgressHub, Reader
-from backend.jobs import ELSEWHERE, SAYABLE, VIDEO_ID, Job, SenderReport, Source, Status, Video, VideoStatus, counted
+from backend.jobs import (
+    CANCEL,
+    ELSEWHERE,
+    PAUSE,
+    SAYABLE,
+    VIDEO_ID,
+    WORKING,
+    Cause,
+    Job,
+    Outcome,
+    Selection,
+    SenderReport,
+    Source,
+    Status,
+    Video,
+    VideoStatus,
+    counted,
+)
 from backend.media import MediaDirectory, MediaSource
 from backend.processors import validated_options
-from backend.store import SORTS, JobStore, NewJob, Page, VideoChange
+from backend.store import SORTS, JobStore, NewJob, Page, Reset, Selected, VideoChange
 
 log = logging.getLogger(__name__)
 INSERTED_AT_ONCE = 2_000
@@ -35,6 +53,9 @@ RETRY_SECONDS = 1.0
 MAX_PAGE = 1_000
 MAX_NAME = 200
 MAX_REPORTS = 1_000
+MAX_RETRIED_IDS = 10_000
+PAUSE_AFTER_FAILURES = 5
+MOST_PRIORITY = 1_000
 LONGEST_TEXT, LONGEST_ERROR = 500, 2_000
 
 
@@ -66,8 +87,18 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedInVain:
+    """A try at a video failed in a way that may pass; there will be another one in `seconds`."""
+
+    video: Video
+    error: str
+    fault: Fault
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
-    """A video has its result: `error` and `traceback`, or `result`."""
+    """A video has its result, after so many tries: `error`, `traceback` and `fault`, or `result`."""
 
     video: Video
     started_at: datetime
@@ -75,9 +106,11 @@ class Ended:
     result: Mapping[str, Any] | None = None
     error: str | None = None
     traceback: str | None = None
+    fault: Fault | None = None
+    tries: int = 1
 
 
-Report = Started | Moved | Ended
+Report = Started | Moved | TriedInVain | Ended
 
 
 class Position(msgspec.Struct):
@@ -90,14 +123,17 @@ class Position(msgspec.Struct):
 class InMotion:
     """A job that is unfinished or on the dashboard, with the shares of its running videos by position.
 
-    `step`: the newest one of its videos, not yet in `job`. Of a job that runs elsewhere: the positions of its failed
-    videos, and when (monotonic) its sender was last heard.
+    `step`: the newest one of its videos, not yet in `job`. `halt` is set when whoever works on it is to begin no more
+    videos. `in_vain`: the cause that lies with the machine, and how many tries it spoilt since one went well. Of a job
+    that runs elsewhere: the positions of its failed videos, and when (monotonic) its sender was last heard.
     """
 
     job: Job
     heard_at: float
     fractions: dict[int, float] = field(default_factory=dict)
     step: tuple[Video, str, datetime] | None = None
+    halt: asyncio.Event = field(default_factory=asyncio.Event)
+    in_vain: tuple[str, int] = ("", 0)
     failed: set[int] = field(default_factory=set)
 
     def change(self, job: Job) -> None:
@@ -140,6 +176,7 @@ class JobManager:
         media: MediaDirectory,
         demo: DemoClips,
         clock: Clock,
+        pause_after_failures: int = PAUSE_AFTER_FAILURES,
     ) -> None:
         self._store = store
         self._hub = hub
@@ -147,8 +184,10 @@ class JobManager:
         self._media = media
         self._demo = demo
         self._clock = clock
+        self._pause_after_failures = pause_after_failures
         self._moving: dict[str, InMotion] = {}
-        self._submitting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._stopping = False
+        self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def recover(self) -> None:
         """Take up where the last life of the server ended: what was running here is in line again."""
@@ -163,9 +202,15 @@ class JobManager:
                 self._moving[job.id].failed = await self._store.failed_positions(job.id)
                 continue
             if job.status is Status.PROCESSING:
-                self._decide(job.requeued(at=self._clock.now(), message="Waiting to go on after a restart"))
-            if job.status is not Status.PAUSED:
-                await self._executor.submit(job.id, user=job.owner_id)
+                job = self._decide(job.let_go(at=self._clock.now(), message="Waiting to go on after a restart"))
+            if job.status is Status.PENDING:
+                await self._line_up(job)
+
+    def wind_down(self) -> None:
+        """Have no more videos begun; the server stops."""
+        self._stopping = True
+        for moving in self._moving.values():
+            moving.halt.set()
 
     async def submit(
         self,
@@ -187,9 +232,8 @@ class JobManager:
         if idempotency_key is None:
             return await self._create(job, videos, None)
         key = _checked_key(idempotency_key)
-        request_hash = await asyncio.to_thread(_fingerprint, job, videos)
-        lock = self._submitting.setdefault((by.id, key), asyncio.Lock())
-        async with lock:
+        request_hash = await asyncio.to_thread(_request_hash, job, videos)
+        async with self._turn(by.id, key):
             repeated = await self._store.repeated(by.id, key)
             if repeated is None:
                 return await self._create(job, videos, (key, request_hash))
@@ -204,6 +248,145 @@ class JobManager:
         videos = list_of_ids(self._demo.video_ids)
         submission = await self.submit(videos, by=by, name="Demo", options=self._demo.options, source=Source.DEMO)
         return submission.job
+
+    async def cancel(self, job_id: str, *, by: User) -> Job:
+        """Stop the job's work: cancelled once all its processes are dead; what is done stays.
+
+        Twice, or too late, is not an error.
+        """
+        moving = self._unfinished(job_id, by)
+        if moving is None or moving.job.requested == CANCEL:
+            return await self._newest(job_id, by)
+        if moving.job.status is Status.PROCESSING and not moving.job.is_elsewhere:
+            moving.halt.set()
+            self._ask(moving, CANCEL, "Cancelling...")
+        else:
+            self._decide(moving.job.cancelled(at=self._clock.now()))
+        await self._executor.cancel(job_id)
+        return await self._done("job_cancelled", job_id, by)
+
+    async def pause(self, job_id: str, *, by: User) -> Job:
+        """Begin no more of the job's videos: paused once those that run have ended. Too late is not an error."""
+        moving = self._unfinished(job_id, by)
+        if moving is None or moving.job.requested or moving.job.status is Status.PAUSED:
+            return await self._newest(job_id, by)
+        _require_here(moving.job, "paused")
+        if moving.job.status is Status.PROCESSING:
+            moving.halt.set()
+            self._ask(moving, PAUSE, _pausing(moving.newest()))
+        else:
+            self._decide(moving.job.paused(at=self._clock.now()))
+            await self._executor.cancel(job_id)
+        return await self._done("job_paused", job_id, by)
+
+    async def resume(self, job_id: str, *, by: User) -> Job:
+        """Go on with a paused job, or take back the wish to pause it; where nothing is paused, nothing happens."""
+        moving = self._unfinished(job_id, by)
+        if moving is None:
+            return await self._newest(job_id, by)
+        _require_here(moving.job, "resumed")
+        if moving.job.requested == CANCEL:
+            raise Conflict("This job is being cancelled; retry it when it has ended.")
+        if moving.job.status is Status.PAUSED:
+            await self._line_up(self._decide(moving.job.lined_up(at=self._clock.now())))
+        elif moving.job.requested == PAUSE:
+            self._ask(moving, None, WORKING)  # whoever halts already lets go of it, and then it goes on
+        else:
+            return await self._newest(job_id, by)
+        return await self._done("job_resumed", job_id, by)
+
+    async def count_selected(self, job_id: str, selection: Selection, *, by: User) -> int:
+        """How many videos a retry of this selection takes."""
+        job = await self.find(job_id, by=by)
+        return (await self._selected(job, selection)).videos
+
+    async def retry(self, job_id: str, selection: Selection, *, by: User) -> Job:
+        """The job's next attempt, at the selected videos and those that were never done; earlier results are kept.
+
+        While a later attempt than the first goes on, this counts as said twice. Raises `Conflict` when there is nothing
+        to retry, or it cannot be retried, and `Invalid` for videos that are not in the job.
+        """
+        async with self._turn("control", job_id):
+            job = await self._newest(job_id, by)
+            _require_here(job, "retried")
+            if not job.is_finished:
+                if job.attempt > 1:
+                    return job
+                raise Conflict("This job has not ended yet; retry its videos when it has.")
+            selected = await self._selected(job, selection)
+            if not selected.videos:
+                raise Conflict("There is nothing to retry: none of these videos failed or was left out.")
+            job = self._take_up_again(job).job.retried(
+                selected.videos,
+                failed=job.failed - selected.failed,
+                error=selected.error_left,
+                at=self._clock.now(),
+            )
+            await self._line_up(self._decide(job, resets=(Reset(job_id, selection),)))
+            return await self._done("job_retried", job_id, by)
+
+    async def keep(self, job_id: str, *, by: User) -> Job:
+        """Have the job stay on the dashboard until it is dismissed; too late is not an error."""
+        await self.find(job_id, by=by)
+        moving = self._moving.get(job_id)
+        if moving is None or moving.job.kept:
+            return await self._newest(job_id, by)
+        self._decide(moving.newest().evolve(kept=True))
+        return await self._done("job_kept", job_id, by)
+
+    async def dismiss(self, job_id: str, *, by: User) -> Job:
+        """Take an ended job off the dashboard now; it stays in History."""
+        await self.find(job_id, by=by)
+        moving = self._moving.get(job_id)
+        if moving is not None:
+            if not moving.job.is_finished:
+                raise Conflict("This job has not ended yet; cancel it first.")
+            self._remove(moving.job)
+        return await self._done("job_dismissed", job_id, by)
+
+    async def prioritise(self, job_id: str, priority: int, *, by: User) -> Job:
+        """Put the waiting job before those of its owner with a lower priority; once it runs, nothing happens."""
+        if abs(priority) > MOST_PRIORITY:
+            raise Invalid(f"priority must be from -{MOST_PRIORITY:,} to {MOST_PRIORITY:,}.")
+        moving = self._unfinished(job_id, by)
+        if moving is None or moving.job.status is Status.PROCESSING or moving.job.priority == priority:
+            return await self._newest(job_id, by)
+        _require_here(moving.job, "put in another place of the line")
+        job = self._decide(moving.job.evolve(priority=priority))
+        if job.status is Status.PENDING:
+            await self._line_up(job)
+        return await self._done("job_prioritised", job_id, by)
+
+    async def run_next(self, job_id: str, *, by: User) -> Job:
+        """Put the waiting job before all others of its owner."""
+        others = await self._other_priorities(job_id, by)
+        return await self.prioritise(job_id, min(MOST_PRIORITY, max(others, default=0) + 1), by=by)
+
+    async def run_last(self, job_id: str, *, by: User) -> Job:
+        """Put the waiting job behind all others of its owner."""
+        others = await self._other_priorities(job_id, by)
+        return await self.prioritise(job_id, max(-MOST_PRIORITY, min(others, default=0) - 1), by=by)
+
+    async def delete(self, job_id: str, *, by: User) -> None:
+        """Take an ended job out of History too: it is gone at once, and its rows and files soon after."""
+        async with self._turn("control", job_id):
+            job = await self._newest(job_id, by)
+            if not job.is_finished:
+                raise Conflict("This job has not ended yet; cancel it first.")
+            self._moving.pop(job_id, None)
+            self._hub.stage_deletion(job)
+            log.info("job deleted", extra={"action": "job_deleted", "job_id": job_id, "user": by.name})
+            await self._hub.durable(patient=False)
+
+    async def causes(self, job_id: str, *, by: User) -> list[Cause]:
+        """Why the job's failed videos failed, the cause of most videos first."""
+        await self.find(job_id, by=by)
+        return await self._store.causes(job_id)
+
+    async def outcomes(self, job_id: str, position: int, *, by: User) -> list[Outcome]:
+        """What came of each attempt at one video, oldest first."""
+        await self.find(job_id, by=by)
+        return await self._store.outcomes(job_id, position)
 
     async def find(self, job_id: str, *, by: User) -> Job:
         """The job; `JobNotFound` also for somebody else's."""
@@ -293,10 +476,26 @@ class JobManager:
     async def claim(self, job_id: str) -> Job | None:
         """The job, now processing under a new epoch; None when it is no longer waiting."""
         moving = self._moving.get(job_id)
+        if moving is not None and moving.job.epoch:
+            await self._hub.durable()  # what an earlier holder left undone is read from the store
         if moving is None or moving.job.status is not Status.PENDING:
             return None
         moving.fractions.clear()
+        moving.halt.clear()
+        moving.in_vain = ("", 0)
         return self._decide(moving.job.claimed(at=self._clock.now()))
+
+    def halt_of(self, job: Job) -> asyncio.Event:
+        """Set when whoever holds the job is to begin no more videos, and to let it go after those that run."""
+        return self._moving[job.id].halt
+
+    def is_held(self, job_id: str, epoch: int) -> bool:
+        """Whether the job is still in the hands of whoever claimed it as this epoch."""
+        return self._held(job_id, epoch) is not None
+
+    async def until_storing(self) -> None:
+        """Return when results can be stored: work whose results pile up in memory is not begun."""
+        await self._hub.until_storing()
 
     async def todo(self, job: Job) -> AsyncIterator[Video]:
         """The job's videos without a result, in the order of the list."""
@@ -329,23 +528,30 @@ class JobManager:
                 self._started(moving, video)
             case Moved(video, fraction, doing):
                 self._moved(moving, video, fraction, doing)
+            case TriedInVain():
+                self._tried_in_vain(moving, report)
             case Ended():
                 self._ended(moving, report)
 
-    async def release(self, job_id: str, epoch: int) -> None:
-        """Put a job back in line that its holder had to let go of; its running videos are pending again."""
-        if self._held(job_id, epoch):
-            await self._take_back_running(job_id)
-        if moving := self._held(job_id, epoch):
-            self._decide(moving.job.requeued(at=self._clock.now(), message="Waiting to go on"))
-            await self._executor.submit(job_id, user=moving.job.owner_id)
+    async def let_go(self, job_id: str, epoch: int) -> None:
+        """Its holder lets go of the job, all its processes being dead: what was requested of it happens now.
 
-    async def break_off(self, job_id: str, epoch: int, sentence: str) -> None:
+        Where nothing is requested (any more) it is in line again, and so are its unfinished videos.
+        """
+        moving = self._held(job_id, epoch)
+        if moving is None:
+            return
+        now, job = self._clock.now(), moving.newest()
+        goes_on = job.requested is None and not self._stopping
+        job = job.lined_up(at=now) if goes_on else job.let_go(at=now, message="Waiting to go on")
+        self._decide(job, resets=(Reset(job_id),))
+        if goes_on:
+            await self._line_up(job)
+
+    def break_off(self, job_id: str, epoch: int, sentence: str) -> None:
         """End a job that itself failed, whatever its videos did; those that ran are pending."""
-        if self._held(job_id, epoch):
-            await self._take_back_running(job_id)
         if moving := self._held(job_id, epoch):
-            self._decide(moving.job.broken(sentence, at=self._clock.now()))
+            self._decide(moving.newest().broken(sentence, at=self._clock.now()), resets=(Reset(job_id),))
 
     async def hear(self, job_id: str, reports: Sequence[SenderReport], *, by: User) -> Job:
         """Take down what the sender of a job that runs elsewhere says; the job's newest state, once it is stored.
@@ -362,10 +568,7 @@ class JobManager:
             _new_reports(job, reports)
             return job
         self._take_down(moving, reports, positions)
-        job = moving.job
-        await self._hub.durable()
-        is_newest = self._moving.get(job_id) is moving and moving.job is job
-        return job.evolve(seq=self._hub.seq_of(job_id)) if is_newest else await self.find(job_id, by=by)
+        return await self._stored(job_id, by)
 
     def break_off_silent(self, timeout_seconds: float) -> None:
         """End the jobs that run elsewhere whose sender said nothing for so long; their videos stay as they are."""
@@ -381,18 +584,74 @@ class JobManager:
         now = self._clock.now()
         gone = [moving.job for moving in self._moving.values() if moving.job.is_finished and leaves(moving.job, now)]
         for job in gone:
-            del self._moving[job.id]
-            self._hub.stage_removal(job)
-            log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
+            self._remove(job)
+
+    def _remove(self, job: Job) -> None:
+        del self._moving[job.id]
+        self._hub.stage_removal(job)
+        log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
+
+    def _turn(self, *what: str) -> asyncio.Lock:
+        """One at a time, for each of what is named."""
+        return self._turns.setdefault(what, asyncio.Lock())
+
+    async def _line_up(self, job: Job) -> None:
+        await self._executor.submit(job.id, user=job.owner_id, priority=job.priority)
+
+    def _visible(self, job_id: str, by: User) -> InMotion | None:
+        """The job in motion, if there is one; raises `JobNotFound` when it is somebody else's."""
+        moving = self._moving.get(job_id)
+        if moving is not None and seen_by(by) not in (None, moving.job.owner_id):
+            raise JobNotFound
+        return moving
+
+    def _unfinished(self, job_id: str, by: User) -> InMotion | None:
+        """The job if it is there and has not ended; raises `JobNotFound` when it is somebody else's."""
+        moving = self._visible(job_id, by)
+        return moving if moving is not None and not moving.job.is_finished else None
+
+    async def _newest(self, job_id: str, by: User) -> Job:
+        """The job as it was decided last, which is stored when this returns."""
+        self._visible(job_id, by)
+        return await self._stored(job_id, by)
+
+    async def _done(self, action: str, job_id: str, by: User) -> Job:
+        log.info(action.replace("_", " "), extra={"action": action, "job_id": job_id, "user": by.name})
+        return await self._stored(job_id, by)
+
+    async def _stored(self, job_id: str, by: User) -> Job:
+        """The job once everything decided so far is stored; raises `StoreRefused` when that has to wait."""
+        moving = self._moving.get(job_id)
+        job = moving.job if moving else None
+        await self._hub.durable(patient=False)
+        if moving is None or job is None or self._moving.get(job_id) is not moving or moving.job is not job:
+            return await self.find(job_id, by=by)
+        return job.evolve(seq=self._hub.seq_of(job_id))
+
+    async def _selected(self, job: Job, selection: Selection) -> Selected:
+        if selection.video_ids is not None:
+            if len(selection.video_ids) > MAX_RETRIED_IDS:
+                raise Invalid(f"At most {MAX_RETRIED_IDS:,} videos can be named in one retry; retry all instead.")
+            await self._positions(job.id, set(selection.video_ids))
+        return await self._store.selected(job.id, selection)
+
+    def _take_up_again(self, job: Job) -> InMotion:
+        """The ended job in motion, also when it had left the dashboard."""
+        return self._moving.setdefault(job.id, InMotion(job, self._clock.monotonic()))
+
+    async def _other_priorities(self, job_id: str, by: User) -> list[int]:
+        job = await self.find(job_id, by=by)
+        waiting = (moving.job for moving in self._moving.values() if moving.job.status is Status.PENDING)
+        return [other.priority for other in waiting if other.owner_id == job.owner_id and other.id != job_id]
+
+    def _ask(self, moving: InMotion, requested: str | None, message: str, trouble: str | None = None) -> None:
+        """Request something of a job that runs, which happens when its holder lets go of it."""
+        now = self._clock.now()
+        self._decide(moving.newest().asked_to(requested, at=now, message=message, trouble=trouble))
 
     async def _elsewhere(self, job_id: str, by: User) -> Job:
-        moving = self._moving.get(job_id)
-        if moving is None:
-            job = await self.find(job_id, by=by)
-        elif seen_by(by) in (None, moving.job.owner_id):
-            job = moving.job
-        else:
-            raise JobNotFound
+        moving = self._visible(job_id, by)
+        job = moving.job if moving else await self.find(job_id, by=by)
         if not job.is_elsewhere:
             raise Conflict(
                 f"This job runs here and takes no reports; make one with the processor {ELSEWHERE} for that."
@@ -424,10 +683,6 @@ class JobManager:
             return None
         return moving
 
-    async def _take_back_running(self, job_id: str) -> None:
-        await self._hub.durable()  # what was reported comes before what is taken back
-        await self._store.take_back_running([job_id])
-
     def _new_job(self, by: User, name: str, processor: str, source: Source) -> Job:
         now = self._clock.now()
         return Job(
@@ -448,12 +703,21 @@ class JobManager:
         await self._store_videos(job.id, videos)
         self._moving[job.id] = InMotion(job, self._clock.monotonic())
         self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
-        await self._hub.durable()
+        await self._born()
         job = job.evolve(seq=self._hub.seq_of(job.id))
         log.info("job submitted", extra={"action": "job_submitted", "job_id": job.id, "user": job.owner})
         if not job.is_elsewhere:
-            await self._executor.submit(job.id, user=job.owner_id)
+            await self._line_up(job)
         return _submission(job, videos)
+
+    async def _born(self) -> None:
+        try:
+            await self._hub.durable(patient=False)
+        except StoreRefused:
+            raise StoreRefused(
+                "The data cannot be written right now (the disk may be full); "
+                "the job appears and starts as soon as it can, so do not send it again."
+            ) from None
 
     async def _count_sources(self, job: Job, videos: VideoList) -> int:
         """How many of the videos have what is needed to work on them; a job that runs elsewhere needs nothing here."""
@@ -475,6 +739,29 @@ class JobManager:
             job_id=video.job_id, position=video.position, status=VideoStatus.PROCESSING, attempts=video.attempts
         )
         self._progressed(moving, video, "starting", videos=(change,))
+
+    def _tried_in_vain(self, moving: InMotion, report: TriedInVain) -> None:
+        video = report.video
+        moving.fractions.pop(video.position, None)
+        change = VideoChange(
+            job_id=video.job_id, position=video.position, status=VideoStatus.PENDING, attempts=video.attempts
+        )
+        self._progressed(moving, video, f"trying again in {report.seconds:.0f} s", videos=(change,))
+        self._count_in_vain(moving, video, report.error, report.fault)
+
+    def _count_in_vain(self, moving: InMotion, video: Video, error: str, fault: Fault) -> None:
+        """Pause the job when the machine spoils one try after the other: every further video would only fail too."""
+        if fault is not Fault.MACHINE:
+            return
+        cause, earlier = fingerprint(error, video.video_id), moving.in_vain
+        count = earlier[1] + 1 if earlier[0] == cause else 1
+        moving.in_vain = (cause, count)
+        if count >= self._pause_after_failures and moving.job.requested is None and not moving.job.is_finished:
+            trouble = f"{counted(count, 'failure')} in a row: {_storable(error, longest=LONGEST_TEXT)}"
+            moving.halt.set()
+            self._ask(moving, PAUSE, f"Pausing by itself: {trouble}", trouble)
+            extra = {"action": "job_paused_itself", "job_id": video.job_id, "trouble": trouble}
+            log.warning("job paused itself", extra=extra)
 
     def _moved(self, moving: InMotion, video: Video, fraction: float, doing: str) -> None:
         moving.fractions[video.position] = min(1.0, max(moving.fractions.get(video.position, 0.0), fraction))
@@ -505,16 +792,25 @@ class JobManager:
             duration_seconds=report.duration_seconds,
             error=error,
             traceback=_storable(report.traceback),
+            fault=report.fault,
+            fingerprint=None if error is None else fingerprint(error, video.video_id),
+            tries=report.tries,
             result=report.result,
         )
         self._hub.stage(moving.job, kept=report.error is not None or moving.job.is_finished, videos=(change,))
         if moving.job.is_finished:
             self._tell_end(moving.job)
+        if error is None:
+            moving.in_vain = ("", 0)
+        else:
+            self._count_in_vain(moving, video, error, report.fault or Fault.PERMANENT)
 
-    def _decide(self, job: Job) -> Job:
-        self._moving[job.id].change(job)
-        self._hub.stage(job, kept=True)
-        if job.is_finished:
+    def _decide(self, job: Job, *, resets: Sequence[Reset] = ()) -> Job:
+        moving = self._moving[job.id]
+        is_end = job.is_finished and not moving.job.is_finished
+        moving.change(job)
+        self._hub.stage(job, kept=True, resets=resets)
+        if is_end:
             self._tell_end(job)
         return job
 
@@ -543,6 +839,15 @@ def _checked_options(processor: str, options: Mapping[str, Any]) -> dict[str, An
     return {}
 
 
+def _require_here(job: Job, done: str) -> None:
+    if job.is_elsewhere:
+        raise Conflict(f"This job runs elsewhere; it can only be {done} where it runs.")
+
+
+def _pausing(job: Job) -> str:
+    return f"Pausing after {counted(job.running, 'running video')}" if job.running else "Pausing..."
+
+
 def _few(reports: Sequence[SenderReport]) -> Sequence[SenderReport]:
     if len(reports) > MAX_REPORTS:
         raise Invalid(f"At most {MAX_REPORTS:,} reports go into one request; send the rest in another.")
@@ -568,7 +873,8 @@ def _new_reports(job: Job, reports: Sequence[SenderReport]) -> list[SenderReport
     """What the job has not heard yet, in the order of `n`, the first of each; `Conflict` when it has ended."""
     new = {report.n: report for report in reversed(reports) if report.n > job.reported}
     if new and job.is_finished:
-        raise Conflict("This job has already ended; make a new one.")
+        ended = "was cancelled" if job.status is Status.CANCELLED else "has already ended"
+        raise Conflict(f"This job {ended}; make a new one.")
     return sorted(new.values(), key=attrgetter("n"))
 
 
@@ -587,7 +893,7 @@ def _steps(
         job = job.heard(report, is_new_failure=bool(report.error) and position is not None and not is_known, at=at)
         if job.is_finished:
             job = job.evolve(reported=reports[-1].n)  # a repetition of what follows is not news either
-        change = None if position is None or is_known else _video_change(earlier, job, position, report.error)
+        change = None if position is None or is_known else _video_change(earlier, job, position, report)
         step = Heard(job, kept=report.error is not None or job.status is not earlier.status, change=change)
         failed |= step.failed
         yield step
@@ -595,9 +901,9 @@ def _steps(
             return
 
 
-def _video_change(earlier: Job, job: Job, position: int, error: str | None) -> VideoChange | None:
+def _video_change(earlier: Job, job: Job, position: int, report: SenderReport) -> VideoChange | None:
     """What a report says of the video that it names, one that has not failed before."""
-    if error is not None:
+    if (error := report.error) is not None:
         return VideoChange(
             job_id=job.id,
             position=position,
@@ -606,6 +912,8 @@ def _video_change(earlier: Job, job: Job, position: int, error: str | None) -> V
             started_at=job.updated_at,
             duration_seconds=0.0,  # how long it took is known elsewhere
             error=error,
+            fault=Fault.PERMANENT,
+            fingerprint=fingerprint(error, report.video_id or ""),
         )
     if job.current_video == earlier.current_video:
         return None
@@ -643,7 +951,7 @@ def _submission(job: Job, videos: VideoList) -> Submission:
     return Submission(job, videos.duplicates, videos.invalid, job.found, job.total_videos - job.found)
 
 
-def _fingerprint(job: Job, videos: VideoList) -> str:
+def _request_hash(job: Job, videos: VideoList) -> str:
     rows = [(row.video_id, row.cells) for row in videos.rows]
     request = [rows, job.name, job.processor, job.options]
     return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()

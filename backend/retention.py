@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import shutil
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from backend.accounts import Accounts
 from backend.clock import Clock, repeat
@@ -14,12 +17,12 @@ from backend.store import JobStore
 
 log = logging.getLogger(__name__)
 PRUNING_INTERVAL_SECONDS = 3600.0
-PRUNING_PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.1
 
 
 def leaves_at(job: Job, settings: Settings) -> datetime | None:
-    """When a finished job leaves the dashboard; None while it is unfinished."""
-    if job.finished_at is None or not job.is_finished:
+    """When a finished job leaves the dashboard; None while it is unfinished, or kept."""
+    if job.finished_at is None or not job.is_finished or job.kept:
         return None
     failed = job.status in WITH_FAILURES
     return job.finished_at + timedelta(
@@ -72,10 +75,43 @@ class Pruning:
             if old.rows:
                 await self._store.forget_history(old)
             rows, after_job = rows + old.rows, old.look_after
-            await self._clock.sleep(PRUNING_PAUSE_SECONDS)
+            await self._clock.sleep(PAUSE_SECONDS)
         if rows:
             log.info("old progress history was pruned", extra={"action": "history_pruned", "rows": rows})
 
     async def run(self) -> None:
         """Prune until cancelled."""
         await repeat(self.run_once, every=PRUNING_INTERVAL_SECONDS, clock=self._clock, what="pruning")
+
+
+class Erasure:
+    """Wipes out what is left of deleted jobs, their rows and files, every `cleanup_interval_seconds`.
+
+    In small batches with pauses, so that ticks and readers never wait for long.
+    """
+
+    def __init__(self, store: JobStore, settings: Settings, clock: Clock) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+
+    async def run_once(self) -> None:
+        for job_id in await self._store.deleted_jobs():
+            try:
+                await asyncio.to_thread(_remove, self._settings.outputs / job_id)
+            except OSError:
+                log.exception("a deleted job's files cannot be removed; tried again", extra={"job_id": job_id})
+                continue
+            while await self._store.erase_some(job_id):
+                await self._clock.sleep(PAUSE_SECONDS)
+            log.info("a deleted job was erased", extra={"action": "job_erased", "job_id": job_id})
+
+    async def run(self) -> None:
+        """Erase until cancelled."""
+        every = self._settings.cleanup_interval_seconds
+        await repeat(self.run_once, every=every, clock=self._clock, what="erasure")
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -20,6 +20,7 @@ from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
 ADMIN = "admin"  # the account that is always there
+MOST_SLOTS = 1024
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 128
 HOST_NAME = re.compile(
     r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
@@ -56,15 +57,30 @@ class Settings(BaseSettings):
     public_url: str = Field("", description="the address people use, when it differs from host and port")
     trusted_proxies: Names = Field((), description="addresses whose X-Forwarded-For and -Proto count, comma-separated")
     max_running_jobs: int = Field(4, ge=1, le=1000, description="jobs that run at once")
+    max_running_jobs_per_user: int = Field(
+        3, ge=1, le=1000, description="jobs of one user that run at once, so that others need not wait for all of them"
+    )
     max_running_videos: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
-        le=1024,
+        le=MOST_SLOTS,
         description="videos that run at once; default: the number of CPUs",
     )
     video_timeout_seconds: Seconds = Field(3600, description="longest time for one video")
     video_memory_mib: int = Field(
         4096, ge=256, le=1_048_576, description="memory limit of one video's process, MiB (Linux)"
+    )
+    video_retries: int = Field(
+        2,
+        ge=0,
+        le=100,
+        description="further tries of a video after a failure that may pass, such as running out of time",
+    )
+    pause_after_failures: int = Field(
+        5,
+        ge=1,
+        le=1_000_000,
+        description="failures in a row for one cause of the machine's (such as a full disk) after which a job pauses",
     )
     completed_job_ttl_seconds: Seconds = Field(
         300, description="how long a completed or cancelled job stays on the dashboard"
@@ -191,6 +207,11 @@ class Settings(BaseSettings):
             if self.database_url
             else self.data_dir / "dashboard.sqlite3"
         )
+
+    @property
+    def outputs(self) -> Path:
+        """What the work on videos leaves: `<job>/<position>/`."""
+        return self.data_dir / "outputs"
 
     @property
     def is_loopback(self) -> bool:

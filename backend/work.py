@@ -4,35 +4,100 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
 
+from backend.auth import User
 from backend.clock import Clock
-from backend.errors import VideoFailed
+from backend.errors import Fault, Invalid, NotAllowed, VideoFailed
 from backend.jobs import Job, Video
-from backend.manager import Ended, JobManager, Moved, Report, Started
+from backend.manager import PAUSE_AFTER_FAILURES, Ended, JobManager, Moved, Report, Started, TriedInVain
 from backend.processors import Step, VideoFile
 from backend.processors.child import ChildRunner
+from backend.settings import MOST_SLOTS
 
 log = logging.getLogger(__name__)
+RETRIES = 2
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 2.0, 60.0
+JITTER = 0.1
+
+
+class Slot:
+    """One of the shared slots, while it is taken; giving it back twice is harmless."""
+
+    def __init__(self, slots: anyio.CapacityLimiter) -> None:
+        self._slots = slots
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Wait for its turn."""
+        await self._slots.acquire_on_behalf_of(self)
+        self._is_taken = True
+
+    def give_back(self) -> None:
+        if self._is_taken:
+            self._is_taken = False
+            self._slots.release_on_behalf_of(self)
+
+    def given_back(self, _: object) -> None:
+        """As a task's callback."""
+        self.give_back()
 
 
 class VideoWork:
-    """What every executor runs: `process_job`. Posters and the like go to `outputs/<job>/<position>/`."""
+    """What every executor runs: `process_job`. Posters and the like go to `outputs/<job>/<position>/`.
 
-    def __init__(self, manager: JobManager, children: ChildRunner, *, slots: int, outputs: Path, clock: Clock) -> None:
+    A failure that may pass is tried again up to `retries` times, one of the machine's until the job pauses itself
+    after `pause_after_failures` of them. `chance` gives numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        manager: JobManager,
+        children: ChildRunner,
+        *,
+        slots: int,
+        retries: int = RETRIES,
+        pause_after_failures: int = PAUSE_AFTER_FAILURES,
+        outputs: Path,
+        clock: Clock,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._manager = manager
         self._children = children
         self._slots = anyio.CapacityLimiter(slots)
+        self._further_tries = {
+            Fault.PERMANENT: 0,
+            Fault.TRANSIENT: retries,
+            Fault.MACHINE: max(retries, pause_after_failures),
+        }
         self._outputs = outputs
         self._clock = clock
+        self._chance = chance
+
+    @property
+    def slots(self) -> int:
+        """How many videos may run at once."""
+        return int(self._slots.total_tokens)
+
+    def change_slots(self, slots: int, *, by: User) -> None:
+        """From now on; what runs above the number still ends. Until the next start, when the setting counts again."""
+        if not by.is_admin:
+            raise NotAllowed("Only an administrator can change the slots.")
+        if not 1 <= slots <= MOST_SLOTS:
+            raise Invalid(f"slots must be from 1 to {MOST_SLOTS:,}.")
+        self._slots.total_tokens = slots
+        log.info("slots changed", extra={"action": "slots_changed", "slots": slots, "user": by.name})
 
     async def process_job(self, job_id: str) -> None:
-        """Work through the job's videos without a result; cancelled, it leaves the rest in line for the next run.
+        """Work through the job's videos without a result; cancelled or halted, it leaves the rest for the next run.
 
         Each job waits for one slot at a time and slots go in turn, so that running jobs share them evenly.
         """
@@ -44,22 +109,43 @@ class VideoWork:
         except Exception:
             log.exception("a job broke", extra={"action": "job_broke", "job_id": job.id})
             sentence = "The server had a problem with this job; its log has the details."
-            await self._manager.break_off(job.id, job.epoch, sentence)
+            self._manager.break_off(job.id, job.epoch, sentence)
         finally:
-            await self._manager.release(job.id, job.epoch)
+            await self._manager.let_go(job.id, job.epoch)
 
     async def _process_videos(self, job: Job) -> None:
+        halt = self._manager.halt_of(job)
         async with asyncio.TaskGroup() as running:
-            async for video in self._manager.todo(job):
-                slot = object()
-                await self._slots.acquire_on_behalf_of(slot)
-                task = running.create_task(self._process(job, video), name=f"video {video.video_id}")
-                task.add_done_callback(self._giver_back(slot))
+            feeding = running.create_task(self._feed(job, halt, running), name=f"feed of {job.id}")
+            halting = running.create_task(_after(halt, feeding.cancel), name=f"halt of {job.id}")
+            feeding.add_done_callback(lambda _: halting.cancel())
+        if not halt.is_set() and self._manager.is_held(job.id, job.epoch):
+            raise LookupError(f"job {job.id} is not finished, but none of its videos is left to do")
 
-    def _giver_back(self, slot: object) -> Callable[[asyncio.Task[None]], None]:
-        return lambda _: self._slots.release_on_behalf_of(slot)
+    async def _feed(self, job: Job, halt: asyncio.Event, running: asyncio.TaskGroup) -> None:
+        async for video in self._manager.todo(job):
+            await self._manager.until_storing()
+            slot = Slot(self._slots)
+            await slot.take()
+            task = running.create_task(self._process(job, video, slot, halt), name=f"video {video.video_id}")
+            task.add_done_callback(slot.given_back)  # also when it never began
 
-    async def _process(self, job: Job, video: Video) -> None:
+    async def _process(self, job: Job, video: Video, slot: Slot, halt: asyncio.Event) -> None:
+        for tries in count(1):
+            ended = await self._try(job, video)
+            fault = ended.fault
+            if ended.error is None or fault is None or tries > self._further_tries[fault]:
+                self._report(job, replace(ended, tries=tries))
+                return
+            seconds = self._delay(tries)
+            self._report(job, TriedInVain(video, ended.error, fault, seconds))
+            slot.give_back()
+            await self._sleep_unless(halt, seconds)
+            if halt.is_set():
+                return  # it is pending, and left for the next run
+            await slot.take()
+
+    async def _try(self, job: Job, video: Video) -> Ended:
         self._report(job, Started(video))
         started_at, began = self._clock.now(), self._clock.monotonic()
 
@@ -67,18 +153,30 @@ class VideoWork:
             return Ended(video, started_at, round(self._clock.monotonic() - began, 3), **outcome)
 
         try:
-            result = await self._run(job, video)
+            return ended(result=await self._run(job, video))
         except VideoFailed as error:
             trace = error.traceback or "".join(traceback.format_exception(error))
-            self._report(job, ended(error=error.sentence, traceback=trace))
+            return ended(error=error.sentence, traceback=trace, fault=error.fault)
         except Exception as error:
             log.exception(
                 "a video broke", extra={"action": "video_broke", "job_id": job.id, "video_id": video.video_id}
             )
             sentence = f"The server had a problem with this video ({type(error).__name__}); its log has the details."
-            self._report(job, ended(error=sentence, traceback=traceback.format_exc()))
-        else:
-            self._report(job, ended(result=result))
+            return ended(error=sentence, traceback=traceback.format_exc(), fault=Fault.PERMANENT)
+
+    def _delay(self, tries: int) -> float:
+        """Seconds before the next try: twice as long each time, and up to a tenth longer by chance."""
+        delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** (tries - 1))
+        return delay * (1 + JITTER * self._chance())
+
+    async def _sleep_unless(self, halt: asyncio.Event, seconds: float) -> None:
+        sleeping = asyncio.create_task(self._clock.sleep(seconds))
+        halting = asyncio.create_task(halt.wait())
+        try:
+            await asyncio.wait({sleeping, halting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            halting.cancel()
 
     async def _run(self, job: Job, video: Video) -> dict[str, Any]:
         files = self._manager.files(job.source)
@@ -103,3 +201,8 @@ class VideoWork:
 
     def _report(self, job: Job, report: Report) -> None:
         self._manager.record(job.id, job.epoch, report)
+
+
+async def _after(event: asyncio.Event, do: Callable[[], object]) -> None:
+    await event.wait()
+    do()

@@ -15,7 +15,14 @@ class Executor(Protocol):
         """Begin to run what is submitted."""
 
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
-        """Have the job run in its turn: higher priority first, then users with fewer running jobs, then age."""
+        """Have the job run in its turn; said again, it keeps its age and takes the new priority.
+
+        Users with fewer running jobs come first, then who was served longest ago; among a user's own jobs the higher
+        priority, then age.
+        """
+
+    async def cancel(self, job_id: str) -> None:
+        """Take the job out of the line, or end its run; does not wait for that."""
 
     async def shutdown(self, grace: float) -> None:
         """Start nothing more, wait `grace` seconds for what runs, cancel the rest and wait for it to be dead."""

@@ -24,11 +24,13 @@ class Waiting:
 
 
 class InProcessExecutor:
-    """At most `max_running` jobs at once; the same job never twice."""
+    """At most `max_running` jobs at once, and `max_running_per_user` of one user; the same job never twice."""
 
-    def __init__(self, *, max_running: int) -> None:
+    def __init__(self, *, max_running: int, max_running_per_user: int) -> None:
         self._max_running = max_running
+        self._max_running_per_user = max_running_per_user
         self._turns = count()
+        self._served: dict[str, int] = {}
         self._waiting: dict[str, Waiting] = {}
         self._running: dict[asyncio.Task[None], Waiting] = {}
         self._process_job: ProcessJob | None = None
@@ -38,8 +40,15 @@ class InProcessExecutor:
         self._fill()
 
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
-        self._waiting[job_id] = Waiting(job_id, user, priority, next(self._turns))
+        earlier = self._waiting.get(job_id)
+        self._waiting[job_id] = Waiting(job_id, user, priority, earlier.turn if earlier else next(self._turns))
         self._fill()
+
+    async def cancel(self, job_id: str) -> None:
+        self._waiting.pop(job_id, None)
+        for task, running in self._running.items():
+            if running.job_id == job_id:
+                _end(task)
 
     async def shutdown(self, grace: float) -> None:
         self._process_job = None
@@ -48,17 +57,27 @@ class InProcessExecutor:
             return
         await asyncio.wait(tasks, timeout=grace)
         for task in tasks:
-            task.cancel()
+            _end(task)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fill(self) -> None:
-        while self._process_job is not None and self._waiting and len(self._running) < self._max_running:
-            busy = Counter(job.user for job in self._running.values())
-            chosen = min(self._waiting.values(), key=lambda job: (-job.priority, busy[job.user], job.turn))
+        while self._process_job is not None and (chosen := self._next()) is not None:
             del self._waiting[chosen.job_id]
+            self._served[chosen.user] = next(self._turns)
             task = asyncio.create_task(self._process_job(chosen.job_id), name=f"job {chosen.job_id}")
             self._running[task] = chosen
             task.add_done_callback(self._ended)
+
+    def _next(self) -> Waiting | None:
+        busy = Counter(job.user for job in self._running.values())
+        if busy.total() >= self._max_running:
+            return None
+        ready = (job for job in self._waiting.values() if busy[job.user] < self._max_running_per_user)
+        return min(
+            ready,
+            key=lambda job: (busy[job.user], self._served.get(job.user, -1), -job.priority, job.turn),
+            default=None,
+        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         ended = self._running.pop(task)
@@ -69,3 +88,8 @@ class InProcessExecutor:
                 extra={"action": "run_failed", "job_id": ended.job_id},
             )
         self._fill()
+
+
+def _end(task: asyncio.Task[None]) -> None:
+    if not task.cancelling():  # a second cancellation would interrupt the cleaning up after the first
+        task.cancel()

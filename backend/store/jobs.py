@@ -10,25 +10,44 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
+from operator import itemgetter
 from sqlite3 import Cursor
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.engine import Row
 
 from backend.clock import to_millis
-from backend.errors import Invalid
-from backend.jobs import UNFINISHED, Job, Source, Status, Video, VideoStatus
+from backend.errors import Fault, Invalid
+from backend.jobs import UNFINISHED, Cause, Job, Outcome, Selection, Source, Status, Video, VideoStatus
 from backend.store import bulk
 from backend.store.bulk import insert_into, update_rows
 from backend.store.database import Database
 from backend.store.tables import METADATA
 
 T = TypeVar("T")
-USERS, JOBS, VIDEOS, RESULTS, EVENTS, KEYS = (
-    METADATA.tables[name] for name in ("user", "job", "video", "result", "progress_event", "idempotency_key")
+USERS, JOBS, VIDEOS, RESULTS, EVENTS, KEYS, TOMBSTONES = (
+    METADATA.tables[name]
+    for name in ("user", "job", "video", "result", "progress_event", "idempotency_key", "tombstone")
 )
 PRUNED_AT_ONCE = 500
+ERASED_AT_ONCE = 500
+MOST_CAUSES = 200
 PROBED_AT_ONCE = 1_000
 BEFORE_ALL = -(2**63)
 SCANNED, HALVINGS = 64, 4
@@ -37,6 +56,7 @@ SORTS = ("newest", "oldest", "name", "updated")
 _NEWEST_RESULT = and_(
     RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
 )
+_OF_RESULT = ("error", "traceback", "fault", "fingerprint", "tries", "result", "started_at", "duration_seconds")
 _JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name not in ("owner", "running", "doing"))
 
 
@@ -60,11 +80,31 @@ class VideoChange:
     duration_seconds: float | None = None
     error: str | None = None
     traceback: str | None = None
+    fault: Fault | None = None
+    fingerprint: str | None = None
+    tries: int = 1
     result: Mapping[str, Any] | None = None
 
     @property
     def has_result(self) -> bool:
         return self.duration_seconds is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Videos of a job that are pending again: those of a retry, or (None) those that ran when it was let go."""
+
+    job_id: str
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What a retry would take: videos, how many of them failed, and the newest error of the failed ones left out."""
+
+    videos: int
+    failed: int
+    error_left: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +141,15 @@ class Event(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """What one transaction makes durable."""
+    """What one transaction makes durable; `removed`: (job ID, seq), `deleted`: (job ID, owner ID, seq)."""
 
     new: Sequence[NewJob]
     jobs: Sequence[Job]
     events: Sequence[Event]
     removed: Sequence[tuple[str, int]]
     videos: Sequence[VideoChange]
+    resets: Sequence[Reset] = ()
+    deleted: Sequence[tuple[str, str, int]] = ()
 
 
 class JobStore:
@@ -130,13 +172,10 @@ class JobStore:
         orphans = delete(VIDEOS).where(~exists().where(JOBS.c.id == VIDEOS.c.job_id))
         await self._database.write(lambda connection: connection.execute(orphans))
 
-    async def take_back_running(self, job_ids: Collection[str] | None = None) -> None:
-        """Videos that were running when their process died are pending again."""
-        running = VIDEOS.c.status == VideoStatus.PROCESSING
-        which = running if job_ids is None else and_(running, VIDEOS.c.job_id.in_(job_ids))
-        await self._database.write(
-            lambda connection: connection.execute(update(VIDEOS).where(which).values(status=VideoStatus.PENDING))
-        )
+    async def take_back_running(self) -> None:
+        """Videos that were running when the server died are pending again."""
+        running = update(VIDEOS).where(VIDEOS.c.status == VideoStatus.PROCESSING).values(status=VideoStatus.PENDING)
+        await self._database.write(lambda connection: connection.execute(running))
 
     async def unfinished(self) -> list[Job]:
         """Jobs that still have something to do, oldest first."""
@@ -150,20 +189,19 @@ class JobStore:
 
     async def removals(self, limit: int) -> list[tuple[str, str, int]]:
         """(job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first."""
-        query = (
-            select(JOBS.c.id, JOBS.c.owner_id, JOBS.c.removed_seq)
-            .where(~JOBS.c.on_dashboard)
-            .order_by(JOBS.c.removed_seq.desc())
-            .limit(limit)
-        )
-        rows = await self._all(query)
-        return [(row.id, row.owner_id, row.removed_seq) for row in reversed(rows)]
+        left = select(JOBS.c.id, JOBS.c.owner_id, JOBS.c.removed_seq).where(~JOBS.c.on_dashboard)
+        deleted = select(TOMBSTONES.c.job_id, TOMBSTONES.c.owner_id, TOMBSTONES.c.removed_seq)
+        found: list[Any] = []
+        for query, seq in ((left, JOBS.c.removed_seq), (deleted, TOMBSTONES.c.removed_seq)):
+            found += [tuple(row) for row in await self._all(query.order_by(seq.desc()).limit(limit))]
+        return sorted(found, key=itemgetter(2))[-limit:]
 
     async def last_seq(self) -> int:
         """The newest position that was ever stored; 0 in an empty database."""
         newest = select(func.max(JOBS.c.seq).label("changed"), func.max(JOBS.c.removed_seq).label("removed"))
         row = (await self._all(newest))[0]
-        return max(row.changed or 0, row.removed or 0)
+        deleted = (await self._all(select(func.max(TOMBSTONES.c.removed_seq))))[0]
+        return max(row.changed or 0, row.removed or 0, deleted[0] or 0)
 
     async def find(self, job_id: str, *, owner_id: str | None) -> Job | None:
         """The job, or None when there is none that this reader may see."""
@@ -244,6 +282,62 @@ class JobStore:
         rows = await self._all(select(VIDEOS.c.position).where(VIDEOS.c.job_id == job_id, failed))
         return {row.position for row in rows}
 
+    async def selected(self, job_id: str, selection: Selection) -> Selected:
+        """What a retry of this selection takes."""
+        chosen, failed = _chosen(selection), VIDEOS.c.status == VideoStatus.FAILED
+        mine = VIDEOS.c.job_id == job_id
+        counts = select(func.count(), func.sum(case((failed, 1), else_=0))).select_from(VIDEOS).where(mine, chosen)
+        left = select(RESULTS.c.error).join(VIDEOS, _NEWEST_RESULT).where(mine, failed, ~chosen)
+        newest = left.order_by(RESULTS.c.started_at.desc(), RESULTS.c.position.desc()).limit(1)
+
+        def read(connection: Connection) -> Selected:
+            videos, failures = connection.execute(counts).one()
+            return Selected(videos, failures or 0, connection.execute(newest).scalar())
+
+        return await self._database.read(read)
+
+    async def causes(self, job_id: str) -> list[Cause]:
+        """Why the job's failed videos failed, most videos first; at most `MOST_CAUSES`."""
+        failed = (VIDEOS.c.job_id == job_id, VIDEOS.c.status == VideoStatus.FAILED)
+        grouped = (
+            select(
+                RESULTS.c.fingerprint,
+                func.count().label("count"),
+                func.min(RESULTS.c.started_at).label("first_seen"),
+                func.max(RESULTS.c.started_at).label("last_seen"),
+                func.min(RESULTS.c.position).label("position"),
+            )
+            .join(VIDEOS, _NEWEST_RESULT)
+            .where(*failed)
+            .group_by(RESULTS.c.fingerprint)
+            .order_by(func.count().desc(), func.min(RESULTS.c.position))
+            .limit(MOST_CAUSES)
+            .subquery()
+        )
+        example = and_(VIDEOS.c.job_id == job_id, VIDEOS.c.position == grouped.c.position)
+        query = (
+            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, RESULTS.c.fault)
+            .join(VIDEOS, example)
+            .join(RESULTS, _NEWEST_RESULT)
+            .order_by(grouped.c.count.desc(), grouped.c.position)
+        )
+        return [_cause(row) for row in await self._all(query)]
+
+    async def outcomes(self, job_id: str, position: int) -> list[Outcome]:
+        """The stored results of one video, oldest first."""
+        mine = (RESULTS.c.job_id == job_id, RESULTS.c.position == position)
+        rows = await self._all(select(RESULTS).where(*mine).order_by(RESULTS.c.attempt))
+        return [_outcome(row) for row in rows]
+
+    async def deleted_jobs(self) -> list[str]:
+        """The IDs of deleted jobs of which there are still rows."""
+        rows = await self._all(select(TOMBSTONES.c.job_id).where(~TOMBSTONES.c.erased))
+        return [row.job_id for row in rows]
+
+    async def erase_some(self, job_id: str) -> bool:
+        """Delete some rows of a deleted job in a short transaction; False when none are left."""
+        return await self._database.write(lambda connection: _erase_some(connection, job_id))
+
     async def history(self, job_id: str, *, since: datetime | None, after: int | None, limit: int) -> list[bytes]:
         """Updates of a job as they were sent, encoded, oldest first.
 
@@ -292,9 +386,47 @@ def _commit(connection: Connection, tick: Tick) -> None:
     _UPDATE_JOBS.execute(connection, [_changed_row(job) for job in tick.jobs])
     _execute_many(connection, _REMOVE_JOB, [{"b_id": job_id, "b_removed_seq": seq} for job_id, seq in tick.removed])
     _UPDATE_VIDEOS.execute(connection, [_changed_video_row(change) for change in newest.values()])
+    for reset in tick.resets:
+        connection.execute(_reset(reset))
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _went_well_elsewhere(job)])
     _ADD_RESULTS.execute(connection, [_result_row(change) for change in tick.videos if change.has_result])
     _ADD_EVENTS.execute(connection, [_event_row(event) for event in tick.events])
+    for job_id, owner_id, seq in tick.deleted:
+        connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
+        connection.execute(delete(KEYS).where(KEYS.c.job_id == job_id))
+        tombstone = {"job_id": job_id, "owner_id": owner_id, "removed_seq": seq, "erased": False}
+        connection.execute(insert(TOMBSTONES), tombstone)
+
+
+def _chosen(selection: Selection) -> Any:
+    """The videos that a retry of this selection takes."""
+    if selection.everything:
+        return true()
+    unfinished = VIDEOS.c.status.not_in((VideoStatus.COMPLETED, VideoStatus.FAILED))
+    failed = VIDEOS.c.status == VideoStatus.FAILED
+    if selection.video_ids is not None:
+        return or_(unfinished, VIDEOS.c.video_id.in_(selection.video_ids))
+    if selection.group is not None:
+        same = exists().where(_NEWEST_RESULT, RESULTS.c.fingerprint == selection.group).correlate(VIDEOS)
+        return or_(unfinished, and_(failed, same))
+    return or_(unfinished, failed)
+
+
+def _reset(reset: Reset) -> Any:
+    running = VIDEOS.c.status == VideoStatus.PROCESSING
+    which = running if reset.selection is None else _chosen(reset.selection)
+    return update(VIDEOS).where(VIDEOS.c.job_id == reset.job_id, which).values(status=VideoStatus.PENDING)
+
+
+def _erase_some(connection: Connection, job_id: str) -> bool:
+    for table, key in ((RESULTS, RESULTS.c.position), (VIDEOS, VIDEOS.c.position), (EVENTS, EVENTS.c.seq)):
+        some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
+        keys = connection.execute(some).scalars().all()
+        if keys:
+            connection.execute(delete(table).where(table.c.job_id == job_id, key <= keys[-1]))
+            return True
+    connection.execute(update(TOMBSTONES).where(TOMBSTONES.c.job_id == job_id).values(erased=True))
+    return False
 
 
 def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
@@ -317,13 +449,30 @@ _CHANGING = (
     "updated_at",
     "started_at",
     "finished_at",
+    "on_dashboard",
+    "kept",
+    "priority",
+    "trouble",
+    "resumed",
     "seq",
 )
 _UPDATE_JOBS = update_rows("job", ["id"], _CHANGING)
 _UPDATE_VIDEOS = update_rows("video", ["job_id", "position"], ["status", "attempts"])
 _ADD_RESULTS = insert_into(
     "result",
-    ["job_id", "position", "attempt", "error", "traceback", "result", "started_at", "duration_seconds"],
+    [
+        "job_id",
+        "position",
+        "attempt",
+        "error",
+        "traceback",
+        "fault",
+        "fingerprint",
+        "tries",
+        "result",
+        "started_at",
+        "duration_seconds",
+    ],
 )
 _ADD_EVENTS = insert_into("progress_event", ["job_id", "seq", "at", "body"])
 _REMOVE_JOB = (
@@ -360,6 +509,11 @@ def _changed_row(job: Job) -> bulk.Row:
         to_millis(job.updated_at),
         _millis(job.started_at),
         _millis(job.finished_at),
+        job.on_dashboard,
+        job.kept,
+        job.priority,
+        job.trouble,
+        job.resumed,
         job.seq,
     )
 
@@ -395,6 +549,9 @@ def _result_row(change: VideoChange) -> bulk.Row:
         change.attempts,
         change.error,
         change.traceback,
+        None if change.fault is None else change.fault.value,
+        change.fingerprint,
+        change.tries,
         None if change.result is None else json.dumps(change.result),
         _millis(change.started_at),
         change.duration_seconds,
@@ -467,8 +624,8 @@ def _select_jobs() -> Select[Any]:
 
 
 def _select_videos() -> Select[Any]:
-    result = [RESULTS.c[name] for name in ("error", "traceback", "result", "started_at", "duration_seconds")]
-    return select(VIDEOS, *result).outerjoin(RESULTS, _NEWEST_RESULT)
+    ended = VIDEOS.c.status.in_((VideoStatus.COMPLETED, VideoStatus.FAILED))  # else an earlier attempt's result
+    return select(VIDEOS, *(RESULTS.c[name] for name in _OF_RESULT)).outerjoin(RESULTS, and_(_NEWEST_RESULT, ended))
 
 
 def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
@@ -536,7 +693,28 @@ def _video(row: Row[Any]) -> Video:
         "traceback",
         "result",
         "started_at",
+        "tries",
     )
     values = {name: row._mapping[name] for name in names}
-    took = row.duration_seconds or None  # 0 stands for work elsewhere, whose time nobody told
-    return Video(**values, cells=tuple(row.cells), status=VideoStatus(row.status), duration_seconds=took)
+    return Video(
+        **values,
+        cells=tuple(row.cells),
+        status=VideoStatus(row.status),
+        fault=_fault(row),
+        group=row.fingerprint,
+        duration_seconds=row.duration_seconds or None,  # 0 stands for work elsewhere, whose time nobody told
+    )
+
+
+def _outcome(row: Row[Any]) -> Outcome:
+    names = ("attempt", "error", "traceback", "tries", "started_at", "duration_seconds")
+    return Outcome(**{name: row._mapping[name] for name in names}, fault=_fault(row))
+
+
+def _cause(row: Row[Any]) -> Cause:
+    names = ("fingerprint", "count", "error", "video_id", "first_seen", "last_seen")
+    return Cause(**{name: row._mapping[name] for name in names}, fault=_fault(row) or Fault.PERMANENT)
+
+
+def _fault(row: Row[Any]) -> Fault | None:
+    return None if row.fault is None else Fault(row.fault)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, Text, TypeDecorator, false
 from sqlmodel import Field, SQLModel
 
 from backend.clock import from_millis, to_millis
@@ -106,6 +106,10 @@ class JobRow(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_type=Moment)
     finished_at: datetime | None = Field(default=None, sa_type=Moment)
     on_dashboard: bool = Field(index=True)
+    kept: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
+    priority: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
+    trouble: str | None = Field(default=None, sa_type=Text)
+    resumed: int | None = None
     reported: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="-1"))
     seq: int = Field(sa_type=BigInteger)
     removed_seq: int | None = Field(default=None, sa_type=BigInteger)
@@ -126,8 +130,19 @@ class VideoRow(SQLModel, table=True):
     attempts: int = 0
 
 
+class TombstoneRow(SQLModel, table=True):
+    """Of a deleted job what a client needs to forget it; `erased` when nothing else is left of it."""
+
+    __tablename__ = "tombstone"
+
+    job_id: str = Field(primary_key=True)
+    owner_id: str
+    removed_seq: int = Field(sa_type=BigInteger, index=True)
+    erased: bool = Field(index=True)
+
+
 class ResultRow(SQLModel, table=True):
-    """What came of one attempt at one video."""
+    """What came of one attempt at one video; `fingerprint` is the same for errors of the same cause."""
 
     __tablename__ = "result"
     __table_args__ = (CLUSTERED,)
@@ -137,6 +152,9 @@ class ResultRow(SQLModel, table=True):
     attempt: int = Field(primary_key=True)
     error: str | None = Field(default=None, sa_type=Text)
     traceback: str | None = Field(default=None, sa_type=Text)
+    fault: str | None = None
+    fingerprint: str | None = None
+    tries: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
     result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     started_at: datetime = Field(sa_type=Moment)
     duration_seconds: float

@@ -15,7 +15,7 @@ async def test_a_job_that_ended_and_left_between_two_looks_has_left_at_last(stor
         await managed.hub.durable()
         followed = states(managed.manager, job.id, by=ANA, clock=managed.clock, every_seconds=1)
         await anext(followed)
-        await managed.manager.break_off(job.id, job.epoch, "The job broke.")
+        managed.manager.break_off(job.id, job.epoch, "The job broke.")
         managed.manager.remove_from_dashboard(lambda *_: True)
         await managed.hub.durable()
         seen = [await anext(followed), await anext(followed)]

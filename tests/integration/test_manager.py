@@ -95,12 +95,12 @@ async def test_the_last_result_ends_the_job(managed: Managed) -> None:
 
 async def test_what_an_earlier_holder_still_reports_is_ignored(managed: Managed) -> None:
     earlier = await managed.claim(await managed.submit("one"))
-    await managed.manager.release(earlier.id, earlier.epoch)
+    await managed.manager.let_go(earlier.id, earlier.epoch)
     job = await managed.claim(earlier)
     [video] = await managed.videos(job)
     await told(managed, earlier, ended(video, "Too late"))
-    await managed.manager.break_off(earlier.id, earlier.epoch, "Too late as well.")
-    await managed.manager.release(earlier.id, earlier.epoch)
+    managed.manager.break_off(earlier.id, earlier.epoch, "Too late as well.")
+    await managed.manager.let_go(earlier.id, earlier.epoch)
     now = await managed.stored(job)
     assert (now.status, now.epoch, now.current_video, now.error) == (Status.PROCESSING, job.epoch, 0, None)
     assert len(managed.executor.submitted) == 2
@@ -110,7 +110,7 @@ async def test_a_job_that_was_let_go_of_is_in_line_again_with_what_is_left(manag
     job = await managed.claim(await managed.submit("one", "two", "three"))
     first, second, _ = await managed.videos(job)
     await told(managed, job, Started(first), ended(first), Started(second))
-    await managed.manager.release(job.id, job.epoch)
+    await managed.manager.let_go(job.id, job.epoch)
     assert managed.executor.submitted == [(job.id, "ana", True)] * 2
     released = await managed.stored(job)
     assert (released.status, released.current_video, released.running) == (Status.PENDING, 1, 0)
@@ -123,8 +123,8 @@ async def test_a_job_that_itself_failed_ends_with_its_sentence_and_stays_ended(m
     job = await managed.claim(await managed.submit("one"))
     [video] = await managed.videos(job)
     await told(managed, job, Started(video))
-    await managed.manager.break_off(job.id, job.epoch, "The server had a problem.")
-    await managed.manager.release(job.id, job.epoch)
+    managed.manager.break_off(job.id, job.epoch, "The server had a problem.")
+    await managed.manager.let_go(job.id, job.epoch)
     await told(managed, job, ended(video))
     end = await managed.stored(job)
     assert (end.status, end.error, end.current_video) == (Status.FAILED, "The server had a problem.", 0)

@@ -20,16 +20,18 @@ from backend.store import JobStore
 from tests.support.clock import QuickClock
 
 A_SCAN_SECONDS = 60
+PAUSE_AFTER_FAILURES = 3
 ANA = User(id="ana", name="ana", is_admin=False)
 BEN = User(id="ben", name="ben", is_admin=False)
 ADMIN = User(id="admin", name="admin", is_admin=True)
 
 
 class RecordingExecutor:
-    """Runs nothing: (job ID, user, whether the job was stored by then) of each submission."""
+    """Runs nothing: (job ID, user, whether the job was stored by then) of each submission, the IDs cancelled."""
 
     def __init__(self, store: JobStore) -> None:
         self.submitted: list[tuple[str, str, bool]] = []
+        self.cancelled: list[str] = []
         self._store = store
 
     async def start(self, process_job: ProcessJob) -> None:
@@ -38,6 +40,9 @@ class RecordingExecutor:
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
         is_stored = await self._store.find(job_id, owner_id=None) is not None
         self.submitted.append((job_id, user, is_stored))
+
+    async def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
 
     async def shutdown(self, grace: float) -> None:
         raise AssertionError("this executor runs nothing")
@@ -94,6 +99,7 @@ async def open_managed(store: JobStore, directory: Path) -> AsyncIterator[Manage
         media=MediaDirectory(media, clock),
         demo=DemoClips(directory / "demo"),
         clock=clock,
+        pause_after_failures=PAUSE_AFTER_FAILURES,
     )
     ticking = asyncio.create_task(hub.run())
     yield Managed(manager, hub, store, executor, clock, media)

@@ -32,7 +32,7 @@ def test_every_status_has_a_row_in_the_table() -> None:
 
 def test_a_claim_is_a_new_epoch_and_keeps_the_first_start() -> None:
     first = a_job().claimed(at=NOON)
-    again = first.requeued(at=NOON, message="Waiting").claimed(at=NOON + timedelta(hours=1))
+    again = first.let_go(at=NOON, message="Waiting").claimed(at=NOON + timedelta(hours=1))
     assert (first.epoch, first.started_at) == (1, NOON)
     assert again.epoch == 3
     assert again.started_at == NOON
