@@ -54,5 +54,13 @@ class Server:
         await asyncio.to_thread(self._program.kill)
         return Remains.of(self.data_dir)
 
+    async def start_and_kill(self, after_seconds: float) -> Remains:
+        """A life that is over so soon, ready or not; what it leaves."""
+        program = Program(self.data_dir, port=self.port, python_path=self._python_path, **self._settings)
+        self._life.callback(program.kill)
+        await asyncio.sleep(after_seconds)
+        await asyncio.to_thread(program.kill)
+        return Remains.of(self.data_dir)
+
     async def close(self) -> None:
         await asyncio.to_thread(self._life.close)

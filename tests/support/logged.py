@@ -29,7 +29,7 @@ class Options(BaseModel, extra="forbid"):
 def _note(log: str, word: str, file: VideoFile) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     job_id, position = file.output.parts[-2:]
-    os.write(descriptor, f"{word} {file.path.stem} {job_id} {position} {os.getpid()}\n".encode())
+    os.write(descriptor, f"{word} {file.path.stem} {job_id} {position} {os.getpid()} {os.getppid()}\n".encode())
     os.close(descriptor)
 
 
@@ -60,13 +60,14 @@ def install_plug_in(directory: Path) -> Path:
 
 @dataclass(frozen=True)
 class Note:
-    """One line: a video of a job begins or has ended, in the process `pid`."""
+    """One line: a video of a job begins or has ended, in the process `pid`, which came from `starter`."""
 
     word: str
     video_id: str
     job_id: str
     position: int
     pid: int
+    starter: int
 
     @property
     def video(self) -> tuple[str, int]:
@@ -109,5 +110,5 @@ class StartLog:
 
 
 def _parsed(line: str) -> Note:
-    word, video_id, job_id, position, pid = line.split()
-    return Note(word, video_id, job_id, int(position), int(pid))
+    word, video_id, job_id, position, pid, starter = line.split()
+    return Note(word, video_id, job_id, int(position), int(pid), int(starter))
