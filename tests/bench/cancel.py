@@ -91,6 +91,7 @@ class Bench:
                 told = time.perf_counter()
                 parts_left = len(self._parts(job_id))
                 assert said(self._client.get(f"/api/jobs/{job_id}"))["status"] == "cancelled"
+                until(vigil.finds_none, "the end of its processes")
         gone = vigil.gone_at()
         return Round(
             gone=1000 * (gone - sent),

@@ -96,10 +96,12 @@ class Vigil:
         self._is_over.set()
         self._thread.join()
 
+    def finds_none(self) -> bool:
+        """Whether the newest look found no process."""
+        return bool(self.looks) and not self.looks[-1].found
+
     def gone_at(self) -> float:
-        """When the first look ended of those that found none to the last."""
-        if self.looks[-1].found:
-            raise AssertionError(f"{self.looks[-1].found} processes are still there")
+        """When the first look ended of those that found none to the last, after the vigil."""
         first_empty = max((number + 1 for number, look in enumerate(self.looks) if look.found), default=0)
         return self.looks[first_empty].ended
 
