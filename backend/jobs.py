@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus, urlsplit
 import msgspec
 
 from backend.clock import iso
-from backend.errors import Fault, IllegalMove, InvalidVideoId
+from backend.errors import Fault, IllegalMove, Invalid, InvalidVideoId
 
 
 class Status(StrEnum):
@@ -84,6 +84,7 @@ class VideoStatus(StrEnum):
 
 WORKING = "Processing videos..."
 ELSEWHERE = "external"  # the processor of a job whose videos another program works on and reports
+LONGEST_TEXT, LONGEST_ERROR = 500, 2_000  # characters of what strangers say
 SAYABLE = (Status.PROCESSING, Status.COMPLETED, Status.FAILED, Status.COMPLETED_WITH_ERRORS)
 
 
@@ -525,3 +526,10 @@ def counted(number: int, noun: str) -> str:
     ('1 video', '1,200 videos')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def checked_text(text: str, what: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` without surrounding blanks; raises `Invalid` for characters that no database takes, or when too long."""
+    if "\x00" in text or len(text) > longest or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Invalid(f"{what} must be readable text of at most {longest:,} characters.")
+    return text.strip()

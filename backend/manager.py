@@ -6,11 +6,10 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -27,9 +26,9 @@ from backend.hub import ProgressHub, Reader
 from backend.jobs import (
     CANCEL,
     ELSEWHERE,
+    LONGEST_ERROR,
+    LONGEST_TEXT,
     PAUSE,
-    SAYABLE,
-    VIDEO_ID,
     WORKING,
     Cause,
     Job,
@@ -40,10 +39,12 @@ from backend.jobs import (
     Status,
     Video,
     VideoStatus,
+    checked_text,
     counted,
 )
 from backend.media import MediaDirectory, MediaSource
 from backend.processors import validated_options
+from backend.reports import checked_reports, heard, new_reports
 from backend.store import SORTS, JobStore, NewJob, Page, Reset, Selected, VideoChange
 
 log = logging.getLogger(__name__)
@@ -52,11 +53,9 @@ TODO_AT_ONCE = 200
 RETRY_SECONDS = 1.0
 MAX_PAGE = 1_000
 MAX_NAME = 200
-MAX_REPORTS = 1_000
 MAX_RETRIED_IDS = 10_000
 PAUSE_AFTER_FAILURES = 5
 MOST_PRIORITY = 1_000
-LONGEST_TEXT, LONGEST_ERROR = 500, 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +148,6 @@ class InMotion:
                 self.job.moved(fractions=sum(shares), running=len(shares), video_id=video.video_id, doing=doing, at=at)
             )
         return self.job
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What one report of a sender made of its job, and of one of its videos."""
-
-    job: Job
-    kept: bool
-    change: VideoChange | None = None
-
-    @property
-    def failed(self) -> set[int]:
-        return {self.change.position} if self.change and self.change.has_result else set()
 
 
 class JobManager:
@@ -560,12 +546,12 @@ class JobManager:
         and so is what follows the end. Raises `Conflict` for a job that runs here and for news of one that has ended.
         """
         job = await self._elsewhere(job_id, by)
-        reports = [_checked_report(report, job.total_videos) for report in _few(reports)]
+        reports = checked_reports(reports, job.total_videos)
         positions = await self._positions(job_id, {report.video_id for report in reports if report.video_id})
         moving = self._moving.get(job_id)
         if moving is None:  # ended a while ago, perhaps just now
             job = await self.find(job_id, by=by)
-            _new_reports(job, reports)
+            new_reports(job, reports)
             return job
         self._take_down(moving, reports, positions)
         return await self._stored(job_id, by)
@@ -667,7 +653,8 @@ class JobManager:
         return positions
 
     def _take_down(self, moving: InMotion, reports: Sequence[SenderReport], positions: Mapping[str, int]) -> None:
-        steps = list(_steps(moving, _new_reports(moving.job, reports), positions, at=self._clock.now()))
+        now, new = self._clock.now(), new_reports(moving.job, reports)
+        steps = list(heard(moving.job, new, positions, failed=moving.failed, at=now))
         moving.heard_at = self._clock.monotonic()
         for step in steps:
             moving.change(step.job)
@@ -824,13 +811,6 @@ def seen_by(user: User) -> str | None:
     return None if user.is_admin else user.id
 
 
-def checked_text(text: str, what: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` without surrounding blanks; raises `Invalid` for characters that no database takes, or when too long."""
-    if "\x00" in text or len(text) > longest or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise Invalid(f"{what} must be readable text of at most {longest:,} characters.")
-    return text.strip()
-
-
 def _checked_options(processor: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if processor != ELSEWHERE:
         return validated_options(processor, options)
@@ -846,78 +826,6 @@ def _require_here(job: Job, done: str) -> None:
 
 def _pausing(job: Job) -> str:
     return f"Pausing after {counted(job.running, 'running video')}" if job.running else "Pausing..."
-
-
-def _few(reports: Sequence[SenderReport]) -> Sequence[SenderReport]:
-    if len(reports) > MAX_REPORTS:
-        raise Invalid(f"At most {MAX_REPORTS:,} reports go into one request; send the rest in another.")
-    return reports
-
-
-def _checked_report(report: SenderReport, total_videos: int) -> SenderReport:
-    """The report with texts that are storable or None; raises `Invalid`."""
-    if report.status is not None and report.status not in SAYABLE:
-        raise Invalid(f"status must be one of {', '.join(SAYABLE)}.")
-    if report.current_video is not None and report.current_video > total_videos:
-        raise Invalid(f"current_video must be from 0 to {total_videos:,}, the number of videos in this job.")
-    if report.video_id is not None and not VIDEO_ID.match(report.video_id):
-        raise Invalid("video_id must be the ID of one of this job's videos.")
-    if report.message is None and report.error is None:
-        return report
-    message = checked_text(report.message or "", "message") or None
-    error = checked_text(report.error or "", "error", LONGEST_ERROR) or None
-    return msgspec.structs.replace(report, message=message, error=error)
-
-
-def _new_reports(job: Job, reports: Sequence[SenderReport]) -> list[SenderReport]:
-    """What the job has not heard yet, in the order of `n`, the first of each; `Conflict` when it has ended."""
-    new = {report.n: report for report in reversed(reports) if report.n > job.reported}
-    if new and job.is_finished:
-        ended = "was cancelled" if job.status is Status.CANCELLED else "has already ended"
-        raise Conflict(f"This job {ended}; make a new one.")
-    return sorted(new.values(), key=attrgetter("n"))
-
-
-def _steps(
-    moving: InMotion, reports: Sequence[SenderReport], positions: Mapping[str, int], *, at: datetime
-) -> Iterator[Heard]:
-    """What the reports make of the job, one after the other, up to its end."""
-    job, failed = moving.job, set[int]()
-    if reports and job.status is Status.PENDING:
-        job = job.claimed(at=at)
-        yield Heard(job, kept=True)
-    for report in reports:
-        position = positions.get(report.video_id or "")
-        is_known = position in failed or position in moving.failed
-        earlier = job
-        job = job.heard(report, is_new_failure=bool(report.error) and position is not None and not is_known, at=at)
-        if job.is_finished:
-            job = job.evolve(reported=reports[-1].n)  # a repetition of what follows is not news either
-        change = None if position is None or is_known else _video_change(earlier, job, position, report)
-        step = Heard(job, kept=report.error is not None or job.status is not earlier.status, change=change)
-        failed |= step.failed
-        yield step
-        if job.is_finished:
-            return
-
-
-def _video_change(earlier: Job, job: Job, position: int, report: SenderReport) -> VideoChange | None:
-    """What a report says of the video that it names, one that has not failed before."""
-    if (error := report.error) is not None:
-        return VideoChange(
-            job_id=job.id,
-            position=position,
-            status=VideoStatus.FAILED,
-            attempts=job.attempt,
-            started_at=job.updated_at,
-            duration_seconds=0.0,  # how long it took is known elsewhere
-            error=error,
-            fault=Fault.PERMANENT,
-            fingerprint=fingerprint(error, report.video_id or ""),
-        )
-    if job.current_video == earlier.current_video:
-        return None
-    return VideoChange(job_id=job.id, position=position, status=VideoStatus.COMPLETED, attempts=0)
 
 
 def _time(seconds: float) -> str:
