@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from backend.clock import Clock
-from backend.errors import VideoFailed
+from backend.errors import Fault, VideoFailed
+from backend.faults import fault_of, quoted, reason_of, unreadable
 from backend.jobs import VIDEO_ID
 
 SIDE_FILES = frozenset(
@@ -50,12 +51,24 @@ class MediaSource(Protocol):
 
 @dataclass(frozen=True)
 class _Index:
-    """What one scan saw: relative paths by ID (a link inside counts as its target), links that lead outside."""
+    """What one scan saw: relative paths by ID (a link inside counts as its target), links that lead outside.
+
+    `trouble` is a sentence when there was nothing to scan.
+    """
 
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
-    passed_over: tuple[str, ...] = ()
-    exists: bool = True
+    passed_over: tuple[_PassedOver, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class _PassedOver:
+    """A directory that was not searched, why, and whether it may be another time."""
+
+    path: str
+    why: str
+    fault: Fault = Fault.PERMANENT
 
 
 @dataclass(frozen=True)
@@ -83,11 +96,8 @@ class MediaDirectory:
 
     async def locate(self, video_id: str) -> Path:
         index = await self._index()
-        if not index.exists:
-            raise VideoFailed(
-                f"The media directory {_shown(self.root.absolute())} does not exist; "
-                "create it, or set DASHBOARD_MEDIA_DIR to where the videos are."
-            )
+        if index.trouble:
+            raise VideoFailed(index.trouble, fault=Fault.MACHINE)
         return await asyncio.to_thread(_checked, self.root, _only_match(video_id, index))
 
     async def count_found(self, video_ids: Collection[str]) -> int:
@@ -110,11 +120,13 @@ class MediaDirectory:
 
 def _scanned(root: Path) -> _Index:
     top = os.path.realpath(root)
-    if not os.path.isdir(top):
-        return _Index(exists=False)
+    try:
+        os.scandir(top).close()
+    except OSError as error:
+        return _Index(trouble=_no_directory(root, error))
     files: dict[str, set[str]] = {}
     outside: dict[str, str] = {}
-    passed_over: list[str] = []
+    passed_over: list[_PassedOver] = []
     for entry, relative in _walked(top, passed_over):
         video_id = _id_of(entry.name)
         if video_id is None:
@@ -127,13 +139,20 @@ def _scanned(root: Path) -> _Index:
     return _Index({key: tuple(sorted(paths)) for key, paths in files.items()}, outside, tuple(passed_over))
 
 
+def _no_directory(root: Path, error: OSError) -> str:
+    where = "set DASHBOARD_MEDIA_DIR to where the videos are"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"The media directory {quoted(root)} does not exist; create it, or {where}."
+    return f"The media directory {quoted(root)} cannot be read ({reason_of(error)}); mend that, or {where}."
+
+
 def _inside(top: str, link: str) -> str | None:
     """Where the link leads, relative to `top`; None: outside."""
     target = Path(os.path.realpath(link))
     return str(target.relative_to(top)) if target.is_relative_to(top) else None
 
 
-def _walked(top: str, passed_over: list[str]) -> Iterator[tuple[os.DirEntry[str], str]]:
+def _walked(top: str, passed_over: list[_PassedOver]) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Everything below `top` that is not a directory, with its relative path; linked directories are not entered."""
     waiting = [""]
     while waiting:
@@ -142,14 +161,14 @@ def _walked(top: str, passed_over: list[str]) -> Iterator[tuple[os.DirEntry[str]
             with os.scandir(f"{top}/{below}") as entries:
                 found = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as error:  # its owner's choice, or it went away meanwhile; a miss names it
-            passed_over.append(f"{below or '.'} ({error.strerror or 'cannot be read'})")
+            passed_over.append(_PassedOver(below or ".", reason_of(error), fault_of(error)))
             continue
         for entry in found:
             relative = f"{below}{entry.name}"
             if _is_directory(entry, follow_symlinks=False):
                 waiting.append(f"{relative}/")
             elif _is_directory(entry, follow_symlinks=True):
-                passed_over.append(f"{relative} (a link to a directory)")
+                passed_over.append(_PassedOver(relative, "a link to a directory"))
             else:
                 yield entry, relative
 
@@ -179,21 +198,23 @@ def _only_match(video_id: str, index: _Index) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        named = " and ".join(_shown(path) for path in matches[:SHOWN])
+        named = " and ".join(quoted(path) for path in matches[:SHOWN])
         more = f" and {len(matches) - SHOWN} more" if len(matches) > SHOWN else ""
         raise VideoFailed(f"{len(matches)} files in the media directory have this ID: {named}{more}; keep one of them.")
     if video_id in index.outside:
         raise VideoFailed(
-            f"{_shown(index.outside[video_id])} is a link that leads outside the media directory; "
+            f"{quoted(index.outside[video_id])} is a link that leads outside the media directory; "
             "such links are not followed: put the file itself there."
         )
-    raise VideoFailed("No file for this ID in the media directory" + _not_searched(index))
+    raise _not_found(index.passed_over)
 
 
-def _not_searched(index: _Index) -> str:
-    if not index.passed_over:
-        return ""
-    return f" (not searched: {', '.join(_shown(path) for path in index.passed_over[:SHOWN])})"
+def _not_found(passed_over: tuple[_PassedOver, ...]) -> VideoFailed:
+    """It may be where could not be searched: then it is worth another try if that is."""
+    fault = next((one.fault for one in passed_over if one.fault.is_transient), Fault.PERMANENT)
+    named = ", ".join(f"{quoted(one.path)} ({one.why})" for one in passed_over[:SHOWN])
+    not_searched = f" (not searched: {named})" if passed_over else ""
+    return VideoFailed(f"No file for this ID in the media directory{not_searched}", fault=fault)
 
 
 def _checked(root: Path, relative: str) -> Path:
@@ -203,17 +224,11 @@ def _checked(root: Path, relative: str) -> Path:
     try:
         seen = path.lstat()
     except OSError as error:
-        raise VideoFailed(f"{_shown(relative)} cannot be read: {error.strerror}.") from error
-    if os.path.realpath(path) != str(path):
-        raise VideoFailed(f"{_shown(relative)} is reached through a link; such links are not followed.")
+        raise unreadable(error, relative) from error
+    if stat.S_ISLNK(seen.st_mode) or os.path.realpath(path) != str(path):
+        raise VideoFailed(f"{quoted(relative)} is reached through a link; such links are not followed.")
     if not stat.S_ISREG(seen.st_mode):
-        raise VideoFailed(f"{_shown(relative)} is not a regular file.")
+        raise VideoFailed(f"{quoted(relative)} is not a regular file.")
     if seen.st_size == 0:
-        raise VideoFailed(f"The file is empty: {_shown(relative)}")
+        raise VideoFailed(f"The file is empty: {quoted(relative)}")
     return path
-
-
-def _shown(path: Path | str) -> str:
-    """The path as text that can be printed and stored, whatever bytes the file system holds."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

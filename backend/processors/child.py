@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from backend.clock import Clock
-from backend.errors import Unavailable, VideoFailed
+from backend.errors import Fault, Unavailable, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
-from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher
+from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher, Stopping
 from backend.processors.wire import Failure, Limits, Progress, Result, Task, line, parse_message
 
 log = logging.getLogger(__name__)
 CAN_FORK = hasattr(os, "fork")
+OUTPUT_MIB = 4096  # largest file that a processor may write
 LONGEST_WORD = 60  # characters of what a step says it does
+LONGEST_SENTENCE, LONGEST_TRACEBACK = 1000, 20_000  # characters of a failure
 DEEPEST = 32  # levels of a result
 T = TypeVar("T")
 
@@ -41,25 +43,29 @@ class ChildRunner:
         *,
         timeout_seconds: float,
         memory_mib: int,
+        output_mib: int = OUTPUT_MIB,
         clock: Clock,
         find: Callable[[str], Processor] = load,
         forking: bool = CAN_FORK,
     ) -> None:
         self._timeout_seconds = timeout_seconds
         cpu_seconds = math.ceil(timeout_seconds * (os.cpu_count() or 1)) + 1
-        self._limits = Limits(cpu_seconds=cpu_seconds, memory_mib=memory_mib)
+        self._limits = Limits(cpu_seconds, memory_mib, output_mib)
         self._clock = clock
         dotted = f"{find.__module__}:{find.__qualname__}"
         self._launcher: Launcher = ForkLauncher(dotted) if forking else SpawnLauncher(dotted)
 
     async def start(self) -> None:
-        """Begin loading FFmpeg in the background; the first video waits for it."""
+        """Begin loading FFmpeg in the background; the first video waits for it, and tries again if it cannot."""
         if sys.platform != "linux":
             log.warning(
                 "this system cannot limit the memory of a video's process, nor end it when the server is killed",
                 extra={"action": "children_unlimited", "platform": sys.platform},
             )
-        await self._launcher.start()
+        try:
+            await self._launcher.start()
+        except Unavailable as error:  # the videos say so too, and each tries again
+            log.warning("%s", error.sentence, extra={"action": "children_not_started"})
 
     async def stop(self) -> None:
         """End every process, the fork server too, and return when they are dead."""
@@ -68,7 +74,7 @@ class ChildRunner:
     async def run(
         self, processor: str, file: VideoFile, options: Mapping[str, Any], *, on_step: Callable[[Step], None]
     ) -> dict[str, Any]:
-        """The processor's result for this video; raises `VideoFailed` with a sentence and perhaps a traceback.
+        """The processor's result for this video; raises `VideoFailed` with a sentence, its fault, perhaps a traceback.
 
         `on_step` is called on the event loop, at most some 20 times a second. Cancelled, it returns only when the
         process is dead. Whatever fails, unfinished files (`*.part`) are removed.
@@ -84,7 +90,7 @@ class ChildRunner:
         try:
             try:
                 return await self._run(task, on_step)
-            except StarterDied:  # no fault of this video's
+            except NoProcess:  # no fault of this video's
                 return await self._run(task, on_step)
         except BaseException:
             await _to_the_end(asyncio.to_thread(_remove_unfinished, file.output))
@@ -93,8 +99,10 @@ class ChildRunner:
     async def _run(self, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
         try:
             child = await self._within_time(self._launcher.launch())
+        except Stopping as error:
+            raise VideoFailed(error.sentence, fault=Fault.TRANSIENT) from error
         except Unavailable as error:
-            raise VideoFailed(error.sentence) from error
+            raise NoProcess(error.sentence, fault=Fault.MACHINE) from error
         willing = False
         try:
             result = await self._within_time(self._talk(child, task, on_step))
@@ -114,7 +122,8 @@ class ChildRunner:
             work.cancel()
             alarm.cancel()
         raise VideoFailed(
-            f"Took longer than {self._timeout_seconds:g} s, the limit for one video (DASHBOARD_VIDEO_TIMEOUT_SECONDS)."
+            f"Took longer than {self._timeout_seconds:g} s, the limit for one video (DASHBOARD_VIDEO_TIMEOUT_SECONDS).",
+            fault=Fault.TRANSIENT,
         )
 
     async def _talk(self, child: Child, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
@@ -126,27 +135,38 @@ class ChildRunner:
                 if isinstance(message, Result):
                     return _storable(message.value)
                 if isinstance(message, Failure):
-                    raise VideoFailed(message.sentence, traceback=message.traceback)
+                    raise _failure(message)
                 on_step(_step(message))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise VideoFailed("The process of this video answered with something that is not a report.") from error
         except ConnectionError:  # it died with our task half read; how it died follows
             log.debug("a video's process closed its channel", exc_info=True)
-        status = await child.death
-        raise StarterDied if status is None else VideoFailed(self._why_dead(status))
+        death = await child.death
+        if isinstance(death, Unavailable):
+            raise NoProcess(death.sentence, fault=Fault.MACHINE)
+        raise self._why_dead(death)
 
-    def _why_dead(self, status: int) -> str:
+    def _why_dead(self, status: int) -> VideoFailed:
         if status == -signal.SIGKILL:
-            return "The process of this video was killed, probably because the machine ran out of memory."
+            sentence = "The process of this video was killed, probably because the machine ran out of memory."
+            return VideoFailed(sentence, fault=Fault.TRANSIENT)
         if status == -getattr(signal, "SIGXCPU", 0):
-            return f"Used more than {self._limits.cpu_seconds:,} s of processor time, the limit for one video."
-        if status < 0:
-            return f"The decoder crashed on this video ({_signal_name(-status)}); the file is probably damaged."
-        return f"The process of this video ended without a result (exit status {status})."
+            sentence = f"Used more than {self._limits.cpu_seconds:,} s of processor time, the limit for one video."
+        elif status < 0:
+            sentence = f"The decoder crashed on this video ({_signal_name(-status)}); the file is probably damaged."
+        else:
+            sentence = f"The process of this video ended without a result (exit status {status})."
+        return VideoFailed(sentence)
 
 
-class StarterDied(VideoFailed):
-    """The process of this video ended with the one that starts them; try again."""
+class NoProcess(VideoFailed):
+    """This video has no process, or lost it together with the one that starts them; try again."""
+
+
+def _failure(said: Failure) -> VideoFailed:
+    return VideoFailed(
+        said.sentence[:LONGEST_SENTENCE], traceback=said.traceback[-LONGEST_TRACEBACK:], fault=said.fault
+    )
 
 
 def _storable(result: dict[str, Any]) -> dict[str, Any]:
@@ -174,8 +194,11 @@ def _signal_name(number: int) -> str:
 
 def _remove_unfinished(output: Path) -> None:
     """Remove the `*.part` files, and the directory if nothing else is in it."""
-    for part in output.glob("*.part"):
-        part.unlink(missing_ok=True)
+    try:
+        for part in output.glob("*.part"):
+            part.unlink(missing_ok=True)
+    except OSError:  # a disk that can only be read; the video's own failure counts
+        log.warning("unfinished files are left behind", exc_info=True, extra={"action": "parts_left"})
     with contextlib.suppress(OSError):  # not empty: an earlier attempt's files; or never made
         output.rmdir()
 

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
-from backend.processors.opening import audio_stream, check_size, opened, video_stream
+from backend.processors.opening import audio_stream, check_readable, check_size, opened, video_stream
 from backend.processors.poster import write_poster
 
 MOST_BAD_SHARE = 0.05  # of the packets that are decoded; more, and the file counts as damaged
@@ -102,7 +102,7 @@ def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, d
             duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
         )
         yield from _decode(streams, tally, Pace(max_speed))
-        poster = _judge(tally)
+        poster = _judge(file, tally)
         yield Step(DECODED, "drawing the poster")
         write_poster(poster, streams.video.sample_aspect_ratio, file.output / "poster.jpg")
         return _facts(file, streams, tally)
@@ -164,8 +164,9 @@ def _since(frame: VideoFrame, start: float) -> float:
     return (frame.time or 0.0) - start
 
 
-def _judge(tally: Tally) -> VideoFrame:
+def _judge(file: VideoFile, tally: Tally) -> VideoFrame:
     """The poster's frame, if the file is sound; raises `VideoFailed`."""
+    check_readable(file, tally.last_error)
     if tally.poster is None:
         raise VideoFailed("Nothing in this file can be decoded; it is damaged.") from tally.last_error
     missing = (tally.duration or 0.0) - tally.end

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from backend.errors import Unavailable
+from backend.faults import reason_of
 from backend.processors.forkserver import RECORD, Kind
 from backend.processors.wire import LONGEST_LINE
 
@@ -24,13 +25,32 @@ STOP_SECONDS = 2.0
 FULL_SECONDS = 0.002  # before the fork server is asked again when it has too much to read
 
 
+class Stopping(Unavailable):
+    """The server is stopping; this video is done after the next start."""
+
+
+class StarterEnded(Unavailable):
+    """The process that starts the video work has ended; try again."""
+
+
+class NotStarted(Unavailable):
+    """No process can be started for a video; try again."""
+
+    @classmethod
+    def because(cls, error: OSError) -> NotStarted:
+        return cls(f"No process can be started for a video ({reason_of(error)}); free some on the machine, try again.")
+
+
+Death = int | Unavailable  # its exit status as in `subprocess` (negative: signal), or why there is none
+
+
 @dataclass(frozen=True)
 class Child:
-    """One video's process; `death` becomes its exit status as in `subprocess` (negative: signal), None if unknown."""
+    """One video's process, and its death when that comes."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    death: asyncio.Future[int | None]
+    death: asyncio.Future[Death]
     signal: Callable[[int], None]
 
     async def end(self, *, willing: bool) -> None:
@@ -52,7 +72,7 @@ class Launcher(Protocol):
     """A way to get a process for one video."""
 
     async def start(self) -> None:
-        """Make ready for `launch`; returns before loading is done."""
+        """Make ready for `launch`; returns before loading is done; raises `Unavailable`."""
 
     async def launch(self) -> Child:
         """A new process that waits for its task; raises `Unavailable`."""
@@ -96,9 +116,12 @@ class ForkLauncher:
     async def _running(self) -> _ForkServer:
         async with self._starting:
             if self._stopped:
-                raise Unavailable("The server is stopping; this video is done after the next start.")
+                raise Stopping
             if self._server is None or self._server.is_over:
-                self._server = await _ForkServer.started(self._find)
+                try:
+                    self._server = await _ForkServer.started(self._find)
+                except OSError as error:
+                    raise NotStarted.because(error) from error
             return self._server
 
 
@@ -116,7 +139,7 @@ class _ForkServer:
         self._control = control
         self._reader = reader
         self._writer = writer
-        self._deaths: dict[int, asyncio.Future[int | None]] = {}
+        self._deaths: dict[int, asyncio.Future[Death]] = {}
         self._forked = 0
         self._ready = asyncio.Event()
         self._listening = asyncio.create_task(self._listen(), name="fork server")
@@ -147,7 +170,10 @@ class _ForkServer:
 
     async def launch(self) -> Child:
         await self._ready.wait()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise NotStarted.because(error) from error
         with theirs:
             try:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
@@ -172,7 +198,7 @@ class _ForkServer:
             else:
                 self._deaths[self._forked] = asyncio.get_running_loop().create_future()
                 return self._forked
-        raise Unavailable("The process that starts the video work has ended; try again.")
+        raise StarterEnded
 
     def _signal(self, number: int, value: int) -> None:
         if number in self._deaths:
@@ -187,17 +213,17 @@ class _ForkServer:
                 elif kind == Kind.DIED:
                     self._died(number, os.waitstatus_to_exitcode(value))
                 elif kind == Kind.NOT_FORKED:
-                    self._died(number, None)
+                    self._died(number, NotStarted.because(OSError(value, os.strerror(value))))
         except (asyncio.IncompleteReadError, ConnectionError):
             self._ready.set()  # whoever waits learns that it is over by asking
             self._writer.close()
             for number in list(self._deaths):
-                self._died(number, None)
+                self._died(number, StarterEnded())
 
-    def _died(self, number: int, status: int | None) -> None:
+    def _died(self, number: int, how: Death) -> None:
         death = self._deaths.pop(number)
         if not death.done():
-            death.set_result(status)
+            death.set_result(how)
 
     async def stop(self) -> None:
         self._writer.close()
@@ -220,14 +246,17 @@ class SpawnLauncher:
         """Nothing to prepare."""
 
     async def launch(self) -> Child:
-        process = await asyncio.create_subprocess_exec(
-            *python_command("backend.processors.alone", "main", self._find),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=bare_environment(),
-            limit=LONGEST_LINE,
-        )
-        death: asyncio.Task[int | None] = asyncio.create_task(process.wait())
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *python_command("backend.processors.alone", "main", self._find),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=bare_environment(),
+                limit=LONGEST_LINE,
+            )
+        except OSError as error:
+            raise NotStarted.because(error) from error
+        death: asyncio.Task[Death] = asyncio.create_task(process.wait())
         reader, writer = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamWriter, process.stdin)
         child = Child(reader, writer, death, lambda value: _send(process, value))
         self._children.add(child)

@@ -1,7 +1,8 @@
 """Opens a stranger's file with FFmpeg safely, and says in plain words why one cannot be read.
 
-Only the file protocol, only formats that hold a video in one file (no playlists, which name other files), and only
-well-known codecs: each further decoder is a further door. Headers lie, so sizes are checked on decoded frames as well.
+The file is opened here, looked at, and handed over as a descriptor: FFmpeg gets no name and may open nothing itself.
+Only formats that hold a video in one file (no playlists, which name other files), and only well-known codecs: each
+further decoder is a further door. Headers lie, so sizes are checked on decoded frames as well.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import av
@@ -21,6 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from backend.errors import VideoFailed
+from backend.faults import GONE_FOR_NOW, quoted, unreadable
 from backend.processors import VideoFile
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,dv,rm"
@@ -36,6 +40,9 @@ AUDIO_CODECS = (
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
 LONG_SIDE, SHORT_SIDE = 8192, 4320
 HEAD_BYTES = 512
+BLOCK_BYTES = 2**20
+# no link as the last step, no waiting for the other end of a pipe; Windows has neither flag but another
+HOW_TO_OPEN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 # titles need not be UTF-8; PyAV 18 fails on others unless told, PyAV 19 neither fails nor knows the option
 ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 
@@ -43,38 +50,77 @@ ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.sta
 @contextmanager
 def opened(file: VideoFile) -> Iterator[InputContainer]:
     """The file's container; raises `VideoFailed` when it is not a readable video inside `file.root`."""
-    _check(file)
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "codec_whitelist": CODECS}
-    try:
-        container = av.open(f"file:{os.fsdecode(file.path)}", mode="r", options=options, **ANY_TITLE)
-    except av.error.FFmpegError as error:
-        if error.errno == errno.ENOMEM:
-            raise
-        raise VideoFailed(_why_not_opened(file, error)) from error
-    with container:
-        yield container
+    with _descriptor(file) as descriptor:
+        address, options = _address(file, descriptor)
+        options |= {"format_whitelist": FORMATS, "codec_whitelist": CODECS}
+        try:
+            container = av.open(address, mode="r", options=options, **ANY_TITLE)
+        except av.error.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise
+            raise VideoFailed(_why_not_opened(file, descriptor, error)) from error
+        with container:
+            yield container
 
 
-def _check(file: VideoFile) -> None:
-    name = file.path.name.encode("utf-8", "replace").decode()
+def _address(file: VideoFile, descriptor: int) -> tuple[str, dict[str, str]]:
+    """What FFmpeg is to open; on Windows its descriptors may be others than Python's."""
+    if sys.platform == "win32":
+        return f"file:{os.fsdecode(file.path)}", {"protocol_whitelist": "file"}
+    return "fd:", {"protocol_whitelist": "fd", "fd": str(descriptor)}
+
+
+@contextmanager
+def _descriptor(file: VideoFile) -> Iterator[int]:
+    """The file, open for reading, and what was opened is what was looked at: a regular one inside `file.root`."""
+    name = quoted(file.path.name)
     try:
-        seen = file.path.lstat()
-        inside = file.path.resolve(strict=True).is_relative_to(file.root.resolve(strict=True))
+        _check(file.path.lstat(), name)
+        descriptor = os.open(file.path, HOW_TO_OPEN)
     except OSError as error:
-        raise VideoFailed(f"The file cannot be read: {error.strerror}: {name}") from error
-    if stat.S_ISLNK(seen.st_mode) or not inside:
-        raise VideoFailed(f"The file is a link, or outside the media directory; such files are not opened: {name}")
+        raise unreadable(error, file.path.name) from error
+    try:
+        _check(os.fstat(descriptor), name)
+        if not _place(file, descriptor).is_relative_to(file.root.resolve()):
+            raise VideoFailed(f"The file is outside the media directory; such files are not opened: {name}")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _place(file: VideoFile, descriptor: int) -> Path:
+    """Where the open file is: as the kernel knows it, where it tells."""
+    return Path(f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else file.path).resolve()
+
+
+def _check(seen: os.stat_result, name: str) -> None:
+    if stat.S_ISLNK(seen.st_mode):
+        raise VideoFailed(f"The file is a link; links are not opened: {name}")
     if not stat.S_ISREG(seen.st_mode):
         raise VideoFailed(f"Not a regular file: {name}")
     if seen.st_size == 0:
         raise VideoFailed(f"The file is empty: {name}")
 
 
-def _why_not_opened(file: VideoFile, error: av.error.FFmpegError) -> str:
-    if isinstance(error, av.error.PermissionError):
-        return "The file cannot be read: the server has no permission."
-    with file.path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
+def check_readable(file: VideoFile, error: Exception | None) -> None:
+    """Raise `VideoFailed` if the disk, and not the file's content, is why reading ended with `error`."""
+    if not isinstance(error, OSError) or error.errno not in GONE_FOR_NOW:  # demuxers say EIO of damaged files as well
+        return
+    try:
+        with file.path.open("rb", buffering=0) as stream:
+            while stream.read(BLOCK_BYTES):
+                continue
+    except OSError as really:
+        raise unreadable(really, file.path.name) from error
+
+
+def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegError) -> str:
+    check_readable(file, error)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        head = os.read(descriptor, HEAD_BYTES)
+    except OSError as really:
+        raise unreadable(really, file.path.name) from error
     if not head.strip(b"\0"):
         return "Not a video: the file begins with nothing but zeros; it was probably not written to its end."
     if head[4:8] == b"ftyp":

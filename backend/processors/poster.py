@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import cast
 
 from av import CodecContext, VideoFrame
 from av.filter import Graph
+
+from backend.faults import unwritable
 
 WIDEST = 640  # pixels
 TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip")}
@@ -26,9 +29,18 @@ def write_poster(frame: VideoFrame, aspect: Fraction | None, path: Path) -> None
     )
     encoder.options = {"qmin": "3", "qmax": "3"}
     still.pts = 0
+    _write(path, b"".join(bytes(packet) for packet in (*encoder.encode(still), *encoder.encode(None))))
+
+
+def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(b"".join(bytes(packet) for packet in (*encoder.encode(still), *encoder.encode(None))))
-    os.replace(part, path)
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno == errno.EFBIG:  # the limit on a file's size
+            raise
+        raise unwritable(error) from error
 
 
 def _drawn_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:

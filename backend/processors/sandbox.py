@@ -20,13 +20,14 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from backend.errors import VideoFailed
+from backend.faults import DISK, EXHAUSTED, GONE_FOR_NOW, fault_of, reason_of, unwritable
 from backend.processors import Processor, Step
 from backend.processors.wire import Failure, Limits, Message, Progress, Result, Task, line, parse_task
 
 STEP_SECONDS = 0.05
-LARGEST_FILE = 64 * 2**30  # bytes that one output file may have
 MOST_DESCRIPTORS = 65_536  # where the system's own bound may be a billion; the parent held only a handful
 LONGEST_TRACEBACK = 20_000  # characters
+REFUSED = frozenset({errno.EACCES, errno.EPERM})
 PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
 
@@ -67,7 +68,7 @@ def limit(limits: Limits) -> None:
 
     for kind, most in (
         (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_FSIZE, LARGEST_FILE),
+        (resource.RLIMIT_FSIZE, limits.output_mib * 2**20),
         (resource.RLIMIT_CORE, 0),
         *(((resource.RLIMIT_AS, limits.memory_mib * 2**20),) if LINUX else ()),
     ):
@@ -96,12 +97,20 @@ def work(raw_task: bytes, outgoing: BinaryIO, find: Find) -> None:
 
 def _outcome(task: Task, find: Find, tell: Callable[[Message], None]) -> Message:
     try:
-        os.makedirs(task.output, mode=0o700, exist_ok=True)
+        _make_directory(task.output)
         return Result(_followed(task, find(task.processor), tell))
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # the top of this process: whatever a processor raises becomes this video's failure
-        return Failure(_in_words(error, task), traceback.format_exc()[-LONGEST_TRACEBACK:])
+        failure = error if isinstance(error, VideoFailed) else _in_words(error, task)
+        return Failure(failure.sentence, traceback.format_exc()[-LONGEST_TRACEBACK:], failure.fault)
+
+
+def _make_directory(output: bytes) -> None:
+    try:
+        os.makedirs(output, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise unwritable(error) from error
 
 
 def _followed(task: Task, processor: Processor, tell: Callable[[Message], None]) -> dict[str, Any]:
@@ -120,14 +129,28 @@ def _followed(task: Task, processor: Processor, tell: Callable[[Message], None])
             doing, told = step.doing, now
 
 
-def _in_words(error: Exception, task: Task) -> str:
-    if isinstance(error, VideoFailed):
-        return error.sentence
+def _in_words(error: Exception, task: Task) -> VideoFailed:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         most = f"{task.limits.memory_mib:,} MiB (DASHBOARD_VIDEO_MEMORY_MIB)"
-        return f"The video needs more memory than the limit of {most}."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The server's disk is full; make room and try again."
-    return (
+        return VideoFailed(f"The video needs more memory than the limit of {most}.")
+    known = _of_the_system(error, task) if isinstance(error, OSError) else None
+    return known or VideoFailed(
         f"The processor {task.processor} broke on this video ({type(error).__name__}); the traceback has the details."
     )
+
+
+def _of_the_system(error: OSError, task: Task) -> VideoFailed | None:
+    """Words for an error of the operating system; None where it says nothing about where the fault lies."""
+    if error.errno == errno.EFBIG:
+        most = f"{task.limits.output_mib:,} MiB"
+        return VideoFailed(f"The processor {task.processor} wrote a file larger than the limit of {most} for one file.")
+    if error.errno in DISK or (error.errno in REFUSED | GONE_FOR_NOW and _is_below(error.filename, task.output)):
+        return unwritable(error)
+    if error.errno in EXHAUSTED | GONE_FOR_NOW:
+        sentence = f"The processor {task.processor} could not go on: {reason_of(error)}; try again."
+        return VideoFailed(sentence, fault=fault_of(error))
+    return None
+
+
+def _is_below(name: object, directory: bytes) -> bool:
+    return isinstance(name, str | bytes) and os.path.abspath(os.fsencode(name)).startswith(directory)

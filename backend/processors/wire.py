@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from backend.errors import Fault
 from backend.processors import VideoFile
 
 LONGEST_LINE = 4 * 1024 * 1024  # bytes; a result is far shorter
@@ -17,6 +18,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     cpu_seconds: int
     memory_mib: int
+    output_mib: int  # of one file that it writes
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
     sentence: str
     traceback: str
+    fault: Fault
 
 
 Message = Progress | Result | Failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from backend.errors import VideoFailed
+from backend.errors import Fault, VideoFailed
 from backend.processors import Processor, Step, VideoFile
 
 Work = Generator[Step, None, dict[str, Any]]
@@ -112,6 +113,59 @@ def deep(file: VideoFile, options: Options) -> Work:
     return result
 
 
+def unlucky(file: VideoFile, options: Options) -> Work:
+    """Says itself that it may go well another time."""
+    yield Step(0.1, "asking")
+    raise VideoFailed("The service is busy.", fault=Fault.TRANSIENT)
+
+
+def on_a_full_disk(file: VideoFile, options: Options) -> Work:
+    """Writes where there is no room."""
+    yield Step(0.1, "writing")
+    with Path("/dev/full").open("wb", buffering=0) as stream:
+        stream.write(b"x")
+    return {}
+
+
+def without_end(file: VideoFile, options: Options) -> Work:
+    """Writes one file that grows and grows."""
+    yield Step(0.1, "writing")
+    with (file.output / "film.mp4.part").open("wb") as stream:
+        while True:
+            stream.write(bytes(2**20))
+    return {}
+
+
+def out_of_descriptors(file: VideoFile, options: Options) -> Work:
+    """Opens more files than a process may."""
+    yield Step(0.1, "opening")
+    while True:
+        os.dup(2)
+    return {}
+
+
+def unheard(file: VideoFile, options: Options) -> Work:
+    """Waits for a service that does not answer."""
+    yield Step(0.1, "asking")
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
+def wordy(file: VideoFile, options: Options) -> Work:
+    """Fails at great length."""
+    yield Step(0.1, "talking")
+    raise VideoFailed("and so on " * 100_000)
+
+
+def unheard_of_fault(file: VideoFile, options: Options) -> Work:
+    """What a taken-over process might do: report a failure that lies where nobody knows."""
+    yield Step(0.1, "decoding")
+    for number in range(3, 20):
+        if _is_open(number):
+            os.write(number, b'{"type":"failure","sentence":"","traceback":"","fault":"yours"}\n')
+    time.sleep(FOR_EVER)
+    return {}
+
+
 ALL: tuple[Callable[[VideoFile, Options], Work], ...] = (
     surroundings,
     endless,
@@ -125,6 +179,13 @@ ALL: tuple[Callable[[VideoFile, Options], Work], ...] = (
     hasty,
     fork_server,
     deep,
+    unlucky,
+    on_a_full_disk,
+    without_end,
+    out_of_descriptors,
+    unheard,
+    wordy,
+    unheard_of_fault,
 )
 
 

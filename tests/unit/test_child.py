@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from backend.clock import Clock, SystemClock
-from backend.errors import VideoFailed
+from backend.errors import Fault, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
 from backend.processors.child import ChildRunner
 from tests import ROOT
+from tests.support import unforkable
 from tests.support.clips import make_clip
 from tests.support.clock import VirtualClock
 from tests.support.processors import find
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one runner serves most of the tests
 LONG = 60.0
-MEMORY_MIB = 2048
+MEMORY_MIB, OUTPUT_MIB = 2048, 2
 
 
 @pytest.fixture
@@ -59,6 +61,7 @@ async def running(
     runner = ChildRunner(
         timeout_seconds=timeout_seconds,
         memory_mib=MEMORY_MIB,
+        output_mib=OUTPUT_MIB,
         clock=clock or SystemClock(),
         find=find,
         forking=forking,
@@ -133,6 +136,7 @@ async def test_a_processors_sentence_and_traceback_arrive(runner: ChildRunner, c
     failure = await fails(runner, "failing", clip)
     assert failure.sentence == "This one is not to my taste."
     assert "in failing" in failure.traceback
+    assert failure.fault is Fault.PERMANENT
 
 
 async def test_a_mistake_in_a_processor_fails_the_video_with_its_traceback(runner: ChildRunner, clip: Path) -> None:
@@ -148,7 +152,9 @@ async def test_a_crash_fails_only_its_own_video(runner: ChildRunner, clip: Path)
 
 
 async def test_a_process_that_the_system_kills_says_why(runner: ChildRunner, clip: Path) -> None:
-    assert "probably because the machine ran out of memory" in (await fails(runner, "killed", clip)).sentence
+    failure = await fails(runner, "killed", clip)
+    assert "probably because the machine ran out of memory" in failure.sentence
+    assert failure.fault is Fault.TRANSIENT
 
 
 async def test_the_memory_limit_is_named(runner: ChildRunner, clip: Path) -> None:
@@ -156,10 +162,106 @@ async def test_the_memory_limit_is_named(runner: ChildRunner, clip: Path) -> Non
     assert failure.sentence == ("The video needs more memory than the limit of 2,048 MiB (DASHBOARD_VIDEO_MEMORY_MIB).")
 
 
-async def test_what_is_no_report_is_not_believed(clip: Path) -> None:
+@pytest.mark.parametrize("words", ["nonsense", "unheard_of_fault"])
+async def test_what_is_no_report_is_not_believed(clip: Path, words: str) -> None:
     async with running() as runner:
-        failure = await fails(runner, "nonsense", clip)
+        failure = await fails(runner, words, clip)
     assert failure.sentence == "The process of this video answered with something that is not a report."
+
+
+@pytest.mark.parametrize(
+    ("processor", "sentence", "fault"),
+    [
+        ("unlucky", "The service is busy.", Fault.TRANSIENT),
+        ("unheard", "The processor unheard could not go on: Connection timed out; try again.", Fault.TRANSIENT),
+        ("on_a_full_disk", "The server's disk is full; make room and try again.", Fault.MACHINE),
+        (
+            "out_of_descriptors",
+            "The processor out_of_descriptors could not go on: Too many open files; try again.",
+            Fault.MACHINE,
+        ),
+        (
+            "without_end",
+            "The processor without_end wrote a file larger than the limit of 2 MiB for one file.",
+            Fault.PERMANENT,
+        ),
+    ],
+)
+async def test_a_failure_says_where_it_lies(
+    runner: ChildRunner, clip: Path, processor: str, sentence: str, fault: Fault
+) -> None:
+    failure = await fails(runner, processor, clip)
+    assert (failure.sentence, failure.fault) == (sentence, fault)
+    assert not video(clip).output.exists()
+
+
+async def test_a_failure_is_cut_to_a_length_that_can_be_stored(runner: ChildRunner, clip: Path) -> None:
+    failure = await fails(runner, "wordy", clip)
+    assert len(failure.sentence) == 1000
+    assert len(failure.traceback) <= 20_000
+
+
+async def test_an_output_directory_that_cannot_be_made_is_the_machines_trouble(runner: ChildRunner, clip: Path) -> None:
+    video(clip).output.parent.write_text("in the way")
+    failure = await fails(runner, "hasty", clip)
+    assert failure.sentence == (
+        "The server cannot write what its work makes (Not a directory); its data directory must be writable."
+    )
+    assert failure.fault is Fault.MACHINE
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """This process can open nothing more meanwhile."""
+    most, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, ceiling))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, ceiling))
+
+
+@pytest.mark.parametrize("forking", [True, False])
+async def test_a_process_that_cannot_be_started_is_the_machines_trouble(clip: Path, forking: bool) -> None:
+    async with running(forking=forking) as runner:
+        await runner.run("hasty", video(clip), {}, on_step=lambda _: None)
+        with no_more_descriptors(), pytest.raises(VideoFailed) as refusal:
+            await runner.run("hasty", video(clip), {}, on_step=lambda _: None)
+        assert refusal.value.sentence.startswith("No process can be started for a video (Too many open files)")
+        assert refusal.value.fault is Fault.MACHINE
+        assert await runner.run("hasty", video(clip), {}, on_step=lambda _: None) == {"steps": 1000}
+
+
+async def test_when_no_process_can_be_started_at_first_the_videos_try_again(clip: Path) -> None:
+    runner = ChildRunner(timeout_seconds=LONG, memory_mib=MEMORY_MIB, clock=SystemClock(), find=find)
+    try:
+        with no_more_descriptors():
+            await runner.start()
+        assert await runner.run("hasty", video(clip), {}, on_step=lambda _: None) == {"steps": 1000}
+    finally:
+        await runner.stop()
+
+
+async def test_when_the_machine_has_no_room_for_a_process_that_is_its_trouble(clip: Path) -> None:
+    async with running(find=unforkable.find) as runner:
+        failure = await fails(runner, "hasty", clip)
+    assert failure.sentence.startswith("No process can be started for a video (Resource temporarily unavailable)")
+    assert failure.fault is Fault.MACHINE
+
+
+async def test_a_fork_server_that_dies_each_time_is_the_machines_trouble(clip: Path) -> None:
+    async with running(find=unforkable.missing) as runner:
+        failure = await fails(runner, "hasty", clip)
+    assert failure.sentence == "The process that starts the video work has ended; try again."
+    assert failure.fault is Fault.MACHINE
+
+
+async def test_a_video_that_comes_while_the_server_stops_may_go_well_another_time(clip: Path) -> None:
+    async with running() as runner:
+        pass
+    failure = await fails(runner, "hasty", clip)
+    assert failure.sentence == "The server is stopping; this video is done after the next start."
+    assert failure.fault is Fault.TRANSIENT
 
 
 async def test_steps_arrive_at_most_some_twenty_times_a_second(runner: ChildRunner, clip: Path) -> None:
@@ -175,8 +277,9 @@ async def test_taking_too_long_ends_the_process(clip: Path) -> None:
         work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
         await until(lambda: bool(steps))
         await clock.advance(91)
-        with pytest.raises(VideoFailed, match=r"Took longer than 90 s, the limit for one video"):
+        with pytest.raises(VideoFailed, match=r"Took longer than 90 s, the limit for one video") as refusal:
             await work
+        assert refusal.value.fault is Fault.TRANSIENT
         assert not is_alive(*pids(steps))
 
 

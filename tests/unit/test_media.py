@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from backend.errors import VideoFailed
+from backend.errors import Fault, VideoFailed
 from backend.media import MediaDirectory
 from tests.support.clock import VirtualClock
 
@@ -72,12 +74,14 @@ async def test_two_files_for_one_id_are_both_named(media: MediaDirectory, root: 
     put(root / "abc.mp4")
     put(root / "old" / "Film [abc].mkv")
     sentence = await why_not(media)
-    assert sentence == "2 files in the media directory have this ID: abc.mp4 and old/Film [abc].mkv; keep one of them."
+    assert (
+        sentence == '2 files in the media directory have this ID: "abc.mp4" and "old/Film [abc].mkv"; keep one of them.'
+    )
 
 
 async def test_a_link_to_outside_is_not_followed_and_says_so(media: MediaDirectory, root: Path, tmp_path: Path) -> None:
     (root / "abc.mp4").symlink_to(put(tmp_path / "secret.mp4"))
-    assert "abc.mp4 is a link that leads outside the media directory" in await why_not(media)
+    assert '"abc.mp4" is a link that leads outside the media directory' in await why_not(media)
 
 
 async def test_a_linked_directory_is_not_searched_and_says_so(
@@ -86,7 +90,7 @@ async def test_a_linked_directory_is_not_searched_and_says_so(
     put(tmp_path / "elsewhere" / "abc.mp4")
     (root / "more").symlink_to(tmp_path / "elsewhere")
     assert await why_not(media) == (
-        "No file for this ID in the media directory (not searched: more (a link to a directory))"
+        'No file for this ID in the media directory (not searched: "more" (a link to a directory))'
     )
 
 
@@ -104,12 +108,12 @@ async def test_the_media_directory_itself_may_be_a_link(root: Path, tmp_path: Pa
 
 async def test_an_empty_file_says_so(media: MediaDirectory, root: Path) -> None:
     put(root / "abc.mp4", "")
-    assert await why_not(media) == "The file is empty: abc.mp4"
+    assert await why_not(media) == 'The file is empty: "abc.mp4"'
 
 
 async def test_a_pipe_is_refused_without_waiting_for_it(media: MediaDirectory, root: Path) -> None:
     os.mkfifo(root / "abc.mp4")
-    assert await why_not(media) == "abc.mp4 is not a regular file."
+    assert await why_not(media) == '"abc.mp4" is not a regular file.'
 
 
 @pytest.mark.parametrize("video_id", ["../secret", "/etc/passwd", "..", "deep/abc"])
@@ -146,7 +150,7 @@ async def test_a_file_that_went_away_is_reported(media: MediaDirectory, root: Pa
     file = put(root / "abc.mp4")
     await media.locate("abc")
     file.unlink()
-    assert await why_not(media) == "abc.mp4 cannot be read: No such file or directory."
+    assert await why_not(media) == '"abc.mp4" cannot be read: No such file or directory.'
 
 
 async def test_a_directory_swapped_for_a_link_after_the_scan_is_not_followed(
@@ -208,3 +212,54 @@ async def test_a_link_that_leads_nowhere_harms_no_other_video(media: MediaDirect
     assert (await media.locate("here")).name == "here.mp4"
     with pytest.raises(VideoFailed):
         await media.locate("loop")
+
+
+async def test_a_media_directory_that_is_gone_is_the_machines_trouble(tmp_path: Path) -> None:
+    media = MediaDirectory(tmp_path / "nowhere", VirtualClock())
+    with pytest.raises(VideoFailed) as refusal:
+        await media.locate("abc")
+    assert refusal.value.fault is Fault.MACHINE
+
+
+async def test_a_media_directory_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    media = MediaDirectory(tmp_path / "circle", VirtualClock())
+    with pytest.raises(
+        VideoFailed, match=r"cannot be read \(Too many levels of symbolic links\); mend that"
+    ) as refusal:
+        await media.locate("abc")
+    assert refusal.value.fault is Fault.MACHINE
+
+
+async def test_when_files_cannot_be_looked_at_for_now_a_missing_one_may_be_there(
+    media: MediaDirectory, root: Path
+) -> None:
+    put(root / "abc.mp4")
+    most, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
+    await asyncio.to_thread(os.getpid)  # its thread is there before nothing more can be opened
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, ceiling))
+    try:
+        with pytest.raises(VideoFailed, match="Too many open files") as refusal:
+            await media.locate("abc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, ceiling))
+    assert refusal.value.fault is Fault.MACHINE
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text(""),
+        os.mkfifo,
+        lambda path: path.symlink_to(path.parent.parent),
+        lambda path: path.symlink_to(path),
+        lambda path: None,
+    ],
+)
+async def test_a_missing_or_broken_file_is_no_trouble_of_the_machine(
+    media: MediaDirectory, root: Path, make: Callable[[Path], object]
+) -> None:
+    make(root / "abc.mp4")
+    with pytest.raises(VideoFailed) as refusal:
+        await media.locate("abc")
+    assert refusal.value.fault is Fault.PERMANENT
