@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from backend import VERSION
-from backend.api import jobs, operations, session
+from backend.api import control, jobs, operations, session, slots
 from backend.api.delivery import DirectDelivery
 from backend.api.docs import add_docs
 from backend.api.problems import add_catch_all, add_problem_handlers
@@ -29,7 +29,8 @@ def build_app(backend: Backend) -> FastAPI:
     app = FastAPI(title="Progress Dashboard", version=VERSION, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.backend = backend
     add_problem_handlers(app)
-    for router in (session.router, jobs.router, operations.router, router_of(sockets)):
+    routers = (session.router, jobs.router, control.router, slots.router, operations.router, router_of(sockets))
+    for router in routers:
         app.include_router(router)
     add_docs(app)
     add_catch_all(app)

@@ -1,4 +1,7 @@
-"""The job routes: they translate between HTTP and the manager, and decide nothing."""
+"""The job routes: they translate between HTTP and the manager, and decide nothing.
+
+Those that steer a job are in `control`.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,21 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.datastructures import UploadFile
 
-from backend.api.bodies import media_type, upload_form
+from backend.api.bodies import decoded, media_type, upload_form
 from backend.api.deps import Caller, TheBackend
 from backend.api.schemas import (
+    OF_A_JOB,
+    AttemptOut,
+    CauseOut,
     JobOut,
     JobPage,
-    ProblemOut,
     SubmittedOut,
     UpdateOut,
     VideoPage,
+    attempt_out,
+    cause_out,
     job_out,
+    refusals,
     submitted_out,
     video_out,
 )
@@ -41,35 +49,33 @@ from backend.csv_files import (
     result_row,
     unnamed_columns,
 )
-from backend.errors import Invalid, NotFound, Unreadable, WrongType
-from backend.jobs import ELSEWHERE, SAYABLE, Job, SenderReport, Status, Video, VideoStatus
-from backend.manager import LONGEST_ERROR, LONGEST_TEXT, MAX_REPORTS
+from backend.errors import Invalid, NotFound, WrongType
+from backend.jobs import ELSEWHERE, LONGEST_ERROR, LONGEST_TEXT, SAYABLE, Job, SenderReport, Status, Video, VideoStatus
+from backend.reports import MAX_REPORTS
 from backend.store import Page
 
 T = TypeVar("T")
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 EXPORTED_AT_ONCE = 500
-SHOWN = 200  # characters of what does not fit
 SEQ = Query(ge=0, le=2**53)
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ProblemOut, "description": words}
-    for code, words in {401: "not signed in", 404: "no such job among yours", 422: "a value is not valid"}.items()
-}
-LIST_REFUSALS = {
-    **REFUSALS,
-    400: {"model": ProblemOut, "description": "the request cannot be read"},
-    409: {"model": ProblemOut, "description": "the Idempotency-Key made another job"},
-    413: {"model": ProblemOut, "description": f"over {MAX_BYTES // 2**20} MiB or {MAX_ROWS:,} rows"},
-    415: {"model": ProblemOut, "description": "not a CSV file"},
-}
-
-
-REPORT_REFUSALS = {
-    **REFUSALS,
-    400: {"model": ProblemOut, "description": "the body is not valid JSON"},
-    409: {"model": ProblemOut, "description": "the job has already ended, or runs here"},
-    413: {"model": ProblemOut, "description": "the body is over 1 MiB"},
-}
+REFUSALS = refusals(OF_A_JOB)
+LIST_REFUSALS = REFUSALS | refusals(
+    {
+        400: "the request cannot be read",
+        409: "the Idempotency-Key made another job",
+        413: f"over {MAX_BYTES // 2**20} MiB or {MAX_ROWS:,} rows",
+        415: "not a CSV file",
+        503: "the data cannot be written right now; the job appears as soon as it can",
+    }
+)
+REPORT_REFUSALS = REFUSALS | refusals(
+    {
+        400: "the body is not valid JSON",
+        409: "the job has already ended, or runs here",
+        413: "the body is over 1 MiB",
+        503: "the data cannot be written right now; send it again",
+    }
+)
 
 
 class NewList(msgspec.Struct, forbid_unknown_fields=True):
@@ -250,6 +256,28 @@ async def poster(backend: TheBackend, caller: Caller, job_id: str, position: int
 
 
 @router.get(
+    "/{job_id}/videos/{position}/attempts",
+    response_model=list[AttemptOut],
+    responses=REFUSALS,
+    summary="What came of each attempt at a video, oldest first",
+)
+async def list_attempts(backend: TheBackend, caller: Caller, job_id: str, position: int) -> Response:
+    video = await backend.manager.video(job_id, _bounded(position), by=caller)
+    outcomes = await backend.manager.outcomes(job_id, video.position, by=caller)
+    return JSONResponse([attempt_out(outcome) for outcome in outcomes])
+
+
+@router.get(
+    "/{job_id}/causes",
+    response_model=list[CauseOut],
+    responses=REFUSALS,
+    summary="Why the job's failed videos failed, the cause of most videos first",
+)
+async def list_causes(backend: TheBackend, caller: Caller, job_id: str) -> Response:
+    return JSONResponse([cause_out(cause) for cause in await backend.manager.causes(job_id, by=caller)])
+
+
+@router.get(
     "/{job_id}/progress-history",
     response_model=list[UpdateOut],
     responses=REFUSALS,
@@ -334,22 +362,13 @@ async def _from_form(request: Request) -> tuple[NewList, VideoList]:
 
 
 async def _from_json(body: bytes) -> tuple[NewList, VideoList]:
-    order = await asyncio.to_thread(_decoded, NEW_LIST, body)
+    order = await asyncio.to_thread(decoded, NEW_LIST, body)
     return order, await asyncio.to_thread(list_of_ids, order.video_ids)
 
 
 def _reports(body: bytes) -> list[SenderReport]:
-    reports = _decoded(REPORTS, body)
+    reports = decoded(REPORTS, body)
     return [reports] if isinstance(reports, SenderReport) else reports
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"The request does not fit: {str(error)[:SHOWN]}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreadable("The body is not valid JSON; check it and send it again.") from None
 
 
 def _options(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +10,11 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from backend.clock import iso
-from backend.jobs import Job, Status, Video, VideoStatus
-from backend.manager import Submission
+from backend.errors import Fault
+from backend.jobs import Cause, Job, Outcome, Status, Video, VideoStatus
+from backend.manager import MOST_PRIORITY, Submission
+
+FAULT = "where a failure lies: permanent (with the file), transient, or machine (every video would meet it)"
 
 
 class UpdateOut(BaseModel):
@@ -42,6 +46,12 @@ class JobOut(UpdateOut):
     on_dashboard: bool
     owner: str
     found: int = Field(description="videos that had a file when the job was made")
+    priority: int = Field(
+        ge=-MOST_PRIORITY, le=MOST_PRIORITY, description="among the waiting jobs of its owner; higher first"
+    )
+    kept: bool = Field(description="stays on the dashboard until it is dismissed")
+    trouble: str | None = Field(description="why it paused itself")
+    resumed: int | None = Field(description="finished videos at which it went on after a restart")
 
 
 class JobPage(BaseModel):
@@ -84,10 +94,13 @@ class VideoOut(BaseModel):
     status: VideoStatus
     attempts: int = Field(description="stored results")
     error: str | None
+    group: str | None = Field(description="fingerprint of the error: videos with the same one failed for one cause")
+    fault: Fault | None = Field(description=FAULT)
     traceback: str | None
     result: dict[str, Any] | None
     started_at: datetime | None
     duration: float | None = Field(description="seconds of work on the newest result")
+    tries: int | None = Field(description="how often the work began for the newest result")
 
 
 class VideoPage(BaseModel):
@@ -97,10 +110,53 @@ class VideoPage(BaseModel):
     next_cursor: str | None
 
 
+class AttemptOut(BaseModel):
+    """What came of one attempt at a video; without an error it was good."""
+
+    attempt: int
+    error: str | None
+    traceback: str | None
+    fault: Fault | None = Field(description=FAULT)
+    tries: int = Field(description="how often the work began")
+    started_at: datetime
+    duration: float | None = Field(description="seconds of work")
+
+
+class CauseOut(BaseModel):
+    """Videos of a job that failed for one cause."""
+
+    fingerprint: str = Field(description="the `group` of these videos")
+    count: int = Field(description="videos")
+    error: str = Field(description="of one of them")
+    video_id: str = Field(description="that one")
+    fault: Fault = Field(description=FAULT)
+    transient: bool = Field(description="it may go well another time")
+    first_seen: datetime
+    last_seen: datetime
+
+
+class SlotsOut(BaseModel):
+    """How many videos may run at once."""
+
+    slots: int
+
+
 class ProblemOut(BaseModel):
     """What went wrong and what to do, in one sentence."""
 
     detail: str
+
+
+def refusals(words: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the errors that a route answers with: the status of each, and when it comes."""
+    return {status: {"model": ProblemOut, "description": when} for status, when in words.items()}
+
+
+OF_A_JOB: Mapping[int, str] = {
+    401: "not signed in",
+    404: "no such job among yours",
+    422: "a value is not valid",
+}
 
 
 def job_out(job: Job) -> dict[str, Any]:
@@ -114,6 +170,10 @@ def job_out(job: Job) -> dict[str, Any]:
         "on_dashboard": job.on_dashboard,
         "owner": job.owner,
         "found": job.found,
+        "priority": job.priority,
+        "kept": job.kept,
+        "trouble": job.trouble,
+        "resumed": job.resumed,
     }
 
 
@@ -143,10 +203,40 @@ def video_out(video: Video) -> dict[str, Any]:
         "status": video.status.value,
         "attempts": video.attempts,
         "error": video.error,
+        "group": video.group,
+        "fault": video.fault,
         "traceback": video.traceback,
         "result": dict(video.result) if video.result is not None else None,
         "started_at": _moment(video.started_at),
         "duration": video.duration_seconds,
+        "tries": video.tries,
+    }
+
+
+def attempt_out(outcome: Outcome) -> dict[str, Any]:
+    """The JSON of `AttemptOut`."""
+    return {
+        "attempt": outcome.attempt,
+        "error": outcome.error,
+        "traceback": outcome.traceback,
+        "fault": outcome.fault,
+        "tries": outcome.tries,
+        "started_at": iso(outcome.started_at),
+        "duration": outcome.duration_seconds or None,  # 0 stands for work elsewhere, whose time nobody told
+    }
+
+
+def cause_out(cause: Cause) -> dict[str, Any]:
+    """The JSON of `CauseOut`."""
+    return {
+        "fingerprint": cause.fingerprint,
+        "count": cause.count,
+        "error": cause.error,
+        "video_id": cause.video_id,
+        "fault": cause.fault,
+        "transient": cause.fault.is_transient,
+        "first_seen": iso(cause.first_seen),
+        "last_seen": iso(cause.last_seen),
     }
 
 

@@ -10,14 +10,14 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from backend.api import jobs, operations, session
+from backend.api import control, jobs, operations, session, slots
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, running, token
 
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 ROUTES = {
     (method, route.path)
-    for router in (session.router, jobs.router, operations.router)
+    for router in (session.router, jobs.router, control.router, slots.router, operations.router)
     for route in router.routes
     if isinstance(route, APIRoute) and route.path.startswith(("/api/", "/healthz"))
     for method in route.methods or ()
@@ -178,6 +178,9 @@ def test_a_query_that_does_not_fit_is_refused_in_words(client: httpx.Client, que
         f"/api/jobs/{NOBODYS}/export.csv",
         f"/api/jobs/{NOBODYS}/videos/0/poster",
         f"/api/jobs/{NOBODYS}/videos/99999999999999999999/poster",
+        f"/api/jobs/{NOBODYS}/videos/0/attempts",
+        f"/api/jobs/{NOBODYS}/videos/-1/attempts",
+        f"/api/jobs/{NOBODYS}/causes",
         "/api/nope",
         "/api",
     ],
@@ -204,7 +207,7 @@ def test_without_a_token_every_route_is_401(program: Program, method: str, path:
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
 def test_a_method_that_no_route_has_is_405(client: httpx.Client, method: str) -> None:
-    for path in ("/api/jobs", f"/api/jobs/{NOBODYS}", "/api/auth/me", "/api/jobs/export.csv"):
+    for path in ("/api/jobs", f"/api/jobs/{NOBODYS}/videos", "/api/auth/me"):
         answer = client.request(method, path)
         assert (answer.status_code, answer.json()["detail"]) == (405, "This address does not take that method.")
 
