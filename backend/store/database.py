@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import MappingProxyType
+from typing import TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from backend.errors import CannotStart, StoreRefused
@@ -27,6 +28,18 @@ BUSY_SECONDS = 5.0
 READERS = 8
 WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 2 * 1024  # a tick's pages must not spill before it is committed
 CHECKPOINT_PAGES = 10_000  # 40 MiB: pages that tick after tick writes anew are copied once
+PRIMARY = 0xFF  # of a code of SQLite the part that says the kind
+PASSING: Mapping[int, tuple[str, str]] = MappingProxyType(  # what may be otherwise in a moment, and what helps
+    {
+        sqlite3.SQLITE_FULL: ("the disk is full", "make room"),
+        sqlite3.SQLITE_READONLY: ("it can only be read", "make the file and its directory writable"),
+        sqlite3.SQLITE_BUSY: ("another program holds it", "end that program"),
+        sqlite3.SQLITE_LOCKED: ("another program holds it", "end that program"),
+        sqlite3.SQLITE_PROTOCOL: ("another program holds it", "end that program"),
+        sqlite3.SQLITE_IOERR: ("the disk reports an error", "check the disk and how much room it has"),
+        sqlite3.SQLITE_CANTOPEN: ("its files cannot be opened", "check the directory"),
+    }
+)
 
 
 class Database:
@@ -49,8 +62,8 @@ class Database:
         """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
-        except OperationalError as error:
-            raise StoreRefused from error
+        except DatabaseError as error:
+            raise _refused(error, "written") from error
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """`work` on one consistent view of the committed data."""
@@ -63,8 +76,8 @@ class Database:
     async def _read(self, read_now: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, read_now, work)
-        except (OperationalError, sqlite3.OperationalError) as error:
-            raise StoreRefused("The data cannot be read right now; try again in a moment.") from error
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            raise _refused(error, "read") from error
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
         """`write` for a program without an event loop."""
@@ -100,9 +113,9 @@ def open_database(path: Path, *, backups: Path, migrations: Path = MIGRATIONS) -
     except OSError as error:
         raise CannotStart(f"The database {path} cannot be written ({error.strerror}); check the directory.") from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        raise CannotStart(
-            f"The database {path} cannot be opened ({_cause(error)}); move it away or restore a backup."
-        ) from error
+        why, remedy = _passing(error) or (f"{_cause(error)}", "move it away or restore a backup")
+        sentence = f"The database {path} cannot be opened ({why}); {remedy}."
+        raise CannotStart(sentence) from error
     return Database(path)
 
 
@@ -170,5 +183,20 @@ def _engine(path: Path, begin: str, *, pool_size: int, cache_kib: int = READER_C
     return engine
 
 
-def _cause(error: Exception) -> Any:
-    return getattr(error, "orig", None) or error
+def _refused(error: DatabaseError | sqlite3.DatabaseError, done: str) -> Exception:
+    """What to raise instead when the database may take it another time; itself when it never will."""
+    passing = _passing(error)
+    return (
+        StoreRefused(f"The data cannot be {done} right now ({passing[0]}); try again in a moment.")
+        if passing
+        else error
+    )
+
+
+def _passing(error: DatabaseError | sqlite3.DatabaseError) -> tuple[str, str] | None:
+    return PASSING.get(getattr(_cause(error), "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY)
+
+
+def _cause(error: DatabaseError | sqlite3.DatabaseError) -> BaseException:
+    """The driver's own error."""
+    return (error.orig or error) if isinstance(error, DatabaseError) else error
