@@ -17,6 +17,7 @@ from pathlib import Path
 from tests import ROOT
 
 STORIES, SOUND_STORIES = 2_000, 50
+STORIES_SECONDS = 1200
 COMPLAINTS = ("AssertionError", "backend.client.mirror.OutOfStep")
 STORIES_MODULE = "tests.integration.test_never_wrong"
 
@@ -36,10 +37,10 @@ PLANTED = (
     Planted(
         "sent before commit",
         HUB,
-        "            await self._store_surely(self._transaction(staged, batch))\n",
+        "            await self._store_surely(self._transaction(staged, batch), staged)\n",
         "            transaction = self._transaction(staged, batch)\n"
         "            self._publish(batch)\n"
-        "            await self._store_surely(transaction)\n",
+        "            await self._store_surely(transaction, staged)\n",
     ),
     Planted(
         "snapshot before subscribe: what is published between the two is not told",
@@ -98,7 +99,12 @@ def complaint(bug: Planted | None, stories: int) -> str:
         if bug is not None:
             plant(bug, copy)
         command = [sys.executable, "-m", STORIES_MODULE, str(stories), "--unexplained"]
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, cwd=copy, capture_output=True, text=True, check=False, timeout=STORIES_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return f"the stories did not end within {STORIES_SECONDS} s"
     if done.returncode == 0:
         return ""
     found = [line for line in done.stderr.splitlines() if line.startswith(COMPLAINTS)]
