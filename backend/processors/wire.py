@@ -61,6 +61,8 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
 
 Message = Progress | Result | Failure
+_MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_TASKS: msgspec.json.Decoder[Task] = msgspec.json.Decoder(Task)  # made once, before there are children to make it anew
 
 
 def line(message: Message | Task) -> bytes:
@@ -70,10 +72,9 @@ def line(message: Message | Task) -> bytes:
 
 def parse_message(raw: bytes) -> Message:
     """Raises `msgspec.DecodeError` for anything else."""
-    message: Message = msgspec.json.decode(raw, type=Message)
-    return message
+    return _MESSAGES.decode(raw)
 
 
 def parse_task(raw: bytes) -> Task:
     """Raises `msgspec.DecodeError` for anything else."""
-    return msgspec.json.decode(raw, type=Task)
+    return _TASKS.decode(raw)
