@@ -66,15 +66,21 @@ def page_owner(client_id: str) -> str | None:
     return user.id if user else NOBODY
 
 
-async def act(doing: Awaitable[T], said: str | None = None) -> T | None:
-    """Do what the user asked for and say so, or say why not; returns what came of it, None when it was refused."""
+async def act(doing: Awaitable[T], said: str | Callable[[T], str] | None = None) -> T | None:
+    """Do what the user asked for and say so, or say why not; returns what came of it, None when it was refused.
+
+    `said` may be made of what came of it.
+    """
+    page = context.client  # what was clicked may be gone when it is done
     try:
         done = await doing
     except DashboardError as error:
-        ui.notify(error.sentence, type="negative", multi_line=True)
+        with page:
+            ui.notify(error.sentence, type="negative", multi_line=True)
         return None
     if said:
-        ui.notify(said)
+        with page:
+            ui.notify(said(done) if callable(said) else said)
     return done
 
 

@@ -78,6 +78,13 @@ def spoken_progress(job: Job) -> str:
     return f"{count(job.current_video)} of {count(job.total_videos)}{failed}"
 
 
+def resumed(job: Job) -> str:
+    """That the job went on after a restart, and where; "" when it did not, or has ended since."""
+    if not job.resumed or job.is_finished:
+        return ""
+    return f"resumed at {count(job.resumed)}/{count(job.total_videos)} after a restart"
+
+
 def headline(jobs: Collection[Job]) -> str:
     """The dashboard in one sentence.
 
@@ -86,7 +93,7 @@ def headline(jobs: Collection[Job]) -> str:
     """
     statuses = [job.status for job in jobs]
     running, waiting = statuses.count(Status.PROCESSING), statuses.count(Status.PENDING)
-    attention = sum(map(statuses.count, NEEDS_SOMEBODY))
+    attention = sum(map(statuses.count, NEEDS_SOMEBODY)) + sum(map(_is_in_trouble, jobs))
     parts = []
     if running or waiting:
         parts.append(f"{counted(running, 'job')} running")
@@ -111,9 +118,14 @@ def tab_state(jobs: Iterable[Job]) -> str:
     if running:
         videos = sum(job.total_videos for job in running)
         return f"({sum(job.progress * job.total_videos for job in running) // videos} %)"
-    if any(job.status in NEEDS_SOMEBODY for job in shown):
+    if any(job.status in NEEDS_SOMEBODY or _is_in_trouble(job) for job in shown):
         return "!"
     return "✓" if shown and all(job.is_finished for job in shown) else ""
+
+
+def _is_in_trouble(job: Job) -> bool:
+    """Whether it paused itself."""
+    return job.trouble is not None and job.status is Status.PAUSED
 
 
 def _two(first: int, unit: str, second: int, smaller: str) -> str:

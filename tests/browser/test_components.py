@@ -56,6 +56,32 @@ class Stage:
     def card(self, job_id: str) -> Locator:
         return self.page.locator(f'[data-job-id="{job_id}"]')
 
+    def first_action(self, job_id: str) -> Locator:
+        return self.card(job_id).locator(".act-first")
+
+    def opener(self, job_id: str) -> Locator:
+        return self.card(job_id).get_by_role("button", name="More actions")
+
+    @property
+    def menu(self) -> Locator:
+        return self.page.get_by_role("menu")
+
+    @property
+    def question(self) -> Locator:
+        return self.page.get_by_role("dialog")
+
+    def acts(self) -> list[list[str]]:
+        """What the server was asked for since the test began: jobs and what to do with them."""
+        with urllib.request.urlopen(f"{self.server.url}/acts", timeout=10) as answer:
+            asked: list[list[str]] = json.load(answer)
+        return asked
+
+    def until_asked(self, *acts: list[str]) -> None:
+        deadline = time.monotonic() + 10
+        while self.acts() != [*acts]:
+            assert time.monotonic() < deadline, self.acts()
+            time.sleep(0.02)
+
     def order(self) -> list[str]:
         found: list[str] = self.cards.evaluate_all("cards => cards.map(card => card.dataset.jobId)")
         return found
@@ -165,12 +191,15 @@ def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stag
     stage.page.set_viewport_size({"width": 360, "height": 740})
     stage.open()
     stage.tell(a_job(name=MARKUP, error=MARKUP, failed=1, video_id="v" * 128, owner=MARKUP))
-    stage.tell(a_job("second", name=MARKUP, status="failed", failed=1, error=MARKUP))
-    expect(stage.cards).to_have_count(2)
+    stage.tell(a_job("third", name=MARKUP, status="paused", trouble=MARKUP, resumed=3, attempt=99))
+    stage.tell(a_job("fourth", name=MARKUP, requested="pause", running=1000, resumed=3, finished_ago=0))
+    stage.tell(a_job("second", name=MARKUP, status="failed", failed=1, error=MARKUP, finished_ago=0))
+    expect(stage.cards).to_have_count(4)
     expect(stage.cards.last.locator(".name")).to_have_text(MARKUP)
     assert stage.page.locator(".card img, .card b b").count() == 0
     assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert stage.cards.evaluate_all("cards => cards.every(card => card.scrollWidth <= card.clientWidth)")
+    assert stage.cards.evaluate_all("cards => cards.map(card => card.scrollHeight <= card.clientHeight)") == [True] * 4
 
 
 @pytest.mark.parametrize(("width", "columns"), [(360, 1), (639, 1), (640, 2), (1023, 2), (1024, 3), (1920, 3)])
@@ -319,11 +348,168 @@ def test_a_finished_job_offers_its_export_and_counts_down_to_its_leaving(stage: 
 def test_a_running_job_can_be_opened_and_shows_its_error_in_red_with_a_word(stage: Stage) -> None:
     stage.open()
     stage.tell(a_job("one", failed=1, current_video=3, error="File is cut off", video_id="abc"))
-    expect(stage.cards.get_by_role("link", name="Open")).to_have_attribute("href", "/jobs/one")
+    expect(stage.cards.get_by_role("link", name="list.csv")).to_have_attribute("href", "/jobs/one")
     error = stage.cards.locator(".trouble")
     expect(error).to_have_text("Earlier error: File is cut off")
     expect(error).to_have_css("color", "rgb(192, 32, 54)")
     expect(error.locator(".i")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"status": "processing"}, "Pause"),
+        ({"status": "paused"}, "Resume"),
+        ({"status": "failed", "current_video": 20, "failed": 20}, "Retry 20 failed"),
+        ({"status": "completed_with_errors", "current_video": 20, "failed": 9}, "Retry 9 failed"),
+        ({"status": "completed", "current_video": 20}, "Export CSV"),
+        ({"status": "pending"}, "Open"),
+        ({"status": "cancelled", "current_video": 5}, "Retry 15"),
+        ({"status": "processing", "requested": "pause", "running": 2}, "Pausing after 2 videos…"),
+        ({"status": "processing", "requested": "cancel"}, "Cancelling…"),
+    ],
+)
+def test_a_card_offers_the_act_that_its_state_calls_for(stage: Stage, facts: dict[str, Any], words: str) -> None:
+    stage.open()
+    stage.tell(a_job("one", **facts))
+    expect(stage.first_action("one")).to_have_text(words)
+    expect(stage.first_action("one")).to_have_accessible_name(words if "requested" in facts else f"{words}: list.csv")
+
+
+def test_two_clicks_in_a_row_are_one_and_what_is_under_way_is_not_asked_for_again(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one"))
+    stage.first_action("one").dblclick()
+    stage.until_asked(["one", "pause"])
+    stage.tell(a_job("one", requested="pause", running=1))
+    expect(stage.first_action("one")).to_have_text("Pausing after 1 video…")
+    expect(stage.first_action("one")).to_have_attribute("aria-disabled", "true")
+    stage.first_action("one").click(force=True)
+    stage.opener("one").click()
+    stage.menu.get_by_role("menuitem", name="Resume").click()
+    stage.until_asked(["one", "pause"], ["one", "resume"])
+
+
+def test_the_menu_is_worked_by_keyboard_and_gives_the_keyboard_back(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", status="completed", current_video=20, name="list.csv"))
+    stage.opener("one").focus()
+    stage.page.keyboard.press("Enter")
+    entries = stage.menu.get_by_role("menuitem")
+    expect(entries).to_have_text(["Open", "Retry all 20…", "Keep", "Dismiss", "Delete…"])
+    expect(entries.first).to_be_focused()
+    stage.page.keyboard.press("ArrowUp")
+    expect(entries.last).to_be_focused()
+    stage.page.keyboard.press("Home")
+    stage.page.keyboard.press("ArrowDown")
+    expect(entries.nth(1)).to_be_focused()
+    stage.page.keyboard.press("Escape")
+    expect(stage.menu).not_to_be_visible()
+    expect(stage.opener("one")).to_be_focused()
+    stage.page.keyboard.press("ArrowDown")
+    expect(entries.first).to_be_focused()
+    for _ in range(2):
+        stage.page.keyboard.press("ArrowDown")
+    stage.page.keyboard.press("Enter")
+    stage.until_asked(["one", "keep"])
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_menu_lies_over_everything_and_a_click_beside_it_closes_it(stage: Stage, width: int) -> None:
+    stage.page.set_viewport_size({"width": width, "height": 500})
+    stage.open()
+    stage.tell(*(a_job(f"job-{number}", created_ago=number) for number in range(5)))
+    stage.opener("job-4").click()
+    expect(stage.menu.get_by_role("menuitem").first).to_be_focused()
+    covered = """menu => [...menu.querySelectorAll('[role=menuitem]')].filter(entry => {
+        const { left, top, width, height } = entry.getBoundingClientRect();
+        const middle = document.elementFromPoint(left + width / 2, top + height / 2);
+        return !entry.contains(middle) || height < (innerWidth < 640 ? 44 : 36);
+    }).length"""
+    assert stage.menu.evaluate(covered) == 0
+    assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    stage.page.mouse.click(4, 100)
+    expect(stage.menu).not_to_be_visible()
+    assert stage.acts() == []
+
+
+def test_cancelling_asks_first_and_says_exactly_what_it_touches(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", total_videos=500, current_video=214, running=2))
+    stage.opener("one").click()
+    stage.menu.get_by_role("menuitem", name="Cancel").click()
+    expect(stage.question).to_contain_text("2 running videos are stopped, 286 videos are not done; the 214 results")
+    stage.tell(a_job("one", total_videos=500, current_video=215, running=1))
+    expect(stage.question).to_contain_text("1 running video is stopped, 285 videos are not done; the 215 results")
+    stage.page.keyboard.press("Escape")
+    expect(stage.question).not_to_be_visible()
+    expect(stage.opener("one")).to_be_focused()
+    assert stage.acts() == []
+    stage.opener("one").click()
+    stage.menu.get_by_role("menuitem", name="Cancel").click()
+    stage.question.get_by_role("button", name="Cancel the job").click()
+    stage.until_asked(["one", "cancel"])
+
+
+def test_a_question_about_a_job_that_has_changed_says_so(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one"))
+    stage.opener("one").click()
+    stage.menu.get_by_role("menuitem", name="Cancel").click()
+    stage.tell(a_job("one", status="completed", current_video=20))
+    expect(stage.question).to_contain_text("This can no longer be done")
+    stage.question.get_by_role("button", name="Close").click()
+    expect(stage.question).not_to_be_visible()
+    assert stage.acts() == []
+
+
+def test_a_job_that_paused_itself_says_why_in_red_and_stands_first(stage: Stage) -> None:
+    stage.open()
+    stage.tell(
+        a_job("broken", status="failed", failed=1, created_ago=9),
+        a_job("one", status="paused", trouble="The disk is full."),
+    )
+    expect(stage.cards.first).to_have_attribute("data-job-id", "one")
+    told = stage.card("one").locator(".now")
+    expect(told).to_contain_text("Paused by itself: The disk is full.")
+    expect(told).to_have_css("color", "rgb(192, 32, 54)")
+    expect(told.locator(".i")).to_be_visible()
+    expect(stage.page.get_by_text("2 jobs need attention.")).to_be_visible()
+
+
+def test_a_card_says_at_what_its_job_went_on_after_a_restart_and_what_it_waits_for(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", total_videos=500, current_video=220, resumed=214, running=1, attempt=2))
+    expect(stage.card("one")).to_contain_text("attempt 2 · resumed at 214/500 after a restart")
+    stage.tell(a_job("two", running=1, video_id="dQw4w9WgXcQ", doing="trying again in 4 s"))
+    expect(stage.card("two").locator(".now")).to_contain_text("trying again in 4 s")
+
+
+def test_a_card_is_kept_and_dismissed_where_it_says_when_it_leaves(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, updated_ago=58))
+    stage.card("one").get_by_role("button", name="Keep: list.csv").click()
+    stage.until_asked(["one", "keep"])
+    stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, kept=True))
+    expect(stage.card("one").locator(".leaving")).to_contain_text("kept")
+    stage.card("one").get_by_role("button", name="Dismiss: list.csv").click()
+    stage.until_asked(["one", "keep"], ["one", "dismiss"])
+
+
+def test_cards_do_not_move_while_a_menu_or_a_question_is_open(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9))
+    stage.opener("first").click()
+    stage.page.mouse.move(1, 1)
+    stage.tell(a_job("second", created_ago=9, status="failed", failed=1))
+    expect(stage.card("second")).to_have_attribute("data-status", "failed")
+    assert stage.order() == ["first", "second"]
+    stage.menu.get_by_role("menuitem", name="Cancel").focus()
+    stage.page.keyboard.press("Enter")
+    expect(stage.question).to_be_visible()
+    stage.tell(a_job("third", created_ago=20, status="failed", failed=1))
+    expect(stage.card("third")).to_be_attached()
+    assert stage.order() == ["first", "second", "third"]
 
 
 def test_demo_jobs_carry_a_badge_and_only_administrators_read_owners(stage: Stage) -> None:
@@ -393,10 +579,12 @@ def test_actions_wait_for_the_connection_and_say_so(losing_stage: Stage) -> None
     stage.tell(a_job("one"))
     stage.cards.wait_for()
     stage.server.kill()
-    opening = stage.cards.get_by_role("link", name="Open")
-    expect(opening).to_have_attribute("aria-disabled", "true")
-    expect(opening).to_have_attribute("title", "Not connected: comes back with the connection")
-    opening.click(force=True)
+    for action in (stage.first_action("one"), stage.opener("one")):
+        expect(action).to_have_attribute("aria-disabled", "true")
+        expect(action).to_have_attribute("title", "Not connected: comes back with the connection")
+        action.click(force=True)
+    expect(stage.menu).not_to_be_visible()
+    stage.cards.get_by_role("link", name="list.csv").click(force=True)
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     assert stage.page.url.startswith(f"{stage.server.url}/?")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tests.support.servers import Program, add_user, api, running, token
 
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}"
 LONG = "a-very-long-name-without-a-blank-" * 6
+SLOW_CLIPS = tuple(f"slow-{number}" for number in range(30))
 SIGNED_IN = re.compile(r"/(\?.*)?$")
 
 
@@ -25,6 +27,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     media = tmp_path_factory.mktemp("media")
     for name in ("one", "two", "three"):
         make_clip(media / f"{name}.mp4", size=(160, 90))
+    slow = make_clip(media / f"{SLOW_CLIPS[0]}.mp4", seconds=2, size=(160, 90))
+    for name in SLOW_CLIPS[1:]:
+        shutil.copy(slow, media / f"{name}.mp4")
     truncated(make_clip(media / "cut_off.mp4"))
     with running(tmp_path_factory.mktemp("data"), media_dir=media) as program:
         yield program
@@ -67,10 +72,11 @@ class Desk:
         data = content.encode() if isinstance(content, str) else content
         self.page.set_input_files("input[type=file]", {"name": name, "mimeType": "text/csv", "buffer": data})
 
-    def submit(self, *video_ids: str, name: str) -> str:
+    def submit(self, *video_ids: str, name: str, **options: object) -> str:
         """A job made over the API; its ID."""
         with api(self.program, self.jwt) as client:
-            answer = client.post("/api/jobs", json={"video_ids": video_ids, "name": name})
+            order = {"video_ids": video_ids, "name": name, "options": options}
+            answer = client.post("/api/jobs", json=order)
             assert answer.status_code == 201, answer.text
             return str(answer.json()["job_id"])
 
@@ -86,6 +92,14 @@ class Desk:
     def jobs_named(self, name: str) -> int:
         with api(self.program, self.jwt) as client:
             return len(client.get("/api/jobs", params={"q": name}).json()["items"])
+
+    def card(self, job_id: str, page: Page | None = None) -> Locator:
+        return (page or self.page).locator(f'[data-testid=job-card][data-job-id="{job_id}"]')
+
+    def choose_action(self, place: Locator, action: str) -> None:
+        """Out of the menu of a card or a job's page."""
+        place.get_by_role("button", name="More actions").click()
+        place.get_by_role("menuitem", name=action).click()
 
     @property
     def preview(self) -> Locator:
@@ -251,7 +265,7 @@ def test_the_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> 
     desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
     desk.open(f"/jobs/{job_id}")
     desk.page.get_by_role("button", name="Copy the job ID").click()
-    expect(desk.page.get_by_role("button", name="Copied")).to_be_visible()
+    expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_visible()
     assert desk.page.evaluate("window.copied") == job_id
 
 
@@ -275,6 +289,92 @@ def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
     expect(desk.page.get_by_text("51 to 60 of 60")).to_be_visible()
     desk.page.get_by_role("button", name="Previous").click()
     expect(desk.page.get_by_text("1 to 50 of 60")).to_be_visible()
+
+
+def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(desk: Desk) -> None:
+    job_id = desk.submit(*SLOW_CLIPS, name="controlled", max_speed=1)
+    desk.open("/")
+    other = desk.page.context.new_page()
+    other.goto(desk.program.url)
+    expect(desk.card(job_id).locator(".now")).to_contain_text("slow-")
+    desk.card(job_id).get_by_role("button", name="Pause").click()
+    expect(desk.card(job_id, other).get_by_text(re.compile(r"Pausing after \d videos?…"))).to_be_visible()
+    for page in (desk.page, other):
+        expect(desk.card(job_id, page)).to_have_attribute("data-status", "paused")
+    desk.card(job_id, other).get_by_role("button", name="Resume").click()
+    for page in (desk.page, other):
+        expect(desk.card(job_id, page)).to_have_attribute("data-status", "processing")
+    desk.choose_action(desk.card(job_id), "Cancel")
+    desk.page.get_by_role("button", name="Cancel the job").click()
+    for page in (desk.page, other):
+        expect(desk.card(job_id, page)).to_have_attribute("data-status", "cancelled")
+        expect(desk.card(job_id, page).get_by_role("button", name=re.compile(r"Retry \d"))).to_be_visible()
+    other.close()
+
+
+def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", name="kept"))
+    desk.open("/")
+    desk.card(job_id).get_by_role("button", name="Keep").click()
+    expect(desk.card(job_id).locator(".leaving")).to_contain_text("kept")
+    desk.card(job_id).get_by_role("button", name="Dismiss").click()
+    expect(desk.card(job_id)).to_have_count(0)
+    desk.open(f"/jobs/{job_id}")
+    expect(desk.page.get_by_role("heading", name="kept")).to_be_visible()
+
+
+def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", "cut_off", "away-1", "away-2", name="causes"))
+    desk.open(f"/jobs/{job_id}")
+    causes = desk.page.get_by_test_id("job-cause")
+    expect(causes).to_have_count(2)
+    expect(causes.first).to_contain_text(re.compile("2.*No file for this ID.*away-1.*and 1 more", re.DOTALL))
+    desk.rows.filter(has_text="away-2").get_by_role("button").click()
+    causes.first.get_by_role("button", name="Retry 2 of 4").click()
+    attempts = desk.page.get_by_role("list", name="Attempts").get_by_role("listitem")
+    expect(attempts).to_contain_text(["Attempt 1: failed", "Attempt 2: failed"])
+    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
+    desk.page.get_by_role("button", name="Retry this video").click()
+    expect(attempts).to_contain_text(["Attempt 1", "Attempt 2", "Attempt 3: failed"])
+
+
+def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("absent", name="unwanted"))
+    desk.open(f"/jobs/{job_id}")
+    other = desk.page.context.new_page()
+    other.goto(f"{desk.program.url}/jobs/{job_id}")
+    expect(other.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected")
+    desk.choose_action(desk.page.locator("main .head"), "Delete")
+    expect(desk.page.get_by_role("dialog")).to_contain_text("gone for good")
+    desk.page.get_by_role("button", name="Delete for good").click()
+    expect(other.get_by_role("heading", name="This job is gone")).to_be_visible()
+    expect(desk.page).to_have_url(f"{desk.program.url}/")
+    expect(desk.card(job_id)).to_have_count(0)
+    other.close()
+
+
+def test_administrators_change_how_many_videos_run_at_once(desk: Desk, browser: Browser) -> None:
+    desk.open("/")
+    field = desk.page.get_by_label("at once, at most")
+    before = field.input_value()
+    field.fill("0")
+    field.press("Enter")
+    expect(desk.page.get_by_text("slots must be from 1 to 1,024")).to_be_visible()
+    expect(field).to_have_value(before)
+    field.fill("3")
+    field.press("Enter")
+    expect(desk.page.get_by_text("3 videos at once from now on")).to_be_visible()
+    desk.open("/")
+    expect(field).to_have_value("3")
+    field.fill(before)
+    field.press("Enter")
+    add_user(desk.program.data_dir, "carol")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{desk.program.url}/login")
+        sign_in(page, "carol")
+        expect(page.get_by_text("Signed in as carol. You see only")).to_be_visible()
+        expect(page.get_by_label("at once, at most")).to_have_count(0)
 
 
 def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(

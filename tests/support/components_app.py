@@ -22,7 +22,7 @@ from nicegui import ui
 from backend.auth import User
 from backend.clock import SystemClock
 from backend.hub import Change, Removal, View
-from backend.jobs import Job, Source, Status
+from backend.jobs import Action, Job, Source, Status
 from backend.settings import load_settings
 from ui.components.connection_banner import ConnectionBanner
 from ui.components.job_grid import JobGrid, card
@@ -40,6 +40,10 @@ class PostedJobs:
         self.seq = 1_000
         self.readers: list[asyncio.Queue[View]] = []
         self.deserted = asyncio.Event()  # nobody reads any more
+        self.acts: list[tuple[str, str]] = []  # what was pressed on the cards
+
+    async def act(self, job_id: str, action: Action) -> None:
+        self.acts.append((job_id, action.value))
 
     def watch(self, user: User) -> PostedReader:
         return PostedReader(self)
@@ -117,12 +121,17 @@ def build() -> FastAPI:
         )
         return {"readers": len(posted.readers)}
 
+    @app.get("/acts")
+    async def acts() -> list[tuple[str, str]]:
+        return posted.acts
+
     @app.get("/deserted")
     async def deserted() -> None:
         await posted.deserted.wait()
 
     @app.post("/clear")
     async def clear() -> None:
+        posted.acts.clear()
         posted.publish([], list(posted.jobs))
 
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)
@@ -134,7 +143,7 @@ def build() -> FastAPI:
             reconnect_attempts=attempts,
         )
         with frame("Dashboard", "dashboard", user, banner=lambda: ConnectionBanner(settings)):
-            grid = JobGrid(title="Dashboard", show_owner=admin)
+            grid = JobGrid(title="Dashboard", show_owner=admin, on_act=posted.act)
             live.feed(grid, lambda: user)
             with grid.add_slot("actions"):
                 button("Upload CSV", kind="primary", icon_name="upload")

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import httpx
+import typer
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backend.errors import DashboardError
+from backend.errors import DashboardError, JobNotFound
 from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
 from ui.cli.data import open_accounts, server_address
 
 MINTED_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
+WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+JOBS_AT_ONCE = 1_000
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's ID, or enough of its beginning.")]
+JobState = dict[str, Any]
+"""A job as the server tells it."""
 
 
 class ClientSettings(BaseSettings):
@@ -66,6 +75,36 @@ def checked(response: httpx.Response) -> httpx.Response:
     except (ValueError, KeyError, TypeError):
         sentence = f"The server answered {response.status_code}; is DASHBOARD_URL the dashboard's address?"
     raise ServerSaidNo(sentence)
+
+
+def find_job(client: httpx.Client, given: str) -> JobState:
+    """The job with this ID, or the one whose ID begins so. Raises `JobNotFound`, and `ServerSaidNo` for several."""
+    beginning = given.strip().lower()
+    if WHOLE_ID.fullmatch(beginning):
+        job: JobState = checked(client.get(f"/api/jobs/{beginning}")).json()
+        return job
+    found = list(islice(_beginning_with(client, beginning), 2))
+    if not found:
+        raise JobNotFound
+    if len(found) > 1:
+        raise ServerSaidNo(f'Several jobs have an ID that begins with "{given}"; write more of it.')
+    return found[0]
+
+
+def ask(client: httpx.Client, job: JobState, what: str, body: dict[str, Any] | None = None) -> JobState:
+    """Ask for something to be done with the job; its state once the server has it."""
+    after: JobState = checked(client.post(f"/api/jobs/{job['job_id']}/{what}", json=body)).json()
+    return after
+
+
+def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
+    query: dict[str, str | int] = {"q": beginning, "limit": JOBS_AT_ONCE}
+    while True:
+        page = checked(client.get("/api/jobs", params=query)).json()
+        yield from (job for job in page["items"] if job["job_id"].startswith(beginning))
+        if page["next_cursor"] is None:
+            return
+        query["cursor"] = page["next_cursor"]
 
 
 def _own_token(url: str, data_dir: Path | None) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from nicegui.element import Element
+from nicegui.events import GenericEventArguments
 
 from backend.clock import to_millis
-from backend.jobs import WITH_FAILURES, Job, Source, Status, counted
-from ui.text import count, spoken_progress
+from backend.jobs import WITH_FAILURES, Action, Job, Source, Status, counted
+from ui.components.job_actions import action_looks, asked_for, busy, offers, quick
+from ui.text import count, resumed, spoken_progress
 from ui.theme import STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
@@ -26,19 +28,26 @@ ATTENTION_FIRST = (
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST)}
 
 
-class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js", "copy_button.js"]):
+class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js", "copy_button.js", "job_actions.js"]):
     """The head of the dashboard, its cards, and what stands there instead while there are none.
 
     Fed by `LiveJobs`. Slots: `actions` beside the heading while there are cards, `empty` otherwise, `note` below.
-    Events: `watch` (it wants a snapshot), `recount` (jobs came or went).
+    Events: `watch` (it wants a snapshot), `recount` (jobs came or went). `on_act` gets a job's id and what to do.
     """
 
-    def __init__(self, *, title: str, show_owner: bool) -> None:
+    def __init__(self, *, title: str, show_owner: bool, on_act: Callable[[str, Action], Awaitable[None]]) -> None:
         super().__init__()
         self._props["title"] = title
         self._props["show-owner"] = show_owner
         self._props["columns"] = COLUMNS
         self._props["looks"] = looks()
+        self._props["actions"] = action_looks()
+
+        async def pressed(event: GenericEventArguments) -> None:
+            if asked := asked_for(event.args):
+                await on_act(*asked)
+
+        self.on("act", pressed)
 
 
 def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
         "id": job.id,
         "name": job.name,
         "status": job.status.value,
-        "rank": RANK[job.status],
+        "rank": RANK[Status.FAILED if job.trouble else job.status],
         "owner": job.owner,
         "demo": job.source is Source.DEMO,
         "sub": _subtitle(job),
@@ -60,7 +69,10 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
         "failed": f"{count(job.failed)} failed" if job.failed else "",
         "now": _now(job),
         "error": job.error if job.failed or job.status is Status.FAILED else None,
-        "action": _action(job),
+        "offers": offers(job),
+        "busy": busy(job),
+        "quick": quick(job),
+        "kept": job.kept,
         "created": to_millis(job.created_at),
         "started": _millis(job.started_at),
         "finished": _millis(job.finished_at) if job.is_finished else None,
@@ -70,9 +82,9 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
 
 
 def _subtitle(job: Job) -> str:
-    attempt = f" · attempt {job.attempt}" if job.attempt > 1 else ""
-    where = " · runs elsewhere" if job.is_elsewhere else ""
-    return counted(job.total_videos, "video") + attempt + where
+    first = [f"attempt {job.attempt}"] if job.attempt > 1 else []
+    where = ["runs elsewhere"] if job.is_elsewhere else []
+    return " · ".join([*first, resumed(job) or counted(job.total_videos, "video"), *where])
 
 
 def _fact(job: Job) -> str:
@@ -85,7 +97,14 @@ def _now(job: Job) -> dict[str, Any]:
     """What the job does at this moment, or what there is to say instead."""
     if job.is_elsewhere and not job.is_finished:
         return _reported(job)
-    if job.status is Status.PROCESSING and not job.current_video and not job.running:
+    if job.trouble and job.status is Status.PAUSED:
+        return {
+            "icon": "error_outline",
+            "text": f"Paused by itself: {job.trouble}",
+            "is_error": True,
+            "is_trouble": True,
+        }
+    if job.status is Status.PROCESSING and not job.current_video and not job.running and not job.doing:
         return {"icon": "schedule", "text": "Waiting for a free slot"}
     if job.status is Status.PROCESSING and job.video_id:
         others = f"+ {job.running - 1} more" if job.running > 1 else ""
@@ -102,12 +121,6 @@ def _reported(job: Job) -> dict[str, Any]:
     if job.video_id:
         return {"icon": "movie", "text": job.video_id, "is_id": True, "more": job.message, "is_long": True}
     return {"icon": "schedule", "text": job.message}
-
-
-def _action(job: Job) -> dict[str, str]:
-    if job.is_finished:
-        return {"text": "Export CSV", "href": f"/api/jobs/{job.id}/export.csv", "icon": "download"}
-    return {"text": "Open", "href": f"/jobs/{job.id}"}
 
 
 def _millis(moment: datetime | None) -> int | None:

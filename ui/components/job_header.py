@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from nicegui.elements.mixins.text_element import TextElement
 
-from backend.jobs import WITH_FAILURES, Job, Source, Status
+from backend.jobs import WITH_FAILURES, Action, Job, Source, Status
 from ui.components.copy_button import CopyButton
+from ui.components.job_actions import JobActions
 from ui.components.moment import Moment
-from ui.text import count, spoken_progress, time_taken
+from ui.text import count, resumed, spoken_progress, time_taken
 from ui.theme import icon, link, status_badge, tag
 
 
 class JobHeader:
-    """Name, status, figures, bar and newest error; `show` brings them up to the job's newest state."""
+    """Name, status, actions, figures, bar and newest error; `show` brings them up to the job's newest state."""
 
-    def __init__(self, job: Job, *, now: datetime) -> None:
+    def __init__(self, job: Job, *, now: datetime, on_act: Callable[[Action], Awaitable[None]]) -> None:
         self._job = job
         with tag("div", classes="crumb"):
             link("Dashboard", "/")
@@ -25,8 +27,9 @@ class JobHeader:
         with tag("div", classes="head"):
             tag("h1", job.name)
             self._badge = tag("span", classes="badges")
-            self._actions = tag("div", classes="act")
-        _identity(job)
+            with tag("div", classes="act"):
+                self._actions = JobActions(job, on_act=on_act)
+        self._identity = _identity(job)
         with tag("section", classes="panel").props("data-testid=job-header"):
             self._figures()
             self._bar()
@@ -63,21 +66,20 @@ class JobHeader:
         self._progress = bar
 
     def _draw_state(self, job: Job) -> None:
-        for part in (self._badge, self._actions, self._when, self._said):
+        for part in (self._badge, self._when, self._said):
             part.clear()
+        self._identity.text = _about(job)
         with self._badge:
             if job.source is Source.DEMO:
                 tag("span", "demo", classes="tag")
             status_badge(job.status)
-        with self._actions:
-            if job.is_finished:
-                link("Export CSV", f"/api/jobs/{job.id}/export.csv", classes="btn primary", icon_name="download")
         with self._when:
             _when(job)
         with self._said:
             _said(job)
 
     def _draw_numbers(self, job: Job, now: datetime) -> None:
+        self._actions.show(job)
         self._percent.text = f"{job.progress} %"
         self._videos.text = f"{count(job.current_video)} / {count(job.total_videos)}"
         self._ok.text = count(job.succeeded)
@@ -91,12 +93,17 @@ class JobHeader:
             self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
 
 
-def _identity(job: Job) -> None:
+def _identity(job: Job) -> TextElement:
     with tag("div", classes="sub identity"):
         tag("span", job.id, classes="mono").props("data-testid=job-id")
         CopyButton(job.id, label="Copy the job ID")
-        work = "runs elsewhere" if job.is_elsewhere else job.processor
-        tag("span", f"· by {job.owner} · {work} · attempt {job.attempt}")
+        return tag("span")
+
+
+def _about(job: Job) -> str:
+    work = "runs elsewhere" if job.is_elsewhere else job.processor
+    kept = "kept on the dashboard" if job.kept else ""
+    return "· " + " · ".join(filter(None, (f"by {job.owner}", work, f"attempt {job.attempt}", kept, resumed(job))))
 
 
 def _figure(label: str) -> TextElement:
@@ -120,7 +127,14 @@ def _when(job: Job) -> None:
 
 
 def _said(job: Job) -> None:
-    if job.error and (job.status in WITH_FAILURES or job.failed or job.is_elsewhere):
+    if job.trouble:
+        with tag("span", classes="badc"):
+            icon("error_outline", small=True)
+            tag("b", " Paused by itself: " if job.status is Status.PAUSED else " Pausing by itself: ")
+            tag("span", job.trouble)
+    elif job.requested:
+        tag("span", job.message, classes="muted")
+    elif job.error and (job.status in WITH_FAILURES or job.failed or job.is_elsewhere):
         with tag("span", classes="badc"):
             icon("error_outline", small=True)
             tag("b", " Newest error: " if job.failed > 1 else " Error: ")
@@ -131,4 +145,7 @@ def _said(job: Job) -> None:
 
 def _state(job: Job) -> tuple[object, ...]:
     """What the head is drawn anew for, once it changes."""
-    return job.status, job.error, job.message, job.started_at, job.finished_at
+    return (
+        *(job.status, job.error, job.message, job.started_at, job.finished_at),
+        *(job.requested, job.trouble, job.resumed, job.attempt, job.kept),
+    )

@@ -10,8 +10,9 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from backend.jobs import WITH_FAILURES, Job, Video, VideoStatus
+from backend.jobs import WITH_FAILURES, Action, Job, Outcome, Selection, Video, VideoStatus, counted, offered
 from backend.manager import JobManager
+from ui.components.job_actions import retry
 from ui.components.search_field import SearchField
 from ui.components.video_table import VideoTable
 from ui.session import act, current_user
@@ -24,7 +25,7 @@ SHOWS = (ALL, VideoStatus.FAILED, VideoStatus.COMPLETED, VideoStatus.PROCESSING,
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class VideoFilter:
     """Which videos are shown, as it stands in the address; `after` is the cursor of the page."""
 
     show: str = ALL
@@ -32,7 +33,7 @@ class Selection:
     after: str | None = None
 
     @classmethod
-    def of(cls, job: Job, *, show: str, q: str, after: str) -> Selection:
+    def of(cls, job: Job, *, show: str, q: str, after: str) -> VideoFilter:
         """What an address asks for; failures first where it says nothing and there are some."""
         usual = VideoStatus.FAILED if job.status in WITH_FAILURES else ALL
         return cls(show if show in SHOWS else usual, q, after or None)
@@ -50,21 +51,22 @@ class Selection:
 class JobVideos:
     """The panel; `refresh` brings it up to date in place."""
 
-    def __init__(self, manager: JobManager, job: Job, selection: Selection) -> None:
+    def __init__(self, manager: JobManager, job: Job, chosen: VideoFilter) -> None:
         self._manager = manager
         self._job = job
-        self._selection = selection
-        self._before: list[str | None] = [None] if selection.after else []
+        self._filter = chosen
+        self._before: list[str | None] = [None] if chosen.after else []
         self._next: str | None = None
         self._open: list[int] = []
         self._columns: tuple[str, ...] = ()
+        self._outcomes: dict[int, tuple[int, list[Outcome]]] = {}
         self._drawing = asyncio.Lock()
         with tag("section", classes="panel").props('data-testid=job-videos aria-label="Videos"'):
             with tag("div", classes="finding"):
                 with tag("div", classes="tools"):
                     self._chips = {show: self._chip(show) for show in SHOWS}
-                SearchField(selection.q, label="Video ID", hook="video-search", on_search=self._search)
-            self._table = VideoTable(on_opened=self._opened)
+                SearchField(chosen.q, label="Video ID", hook="video-search", on_search=self._search)
+            self._table = VideoTable(on_opened=self._opened, on_retry=self._retry)
             self._nothing = tag("p", classes="muted nothing")
             self._pager()
         self.show(job)
@@ -75,33 +77,33 @@ class JobVideos:
         for show, (chip, number) in self._chips.items():
             videos = _videos_of(job, show)
             number.text = "" if videos is None else count(videos)
-            chip.set_visibility(videos != 0 or show in (ALL, self._selection.show) or not job.is_finished)
-            chip.props(f"aria-pressed={'true' if show == self._selection.show else 'false'}")
+            chip.set_visibility(videos != 0 or show in (ALL, self._filter.show) or not job.is_finished)
+            chip.props(f"aria-pressed={'true' if show == self._filter.show else 'false'}")
 
     async def refresh(self) -> None:
         """Show what is stored now."""
         async with self._drawing:
-            selection = self._selection
+            chosen = self._filter
             page = await act(
                 self._manager.videos(
                     self._job.id,
                     by=current_user(),
-                    status=selection.status,
-                    q=selection.q,
+                    status=chosen.status,
+                    q=chosen.q,
                     limit=ROWS,
-                    cursor=selection.after,
+                    cursor=chosen.after,
                 )
             )
             if page is None:
                 return
             self._next = page.next_cursor
             self._table.show(page.items)
-            self._show_open(page.items)
+            await self._show_open(page.items)
             self._tell(page.items)
 
     def _chip(self, show: str) -> tuple[Element, TextElement]:
         async def choose() -> None:
-            await self._select(Selection(show, self._selection.q))
+            await self._select(VideoFilter(show, self._filter.q))
 
         chip = tag("button", classes="chip").props(f"type=button data-testid=show-{show}").on("click", choose)
         with chip:
@@ -116,22 +118,22 @@ class JobVideos:
             self._on = button("Next", self._to_next)
 
     async def _search(self, q: str) -> None:
-        await self._select(Selection(self._selection.show, q.strip()))
+        await self._select(VideoFilter(self._filter.show, q.strip()))
 
     async def _to_next(self) -> None:
         if self._next is not None:
-            self._before.append(self._selection.after)
-            await self._select(replace(self._selection, after=self._next), keep_pages=True)
+            self._before.append(self._filter.after)
+            await self._select(replace(self._filter, after=self._next), keep_pages=True)
 
     async def _to_previous(self) -> None:
         if self._before:
-            await self._select(replace(self._selection, after=self._before.pop()), keep_pages=True)
+            await self._select(replace(self._filter, after=self._before.pop()), keep_pages=True)
 
-    async def _select(self, selection: Selection, *, keep_pages: bool = False) -> None:
+    async def _select(self, chosen: VideoFilter, *, keep_pages: bool = False) -> None:
         if not keep_pages:
             self._before.clear()
-        self._selection = selection
-        ui.navigate.history.replace(f"/jobs/{self._job.id}?{selection.query()}")
+        self._filter = chosen
+        ui.navigate.history.replace(f"/jobs/{self._job.id}?{chosen.query()}")
         self.show(self._job)
         await self.refresh()
 
@@ -141,15 +143,40 @@ class JobVideos:
             self._columns = await self._manager.columns(self._job.id, by=current_user())
         await self.refresh()
 
-    def _show_open(self, videos: list[Video]) -> None:
-        self._table.show_details([video for video in videos if video.position in self._open], self._columns)
+    async def _show_open(self, videos: list[Video]) -> None:
+        opened = [video for video in videos if video.position in self._open]
+        outcomes = {video.position: await self._outcomes_of(video) for video in opened}
+        self._table.show_details(opened, self._columns, outcomes, retry=_retry_words(self._job))
+
+    async def _outcomes_of(self, video: Video) -> list[Outcome]:
+        """What is stored of a video besides its newest result; read again when there is more of it."""
+        if video.attempts < 2 and (video.tries or 0) < 2:
+            return []
+        attempts, outcomes = self._outcomes.get(video.position, (0, []))
+        if attempts != video.attempts:
+            outcomes = await self._manager.outcomes(self._job.id, video.position, by=current_user())
+            self._outcomes[video.position] = video.attempts, outcomes
+        return outcomes
+
+    async def _retry(self, position: int) -> None:
+        video = await act(self._manager.video(self._job.id, position, by=current_user()))
+        if video is not None:
+            await retry(self._manager, self._job.id, Selection(video_ids=(video.video_id,)))
 
     def _tell(self, videos: list[Video]) -> None:
-        self._nothing.text = "" if videos else _why_nothing(self._selection)
+        self._nothing.text = "" if videos else _why_nothing(self._filter)
         self._nothing.set_visibility(not videos)
-        self._range.text = _range(self._job, self._selection, videos)
+        self._range.text = _range(self._job, self._filter, videos)
         self._back.set_visibility(bool(self._before))
         self._on.set_visibility(self._next is not None)
+
+
+def _retry_words(job: Job) -> str:
+    """On the button of one video; "" while the job cannot be retried."""
+    if Action.RETRY_ALL not in offered(job):
+        return ""
+    left = job.retryable - job.failed
+    return f"Retry this video and {counted(left, 'video')} not done so far" if left else "Retry this video"
 
 
 def _videos_of(job: Job, show: str) -> int | None:
@@ -165,14 +192,14 @@ def _videos_of(job: Job, show: str) -> int | None:
     }[show]
 
 
-def _why_nothing(selection: Selection) -> str:
-    kind = "" if selection.show == ALL else f"{selection.show} "
-    return f"No {kind}video begins with that ID." if selection.q else f"No {kind}videos."
+def _why_nothing(chosen: VideoFilter) -> str:
+    kind = "" if chosen.show == ALL else f"{chosen.show} "
+    return f"No {kind}video begins with that ID." if chosen.q else f"No {kind}videos."
 
 
-def _range(job: Job, selection: Selection, videos: list[Video]) -> str:
+def _range(job: Job, chosen: VideoFilter, videos: list[Video]) -> str:
     if not videos:
         return ""
-    if selection.show == ALL and not selection.q:
+    if chosen.show == ALL and not chosen.q:
         return f"{count(videos[0].position + 1)} to {count(videos[-1].position + 1)} of {count(job.total_videos)}"
     return f"{count(len(videos))} shown"

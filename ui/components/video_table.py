@@ -8,7 +8,8 @@ from typing import Any
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from backend.jobs import Status, Video, VideoStatus
+from backend.clock import iso
+from backend.jobs import Outcome, Status, Video, VideoStatus
 from ui.text import count, duration
 from ui.theme import looks
 from ui.video_facts import facts, summary
@@ -17,9 +18,14 @@ SHORTEST_SECONDS = 0.1
 
 
 class VideoTable(Element, component="video_table.vue", dependencies=["browser.js"]):
-    """`on_opened` gets the positions of the rows that are open now, and gives their details by `show_details`."""
+    """`on_opened` gets the positions of the rows that are open now, and gives their details by `show_details`.
 
-    def __init__(self, *, on_opened: Callable[[list[int]], Awaitable[None]]) -> None:
+    `on_retry` gets the position of a video that is to be tried again.
+    """
+
+    def __init__(
+        self, *, on_opened: Callable[[list[int]], Awaitable[None]], on_retry: Callable[[int], Awaitable[None]]
+    ) -> None:
         super().__init__()
         self._props["looks"] = looks(Status(status.value) for status in VideoStatus)
         self._props["rows"] = []
@@ -28,7 +34,12 @@ class VideoTable(Element, component="video_table.vue", dependencies=["browser.js
         async def opened(event: GenericEventArguments) -> None:
             await on_opened([position for position in event.args if isinstance(position, int)])
 
+        async def pressed(event: GenericEventArguments) -> None:
+            if isinstance(event.args, int):
+                await on_retry(event.args)
+
         self.on("opened", opened)
+        self.on("retry", pressed)
 
     def show(self, videos: Sequence[Video]) -> None:
         """These rows, which keep what is open and where the page is scrolled to."""
@@ -36,9 +47,23 @@ class VideoTable(Element, component="video_table.vue", dependencies=["browser.js
         if rows != self._props["rows"]:
             self._props["rows"] = rows
 
-    def show_details(self, videos: Sequence[Video], columns: Sequence[str]) -> None:
-        """What the open rows show."""
-        details = {str(video.position): _details(video, columns) for video in videos}
+    def show_details(
+        self,
+        videos: Sequence[Video],
+        columns: Sequence[str],
+        outcomes: Mapping[int, Sequence[Outcome]],
+        *,
+        retry: str,
+    ) -> None:
+        """What the open rows show: also all their results, by position, and `retry` on a button unless it is ""."""
+        details = {
+            str(video.position): {
+                **_details(video, columns),
+                "outcomes": [_outcome(outcome) for outcome in outcomes.get(video.position, ())],
+                "retry": retry,
+            }
+            for video in videos
+        }
         if details != self._props["details"]:
             self._props["details"] = details
 
@@ -53,6 +78,18 @@ def _row(video: Video) -> Mapping[str, Any]:
         "took": _took(video.duration_seconds),
         "about": summary(video.result or {}),
         "error": video.error if video.status is VideoStatus.FAILED else None,
+    }
+
+
+def _outcome(outcome: Outcome) -> Mapping[str, Any]:
+    status = VideoStatus.FAILED if outcome.error is not None else VideoStatus.COMPLETED
+    tries = f"after {count(outcome.tries)} tries" if outcome.tries > 1 else ""
+    return {
+        "attempt": outcome.attempt,
+        "status": status.value,
+        "error": outcome.error,
+        "started": iso(outcome.started_at),
+        "took": " ".join(filter(None, (_took(outcome.duration_seconds), tries))),
     }
 
 

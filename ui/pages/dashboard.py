@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from backend import Backend
-from backend.jobs import counted
+from backend.jobs import Action, counted
+from backend.settings import MOST_SLOTS
+from backend.work import VideoWork
+from ui.components.job_actions import do
 from ui.components.job_grid import JobGrid
+from ui.components.number_field import NumberField
 from ui.components.page_frame import page_frame
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
@@ -20,8 +24,12 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
     @page("/")
     async def dashboard_page() -> None:
         user = current_user()
+
+        async def act_on(job_id: str, action: Action) -> None:
+            await do(backend.manager, job_id, action)
+
         with page_frame("Dashboard", "dashboard", user, backend.settings):
-            grid = JobGrid(title="Dashboard", show_owner=user.is_admin)
+            grid = JobGrid(title="Dashboard", show_owner=user.is_admin, on_act=act_on)
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
             with grid.add_slot("empty"), tag("section", classes="empty"):
@@ -34,18 +42,44 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
 
 
 class Note:
-    """Who is signed in, whose jobs they see, and how many there are in History."""
+    """Who is signed in, whose jobs they see, how many there are in History, and for administrators the slots."""
 
     def __init__(self, backend: Backend) -> None:
-        self._manager = backend.manager
+        self._backend = backend
         user = current_user()
-        with tag("p", classes="note"):
-            tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
-            self._link = tag("a").props('href="/history"')
+        with tag("div", classes="note"):
+            with tag("p"):
+                tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
+                self._link = tag("a").props('href="/history"')
+            self._slots = Slots(backend.work) if user.is_admin else None
 
     async def recount(self) -> None:
-        """Say the number as it is now."""
-        self._link.text = f"{counted(await self._manager.count_jobs(by=current_user()), 'job')} in History"
+        """Say the numbers as they are now."""
+        self._link.text = f"{counted(await self._backend.manager.count_jobs(by=current_user()), 'job')} in History"
+        if self._slots:
+            self._slots.show()
+
+
+class Slots:
+    """How many videos run at once, to be changed in place."""
+
+    def __init__(self, work: VideoWork) -> None:
+        self._work = work
+        self._field = NumberField(least=1, most=MOST_SLOTS, on_number=self._change)
+        self.show()
+
+    def show(self) -> None:
+        """The number as it is."""
+        noun = "video" if self._work.slots == 1 else "videos"
+        self._field.show(self._work.slots, f"{noun} at once, at most; a change holds until the next start")
+
+    async def _change(self, slots: int) -> None:
+        async def change() -> int:
+            self._work.change_slots(slots, by=current_user())
+            return self._work.slots
+
+        await act(change(), said=lambda slots: f"{counted(slots, 'video')} at once from now on")
+        self.show()
 
 
 def _invitation(backend: Backend) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+
 from nicegui import context, ui
 
 from backend import Backend
 from backend.errors import JobNotFound
-from backend.jobs import Job
+from backend.jobs import Action, Job
+from ui.components.job_actions import do, retry
+from ui.components.job_causes import JobCauses
 from ui.components.job_header import JobHeader
-from ui.components.job_videos import JobVideos, Selection
+from ui.components.job_videos import JobVideos, VideoFilter
 from ui.components.page_frame import page_frame
 from ui.following import states, while_open
 from ui.session import current_user, page
@@ -30,34 +36,76 @@ def add_job_page(backend: Backend) -> None:
             _not_there(backend, error.sentence)
             return
         with page_frame(_title(job), "", current_user(), backend.settings):
-            header = JobHeader(job, now=backend.clock.now())
-            videos = JobVideos(backend.manager, job, Selection.of(job, show=show, q=q, after=after))
-        await videos.refresh()
-        while_open(context.client, _move(backend, job, header, videos), name=f"figures of {job.id}")
-        while_open(context.client, _refresh(backend, job, videos), name=f"videos of {job.id}")
-        while_open(context.client, _count_up(backend, header), name=f"time of {job.id}")
+            view = JobView(backend, job, VideoFilter.of(job, show=show, q=q, after=after))
+        await view.refresh()
+        client = context.client
+        while_open(client, view.move(), name=f"figures of {job.id}")
+        while_open(client, view.follow(), name=f"videos of {job.id}")
+        while_open(client, view.count_up(), name=f"time of {job.id}")
 
 
-async def _move(backend: Backend, job: Job, header: JobHeader, videos: JobVideos) -> None:
-    shown = _title(job)
-    user, clock = current_user(), backend.clock
-    async for newest in states(backend.manager, job.id, by=user, clock=clock, every_seconds=HEADER_SECONDS):
-        header.show(newest, now=clock.now())
-        videos.show(newest)
-        if shown != (shown := _title(newest)):
-            ui.page_title(shown)
+class JobView:
+    """What a job's page shows, and how it stays true."""
 
+    def __init__(self, backend: Backend, job: Job, videos: VideoFilter) -> None:
+        self._manager, self._clock = backend.manager, backend.clock
+        self._job = job
+        self._gone = tag("section", classes="empty").props("role=status")
+        self._gone.set_visibility(False)
+        self._shown = tag("div")
+        with self._shown:
+            self._header = JobHeader(job, now=self._clock.now(), on_act=self._act)
+            self._causes = JobCauses(self._manager, job, on_retry=partial(retry, self._manager, job.id))
+            self._videos = JobVideos(self._manager, job, videos)
 
-async def _refresh(backend: Backend, job: Job, videos: JobVideos) -> None:
-    user, clock = current_user(), backend.clock
-    async for _ in states(backend.manager, job.id, by=user, clock=clock, every_seconds=ROWS_SECONDS):
-        await videos.refresh()
+    async def refresh(self) -> None:
+        """Show what is stored now of its videos."""
+        await self._causes.refresh(self._job)
+        await self._videos.refresh()
 
+    async def move(self) -> None:
+        """Show the job's newest state as long as there is the job."""
+        title = _title(self._job)
+        try:
+            async for newest in self._states(HEADER_SECONDS):
+                self._job = newest
+                self._header.show(newest, now=self._clock.now())
+                self._causes.show(newest)
+                self._videos.show(newest)
+                if title != (title := _title(newest)):
+                    ui.page_title(title)
+        except JobNotFound:
+            self._say_gone()
 
-async def _count_up(backend: Backend, header: JobHeader) -> None:
-    while True:
-        await backend.clock.sleep(1)
-        header.tick(now=backend.clock.now())
+    async def follow(self) -> None:
+        """Show its videos as they change, as long as there is the job."""
+        with suppress(JobNotFound):  # `move` says so
+            async for newest in self._states(ROWS_SECONDS):
+                await self._causes.refresh(newest)
+                await self._videos.refresh()
+
+    async def count_up(self) -> None:
+        """Let its time pass."""
+        while True:
+            await self._clock.sleep(1)
+            self._header.tick(now=self._clock.now())
+
+    def _states(self, every_seconds: float) -> AsyncIterator[Job]:
+        return states(self._manager, self._job.id, by=current_user(), clock=self._clock, every_seconds=every_seconds)
+
+    async def _act(self, action: Action) -> None:
+        if await do(self._manager, self._job.id, action) and action is Action.DELETE:
+            ui.navigate.to("/")
+
+    def _say_gone(self) -> None:
+        self._shown.set_visibility(False)
+        self._gone.set_visibility(True)
+        ui.page_title("Deleted job")
+        with self._gone:
+            icon("delete")
+            tag("h2", "This job is gone")
+            tag("p", f"“{self._job.name}” was deleted, with its results.")
+            _ways_out()
 
 
 def _title(job: Job) -> str:
@@ -72,6 +120,10 @@ def _not_there(backend: Backend, sentence: str) -> None:
         tag("h2", "No such job")
         tag("p", sentence)
         tag("p", f"{whose_jobs(user)}.")
-        with tag("div", classes="act"):
-            link("History", "/history", classes="btn primary")
-            link("Dashboard", "/", classes="btn")
+        _ways_out()
+
+
+def _ways_out() -> None:
+    with tag("div", classes="act"):
+        link("History", "/history", classes="btn primary")
+        link("Dashboard", "/", classes="btn")

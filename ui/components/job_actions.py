@@ -1,0 +1,210 @@
+"""What can be done with a job, from its card and its page: words for every action, and the doing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from backend.auth import User
+from backend.jobs import CANCEL, Action, Job, Selection, Status, counted, offered
+from backend.manager import JobManager
+from ui.session import act, current_user
+from ui.text import count
+
+OPEN, EXPORT = "open", "export"
+Offer = Mapping[str, str]
+"""`act`, and where they differ from its look or are asked for: `text`, `asks`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionLook:
+    """An action's words; those of the question where one is asked first. `is_grave`: it cannot be taken back."""
+
+    icon: str
+    text: str
+    in_button: bool = False
+    is_grave: bool = False
+    question: str = ""
+    yes: str = ""
+    no: str = ""
+
+
+ACTION_LOOK: Mapping[str, ActionLook] = {
+    OPEN: ActionLook("open_in_new", "Open"),
+    EXPORT: ActionLook("download", "Export CSV", in_button=True),
+    Action.PAUSE: ActionLook("pause", "Pause"),
+    Action.RESUME: ActionLook("play_arrow", "Resume"),
+    Action.RETRY: ActionLook("replay", "Retry"),
+    Action.RETRY_ALL: ActionLook(
+        "restart_alt", "Retry all…", question="Process all videos again?", yes="Retry all", no="Leave it"
+    ),
+    Action.KEEP: ActionLook("push_pin", "Keep"),
+    Action.DISMISS: ActionLook("visibility_off", "Dismiss"),
+    Action.RUN_NEXT: ActionLook("vertical_align_top", "Run next"),
+    Action.RUN_LAST: ActionLook("vertical_align_bottom", "Run last"),
+    Action.CANCEL: ActionLook(
+        "block", "Cancel…", is_grave=True, question="Cancel this job?", yes="Cancel the job", no="Let it run"
+    ),
+    Action.DELETE: ActionLook(
+        "delete", "Delete…", is_grave=True, question="Delete this job?", yes="Delete for good", no="Leave it"
+    ),
+}
+LIKELIEST = {Status.PROCESSING: Action.PAUSE, Status.PAUSED: Action.RESUME}
+DOING: Mapping[Action, Callable[[JobManager, str, User], Awaitable[Job | None]]] = {
+    Action.PAUSE: lambda manager, job_id, user: manager.pause(job_id, by=user),
+    Action.RESUME: lambda manager, job_id, user: manager.resume(job_id, by=user),
+    Action.RETRY: lambda manager, job_id, user: manager.retry(job_id, Selection(), by=user),
+    Action.RETRY_ALL: lambda manager, job_id, user: manager.retry(job_id, Selection(everything=True), by=user),
+    Action.KEEP: lambda manager, job_id, user: manager.keep(job_id, by=user),
+    Action.DISMISS: lambda manager, job_id, user: manager.dismiss(job_id, by=user),
+    Action.RUN_NEXT: lambda manager, job_id, user: manager.run_next(job_id, by=user),
+    Action.RUN_LAST: lambda manager, job_id, user: manager.run_last(job_id, by=user),
+    Action.CANCEL: lambda manager, job_id, user: manager.cancel(job_id, by=user),
+    Action.DELETE: lambda manager, job_id, user: manager.delete(job_id, by=user),
+}
+
+
+class JobActions(Element, component="job_actions.js"):
+    """A job's buttons on its own page; `on_act` gets what was pressed, and agreed to where that is asked."""
+
+    def __init__(self, job: Job, *, on_act: Callable[[Action], Awaitable[None]]) -> None:
+        super().__init__()
+        self._props["job-id"] = job.id
+        self._props["name"] = job.name
+        self._props["looks"] = action_looks()
+        self._props["wide"] = True
+        self.show(job)
+
+        async def pressed(event: GenericEventArguments) -> None:
+            if asked := asked_for(event.args):
+                await on_act(asked[1])
+
+        self.on("act", pressed)
+
+    def show(self, job: Job) -> None:
+        """What is offered now."""
+        first, *others = offers(job)
+        has_likely = first["act"] != OPEN
+        shown = [offer for offer in others if offer["act"] != OPEN]
+        self._set("offers", [first, *shown] if has_likely else shown)
+        self._set("solid", has_likely)
+        self._set("busy", busy(job))
+
+    def _set(self, prop: str, value: object) -> None:
+        if self._props.get(prop) != value:
+            self._props[prop] = value
+
+
+def action_looks() -> dict[str, Any]:
+    """The table for a component that draws actions."""
+    return {str(action): asdict(look) for action, look in ACTION_LOOK.items()}
+
+
+def asked_for(sent: object) -> tuple[str, Action] | None:
+    """The job's id and the action that a browser names; None for what it made up."""
+    if not isinstance(sent, dict):
+        return None
+    named = sent.get("act")
+    if not isinstance(named, str) or named not in set(Action):
+        return None
+    return str(sent.get("job")), Action(named)
+
+
+async def do(manager: JobManager, job_id: str, action: Action) -> bool:
+    """Do it for the user of this page, and say what became of it; False when it was refused."""
+
+    async def doing() -> str:
+        job = await DOING[action](manager, job_id, current_user())
+        return _done(action, job)
+
+    return await act(doing(), said=lambda words: words) is not None
+
+
+async def retry(manager: JobManager, job_id: str, selection: Selection) -> None:
+    """Try these videos again for the user of this page, and say what became of it."""
+    await act(manager.retry(job_id, selection, by=current_user()), said=lambda job: _done(Action.RETRY, job))
+
+
+def offers(job: Job) -> list[Offer]:
+    """What can be done now, the likeliest act first."""
+    actions = offered(job)
+    likely: str = LIKELIEST.get(job.status, Action.RETRY)
+    first = likely if likely in actions else EXPORT if job.is_finished else OPEN
+    links = (OPEN, EXPORT) if job.is_finished else (OPEN,)
+    usual = [*links[:1], *(action for action in actions if action is not Action.DELETE), *links[1:]]
+    order = [first, *(act for act in usual if act != first), *(act for act in actions if act is Action.DELETE)]
+    return [_offer(job, act, is_first=act == first) for act in order]
+
+
+def busy(job: Job) -> str:
+    """What was asked for and has not happened yet; "" when there is nothing."""
+    if job.requested is None:
+        return ""
+    if job.requested == CANCEL:
+        return "Cancelling…"
+    return f"Pausing after {counted(job.running, 'video')}…" if job.running else "Pausing…"
+
+
+def quick(job: Job) -> str:
+    """What stands beside the time at which an ended job's card leaves: keep it, or be rid of it."""
+    actions = offered(job)
+    if Action.KEEP in actions and not job.failed and job.status is not Status.FAILED:
+        return Action.KEEP
+    return Action.DISMISS if Action.DISMISS in actions else ""
+
+
+def _offer(job: Job, act: str, *, is_first: bool) -> Offer:
+    said = {"text": _text(job, act, is_first=is_first), "asks": _asks(job, act)}
+    return {"act": str(act), **{name: words for name, words in said.items() if words}}
+
+
+def _text(job: Job, act: str, *, is_first: bool) -> str:
+    """The words of what depends on the job."""
+    if act == Action.RETRY_ALL:
+        return f"Retry all {count(job.total_videos)}…"
+    if act != Action.RETRY:
+        return ""
+    what = f"Retry {count(job.retryable)}{' failed' if job.retryable == job.failed else ''}"
+    return what if is_first else f"{what} of {count(job.total_videos)}"
+
+
+def _asks(job: Job, act: str) -> str:
+    """What exactly is touched by what cannot be taken back."""
+    if act == Action.CANCEL:
+        return _what_cancel_ends(job)
+    if act == Action.DELETE:
+        return "The job, its results and posters are gone for good, from History as well."
+    if act == Action.RETRY_ALL:
+        number = count(job.total_videos)
+        return f"{number} of {number} videos are processed again; earlier results are kept as attempt {job.attempt}."
+    return ""
+
+
+def _what_cancel_ends(job: Job) -> str:
+    left = job.total_videos - job.current_video
+    rest = f"{counted(left, 'video')} {'is' if left == 1 else 'are'} not done"
+    stopped = f"{counted(job.running, 'running video')} {'is' if job.running == 1 else 'are'} stopped, "
+    done = counted(job.current_video, "result")
+    kept = f"; the {done} {'is' if job.current_video == 1 else 'are'} kept" if job.current_video else ""
+    return f"{stopped if job.running else ''}{rest}{kept}."
+
+
+def _done(action: Action, job: Job | None) -> str:
+    """What became of it, in a sentence."""
+    if job is None:
+        return "Deleted"
+    if action in (Action.CANCEL, Action.PAUSE):
+        return job.message if job.requested else f"The job is {job.status.words}"
+    if action in (Action.RETRY, Action.RETRY_ALL):
+        left = job.total_videos - job.current_video
+        return f"Attempt {job.attempt}: {counted(left, 'video')} in line"
+    return {
+        Action.KEEP: "Kept on the dashboard",
+        Action.DISMISS: "Off the dashboard; it stays in History",
+        Action.RUN_NEXT: "Runs before the others that wait",
+        Action.RUN_LAST: "Runs after the others that wait",
+    }.get(action, f"The job is {job.status.words}")
