@@ -39,8 +39,10 @@ AUDIO_CODECS = (
 )
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
 LONG_SIDE, SHORT_SIDE = 8192, 4320
-HEAD_BYTES = 512
+HEAD_BYTES = 4096  # pages of text within a video's head are no text file
+MOST_BOXES, LAST_PLACE = 1000, 2**62  # of an MP4 file's outermost boxes
 BLOCK_BYTES = 2**20
+NO_VIDEO = "There is no video in this file."
 # no link as the last step, no waiting for the other end of a pipe; Windows has neither flag but another
 HOW_TO_OPEN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 # titles need not be UTF-8; PyAV 18 fails on others unless told, PyAV 19 neither fails nor knows the option
@@ -60,6 +62,8 @@ def opened(file: VideoFile) -> Iterator[InputContainer]:
                 raise
             raise VideoFailed(_why_not_opened(file, descriptor, error)) from error
         with container:
+            if not container.streams.video:
+                raise VideoFailed(_why_no_video(descriptor))
             yield container
 
 
@@ -119,10 +123,13 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         head = os.read(descriptor, HEAD_BYTES)
+        index_end = _index_end(descriptor) if head[4:8] == b"ftyp" else None
     except OSError as really:
         raise unreadable(really, file.path.name) from error
     if not head.strip(b"\0"):
         return "Not a video: the file begins with nothing but zeros; it was probably not written to its end."
+    if index_end is not None:
+        return "File is damaged: its index cannot be read; fetch the file again."
     if head[4:8] == b"ftyp":
         return "File is cut off: the index is missing (an MP4 file has it at its end); fetch the file again."
     if head.startswith(b"#EXTM3U"):
@@ -134,6 +141,29 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
     return "Not a video: its format is not one that is read here, or its beginning is damaged."
 
 
+def _why_no_video(descriptor: int) -> str:
+    """The streams that a cut index still names may be none of pictures."""
+    index_end = _index_end(descriptor) or 0
+    if index_end > os.fstat(descriptor).st_size:
+        return "File is cut off: its index is not whole; fetch the file again."
+    return NO_VIDEO
+
+
+def _index_end(descriptor: int) -> int | None:
+    """Where the index of an MP4 file says that it ends; None without one."""
+    place = 0
+    for _ in range(MOST_BOXES):
+        os.lseek(descriptor, place, os.SEEK_SET)
+        head = os.read(descriptor, 16)
+        size = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4])
+        if head[4:8] == b"moov":
+            return place + size
+        if size < 8:
+            return None
+        place = min(place + size, LAST_PLACE)
+    return None
+
+
 def _is_text(head: bytes) -> bool:
     text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last letter may be cut
     return all(letter.isprintable() or letter.isspace() for letter in text)
@@ -143,7 +173,7 @@ def video_stream(container: InputContainer) -> VideoStream:
     """The first real video stream, its decoder open; raises `VideoFailed`."""
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        raise VideoFailed("There is no video in this file.")
+        raise VideoFailed(NO_VIDEO)
     _open_decoder(streams[0], VIDEO_CODECS, "video")
     check_size(streams[0].codec_context)
     return streams[0]
