@@ -337,7 +337,7 @@ class ProgressHub:
         except Exception:
             self._broken = True
             self._storing.clear()
-            _tell(staged.waiters, StoreRefused())
+            _tell((*staged.waiters, *self._staged.waiters), StoreRefused())
             raise
         if batch.entries:
             self._publish(batch)
@@ -475,6 +475,7 @@ class ProgressHub:
 
     def _take_away(self, removal: Removal) -> None:
         self._gone[removal.job_id] = removal
+        self._gone.move_to_end(removal.job_id)
         if end := self._newest.pop(removal.job_id, None):
             self._ends[removal.job_id] = end
         if len(self._ends) > KEPT_ENDS:

@@ -220,6 +220,7 @@ class JobManager:
         key = _checked_key(idempotency_key)
         request_hash = await asyncio.to_thread(_request_hash, job, videos)
         async with self._turn(by.id, key):
+            await self._hub.durable(patient=False)  # one with this key may have been refused, and still come to be
             repeated = await self._store.repeated(by.id, key)
             if repeated is None:
                 return await self._create(job, videos, (key, request_hash))
@@ -276,6 +277,7 @@ class JobManager:
         if moving.job.status is Status.PAUSED:
             await self._line_up(self._decide(moving.job.lined_up(at=self._clock.now())))
         elif moving.job.requested == PAUSE:
+            moving.in_vain = ("", 0)
             self._ask(moving, None, WORKING)  # whoever halts already lets go of it, and then it goes on
         else:
             return await self._newest(job_id, by)
@@ -460,11 +462,11 @@ class JobManager:
         return self._hub.reader(seen_by(by), after)
 
     async def claim(self, job_id: str) -> Job | None:
-        """The job, now processing under a new epoch; None when it is no longer waiting."""
+        """The job, now processing under a new epoch; None when it is no longer waiting, or the server stops."""
         moving = self._moving.get(job_id)
         if moving is not None and moving.job.epoch:
             await self._hub.durable()  # what an earlier holder left undone is read from the store
-        if moving is None or moving.job.status is not Status.PENDING:
+        if moving is None or moving.job.status is not Status.PENDING or self._stopping:
             return None
         moving.fractions.clear()
         moving.halt.clear()
@@ -690,11 +692,13 @@ class JobManager:
         await self._store_videos(job.id, videos)
         self._moving[job.id] = InMotion(job, self._clock.monotonic())
         self._hub.stage_new(NewJob(job=job, columns=videos.columns, idempotency=idempotency))
-        await self._born()
+        try:
+            await self._born()
+        finally:  # what cannot be stored yet, or what nobody waits for any more, still comes to be
+            if not job.is_elsewhere:
+                await self._line_up(job)
         job = job.evolve(seq=self._hub.seq_of(job.id))
         log.info("job submitted", extra={"action": "job_submitted", "job_id": job.id, "user": job.owner})
-        if not job.is_elsewhere:
-            await self._line_up(job)
         return _submission(job, videos)
 
     async def _born(self) -> None:

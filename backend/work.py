@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -37,9 +37,10 @@ class Slot:
         self._is_taken = False
 
     async def take(self) -> None:
-        """Wait for its turn."""
-        await self._slots.acquire_on_behalf_of(self)
-        self._is_taken = True
+        """Wait for its turn; taking it twice is harmless."""
+        if not self._is_taken:
+            await self._slots.acquire_on_behalf_of(self)
+            self._is_taken = True
 
     def give_back(self) -> None:
         if self._is_taken:
@@ -124,7 +125,6 @@ class VideoWork:
 
     async def _feed(self, job: Job, halt: asyncio.Event, running: asyncio.TaskGroup) -> None:
         async for video in self._manager.todo(job):
-            await self._manager.until_storing()
             slot = Slot(self._slots)
             await slot.take()
             task = running.create_task(self._process(job, video, slot, halt), name=f"video {video.video_id}")
@@ -132,6 +132,9 @@ class VideoWork:
 
     async def _process(self, job: Job, video: Video, slot: Slot, halt: asyncio.Event) -> None:
         for tries in count(1):
+            await _unless(halt, self._turn(slot))
+            if halt.is_set():
+                return  # it is pending, and left for the next run
             ended = await self._try(job, video)
             fault = ended.fault
             if ended.error is None or fault is None or tries > self._further_tries[fault]:
@@ -140,10 +143,12 @@ class VideoWork:
             seconds = self._delay(tries)
             self._report(job, TriedInVain(video, ended.error, fault, seconds))
             slot.give_back()
-            await self._sleep_unless(halt, seconds)
-            if halt.is_set():
-                return  # it is pending, and left for the next run
-            await slot.take()
+            await _unless(halt, self._clock.sleep(seconds))
+
+    async def _turn(self, slot: Slot) -> None:
+        """Return when a video may begin: work whose results pile up in memory is not begun."""
+        await slot.take()
+        await self._manager.until_storing()
 
     async def _try(self, job: Job, video: Video) -> Ended:
         self._report(job, Started(video))
@@ -169,15 +174,6 @@ class VideoWork:
         delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** (tries - 1))
         return delay * (1 + JITTER * self._chance())
 
-    async def _sleep_unless(self, halt: asyncio.Event, seconds: float) -> None:
-        sleeping = asyncio.create_task(self._clock.sleep(seconds))
-        halting = asyncio.create_task(halt.wait())
-        try:
-            await asyncio.wait({sleeping, halting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            halting.cancel()
-
     async def _run(self, job: Job, video: Video) -> dict[str, Any]:
         files = self._manager.files(job.source)
         path = await files.locate(video.video_id)
@@ -201,6 +197,18 @@ class VideoWork:
 
     def _report(self, job: Job, report: Report) -> None:
         self._manager.record(job.id, job.epoch, report)
+
+
+async def _unless(halt: asyncio.Event, awaited: Coroutine[Any, Any, None]) -> None:
+    """Wait for it, or for the halt."""
+    waiting, halting = asyncio.create_task(awaited), asyncio.create_task(halt.wait())
+    try:
+        done, _ = await asyncio.wait({waiting, halting}, return_when=asyncio.FIRST_COMPLETED)
+        for ended in done:
+            ended.result()
+    finally:
+        waiting.cancel()
+        halting.cancel()
 
 
 async def _after(event: asyncio.Event, do: Callable[[], object]) -> None:

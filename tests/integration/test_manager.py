@@ -12,28 +12,16 @@ import pytest
 from backend.auth import User
 from backend.errors import JobNotFound
 from backend.hub import Reader
-from backend.jobs import Job, Status, Video, VideoStatus
-from backend.manager import Ended, JobManager, Moved, Report, Started
+from backend.jobs import Status, VideoStatus
+from backend.manager import JobManager, Moved, Started
 from backend.store import JobStore
-from tests.support.clock import NOON
-from tests.support.managed import ADMIN, ANA, BEN, Managed, open_managed
+from tests.support.managed import ADMIN, ANA, BEN, Managed, ended, open_managed
 
 
 @pytest.fixture
 async def managed(store: JobStore, tmp_path: Path) -> AsyncIterator[Managed]:
     async with open_managed(store, tmp_path) as opened:
         yield opened
-
-
-def ended(video: Video, error: str | None = None) -> Ended:
-    return Ended(video, NOON, 1.5, result={"frames": 25} if error is None else None, error=error)
-
-
-async def told(managed: Managed, job: Job, *reports: Report) -> None:
-    """These reports of the job's holder, stored and shown."""
-    for report in reports:
-        managed.manager.record(job.id, job.epoch, report)
-    await managed.hub.durable()
 
 
 async def next_of(reader: Reader) -> list[tuple[Status, int, int, str | None]]:
@@ -69,11 +57,11 @@ async def test_readers_see_what_its_holder_reports(managed: Managed) -> None:
     reader = managed.manager.watch(by=ANA)
     assert await next_of(reader) == [(Status.PROCESSING, 0, 0, None)]
     first, _ = await managed.videos(job)
-    await told(managed, job, Started(first))
+    await managed.report(job, Started(first))
     assert await next_of(reader) == [(Status.PROCESSING, 0, 1, "starting")]
-    await told(managed, job, Moved(first, 0.5, "decoding"), Moved(first, 0.2, "decoding"))
+    await managed.report(job, Moved(first, 0.5, "decoding"), Moved(first, 0.2, "decoding"))
     assert await next_of(reader) == [(Status.PROCESSING, 25, 1, "decoding")]
-    await told(managed, job, ended(first))
+    await managed.report(job, ended(first))
     assert await next_of(reader) == [(Status.PROCESSING, 50, 0, None)]
 
 
@@ -81,9 +69,9 @@ async def test_the_last_result_ends_the_job(managed: Managed) -> None:
     job = await managed.claim(await managed.submit("one", "two"))
     first, second = await managed.videos(job)
     await managed.clock.advance(60)
-    await told(managed, job, Started(first), Started(second), ended(second, "File is cut off"))
+    await managed.report(job, Started(first), Started(second), ended(second, "File is cut off"))
     assert (await managed.stored(job)).status is Status.PROCESSING
-    await told(managed, job, ended(first))
+    await managed.report(job, ended(first))
     end = await managed.stored(job)
     assert (end.status, end.progress, end.failed, end.running) == (Status.COMPLETED_WITH_ERRORS, 100, 1, 0)
     assert (end.error, end.finished_at) == ("File is cut off", managed.clock.now())
@@ -98,7 +86,7 @@ async def test_what_an_earlier_holder_still_reports_is_ignored(managed: Managed)
     await managed.manager.let_go(earlier.id, earlier.epoch)
     job = await managed.claim(earlier)
     [video] = await managed.videos(job)
-    await told(managed, earlier, ended(video, "Too late"))
+    await managed.report(earlier, ended(video, "Too late"))
     managed.manager.break_off(earlier.id, earlier.epoch, "Too late as well.")
     await managed.manager.let_go(earlier.id, earlier.epoch)
     now = await managed.stored(job)
@@ -109,7 +97,7 @@ async def test_what_an_earlier_holder_still_reports_is_ignored(managed: Managed)
 async def test_a_job_that_was_let_go_of_is_in_line_again_with_what_is_left(managed: Managed) -> None:
     job = await managed.claim(await managed.submit("one", "two", "three"))
     first, second, _ = await managed.videos(job)
-    await told(managed, job, Started(first), ended(first), Started(second))
+    await managed.report(job, Started(first), ended(first), Started(second))
     await managed.manager.let_go(job.id, job.epoch)
     assert managed.executor.submitted == [(job.id, "ana", True)] * 2
     released = await managed.stored(job)
@@ -122,10 +110,10 @@ async def test_a_job_that_was_let_go_of_is_in_line_again_with_what_is_left(manag
 async def test_a_job_that_itself_failed_ends_with_its_sentence_and_stays_ended(managed: Managed) -> None:
     job = await managed.claim(await managed.submit("one"))
     [video] = await managed.videos(job)
-    await told(managed, job, Started(video))
+    await managed.report(job, Started(video))
     managed.manager.break_off(job.id, job.epoch, "The server had a problem.")
     await managed.manager.let_go(job.id, job.epoch)
-    await told(managed, job, ended(video))
+    await managed.report(job, ended(video))
     end = await managed.stored(job)
     assert (end.status, end.error, end.current_video) == (Status.FAILED, "The server had a problem.", 0)
     assert [video.status for video in await managed.videos(job)] == [VideoStatus.PENDING]
@@ -136,7 +124,7 @@ async def test_a_finished_job_leaves_the_dashboard_and_stays_in_history(managed:
     job, waiting = await managed.submit("one"), await managed.submit("one")
     claimed = await managed.claim(job)
     [video] = await managed.videos(job)
-    await told(managed, claimed, ended(video))
+    await managed.report(claimed, ended(video))
     reader = managed.manager.watch(by=ANA)
     await reader.next()
     managed.manager.remove_from_dashboard(lambda _, now: now == managed.clock.now())
@@ -181,7 +169,7 @@ async def test_everybody_lists_counts_and_watches_their_own_jobs_and_the_admin_a
 async def test_history_tells_each_change_of_status_in_order(managed: Managed) -> None:
     job = await managed.claim(await managed.submit("one"))
     [video] = await managed.videos(job)
-    await told(managed, job, ended(video))
+    await managed.report(job, ended(video))
     updates = [json.loads(update) for update in await managed.manager.history(job.id, by=ANA)]
     assert [update["status"] for update in updates] == ["pending", "processing", "completed"]
     assert [update["seq"] for update in updates] == sorted({update["seq"] for update in updates})
