@@ -38,7 +38,9 @@ class NotStarted(Unavailable):
 
     @classmethod
     def because(cls, error: OSError) -> NotStarted:
-        return cls(f"No process can be started for a video ({reason_of(error)}); free some on the machine, try again.")
+        return cls(
+            f"No process can be started for a video ({reason_of(error)}); the machine has too little left for it."
+        )
 
 
 Death = int | Unavailable  # its exit status as in `subprocess` (negative: signal), or why there is none
