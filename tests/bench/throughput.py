@@ -4,7 +4,8 @@ The same files, processor and options twice in one run: through the real program
 are CPUs, and in a plain loop, which is as many processes, FFmpeg loaded, that each call `inspect` on their share of the
 files. Both leave posters and return the same facts, which is checked. The two take turns, and which one begins changes;
 figures are medians of the repeats. The program's time runs from sending the list to hearing on the progress socket that
-its job has ended.
+its job has ended. On a machine that does other work at the same time, the CPU times say more than the wall times: they
+add up the server, the fork server, and the videos' own processes from fork to burial.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
@@ -25,7 +26,7 @@ from backend.processors import VideoFile
 from backend.processors.clips import Clip, write_clip
 from backend.processors.inspection import inspect
 from tests.bench.measure import cpu_seconds, load
-from tests.support.processes import fork_server
+from tests.support.processes import buried_cpu_seconds, fork_server
 from tests.support.servers import Program, api, running, token
 from tests.support.watchers import Watcher
 
@@ -50,16 +51,28 @@ def inspected(file: VideoFile) -> Facts:
             return facts
 
 
-def loop(files: list[VideoFile]) -> dict[str, Facts]:
-    """One process's share."""
-    return {file.path.stem: inspected(file) for file in files}
+@dataclass(frozen=True)
+class Run:
+    """One pass over all clips: wall time, CPU seconds by kind of process, facts by video ID."""
+
+    seconds: float
+    cpu: Mapping[str, float]
+    facts: Mapping[str, Facts]
+
+
+def loop(files: list[VideoFile]) -> tuple[float, dict[str, Facts]]:
+    """One process's share: (CPU seconds, facts by video ID)."""
+    began = time.process_time()
+    facts = {file.path.stem: inspected(file) for file in files}
+    return time.process_time() - began, facts
 
 
 class PlainLoop:
     """As many processes as the program has slots, with nothing round the work."""
 
-    def __init__(self, processes: int, outputs: Path) -> None:
+    def __init__(self, processes: int, media: Path, outputs: Path) -> None:
         self._processes = processes
+        self._media = media
         self._outputs = outputs
         self._pool = multiprocessing.get_context("spawn").Pool(processes)
 
@@ -70,14 +83,15 @@ class PlainLoop:
         self._pool.terminate()
         self._pool.join()
 
-    def run(self, media: Path, ids: list[str]) -> tuple[float, dict[str, Facts]]:
-        """(Seconds, facts by video ID)."""
-        files = [VideoFile(media / f"{video_id}.mp4", media, self._outputs / video_id) for video_id in ids]
+    def run(self, ids: list[str]) -> Run:
+        """Each process over its share of the videos."""
+        files = [VideoFile(self._media / f"{name}.mp4", self._media, self._outputs / name) for name in ids]
         shares = [files[number :: self._processes] for number in range(self._processes)]
         began = time.perf_counter()
         answers = self._pool.map(loop, shares, chunksize=1)
-        took = time.perf_counter() - began
-        return took, {video_id: facts for answer in answers for video_id, facts in answer.items()}
+        seconds = time.perf_counter() - began
+        facts = {video_id: found for _, share in answers for video_id, found in share.items()}
+        return Run(seconds, {"plain loop": sum(cpu for cpu, _ in answers)}, facts)
 
 
 class ThroughProgram:
@@ -88,75 +102,63 @@ class ThroughProgram:
         self._jwt = token(program.data_dir, "admin")
         self._client = api(program, self._jwt)
 
-    def run(self, ids: list[str]) -> tuple[float, dict[str, Facts]]:
-        """(Seconds, facts by video ID); every video must have gone well."""
+    def run(self, ids: list[str]) -> Run:
+        """A job of these videos, each of which must go well."""
+        before = self._cpu()
         with Watcher(self._program, self._jwt) as watcher:
             began = time.perf_counter()
             job = self._client.post("/api/jobs", json={"video_ids": ids}).json()
             end = watcher.until_ended(job["job_id"])
-            took = time.perf_counter() - began
+            seconds = time.perf_counter() - began
         assert end["status"] == "completed", end
+        cpu = {name: used - before[name] for name, used in self._cpu().items()}
         videos = self._client.get(f"/api/jobs/{job['job_id']}/videos", params={"limit": len(ids)}).json()["items"]
-        return took, {video["video_id"]: video["result"] for video in videos}
+        return Run(seconds, cpu, {video["video_id"]: video["result"] for video in videos})
 
-    def cpu(self) -> Mapping[str, float]:
-        """CPU seconds so far of the processes that are there for all videos."""
+    def _cpu(self) -> Mapping[str, float]:
         server = self._program.pid
-        return {"server": cpu_seconds(server), "fork server": cpu_seconds(fork_server(server))}
+        starter = fork_server(server)
+        return {
+            "server": cpu_seconds(server),
+            "fork server": cpu_seconds(starter),
+            "the videos' processes": buried_cpu_seconds(starter),
+        }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Taken:
-    """Seconds for all clips, a repeat each; CPU seconds beside the videos' own processes."""
+    """The passes of both, a repeat each."""
 
-    program: list[float] = field(default_factory=list)
-    loop: list[float] = field(default_factory=list)
-    cpu: dict[str, list[float]] = field(default_factory=dict)
+    program: list[Run]
+    loop: list[Run]
 
     @property
     def speed(self) -> float:
         """The program's throughput, the plain loop's being 1."""
-        return median(alone / through for alone, through in zip(self.loop, self.program, strict=True))
+        return median(alone.seconds / through.seconds for alone, through in zip(self.loop, self.program, strict=True))
 
     @property
     def overhead(self) -> float:
         """Seconds that the program adds."""
-        return median(through - alone for alone, through in zip(self.loop, self.program, strict=True))
+        return median(through.seconds - alone.seconds for alone, through in zip(self.loop, self.program, strict=True))
 
 
-def measure(program: ThroughProgram, plain: PlainLoop, media: Path, ids: list[str], repeats: int) -> Taken:
+def measure(program: ThroughProgram, plain: PlainLoop, ids: list[str], repeats: int) -> Taken:
     """Both in turn, as often as said, after one round that does not count."""
-    taken = Taken()
-    once(program, plain, media, ids, Taken(), program_first=True)
-    for number in range(repeats):
-        once(program, plain, media, ids, taken, program_first=number % 2 == 0)
-    return taken
+    once(program, plain, ids, program_first=True)
+    rounds = [once(program, plain, ids, program_first=number % 2 == 0) for number in range(repeats)]
+    return Taken([through for through, _ in rounds], [alone for _, alone in rounds])
 
 
-def once(
-    program: ThroughProgram, plain: PlainLoop, media: Path, ids: list[str], taken: Taken, *, program_first: bool
-) -> None:
+def once(program: ThroughProgram, plain: PlainLoop, ids: list[str], *, program_first: bool) -> tuple[Run, Run]:
     """One round; raises `AssertionError` when the two do not say the same about every video."""
-    found: list[dict[str, Facts]] = []
-
-    def through() -> None:
-        before = program.cpu()
-        seconds, facts = program.run(ids)
-        taken.program.append(seconds)
-        for name, used in program.cpu().items():
-            taken.cpu.setdefault(name, []).append(used - before[name])
-        found.append(facts)
-
-    def alone() -> None:
-        seconds, facts = plain.run(media, ids)
-        taken.loop.append(seconds)
-        found.append(facts)
-
-    order: tuple[Callable[[], None], ...] = (through, alone) if program_first else (alone, through)
-    for turn in order:
-        turn()
-    assert found[0] == found[1], "the program and the plain loop differ"
-    assert found[0].keys() == set(ids)
+    if program_first:
+        through, alone = program.run(ids), plain.run(ids)
+    else:
+        alone, through = plain.run(ids), program.run(ids)
+    assert through.facts == alone.facts, "the program and the plain loop differ"
+    assert through.facts.keys() == set(ids)
+    return through, alone
 
 
 def slow_clip(path: Path, seconds: float = SLOW_SECONDS) -> float:
@@ -182,31 +184,43 @@ def copies(clip: Path, media: Path, count: int) -> list[str]:
 
 
 def report_slow(taken: Taken, count: int, slots: int) -> None:
-    program, plain = median(taken.program), median(taken.loop)
+    program, plain = typical(taken.program), typical(taken.loop)
     print(f"{count} clips that take {plain * slots / count:.2f} s each in the plain loop")
     print(
         f"  program {program:6.2f} s   plain loop {plain:6.2f} s   throughput {taken.speed:.3f} x   aim >= {SLOW_AIM}"
     )
-    report_rounds(taken)
+    report_rounds(taken, count)
 
 
 def report_quick(taken: Taken, count: int, slots: int) -> None:
     program, plain, overhead = (
-        1000 * seconds / count for seconds in (median(taken.program), median(taken.loop), taken.overhead)
+        1000 * seconds / count for seconds in (typical(taken.program), typical(taken.loop), taken.overhead)
     )
     print(f"{count} clips that take {plain * slots:.1f} ms each in the plain loop; milliseconds of wall time a video")
     print(
         f"  program {program:6.2f}     plain loop {plain:6.2f}     overhead {overhead:.2f}     aim <= {QUICK_AIM_MS:g}"
     )
     print(f"  a slot's time a video: program {program * slots:.2f}, plain loop {plain * slots:.2f}")
-    spent = ", ".join(f"{name} {1000 * median(used) / count:.2f}" for name, used in taken.cpu.items())
-    print(f"  CPU milliseconds a video beside its own process: {spent}")
-    report_rounds(taken)
+    report_rounds(taken, count)
 
 
-def report_rounds(taken: Taken) -> None:
-    rounds = (f"{through:.2f}/{alone:.2f}" for through, alone in zip(taken.program, taken.loop, strict=True))
+def report_rounds(taken: Taken, count: int) -> None:
+    """What lies behind the medians."""
+    spent = (
+        f"{kind} {1000 * median(run.cpu[kind] for run in runs) / count:.2f}"
+        for runs in (taken.program, taken.loop)
+        for kind in runs[0].cpu
+    )
+    print(f"  CPU milliseconds a video: {', '.join(spent)}")
+    rounds = (
+        f"{through.seconds:.2f}/{alone.seconds:.2f}" for through, alone in zip(taken.program, taken.loop, strict=True)
+    )
     print(f"  rounds, program/plain loop, seconds: {'  '.join(rounds)}", flush=True)
+
+
+def typical(runs: Sequence[Run]) -> float:
+    """The median of their seconds."""
+    return median(run.seconds for run in runs)
 
 
 def main(repeats: int) -> None:
@@ -219,11 +233,11 @@ def main(repeats: int) -> None:
         write_clip(home / "quick.mp4", QUICK)
         slow = copies(home / "slow.mp4", media, max(SLOW_CLIPS, 3 * slots) // slots * slots)
         quick = copies(home / "quick.mp4", media, QUICK_CLIPS)
-        plain = open_.enter_context(PlainLoop(slots, home / "outputs"))
+        plain = open_.enter_context(PlainLoop(slots, media, home / "outputs"))
         server = open_.enter_context(running(home / "data", media_dir=media, max_running_videos=slots))
         program = ThroughProgram(server)
-        report_quick(measure(program, plain, media, quick, repeats), len(quick), slots)
-        report_slow(measure(program, plain, media, slow, repeats), len(slow), slots)
+        report_quick(measure(program, plain, quick, repeats), len(quick), slots)
+        report_slow(measure(program, plain, slow, repeats), len(slow), slots)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ def fork_server(server: int) -> int:
     raise ProcessLookupError(f"the server {server} has no fork server")
 
 
+def buried_cpu_seconds(pid: int) -> float:
+    """User and system time of the children of this process that it has buried."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 class VideoProcesses:
     """The processes of a server's videos: the fork server's children, and whatever runs in their sessions.
 
