@@ -224,3 +224,30 @@ async def test_a_tick_that_can_never_be_stored_is_said_and_never_shown(hub: Prog
     with pytest.raises(StoreRefused):
         await hub.durable()
     assert not hub.is_storing
+
+
+async def test_whoever_waits_for_the_tick_after_one_that_can_never_be_stored_is_told_too(hub: ProgressHub) -> None:
+    job = await born(hub)
+    hub.stage_new(NewJob(job=job, columns=()))
+    ticking = asyncio.create_task(hub.tick())
+    await asyncio.sleep(0)
+    late = asyncio.create_task(hub.durable(patient=False))
+    with pytest.raises(Exception, match="UNIQUE"):
+        await ticking
+    with pytest.raises(StoreRefused):
+        await asyncio.wait_for(late, WAIT)
+
+
+async def test_a_job_that_left_and_is_deleted_then_counts_as_one_removal_and_the_newer_one(store: JobStore) -> None:
+    hub = ProgressHub(store, VirtualClock(), kept_removals=2)
+    await hub.load()
+    jobs = [await born(hub, id=name) for name in ("first", "second", "third")]
+    hub.stage_removal(jobs[0])
+    hub.stage_removal(jobs[1])
+    await hub.tick()
+    away = hub.seq
+    hub.stage_deletion(jobs[0])
+    hub.stage_removal(jobs[2])
+    await hub.tick()
+    view = await hub.reader("ana", away).next()
+    assert (view.snapshot, view.removed) == (False, ("first", "third"))

@@ -36,7 +36,7 @@ async def refusing(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Wo
     store = RefusingStore(database)
     async with open_working(store, tmp_path, slots=1) as opened:
         yield opened, store
-        store.refuses = False
+        store.accept()
 
 
 async def started(working: Working, name: str, videos: int, *, running: int) -> Job:
@@ -425,7 +425,7 @@ async def test_while_nothing_can_be_stored_what_runs_goes_on_and_nothing_begins(
     working, store = refusing
     job = await started(working, "clip", 3, running=1)
     await working.hub.durable()
-    store.refuses = True
+    store.refuse()
     with pytest.raises(StoreRefused):
         await working.manager.keep(job.id, by=ANA)
     working.processes.end("clip-0")
@@ -434,7 +434,7 @@ async def test_while_nothing_can_be_stored_what_runs_goes_on_and_nothing_begins(
         with pytest.raises(StoreRefused):
             await working.manager.keep(job.id, by=ANA)
     assert working.processes.started == ["clip-0"]
-    store.refuses = False
+    store.accept()
     await working.processes.until_started(2)
     now = await working.stored(job)
     assert (now.status, now.current_video, now.kept) == (Status.PROCESSING, 1, True)
@@ -448,7 +448,7 @@ async def test_a_job_stops_at_once_although_nothing_can_be_stored(
 ) -> None:
     working, store = refusing
     job = await started(working, "clip", 3, running=1)
-    store.refuses = True
+    store.refuse()
     with pytest.raises(StoreRefused):
         await working.manager.keep(job.id, by=ANA)
     if ask is not None:
@@ -460,7 +460,7 @@ async def test_a_job_stops_at_once_although_nothing_can_be_stored(
         working.manager.wind_down()
         await working.executor.shutdown(10)
     await working.processes.until_idle()
-    store.refuses = False
+    store.accept()
     await working.reaches(job, status)
     assert working.processes.started == ["clip-0"]
 
@@ -469,9 +469,9 @@ async def test_a_job_whose_birth_could_not_be_stored_starts_as_soon_as_it_can(
     refusing: tuple[Working, RefusingStore],
 ) -> None:
     working, store = refusing
-    store.refuses = True
+    store.refuse()
     with pytest.raises(StoreRefused, match="appears and starts as soon as it can"):
         await working.new_job("clip", 1)
-    store.refuses = False
+    store.accept()
     await working.processes.until_started(1)
     assert [job.status for job in (await working.manager.jobs(by=ANA)).items] == [Status.PROCESSING]

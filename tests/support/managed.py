@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from backend.hub import ProgressHub
 from backend.jobs import Job, Status, Video
 from backend.manager import Ended, JobManager, Report
 from backend.media import MediaDirectory
-from backend.store import JobStore, Tick
+from backend.store import Database, JobStore, Tick
 from backend.work import VideoWork
 from tests.support.children import Processes
 from tests.support.clock import NOON, QuickClock, VirtualClock
@@ -40,14 +41,25 @@ def ended(video: Video, error: str | None = None, *, fault: Fault | None = None)
 
 
 class RefusingStore(JobStore):
-    """Takes no tick while it `refuses`, as with a disk that is full just now."""
+    """Takes no tick from `refuse` to `accept`, as when a disk is full for a while."""
 
-    refuses = False
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._takes = inf
+
+    def refuse(self, *, after: int = 0) -> None:
+        """From now on, but for so many ticks."""
+        self._takes = after
+
+    def accept(self) -> None:
+        """Everything again."""
+        self._takes = inf
 
     async def commit(self, tick: Tick) -> None:
-        if self.refuses:
+        if self._takes == 0:
             await asyncio.sleep(A_REFUSAL_SECONDS)
             raise StoreRefused
+        self._takes -= 1
         await super().commit(tick)
 
 
@@ -56,6 +68,7 @@ class RecordingExecutor:
 
     def __init__(self, store: JobStore) -> None:
         self.submitted: list[tuple[str, str, bool]] = []
+        self.priorities: dict[str, int] = {}
         self.cancelled: list[str] = []
         self._store = store
 
@@ -65,6 +78,7 @@ class RecordingExecutor:
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
         is_stored = await self._store.find(job_id, owner_id=None) is not None
         self.submitted.append((job_id, user, is_stored))
+        self.priorities[job_id] = priority
 
     async def cancel(self, job_id: str) -> None:
         self.cancelled.append(job_id)
@@ -130,11 +144,14 @@ class Managed(Parts):
 
     async def run(self, job: Job, errors: Iterable[str | None]) -> Job:
         """The job claimed, and as many of its videos with their results as there are `errors`."""
-        claimed = await self.claim(job)
+        return await self.run_on(await self.claim(job), errors)
+
+    async def run_on(self, claimed: Job, errors: Iterable[str | None]) -> Job:
+        """The same, of a job that the test holds already."""
         for error in errors:
             video = await anext(self.manager.todo(claimed))
             await self.report(claimed, ended(video, error))
-        return await self.stored(job)
+        return await self.stored(claimed)
 
 
 @dataclass(frozen=True)
