@@ -19,11 +19,14 @@ GATE_SECONDS = 0.01
 
 
 class Options(BaseModel, extra="forbid"):
-    """Where to write it down; a file that must be there before a video is worked on; a video that needs memory."""
+    """Where to write it down; a directory in which a file of its ID lets a video's work begin; which one is greedy.
+
+    The greedy one asks for more memory than there is.
+    """
 
     log: str
     gate: str | None = None
-    hungry: str | None = None
+    greedy: str | None = None
 
 
 def _note(log: str, word: str, file: VideoFile) -> None:
@@ -36,10 +39,10 @@ def _note(log: str, word: str, file: VideoFile) -> None:
 def _run(file: VideoFile, options: Options) -> Generator[Step, None, dict[str, Any]]:
     probe = load("probe")
     _note(options.log, "start", file)
-    while options.gate and not Path(options.gate).exists():
+    while options.gate and not Path(options.gate, file.path.stem).exists():
         yield Step(0.0, "waiting")
         time.sleep(GATE_SECONDS)
-    if options.hungry == file.path.stem:
+    if options.greedy == file.path.stem:
         bytearray(2**40)
     result = yield from probe.run(file, probe.options())
     _note(options.log, "end", file)
