@@ -44,6 +44,25 @@ def test_where_nothing_runs_the_headline_still_says_what_needs_attention() -> No
     assert text.headline([job(Status.FAILED), job(Status.COMPLETED)]) == "1 job needs attention."
 
 
+def test_a_job_that_paused_itself_needs_somebody_and_one_that_was_paused_does_not() -> None:
+    jobs = [job(Status.PAUSED, trouble="The disk is full."), job(Status.PAUSED)]
+    assert text.headline(jobs) == "1 job needs attention."
+    assert text.tab_state(jobs) == "!"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"resumed": 1214}, "resumed at 1,214/5,000 after a restart"),
+        ({"resumed": 0}, ""),
+        ({"resumed": None}, ""),
+        ({"resumed": 1214, "status": Status.COMPLETED}, ""),
+    ],
+)
+def test_a_job_says_where_it_went_on_after_a_restart_until_it_ends(facts: dict[str, Any], words: str) -> None:
+    assert text.resumed(a_job(**{"status": Status.PROCESSING, "total_videos": 5000, **facts})) == words
+
+
 def test_the_headline_tells_waiting_jobs_from_running_ones() -> None:
     assert text.headline([job(Status.PENDING)]) == "0 jobs running, 1 waiting."
 

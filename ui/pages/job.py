@@ -82,6 +82,7 @@ class JobView:
         with suppress(JobNotFound):  # `move` says so
             async for newest in self._states(ROWS_SECONDS):
                 await self._causes.refresh(newest)
+                self._videos.show(newest)  # `move` may be behind
                 await self._videos.refresh()
 
     async def count_up(self) -> None:
