@@ -1,5 +1,7 @@
 """kill -9 at random moments over 50 concurrent jobs that are watched: each ends, and nothing that was seen is lost.
 
+Meanwhile their owners cancel, pause, resume and retry some of them; what they were told still holds after the restart.
+
 A round is a kill; ten rounds share a data directory, and what one of them left unfinished goes on in the next. In the
 gate 10 rounds; `python -m tests.acceptance.test_crash` runs 100 and prints what happened.
 """
@@ -13,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,15 +34,17 @@ from tests.support.mirrored import MirroredClient
 ROUNDS = 100
 IN_THE_GATE = 1  # the seed
 KILLS = 10  # over one data directory; in the gate once
-SHORT_LIVES = (2, 6)  # of them, those that end while the server starts, or just after
+SHORT_LIVES = (2, 4, 6, 8)  # of them, those that end while the server starts, or just after
 JOBS = 50  # unfinished ones at the beginning of each round
-VIDEO_IDS = ("one", "two", "three", "broken")
+VIDEO_IDS = ("one", "two", "three", "broken")  # of which a job has the last one to four
 WATCHERS = (("admin", True), ("ana", False), ("ben", False), ("ben", True))  # whose jobs, and whether in batches
 OWNERS = ("ana", "ben")
 LIFE_SECONDS = (0.05, 1.5)
 START_SECONDS = (0.5, 2.5)  # within which it is ready, or just not yet
 END_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 0.05
+WISHES = 8  # in a life, at random moments
+ACTIONS = {"paused": ("resume", "cancel"), "pending": ("cancel", "pause"), "processing": ("cancel", "pause", "resume")}
 UNFINISHED = ("pending", "processing", "paused")
 
 Place = tuple[str, int]  # a video, by its job and position
@@ -52,7 +56,37 @@ class Order:
 
     owner: str
     key: str
+    video_ids: tuple[str, ...]
     job_id: str | None = None
+
+    @property
+    def end(self) -> str:
+        return "failed" if len(self.video_ids) == 1 else "completed_with_errors"
+
+
+@dataclass
+class Wish:
+    """What an owner asked of a job, at most once a life, and the job as it was answered; None: refused, or no word."""
+
+    action: str
+    order: Order
+    answer: dict[str, Any] | None = None
+
+    @property
+    def job_id(self) -> str:
+        return self.order.job_id or ""
+
+    def holds(self, job: Mapping[str, Any]) -> bool:
+        """Whether the job is still as it was answered, or further on."""
+        ended = job["status"] not in UNFINISHED
+        match self.action:
+            case "cancel":
+                return ended or job["requested"] == "cancel"
+            case "pause":
+                return ended or job["status"] == "paused" or job["requested"] == "pause"
+            case "resume":
+                return "paus" not in f"{job['status']} {job['requested']}"
+        return self.answer is None or bool(job["attempt"] >= self.answer["attempt"])
 
 
 @dataclass(frozen=True)
@@ -79,6 +113,7 @@ class Series:
     log: StartLog
     orders: list[Order] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -91,18 +126,36 @@ class Series:
         jobs = self.lives[-1].remains.jobs.values() if self.lives else ()
         return len(self.unanswered) + sum(job["status"] in UNFINISHED for job in jobs)
 
-    def take_in(self, life: Life) -> None:
-        """Look at what a life left, and at what was seen of it."""
+    def last_seen(self, order: Order) -> str:
+        """The status in which the last life left the job."""
+        job = self.lives[-1].remains.jobs.get(order.job_id or "")
+        return str(job["status"]) if job else "pending"
+
+    def asked(self, *actions: str) -> set[str]:
+        """The jobs of which this was ever asked, whether or not it was granted."""
+        return {wish.job_id for wish in self.wishes if wish.action in actions}
+
+    def take_in(self, life: Life, wishes: Sequence[Wish] = ()) -> None:
+        """Look at what a life left, at what was seen of it, and at what was asked for in it."""
+        self.wishes += wishes
         _check_life(self, life)
-        _check_starts(self, life)
+        _check_starts(self, life, retried={wish.job_id for wish in wishes if wish.action == "retry"})
+        for wish in wishes:
+            if wish.answer is not None:
+                stored = life.remains.jobs[wish.job_id]
+                assert stored["seq"] >= wish.answer["seq"], f"{wish}: its answer was not stored"
+                assert wish.holds(stored), f"{wish}: forgotten, the job is {stored}"
         self.lives.append(life)
 
     def __str__(self) -> str:
         heard = sum(len(client.heard_updates) for client in self.clients)
+        answered = Counter(wish.action for wish in self.wishes if wish.answer is not None)
+        granted = ", ".join(f"{action} {number}" for action, number in sorted(answered.items()))
         kills = ", ".join(f"{life.seconds:.2f} s ({len(life.done)} videos done)" for life in self.lives[:-1])
+        videos = sum(len(order.video_ids) for order in self.orders)
         return (
             f"seed {self.seed:2}: killed after {kills}; {len(self.orders)} jobs, {len(self.log.starts())} starts of "
-            f"{len(VIDEO_IDS) * len(self.orders)} videos, {heard:,} updates heard, {self.seconds:.1f} s"
+            f"{videos} videos, {heard:,} updates heard, {granted}, {self.seconds:.1f} s"
         )
 
 
@@ -144,13 +197,24 @@ class Customers:
         """All of them at the same time, as far as the server lives."""
         await asyncio.gather(*(self._order(order) for order in orders))
 
+    async def wish(self, action: str, order: Order) -> Wish:
+        """Ask it of the job; a kill may come before the answer, and some things cannot be."""
+        wish = Wish(action, order)
+        try:
+            answer = await self._https[order.owner].post(f"/api/jobs/{wish.job_id}/{action}")
+        except httpx.TransportError:
+            return wish
+        assert answer.status_code in (200, 409), answer.text
+        wish.answer = answer.json() if answer.status_code == 200 else None
+        return wish
+
     async def jobs(self) -> dict[str, dict[str, Any]]:
         """Every job as the server has it now."""
         answer = await self._https["admin"].get("/api/jobs", params={"limit": 1000})
         return {job["job_id"]: job for job in answer.raise_for_status().json()["items"]}
 
     async def _order(self, order: Order) -> None:
-        wanted = {"video_ids": VIDEO_IDS, "processor": "logged", "options": self._options}
+        wanted = {"video_ids": order.video_ids, "processor": "logged", "options": self._options}
         try:
             answer = await self._https[order.owner].post(
                 "/api/jobs", json=wanted, headers={"Idempotency-Key": order.key}
@@ -180,10 +244,10 @@ async def play(home: Home, seed: int, kills: int) -> Series:
         await open_.enter_async_context(_following(series.clients))
         for number in range(kills):
             live = _live_shortly if number in SHORT_LIVES else _live
-            series.take_in(await live(series, server, customers, chance))
+            await live(series, server, customers, chance)
         await server.start()
         await customers.order(series.unanswered)
-        await _until_ended(customers, series.clients[0])
+        await _until_ended(series, customers)
         await _until_caught_up(series, await customers.jobs())
         series.take_in(await _killed(series, server, 0.0))
     _check_end(series)
@@ -191,23 +255,43 @@ async def play(home: Home, seed: int, kills: int) -> Series:
     return series
 
 
-async def _live(series: Series, server: Server, customers: Customers, chance: Random) -> Life:
-    """New jobs until 50 are unfinished, and a kill at a random moment."""
+async def _live(series: Series, server: Server, customers: Customers, chance: Random) -> None:
+    """New jobs until 50 are unfinished, some wishes, and a kill at a random moment."""
     await server.start()
-    series.orders += [Order(OWNERS[number % 2], f"{chance.random()}") for number in range(JOBS - series.unfinished)]
+    series.orders += [_new_order(number, chance) for number in range(JOBS - series.unfinished)]
     ordering = asyncio.create_task(customers.order(series.unanswered))
     seconds = chance.uniform(*LIFE_SECONDS)
+    wishing = [asyncio.create_task(wish) for wish in _wishes(series, customers, chance, within=seconds)]
     await asyncio.sleep(seconds)
     life = await _killed(series, server, seconds)
     await ordering
-    return life
+    series.take_in(life, await asyncio.gather(*wishing))
 
 
-async def _live_shortly(series: Series, server: Server, customers: Customers, chance: Random) -> Life:
+def _wishes(
+    series: Series, customers: Customers, chance: Random, *, within: float
+) -> Iterator[Coroutine[Any, Any, Wish]]:
+    """What is asked of some jobs, each in a state that allows it when the life begins."""
+    known = [order for order in series.orders if order.job_id is not None]
+    for order in chance.sample(known, min(WISHES, len(known))):
+        action = chance.choice(ACTIONS.get(series.last_seen(order), ("retry",)))
+        yield _wish_later(customers, action, order, chance.uniform(0, within))
+
+
+def _new_order(number: int, chance: Random) -> Order:
+    return Order(OWNERS[number % 2], f"{chance.random()}", VIDEO_IDS[-1 - number % len(VIDEO_IDS) :])
+
+
+async def _wish_later(customers: Customers, action: str, order: Order, seconds: float) -> Wish:
+    await asyncio.sleep(seconds)
+    return await customers.wish(action, order)
+
+
+async def _live_shortly(series: Series, server: Server, customers: Customers, chance: Random) -> None:
     """A kill while it starts, or just after."""
     seconds = chance.uniform(*START_SECONDS)
     remains = await server.start_and_kill(seconds)
-    return Life(remains, *_looked_into(server.data_dir), len(series.log.starts()), seconds)
+    series.take_in(Life(remains, *_looked_into(server.data_dir), len(series.log.starts()), seconds))
 
 
 async def _killed(series: Series, server: Server, seconds: float) -> Life:
@@ -222,7 +306,8 @@ def _looked_into(data_dir: Path) -> tuple[dict[Place, str], list[Place]]:
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
         videos = database.execute("SELECT job_id, position, status FROM video").fetchall()
         results = database.execute(
-            "SELECT job_id, position FROM result JOIN video USING (job_id, position) WHERE attempt = attempts"
+            "SELECT job_id, position FROM result JOIN video USING (job_id, position)"
+            " WHERE attempt = attempts AND status IN ('completed', 'failed')"
         )
         return {(job_id, position): status for job_id, position, status in videos}, results.fetchall()
 
@@ -238,21 +323,30 @@ def _check_life(series: Series, life: Life) -> None:
     assert sorted(life.results) == sorted(life.done), "not exactly one current result for each finished video"
 
 
-def _check_starts(series: Series, life: Life) -> None:
-    """No video was started whose result was stored before, and none twice in one life."""
+def _check_starts(series: Series, life: Life, *, retried: set[str]) -> None:
+    """Unless it is to be retried, no video was started whose result was stored before, and none twice in one life."""
     notes = series.log.starts()
     if series.lives:
-        started = {note.video for note in notes[series.lives[-1].noted : life.noted]}
+        started = {note.video for note in notes[series.lives[-1].noted : life.noted] if note.job_id not in retried}
         assert not started & series.lives[-1].done, "started again after its result was stored"
-    assert len(notes) == len({(note.starter, note.video) for note in notes}), "started twice in one life"
+    once = [(note.starter, note.video) for note in notes if note.job_id not in series.asked("retry")]
+    assert len(once) == len(set(once)), "started twice in one life"
 
 
 def _check_end(series: Series) -> None:
-    end = series.lives[-1]
+    end, cancelled = series.lives[-1], series.asked("cancel")
     for order in series.orders:
         job = end.remains.jobs[order.job_id or ""]
         facts = (job["status"], job["current_video"], job["failed"], job["progress"])
-        assert facts == ("completed_with_errors", len(VIDEO_IDS), 1, 100), job
+        if job["status"] != "cancelled" or order.job_id not in cancelled:
+            assert facts == (order.end, len(order.video_ids), 1, 100), job
+    for wish in {wish.job_id: wish for wish in series.wishes}.values():  # the last one of each job
+        if (
+            wish.action == "cancel"
+            and wish.answer
+            and "cancel" in (wish.answer["requested"], wish.answer["status"][:6])
+        ):
+            assert end.remains.jobs[wish.job_id]["status"] == "cancelled", f"{wish}: done all the same"
     assert len(end.remains.jobs) == len(series.orders), "a job was made twice"
     for client in series.clients:
         assert client.stepped_back == [], f"{client} was shown an older state after a newer one"
@@ -285,9 +379,15 @@ async def _following(clients: Sequence[MirroredClient]) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def _until_ended(customers: Customers, watcher: MirroredClient) -> None:
+async def _until_ended(series: Series, customers: Customers) -> None:
+    """All that runs ends; what is paused stays so until it is resumed, and then ends too."""
+    watcher, orders = series.clients[0], {order.job_id: order for order in series.orders}
     async with asyncio.timeout(END_SECONDS):
-        while [job for job in (await customers.jobs()).values() if job["status"] in UNFINISHED]:
+        while any(job["status"] in ("pending", "processing") for job in (await customers.jobs()).values()):
+            await watcher.changed(LOOK_AGAIN_SECONDS)
+        paused = [job_id for job_id, job in (await customers.jobs()).items() if job["status"] == "paused"]
+        await asyncio.gather(*(customers.wish("resume", orders[job_id]) for job_id in paused))
+        while any(job["status"] in UNFINISHED for job in (await customers.jobs()).values()):
             await watcher.changed(LOOK_AGAIN_SECONDS)
 
 
