@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 
 from backend.clock import SystemClock
+from backend.hub import INTERVAL_SECONDS
 from tests.support.accounts import open_office
 from tests.support.clips import make_clip, truncated
 from tests.support.lives import Remains, Server
@@ -39,7 +40,8 @@ JOBS = 50  # unfinished ones at the beginning of each round
 VIDEO_IDS = ("one", "two", "three", "broken")  # of which a job has the last one to four
 WATCHERS = (("admin", True), ("ana", False), ("ben", False), ("ben", True))  # whose jobs, and whether in batches
 OWNERS = ("ana", "ben")
-LIFE_SECONDS = (0.05, 1.5)
+MOST_UPDATES = 200  # that a client hears in a life, which depends on no machine's speed
+LONGEST_LIFE_SECONDS = 4.0
 START_SECONDS = (0.5, 2.5)  # within which it is ready, or just not yet
 END_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 0.05
@@ -258,33 +260,43 @@ async def play(home: Home, seed: int, kills: int) -> Series:
 async def _live(series: Series, server: Server, customers: Customers, chance: Random) -> None:
     """New jobs until 50 are unfinished, some wishes, and a kill at a random moment."""
     await server.start()
+    began = time.perf_counter()
     series.orders += [_new_order(number, chance) for number in range(JOBS - series.unfinished)]
     ordering = asyncio.create_task(customers.order(series.unanswered))
-    seconds = chance.uniform(*LIFE_SECONDS)
-    wishing = [asyncio.create_task(wish) for wish in _wishes(series, customers, chance, within=seconds)]
-    await asyncio.sleep(seconds)
-    life = await _killed(series, server, seconds)
+    heard, updates = len(series.clients[0].heard_updates), chance.randint(1, MOST_UPDATES)
+    wishing = [asyncio.create_task(wish) for wish in _wishes(series, customers, chance, heard, updates)]
+    await _until_heard(series.clients[0], heard + updates)
+    await asyncio.sleep(chance.uniform(0, INTERVAL_SECONDS))  # anywhere within a tick
+    life = await _killed(series, server, time.perf_counter() - began)
     await ordering
     series.take_in(life, await asyncio.gather(*wishing))
-
-
-def _wishes(
-    series: Series, customers: Customers, chance: Random, *, within: float
-) -> Iterator[Coroutine[Any, Any, Wish]]:
-    """What is asked of some jobs, each in a state that allows it when the life begins."""
-    known = [order for order in series.orders if order.job_id is not None]
-    for order in chance.sample(known, min(WISHES, len(known))):
-        action = chance.choice(ACTIONS.get(series.last_seen(order), ("retry",)))
-        yield _wish_later(customers, action, order, chance.uniform(0, within))
 
 
 def _new_order(number: int, chance: Random) -> Order:
     return Order(OWNERS[number % 2], f"{chance.random()}", VIDEO_IDS[-1 - number % len(VIDEO_IDS) :])
 
 
-async def _wish_later(customers: Customers, action: str, order: Order, seconds: float) -> Wish:
-    await asyncio.sleep(seconds)
+def _wishes(
+    series: Series, customers: Customers, chance: Random, heard: int, updates: int
+) -> Iterator[Coroutine[Any, Any, Wish]]:
+    """What is asked of some jobs, each in a state that allows it when the life begins."""
+    known = [order for order in series.orders if order.job_id is not None]
+    for order in chance.sample(known, min(WISHES, len(known))):
+        action = chance.choice(ACTIONS.get(series.last_seen(order), ("retry",)))
+        yield _wish_later(series, customers, action, order, heard + chance.randint(0, updates))
+
+
+async def _wish_later(series: Series, customers: Customers, action: str, order: Order, heard: int) -> Wish:
+    await _until_heard(series.clients[0], heard)
     return await customers.wish(action, order)
+
+
+async def _until_heard(client: MirroredClient, updates: int) -> None:
+    """Return when the client has heard so many, or after the longest life."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST_LIFE_SECONDS):
+            while len(client.heard_updates) < updates:
+                await client.changed(LOOK_AGAIN_SECONDS)
 
 
 async def _live_shortly(series: Series, server: Server, customers: Customers, chance: Random) -> None:
@@ -416,7 +428,9 @@ def _http(server: Server, jwt: str) -> httpx.AsyncClient:
 async def test_killed_at_any_moment_every_job_ends_and_nothing_that_was_seen_is_lost_or_done_again(
     tmp_path: Path,
 ) -> None:
-    print(await play(await Home.prepare(tmp_path / "home"), IN_THE_GATE, KILLS))
+    series = await play(await Home.prepare(tmp_path / "home"), IN_THE_GATE, KILLS)
+    assert any(life.done for life in series.lives[:-1]), "it was never killed amid the work"
+    assert any(wish.answer for wish in series.wishes), "nobody was granted a wish"
 
 
 async def _play_many(rounds: int) -> int:
