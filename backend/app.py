@@ -67,7 +67,10 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         database = open_database(settings.database_path, backups=settings.data_dir / "backups")
         stack.callback(database.close)
         children = ChildRunner(
-            timeout_seconds=settings.video_timeout_seconds, memory_mib=settings.video_memory_mib, clock=clock
+            timeout_seconds=settings.video_timeout_seconds,
+            memory_mib=settings.video_memory_mib,
+            output_mib=settings.video_output_mib,
+            clock=clock,
         )
         await children.start()
         stack.push_async_callback(children.stop)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from backend.errors import VideoFailed
+from backend.errors import Fault, VideoFailed
 from backend.processors.launchers import bare_environment, python_command
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class DemoClips:
         if self._writing is not None:
             await asyncio.wait({whole, self._writing}, return_when=asyncio.FIRST_COMPLETED)
         if not whole.done():
-            raise VideoFailed("The demo's clips could not be written; the server's log has the reason.")
+            sentence = "The demo's clips could not be written; the server's log has the reason."
+            raise VideoFailed(sentence, fault=Fault.MACHINE)
         return file
 
     async def count_found(self, video_ids: Collection[str]) -> int:

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     video_memory_mib: int = Field(
         4096, ge=256, le=1_048_576, description="memory limit of one video's process, MiB (Linux)"
     )
+    video_output_mib: int = Field(
+        4096, ge=1, le=16_777_216, description="largest file that the work on a video may write, MiB"
+    )
     video_retries: int = Field(
         2,
         ge=0,

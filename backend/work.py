@@ -25,21 +25,27 @@ from backend.settings import MOST_SLOTS
 
 log = logging.getLogger(__name__)
 RETRIES = 2
+MOST_BEGUN = 2 * MOST_SLOTS  # videos of a job that run or wait to be tried again
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 2.0, 60.0
 JITTER = 0.1
 
 
 class Slot:
-    """One of the shared slots, while it is taken; giving it back twice is harmless."""
+    """One of the shared slots, while it is taken; giving it back twice is harmless.
 
-    def __init__(self, slots: anyio.CapacityLimiter) -> None:
+    `place` is the one that a job has in the line for slots, however many of its videos wait for one.
+    """
+
+    def __init__(self, slots: anyio.CapacityLimiter, place: asyncio.Lock) -> None:
         self._slots = slots
+        self._place = place
         self._is_taken = False
 
     async def take(self) -> None:
         """Wait for its turn; taking it twice is harmless."""
         if not self._is_taken:
-            await self._slots.acquire_on_behalf_of(self)
+            async with self._place:
+                await self._slots.acquire_on_behalf_of(self)
             self._is_taken = True
 
     def give_back(self) -> None:
@@ -100,7 +106,8 @@ class VideoWork:
     async def process_job(self, job_id: str) -> None:
         """Work through the job's videos without a result; cancelled or halted, it leaves the rest for the next run.
 
-        Each job waits for one slot at a time and slots go in turn, so that running jobs share them evenly.
+        Each job waits for one slot at a time and slots go in turn, so that running jobs share them evenly, also when
+        many videos of one have to be tried again.
         """
         job = await self._manager.claim(job_id)
         if job is None:
@@ -124,11 +131,14 @@ class VideoWork:
             raise LookupError(f"job {job.id} is not finished, but none of its videos is left to do")
 
     async def _feed(self, job: Job, halt: asyncio.Event, running: asyncio.TaskGroup) -> None:
+        place, begun = asyncio.Lock(), asyncio.Semaphore(MOST_BEGUN)
         async for video in self._manager.todo(job):
-            slot = Slot(self._slots)
+            slot = Slot(self._slots, place)
+            await begun.acquire()
             await slot.take()
             task = running.create_task(self._process(job, video, slot, halt), name=f"video {video.video_id}")
             task.add_done_callback(slot.given_back)  # also when it never began
+            task.add_done_callback(lambda _: begun.release())
 
     async def _process(self, job: Job, video: Video, slot: Slot, halt: asyncio.Event) -> None:
         for tries in count(1):
