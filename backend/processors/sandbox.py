@@ -142,7 +142,7 @@ def _in_words(error: Exception, task: Task) -> VideoFailed:
 def _of_the_system(error: OSError, task: Task) -> VideoFailed | None:
     """Words for an error of the operating system; None where it says nothing about where the fault lies."""
     if error.errno == errno.EFBIG:
-        most = f"{task.limits.output_mib:,} MiB"
+        most = f"{task.limits.output_mib:,} MiB (DASHBOARD_VIDEO_OUTPUT_MIB)"
         return VideoFailed(f"The processor {task.processor} wrote a file larger than the limit of {most} for one file.")
     if error.errno in DISK or (error.errno in REFUSED | GONE_FOR_NOW and _is_below(error.filename, task.output)):
         return unwritable(error)
