@@ -334,7 +334,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def broken(self, sentence: str, *, at: datetime) -> Job:
         """The job itself failed, not one of its videos."""
-        return self._idle(Status.FAILED, at=at, error=sentence, message=sentence, finished_at=self._moment(at))
+        changes = {"error": sentence, "message": sentence, "trouble": None, "finished_at": self._moment(at)}
+        return self._idle(Status.FAILED, at=at, **changes)
 
     def _idle(self, status: Status, *, at: datetime, **changes: Any) -> Job:
         """The next status, in nobody's hands, and nothing requested any more."""

@@ -15,6 +15,7 @@ from sqlite3 import Cursor
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Select,
     and_,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    type_coerce,
     update,
 )
 from sqlalchemy.engine import Row
@@ -288,7 +290,8 @@ class JobStore:
         mine = VIDEOS.c.job_id == job_id
         counts = select(func.count(), func.sum(case((failed, 1), else_=0))).select_from(VIDEOS).where(mine, chosen)
         left = select(RESULTS.c.error).join(VIDEOS, _NEWEST_RESULT).where(mine, failed, ~chosen)
-        newest = left.order_by(RESULTS.c.started_at.desc(), RESULTS.c.position.desc()).limit(1)
+        ended_at = type_coerce(RESULTS.c.started_at, BigInteger) + RESULTS.c.duration_seconds * 1000
+        newest = left.order_by(ended_at.desc(), RESULTS.c.position.desc()).limit(1)
 
         def read(connection: Connection) -> Selected:
             videos, failures = connection.execute(counts).one()

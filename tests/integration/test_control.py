@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,20 @@ async def test_a_retry_takes_its_selection_and_what_was_never_done_and_leaves_th
             await managed.report(claimed, Started(video), ended(video))
     end = await managed.stored(job)
     assert (end.status, end.failed) == (Status.COMPLETED_WITH_ERRORS if failed else Status.COMPLETED, failed)
+
+
+async def test_the_error_that_a_retry_leaves_is_the_one_that_came_last(managed: Managed) -> None:
+    job = await managed.submit("long", "short", "broken")
+    claimed = await managed.run(job, [])
+    long, short, broken = await managed.videos(job)
+    early, late = managed.clock.now(), managed.clock.now() + timedelta(seconds=5)
+    await managed.report(
+        claimed,
+        replace(ended(short, SLOW), started_at=late, duration_seconds=1.0),
+        replace(ended(broken, CUT), started_at=early, duration_seconds=1.0),
+        replace(ended(long, "Not a video"), started_at=early, duration_seconds=60.0),
+    )
+    assert (await managed.manager.retry(job.id, Selection(video_ids=("broken",)), by=ANA)).error == "Not a video"
 
 
 async def test_earlier_results_are_kept_and_only_those_that_failed_now_are_causes(managed: Managed) -> None:
