@@ -260,7 +260,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def lined_up(self, *, at: datetime) -> Job:
         """Resumed: in line again."""
-        return self._idle(Status.PENDING, at=at, trouble=None, message="Waiting to go on")
+        return self._idle(Status.PENDING, at=at, trouble=None, resumed=None, message="Waiting to go on")
 
     def retried(self, videos: int, *, failed: int, error: str | None, at: datetime) -> Job:
         """The next attempt, at so many of its videos; `failed` and `error` are of those that it leaves as they are."""

@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import IllegalMove, InvalidVideoId
-from backend.jobs import ELSEWHERE, NEXT, SAYABLE, Job, SenderReport, Status, parse_video_id
+from backend.jobs import (
+    CANCEL,
+    ELSEWHERE,
+    NEXT,
+    PAUSE,
+    SAYABLE,
+    WORKING,
+    Action,
+    Job,
+    SenderReport,
+    Status,
+    offered,
+    parse_video_id,
+)
 from tests.support.clock import NOON
 from tests.support.jobs import a_job
 
@@ -49,6 +62,160 @@ def _through(job: Job, errors: list[str | None]) -> Job:
     for number, error in enumerate(errors):
         job = job.with_result(video_id=f"v{number}", error=error, fractions=0, running=0, at=NOON)
     return job
+
+
+def test_a_job_whose_clock_was_set_back_never_ends_before_it_began() -> None:
+    claimed = a_job(total_videos=1).claimed(at=NOON)
+    earlier = NOON - timedelta(days=1)
+    for end in (
+        claimed.cancelled(at=earlier),
+        claimed.broken("It broke.", at=earlier),
+        claimed.with_result(video_id="v", error=None, fractions=0, running=0, at=earlier),
+        claimed.let_go(at=earlier, message="Waiting").claimed(at=earlier).cancelled(at=earlier),
+    ):
+        assert end.started_at == NOON == end.finished_at
+
+
+def processing(**given: object) -> Job:
+    """A job of 500 videos that runs, of which 214 are done."""
+    return a_job(**{"total_videos": 500, "current_video": 214, "progress": 42, **given}).claimed(at=NOON)
+
+
+def test_what_is_requested_is_shown_and_changes_nothing_else() -> None:
+    asked = processing().asked_to(CANCEL, at=NOON, message="Cancelling...")
+    assert (asked.status, asked.requested, asked.message) == (Status.PROCESSING, CANCEL, "Cancelling...")
+    back = asked.asked_to(None, at=NOON, message=WORKING)
+    assert back == processing().evolve(updated_at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("requested", "trouble", "status", "message"),
+    [
+        (None, None, Status.PENDING, "Waiting to go on"),
+        (CANCEL, None, Status.CANCELLED, "Cancelled at 214/500"),
+        (PAUSE, None, Status.PAUSED, "Paused at 214/500"),
+        (PAUSE, "The disk is full.", Status.PAUSED, "Paused by itself: The disk is full."),
+    ],
+)
+def test_what_was_requested_happens_when_nobody_works_on_the_job_any_more(
+    requested: str | None, trouble: str | None, status: Status, message: str
+) -> None:
+    asked = (
+        processing().asked_to(requested, at=NOON, message="...", trouble=trouble).evolve(running=2, doing="decoding")
+    )
+    left = asked.let_go(at=NOON, message="Waiting to go on")
+    assert (left.status, left.message, left.trouble) == (status, message, trouble)
+    assert (left.requested, left.running, left.doing, left.current_video) == (None, 0, None, 214)
+    assert left.epoch > asked.epoch
+    assert (left.finished_at is not None) is (status is Status.CANCELLED)
+
+
+def test_a_job_that_goes_on_after_a_restart_says_where_and_one_that_was_paused_does_not() -> None:
+    restarted = processing().let_go(at=NOON, message="Waiting").claimed(at=NOON)
+    assert (restarted.message, restarted.resumed) == ("Resumed at 214/500 after a restart", 214)
+    resumed = processing().paused(at=NOON).lined_up(at=NOON)
+    assert resumed.message == "Waiting to go on"
+    assert resumed.claimed(at=NOON).message == WORKING
+
+
+def test_a_job_that_was_paused_and_resumed_after_a_restart_does_not_say_it_restarted_again() -> None:
+    restarted = processing().let_go(at=NOON, message="Waiting").claimed(at=NOON)
+    again = restarted.paused(at=NOON).lined_up(at=NOON).claimed(at=NOON)
+    assert (again.message, again.resumed) == (WORKING, None)
+
+
+def test_a_resumed_job_has_no_trouble_any_more() -> None:
+    paused = processing(trouble="The disk is full.").paused(at=NOON)
+    assert (paused.trouble, paused.lined_up(at=NOON).trouble) == ("The disk is full.", None)
+
+
+def test_a_broken_job_tells_only_what_broke_it() -> None:
+    pausing = processing(failed=2, error="cut off").asked_to(PAUSE, at=NOON, message="...", trouble="The disk is full.")
+    broken = pausing.broken("The server had a problem.", at=NOON)
+    assert (broken.status, broken.error, broken.message) == (Status.FAILED, *["The server had a problem."] * 2)
+    assert (broken.requested, broken.trouble, broken.finished_at, broken.failed) == (None, None, NOON, 2)
+
+
+def ended_with(errors: list[str | None]) -> Job:
+    return _through(a_job(total_videos=len(errors)).claimed(at=NOON), errors)
+
+
+@pytest.mark.parametrize(
+    ("total", "videos", "progress"), [(500, 37, 92), (3, 1, 66), (3, 3, 0), (1, 1, 0), (1000, 1, 99)]
+)
+def test_a_retry_begins_at_the_videos_that_it_leaves(total: int, videos: int, progress: int) -> None:
+    end = a_job(
+        status=Status.FAILED, total_videos=total, current_video=total, progress=100, finished_at=NOON, kept=True
+    ).evolve(started_at=NOON, trouble="old", resumed=3, video_id="v", on_dashboard=False)
+    again = end.retried(videos, failed=0, error=None, at=NOON)
+    assert (again.status, again.attempt, again.progress) == (Status.PENDING, 2, progress)
+    assert again.current_video == total - videos
+    assert (again.started_at, again.finished_at, again.trouble, again.resumed) == (None, None, None, None)
+    assert (again.on_dashboard, again.kept, again.video_id) == (True, False, None)
+    assert again.message == f"Waiting to try {videos} video{'s' * (videos > 1)} again"
+    later = NOON + timedelta(hours=1)
+    assert again.claimed(at=later).started_at == later
+
+
+def test_a_retry_leaves_the_failures_that_it_does_not_take() -> None:
+    again = ended_with(["cut off", "missing", None]).retried(1, failed=1, error="missing", at=NOON)
+    assert (again.current_video, again.failed, again.error) == (2, 1, "missing")
+    end = again.claimed(at=NOON).with_result(video_id="v", error=None, fractions=0, running=0, at=NOON)
+    assert (end.status, end.message) == (Status.COMPLETED_WITH_ERRORS, "Done, 1 of 3 videos failed")
+
+
+DEEDS = st.sampled_from(["move", "good", "bad", "pause", "restart", "vain"])
+
+
+@given(st.lists(st.tuples(DEEDS, st.floats(0, 1)), max_size=30))
+def test_progress_never_goes_back_within_an_attempt_whatever_happens_to_it(deeds: list[tuple[str, float]]) -> None:
+    end = ended_with([None] * 20 + ["cut off"] * 40)
+    job = end.retried(40, failed=0, error=None, at=NOON).claimed(at=NOON)
+    for deed, fraction in deeds:
+        before = job
+        if deed in ("good", "bad"):
+            error = "cut off" if deed == "bad" else None
+            job = job.with_result(video_id="v", error=error, fractions=fraction, running=1, at=NOON)
+        elif deed == "pause":
+            job = job.paused(at=NOON).lined_up(at=NOON).claimed(at=NOON)
+        elif deed == "restart":
+            job = job.let_go(at=NOON, message="Waiting").claimed(at=NOON)
+        else:
+            job = job.moved(fractions=0.0 if deed == "vain" else fraction, running=1, at=NOON)
+        assert before.progress <= job.progress <= 99
+        assert job.attempt == 2
+
+
+def test_what_a_retry_takes_unless_told_otherwise_are_the_videos_without_a_good_result() -> None:
+    assert ended_with([None, "cut off", None]).retryable == 1
+    assert processing(failed=14).cancelled(at=NOON).retryable == 300
+    assert ended_with([None, None]).retryable == 0
+
+
+PLACE = (Action.RUN_NEXT, Action.RUN_LAST)
+GOODBYE = (Action.KEEP, Action.DISMISS, Action.DELETE)
+
+
+@pytest.mark.parametrize(
+    ("job", "actions"),
+    [
+        (a_job(), (Action.PAUSE, *PLACE, Action.CANCEL)),
+        (a_job(status=Status.PAUSED), (Action.RESUME, *PLACE, Action.CANCEL)),
+        (processing(), (Action.PAUSE, Action.CANCEL)),
+        (processing(requested=PAUSE), (Action.RESUME, Action.CANCEL)),
+        (processing(requested=CANCEL), ()),
+        (ended_with([None]), (Action.RETRY_ALL, *GOODBYE)),
+        (ended_with([None, "cut off"]), (Action.RETRY, Action.RETRY_ALL, *GOODBYE)),
+        (processing().cancelled(at=NOON), (Action.RETRY, Action.RETRY_ALL, *GOODBYE)),
+        (ended_with([None]).evolve(kept=True), (Action.RETRY_ALL, Action.DISMISS, Action.DELETE)),
+        (ended_with([None]).evolve(on_dashboard=False), (Action.RETRY_ALL, Action.DELETE)),
+        (a_job(processor=ELSEWHERE), (Action.CANCEL,)),
+        (processing(processor=ELSEWHERE), (Action.CANCEL,)),
+        (a_job(processor=ELSEWHERE, status=Status.FAILED), GOODBYE),
+    ],
+)
+def test_a_job_offers_what_makes_sense_in_its_state_the_likeliest_first(job: Job, actions: tuple[Action, ...]) -> None:
+    assert offered(job) == actions
 
 
 @pytest.mark.parametrize(

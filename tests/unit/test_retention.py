@@ -32,3 +32,9 @@ def test_a_finished_job_leaves_when_its_time_is_over(status: Status, seconds: in
 @pytest.mark.parametrize("status", sorted(UNFINISHED))
 def test_an_unfinished_job_never_leaves(status: Status) -> None:
     assert not leaves(a_job(status=status), ERA + timedelta(days=1000), SETTINGS)
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - UNFINISHED))
+def test_a_kept_job_never_leaves_by_itself(status: Status) -> None:
+    job = a_job(status=status, finished_at=ERA, kept=True)
+    assert not leaves(job, ERA + timedelta(days=1000), SETTINGS)
