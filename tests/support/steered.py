@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,14 @@ class Held:
     """A job whose videos begin and then wait for `let_go`."""
 
     job_id: str
+    video_ids: Sequence[str]
     log: StartLog
     gate: Path
 
     def let_go(self) -> None:
         """Let its videos be worked through."""
-        self.gate.touch()
+        for video_id in self.video_ids:
+            (self.gate / video_id).touch()
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,13 @@ class Steered:
 
     def hold(self, client: httpx.Client, videos: int = 2) -> Held:
         """A new job, as soon as its first videos have begun."""
-        name = uuid.uuid4().hex
+        name, video_ids = uuid.uuid4().hex, [HERE] + [f"{HERE}-{number}" for number in range(1, videos)]
         log, gate = StartLog(self.home / f"{name}.log"), self.home / f"{name}.gate"
+        gate.mkdir()
         options = {"log": str(log.path), "gate": str(gate)}
-        job_id = submit(
-            client, *[HERE] + [f"{HERE}-{n}" for n in range(1, videos)], processor="logged", options=options
-        )
+        job_id = submit(client, *video_ids, processor="logged", options=options)
         log.until_started(min(videos, SLOTS))
-        return Held(job_id, log, gate)
+        return Held(job_id, video_ids, log, gate)
 
     def ended(self, client: httpx.Client, *video_ids: str) -> str:
         """A new job that ran to its end; its ID."""
