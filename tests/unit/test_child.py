@@ -182,7 +182,8 @@ async def test_what_is_no_report_is_not_believed(clip: Path, words: str) -> None
         ),
         (
             "without_end",
-            "The processor without_end wrote a file larger than the limit of 2 MiB (DASHBOARD_VIDEO_OUTPUT_MIB) for one file.",
+            "The processor without_end wrote a file larger than the limit of 2 MiB (DASHBOARD_VIDEO_OUTPUT_MIB) "
+            "for one file.",
             Fault.PERMANENT,
         ),
     ],
