@@ -198,6 +198,7 @@ def _fill_data(program: Program) -> Callable[[], None]:
 def _fill_and_make_room(scene: Scene, fill_disk: Callable[[Program], Callable[[], None]]) -> Work:
     work = scene.submit("running")
     first = [note.video_id for note in work.log.until_started(2)]
+    work.until("processing")
     make_room = fill_disk(scene.program)
     work.let(*first)
     scene.program.until_says("tick_refused")
