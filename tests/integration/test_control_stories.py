@@ -98,7 +98,8 @@ class Life:
             pause_after_failures=2,
         )
         self.held: dict[str, Job] = {}
-        self.running: dict[str, dict[int, Video]] = {}
+        self.left: dict[str, list[Video]] = {}
+        self.running: dict[str, list[Video]] = {}
         self._ticking: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -239,9 +240,21 @@ class Control(RuleBasedStateMachine):
         """The executor takes a job out of the line."""
         if self.life.executor.line and not self.is_refusing:
             job_id = self.life.executor.line.pop(0)
-            if job := self.do(self.life.manager.claim(job_id)):
-                self.life.executor.ending.discard(job_id)
-                self.life.held[job_id], self.life.running[job_id] = job, {}
+            self.do(self.taken_up(job_id))
+
+    async def taken_up(self, job_id: str) -> None:
+        job = await self.life.manager.claim(job_id)
+        if job is not None:
+            self.life.executor.ending.discard(job_id)
+            self.life.held[job_id], self.life.running[job_id] = job, []
+            left = [video async for video in self.life.manager.todo(job)]
+            assert len(left) == job.total_videos - job.current_video, "not what is left to do"
+            self.life.left[job_id] = left
+
+    @rule(which=st.integers(0, 9), ends=st.lists(st.sampled_from(("good", "cut", "slow")), min_size=3, max_size=3))
+    def work_through(self, which: int, ends: list[str]) -> None:
+        """All that is left of a job."""
+        self.work_on(which, [deed for end in ends for deed in ("begin", end)] + ["move"])
 
     @rule(which=st.integers(0, 9), deeds=st.lists(st.sampled_from(DEEDS), min_size=4, max_size=16))
     def work_on(self, which: int, deeds: list[str]) -> None:
@@ -265,33 +278,34 @@ class Control(RuleBasedStateMachine):
         return manager.is_held(job.id, job.epoch) and not manager.halt_of(job).is_set()
 
     async def happen(self, job: Job, deed: str) -> None:
-        manager, running = self.life.manager, self.life.running[job.id]
+        manager = self.life.manager
         if not manager.is_held(job.id, job.epoch):
             await self.let_go(job)  # its last video ended
         elif deed == "let go":
             await self.let_go(job)
+            if job.id in self.life.executor.line and not self.is_refusing:
+                self.life.executor.line.remove(job.id)  # at once, as when nothing else waits
+                await self.taken_up(job.id)
         elif deed == "break":
             manager.break_off(job.id, job.epoch, BROKEN)
         elif deed == "begin":
-            await self.begin_next(job, running)
-        elif running:
-            self.go_on(job, deed, running)
+            self.begin_next(job)
+        elif self.life.running[job.id]:
+            self.go_on(job, deed)
 
     async def let_go(self, job: Job) -> None:
-        del self.life.held[job.id], self.life.running[job.id]
+        del self.life.held[job.id], self.life.left[job.id], self.life.running[job.id]
         await self.life.manager.let_go(job.id, job.epoch)
 
-    async def begin_next(self, job: Job, running: dict[int, Video]) -> None:
-        if self.is_refusing or not self.goes_on(job):
-            return
-        await self.life.hub.durable()
-        left = [video async for video in self.life.manager.todo(job) if video.position not in running]
-        if left:
-            running[left[0].position] = left[0]
-            self.life.manager.record(job.id, job.epoch, Started(left[0]))
+    def begin_next(self, job: Job) -> None:
+        left = self.life.left[job.id]
+        if left and self.goes_on(job) and not self.is_refusing:
+            self.life.running[job.id].append(left.pop(0))
+            self.life.manager.record(job.id, job.epoch, Started(self.life.running[job.id][-1]))
 
-    def go_on(self, job: Job, deed: str, running: dict[int, Video]) -> None:
-        video = next(iter(running.values()))
+    def go_on(self, job: Job, deed: str) -> None:
+        running = self.life.running[job.id]
+        video = running[0]
         reports: dict[str, Report] = {
             "move": Moved(video, 0.7, "decoding"),
             "vain": TriedInVain(video, FULL, Fault.MACHINE, 2.0),
@@ -300,7 +314,9 @@ class Control(RuleBasedStateMachine):
             "slow": ended(video, SLOW),
         }
         if deed != "move":
-            del running[video.position]
+            running.remove(video)
+        if deed == "vain":
+            self.life.left[job.id].append(video)
         self.life.manager.record(job.id, job.epoch, reports[deed])
 
     # What happens to the server.
