@@ -11,9 +11,10 @@ import pytest
 from backend.errors import StoreRefused
 from backend.hub import KEPT_BATCHES, ProgressHub
 from backend.jobs import Job, Status
-from backend.store import JobStore, NewJob
-from tests.support.clock import VirtualClock
+from backend.store import Database, JobStore, NewJob
+from tests.support.clock import QuickClock, VirtualClock
 from tests.support.jobs import a_job
+from tests.support.managed import RefusingStore
 
 WAIT = 10
 
@@ -251,3 +252,37 @@ async def test_a_job_that_left_and_is_deleted_then_counts_as_one_removal_and_the
     await hub.tick()
     view = await hub.reader("ana", away).next()
     assert (view.snapshot, view.removed) == (False, ("first", "third"))
+
+
+async def test_a_hub_that_is_closed_while_the_database_refuses_ends_and_tells_who_waits(database: Database) -> None:
+    store = RefusingStore(database)
+    hub = ProgressHub(store, QuickClock())
+    await hub.load()
+    ticking = asyncio.create_task(hub.run())
+    store.refuse()
+    hub.stage_new(NewJob(job=a_job(), columns=()))
+    with pytest.raises(StoreRefused):
+        await hub.durable(patient=False)
+    patient = asyncio.create_task(hub.durable())
+    await asyncio.sleep(0)
+    hub.close()
+    for waiting in (ticking, patient):
+        with pytest.raises(StoreRefused):
+            await asyncio.wait_for(waiting, WAIT)
+
+
+async def test_work_waits_until_the_database_takes_things_again(database: Database) -> None:
+    store = RefusingStore(database)
+    hub = ProgressHub(store, QuickClock())
+    await hub.load()
+    ticking = asyncio.create_task(hub.run())
+    store.refuse()
+    with pytest.raises(StoreRefused):
+        await hub.durable(patient=False)
+    waiting = asyncio.create_task(hub.until_storing())
+    await asyncio.sleep(0)
+    assert (waiting.done(), hub.is_storing) == (False, False)
+    store.accept()
+    await asyncio.wait_for(waiting, WAIT)
+    hub.close()
+    await ticking

@@ -13,6 +13,7 @@ from backend.errors import CannotStart
 from backend.jobs import Status, Video
 from backend.store import Database, JobStore, NewJob, Tick, open_database
 from backend.store.database import MIGRATIONS, copy_database
+from backend.store.jobs import ERASED_AT_ONCE
 from backend.store.tables import METADATA
 from tests.support.jobs import a_job
 
@@ -101,6 +102,21 @@ async def test_videos_of_a_job_that_never_came_are_forgotten(database: Database,
     await store.add_videos([Video(job_id="unborn", position=0, video_id="v")])
     await store.forget_unborn()
     assert database.read_now(lambda connection: connection.execute(text("SELECT count(*) FROM video")).scalar()) == 0
+
+
+async def test_a_large_job_is_erased_in_many_short_transactions(database: Database, store: JobStore) -> None:
+    job = a_job(total_videos=2 * ERASED_AT_ONCE + 1)
+    await store.add_videos([Video(job_id=job.id, position=at, video_id=f"v{at}") for at in range(job.total_videos)])
+    await store.commit(Tick(new=[NewJob(job=job, columns=())], jobs=[], events=[], removed=[], videos=[]))
+    gone = [(job.id, job.owner_id, 9)]
+    await store.commit(Tick(new=[], jobs=[], events=[], removed=[(job.id, 9)], videos=[], deleted=gone))
+    left = text("SELECT count(*) FROM video")
+    counts = []
+    while await store.erase_some(job.id):
+        counts.append(database.read_now(lambda connection: connection.execute(left).scalar()))
+    assert counts == [ERASED_AT_ONCE + 1, 1, 0]
+    assert (await store.deleted_jobs(), await store.last_seq()) == ([], 9)
+    assert await store.removals(10) == [(job.id, "ana", 9)]
 
 
 async def test_pages_of_jobs_neither_repeat_nor_leave_out(store: JobStore) -> None:
