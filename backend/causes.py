@@ -6,9 +6,9 @@ import re
 from hashlib import sha256
 
 LENGTH = 12  # hexadecimal digits of a fingerprint
-LOOKED_AT = 2000  # characters of an error; what differs only behind them is one cause
+LOOKED_AT = 300  # characters of an error; what differs only behind them is one cause
 NAME = "…"
-QUOTED = re.compile(r'"[^"]*"|“[^”]*”|«[^»]*»|`[^`]*`|(?<!\w)\'[^\']*\'(?!\w)')
+QUOTED = re.compile(r'"[^"]*"|“[^“”]*”|«[^«»]*»|`[^`]*`|(?<!\w)\'[^\']*\'(?!\w)')
 FILE_NAME = re.compile(r".+\.(?=[0-9]*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)
 IDENTIFIER = re.compile(r"(?=[a-z-]*[0-9])(?=[0-9-]*[a-z])(?:0x)?[0-9a-f]{8,}(?:-[0-9a-f]{4,12}){0,4}", re.IGNORECASE)
 # a number that follows one of these words is a name: HTTP 404 is another cause than HTTP 500
@@ -17,35 +17,15 @@ QUANTITY = re.compile(r"[-+]?\d+(?:[.,:]\d+)*(?:[mun]?s|m|h|x|fps|[kmg]i?b)?", r
 NUMBER = re.compile(r"(?<![^\W_])[-+]?\d+(?:[.,:]\d+)*")
 LIST = re.compile(rf"{NAME}(?:(?:,| and|, and| or) {NAME}(?: more)?)+")
 LEADING, TRAILING = "([{<=", ")]}>.,;:!?"
-# a video that is called like one of these keeps its name: the word is rather the sentence's own
-OWN_WORDS = frozenset(
-    re.findall(
-        r"\S+",
-        """
-    a address an and another answered anything are as at audio be because been before begin beginning begins broke
-    but by called cannot child closed code codec codecs connection could crashed create cut damaged dashboard
-    dashboard_media_dir dashboard_video_memory_mib dashboard_video_timeout_seconds data decode decoded decoder
-    decoding descriptors details device did directory disk does down empty end ended ends errno error exist exit
-    failed fetch file files filled find first followed for format found from full gone had has have header http i id
-    image in index input inside is it its job keep killed kind largest last leads least left limit link links log
-    longer machine made make may media memory mib missing more most name named names needs neither no nor not
-    nothing number of off on one only open opened or other others out output outside own packets page permission
-    picture place playlist pressed probably problem process processed processor processors put ran reached read
-    read-only regular report reset result room run running s saved say says second seconds send sent server set
-    should signal small so sound space start started starts status stopped such system take taken task text than
-    that the their them themselves then there these they this through time times to too took traceback try under
-    until up us used video videos was web were what when where which while will with within without work write
-    writes written wrong you your zeros
-    """,
-    )
-)
+WORD = re.compile(r"[A-Za-z]?[a-z-]*|[A-Z_-]+")
 
 
 def fingerprint(error: str, video_id: str) -> str:
     """12 hexadecimal digits, the same for every video that failed for this cause.
 
     What names the video, files, paths, addresses, quantities and quoted things does not count; codes such as
-    `HTTP 404` or `exit status 3` do. A bare word is taken for the video's name unless it is one of `OWN_WORDS`.
+    `HTTP 404` or `exit status 3` do. The video's bare name does not count either, unless it reads like a `WORD`: then
+    it is rather the sentence's own.
 
     >>> fingerprint('"a.mp4" is not a regular file.', "a") == fingerprint('"b/c [x].mkv" is not a regular file.', "x")
     True
@@ -56,7 +36,7 @@ def fingerprint(error: str, video_id: str) -> str:
 def _shape(error: str, video_id: str) -> str:
     """The sentence with `…` for what it names."""
     text = QUOTED.sub(NAME, error)
-    if not NUMBER.fullmatch(video_id) and video_id.casefold() not in OWN_WORDS:
+    if not NUMBER.fullmatch(video_id) and not WORD.fullmatch(video_id):
         text = re.sub(rf"(?<![\w-]){re.escape(video_id)}(?![\w-])", NAME, text)
     words = " ".join(_without_name(word) for word in text.split())
     codes_kept = CODE.sub(lambda found: f"{found[1]} {_spelled(found[2])}", words)

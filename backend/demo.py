@@ -96,6 +96,9 @@ class DemoClips:
             raise VideoFailed(sentence, fault=Fault.MACHINE)
         return file
 
+    async def check(self) -> None:
+        """Clips that are gone are made anew."""
+
     async def count_found(self, video_ids: Collection[str]) -> int:
         return sum(video_id in self._files for video_id in video_ids)
 

@@ -115,6 +115,10 @@ class Unavailable(DashboardError):
 class StoreRefused(Unavailable):
     """The data cannot be written right now (the disk may be full); try again in a moment."""
 
+    def but(self, then: str) -> StoreRefused:
+        """The same reason, with other advice."""
+        return StoreRefused(f"{self.sentence.partition(';')[0]}; {then}")
+
 
 class Fault(StrEnum):
     """Where the failure of a video lies, and so whether trying again may help."""

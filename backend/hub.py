@@ -178,9 +178,9 @@ class Staged:
     def __bool__(self) -> bool:
         return bool(self.kept or self.percents or self.new or self.videos or self.waiters)
 
-    def refuse_impatient(self) -> None:
+    def refuse_impatient(self, sentence: str) -> None:
         """Tell those who do not want to wait until the database takes things again."""
-        _tell([waiter for waiter in self.waiters if not waiter.patient], StoreRefused())
+        _tell([waiter for waiter in self.waiters if not waiter.patient], StoreRefused(sentence))
         self.waiters = [waiter for waiter in self.waiters if waiter.patient]
 
 
@@ -232,6 +232,7 @@ class ProgressHub:
         self._told: dict[str, tuple[int, datetime]] = {}
         self._last_stored = 0
         self._born = 0
+        self._refusal: str | None = None
         self._storing = asyncio.Event()
         self._storing.set()
         self.seq = 0
@@ -301,7 +302,7 @@ class ProgressHub:
         Impatient, also when the database refuses it now; what was staged is stored once it takes it again.
         """
         if self._broken or not (patient or self.is_storing):
-            raise StoreRefused
+            raise StoreRefused(self._refusal)
         waiter = Waiter(asyncio.get_running_loop().create_future(), patient)
         self._staged.waiters.append(waiter)
         self._work.set()
@@ -438,12 +439,13 @@ class ProgressHub:
         while True:
             try:
                 await self._store.commit(tick)
-            except StoreRefused:
+            except StoreRefused as error:
                 if self._closing:
                     raise
+                self._refusal = error.sentence
                 self._storing.clear()
-                staged.refuse_impatient()
-                self._staged.refuse_impatient()
+                staged.refuse_impatient(error.sentence)
+                self._staged.refuse_impatient(error.sentence)
                 log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
                 await self._clock.sleep(RETRY_SECONDS)
             else:

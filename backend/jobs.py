@@ -212,6 +212,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.total_videos - self.succeeded
 
     @property
+    def undone(self) -> int:
+        """Videos without any result in this attempt."""
+        return self.total_videos - self.current_video
+
+    @property
     def place(self) -> str:
         """How far it got, as in "214/500"."""
         return f"{self.current_video:,}/{self.total_videos:,}"
@@ -278,7 +283,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             finished_at=None,
             resumed=None,
             trouble=None,
-            kept=False,
             on_dashboard=True,
             message=f"Waiting to try {counted(videos, 'video')} again",
         )

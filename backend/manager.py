@@ -20,6 +20,7 @@ from backend.causes import fingerprint
 from backend.clock import Clock, to_millis
 from backend.csv_files import Duplicate, Problem, VideoList, list_of_ids
 from backend.demo import DemoClips
+from backend.elsewhere import checked_reports, heard, new_reports
 from backend.errors import Conflict, Fault, Invalid, JobNotFound, NotFound, StoreRefused
 from backend.executors import Executor
 from backend.hub import ProgressHub, Reader
@@ -44,7 +45,7 @@ from backend.jobs import (
 )
 from backend.media import MediaDirectory, MediaSource
 from backend.processors import validated_options
-from backend.reports import checked_reports, heard, new_reports
+from backend.settings import PAUSE_AFTER_FAILURES
 from backend.store import SORTS, JobStore, NewJob, Page, Reset, Selected, VideoChange
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,6 @@ RETRY_SECONDS = 1.0
 MAX_PAGE = 1_000
 MAX_NAME = 200
 MAX_RETRIED_IDS = 10_000
-PAUSE_AFTER_FAILURES = 5
 MOST_PRIORITY = 1_000
 
 
@@ -118,13 +118,25 @@ class Position(msgspec.Struct):
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Failures in a row, since a video went well, for one cause that lies with the machine."""
+
+    cause: str = ""
+    failures: int = 0
+
+    def after(self, cause: str) -> Streak:
+        """With one more failure."""
+        return Streak(cause, self.failures + 1 if cause == self.cause else 1)
+
+
 @dataclass
 class InMotion:
     """A job that is unfinished or on the dashboard, with the shares of its running videos by position.
 
     `step`: the newest one of its videos, not yet in `job`. `halt` is set when whoever works on it is to begin no more
-    videos. `in_vain`: the cause that lies with the machine, and how many tries it spoilt since one went well. Of a job
-    that runs elsewhere: the positions of its failed videos, and when (monotonic) its sender was last heard.
+    videos. `retried` is what the current attempt took, if it began in this life of the server. Of a job that runs
+    elsewhere: the positions of its failed videos, and when (monotonic) its sender was last heard.
     """
 
     job: Job
@@ -132,7 +144,8 @@ class InMotion:
     fractions: dict[int, float] = field(default_factory=dict)
     step: tuple[Video, str, datetime] | None = None
     halt: asyncio.Event = field(default_factory=asyncio.Event)
-    in_vain: tuple[str, int] = ("", 0)
+    in_vain: Streak = Streak()
+    retried: Selection | None = None
     failed: set[int] = field(default_factory=set)
 
     def change(self, job: Job) -> None:
@@ -250,7 +263,7 @@ class JobManager:
         else:
             self._decide(moving.job.cancelled(at=self._clock.now()))
         await self._executor.cancel(job_id)
-        return await self._done("job_cancelled", job_id, by)
+        return await self._answer("cancel", job_id, by)
 
     async def pause(self, job_id: str, *, by: User) -> Job:
         """Begin no more of the job's videos: paused once those that run have ended. Too late is not an error."""
@@ -264,7 +277,7 @@ class JobManager:
         else:
             self._decide(moving.job.paused(at=self._clock.now()))
             await self._executor.cancel(job_id)
-        return await self._done("job_paused", job_id, by)
+        return await self._answer("pause", job_id, by)
 
     async def resume(self, job_id: str, *, by: User) -> Job:
         """Go on with a paused job, or take back the wish to pause it; where nothing is paused, nothing happens."""
@@ -277,41 +290,38 @@ class JobManager:
         if moving.job.status is Status.PAUSED:
             await self._line_up(self._decide(moving.job.lined_up(at=self._clock.now())))
         elif moving.job.requested == PAUSE:
-            moving.in_vain = ("", 0)
+            moving.in_vain = Streak()
             self._ask(moving, None, WORKING)  # whoever halts already lets go of it, and then it goes on
         else:
             return await self._newest(job_id, by)
-        return await self._done("job_resumed", job_id, by)
-
-    async def count_selected(self, job_id: str, selection: Selection, *, by: User) -> int:
-        """How many videos a retry of this selection takes."""
-        job = await self.find(job_id, by=by)
-        return (await self._selected(job, selection)).videos
+        return await self._answer("resume", job_id, by)
 
     async def retry(self, job_id: str, selection: Selection, *, by: User) -> Job:
         """The job's next attempt, at the selected videos and those that were never done; earlier results are kept.
 
-        While a later attempt than the first goes on, this counts as said twice. Raises `Conflict` when there is nothing
-        to retry, or it cannot be retried, and `Invalid` for videos that are not in the job.
+        Said twice, it is not an error. Raises `Conflict` when there is nothing to retry, or it cannot be retried, and
+        `Invalid` for videos that are not in the job.
         """
         async with self._turn("control", job_id):
             job = await self._newest(job_id, by)
             _require_here(job, "retried")
             if not job.is_finished:
-                if job.attempt > 1:
+                if self._is_repeated(job, selection):
                     return job
                 raise Conflict("This job has not ended yet; retry its videos when it has.")
             selected = await self._selected(job, selection)
             if not selected.videos:
                 raise Conflict("There is nothing to retry: none of these videos failed or was left out.")
-            job = self._take_up_again(job).job.retried(
+            moving = self._moving.setdefault(job.id, InMotion(job, self._clock.monotonic()))
+            moving.retried = selection
+            job = moving.job.retried(
                 selected.videos,
                 failed=job.failed - selected.failed,
                 error=selected.error_left,
                 at=self._clock.now(),
             )
             await self._line_up(self._decide(job, resets=(Reset(job_id, selection),)))
-            return await self._done("job_retried", job_id, by)
+            return await self._answer("retry", job_id, by)
 
     async def keep(self, job_id: str, *, by: User) -> Job:
         """Have the job stay on the dashboard until it is dismissed; too late is not an error."""
@@ -320,7 +330,7 @@ class JobManager:
         if moving is None or moving.job.kept:
             return await self._newest(job_id, by)
         self._decide(moving.newest().evolve(kept=True))
-        return await self._done("job_kept", job_id, by)
+        return await self._answer("keep", job_id, by)
 
     async def dismiss(self, job_id: str, *, by: User) -> Job:
         """Take an ended job off the dashboard now; it stays in History."""
@@ -330,7 +340,7 @@ class JobManager:
             if not moving.job.is_finished:
                 raise Conflict("This job has not ended yet; cancel it first.")
             self._remove(moving.job)
-        return await self._done("job_dismissed", job_id, by)
+        return await self._answer("dismiss", job_id, by)
 
     async def prioritise(self, job_id: str, priority: int, *, by: User) -> Job:
         """Put the waiting job before those of its owner with a lower priority; once it runs, nothing happens."""
@@ -343,15 +353,15 @@ class JobManager:
         job = self._decide(moving.job.evolve(priority=priority))
         if job.status is Status.PENDING:
             await self._line_up(job)
-        return await self._done("job_prioritised", job_id, by)
+        return await self._answer("prioritise", job_id, by)
 
     async def run_next(self, job_id: str, *, by: User) -> Job:
-        """Put the waiting job before all others of its owner."""
+        """Put the waiting job before the others of its owner that wait, as far as priorities go."""
         others = await self._other_priorities(job_id, by)
         return await self.prioritise(job_id, min(MOST_PRIORITY, max(others, default=0) + 1), by=by)
 
     async def run_last(self, job_id: str, *, by: User) -> Job:
-        """Put the waiting job behind all others of its owner."""
+        """Put the waiting job behind the others of its owner that wait, as far as priorities go."""
         others = await self._other_priorities(job_id, by)
         return await self.prioritise(job_id, max(-MOST_PRIORITY, min(others, default=0) - 1), by=by)
 
@@ -470,7 +480,7 @@ class JobManager:
             return None
         moving.fractions.clear()
         moving.halt.clear()
-        moving.in_vain = ("", 0)
+        moving.in_vain = Streak()
         return self._decide(moving.job.claimed(at=self._clock.now()))
 
     def halt_of(self, job: Job) -> asyncio.Event:
@@ -499,7 +509,10 @@ class JobManager:
             try:
                 return await self._store.todo(job.id, after=position, limit=TODO_AT_ONCE)
             except StoreRefused:
-                log.exception("a job's videos could not be read; tried again", extra={"job_id": job.id})
+                log.exception(
+                    "a job's videos could not be read; tried again",
+                    extra={"action": "todo_refused", "job_id": job.id},
+                )
                 await self._clock.sleep(RETRY_SECONDS)
 
     def files(self, source: Source) -> MediaSource:
@@ -604,9 +617,13 @@ class JobManager:
             await self.find(job_id, by=by)  # so that a stranger's answer is the same while nothing can be stored
         return await self._stored(job_id, by)
 
-    async def _done(self, action: str, job_id: str, by: User) -> Job:
-        log.info(action.replace("_", " "), extra={"action": action, "job_id": job_id, "user": by.name})
-        return await self._stored(job_id, by)
+    async def _answer(self, asked: str, job_id: str, by: User) -> Job:
+        """The job with what was asked for; where that has to wait to be stored, `StoreRefused` says that it comes."""
+        log.info("%s asked for", asked, extra={"action": f"{asked}_asked", "job_id": job_id, "user": by.name})
+        try:
+            return await self._stored(job_id, by)
+        except StoreRefused as error:
+            raise error.but("what you asked for happens as soon as it can be.") from None
 
     async def _stored(self, job_id: str, by: User) -> Job:
         """The job once everything decided so far is stored; raises `StoreRefused` when that has to wait."""
@@ -624,9 +641,10 @@ class JobManager:
             await self._positions(job.id, set(selection.video_ids))
         return await self._store.selected(job.id, selection)
 
-    def _take_up_again(self, job: Job) -> InMotion:
-        """The ended job in motion, also when it had left the dashboard."""
-        return self._moving.setdefault(job.id, InMotion(job, self._clock.monotonic()))
+    def _is_repeated(self, job: Job, selection: Selection) -> bool:
+        """Whether the attempt that goes on began with this selection; after a restart nobody knows any more."""
+        moving = self._moving.get(job.id)
+        return job.attempt > 1 and moving is not None and moving.retried in (None, selection)
 
     async def _other_priorities(self, job_id: str, by: User) -> list[int]:
         job = await self.find(job_id, by=by)
@@ -705,11 +723,8 @@ class JobManager:
     async def _born(self) -> None:
         try:
             await self._hub.durable(patient=False)
-        except StoreRefused:
-            raise StoreRefused(
-                "The data cannot be written right now (the disk may be full); "
-                "the job appears and starts as soon as it can, so do not send it again."
-            ) from None
+        except StoreRefused as error:
+            raise error.but("the job appears and starts as soon as it can be, so do not send it again.") from None
 
     async def _count_sources(self, job: Job, videos: VideoList) -> int:
         """How many of the videos have what is needed to work on them; a job that runs elsewhere needs nothing here."""
@@ -745,11 +760,10 @@ class JobManager:
         """Pause the job when the machine spoils one try after the other: every further video would only fail too."""
         if fault is not Fault.MACHINE:
             return
-        cause, earlier = fingerprint(error, video.video_id), moving.in_vain
-        count = earlier[1] + 1 if earlier[0] == cause else 1
-        moving.in_vain = (cause, count)
-        if count >= self._pause_after_failures and moving.job.requested is None and not moving.job.is_finished:
-            trouble = f"{counted(count, 'failure')} in a row: {_storable(error, longest=LONGEST_TEXT)}"
+        moving.in_vain = moving.in_vain.after(fingerprint(error, video.video_id))
+        failures = moving.in_vain.failures
+        if failures >= self._pause_after_failures and moving.job.requested is None and not moving.job.is_finished:
+            trouble = f"{counted(failures, 'failure')} in a row: {_storable(error, longest=LONGEST_TEXT)}"
             moving.halt.set()
             self._ask(moving, PAUSE, f"Pausing by itself: {trouble}", trouble)
             extra = {"action": "job_paused_itself", "job_id": video.job_id, "trouble": trouble}
@@ -793,7 +807,7 @@ class JobManager:
         if moving.job.is_finished:
             self._tell_end(moving.job)
         if error is None:
-            moving.in_vain = ("", 0)
+            moving.in_vain = Streak()
         else:
             self._count_in_vain(moving, video, error, report.fault or Fault.PERMANENT)
 

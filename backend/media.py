@@ -48,6 +48,9 @@ class MediaSource(Protocol):
     async def count_found(self, video_ids: Collection[str]) -> int:
         """How many of these IDs have a file, and only one."""
 
+    async def check(self) -> None:
+        """Raise `VideoFailed`, the machine's fault, when there is no searching at all."""
+
 
 @dataclass(frozen=True)
 class _Index:
@@ -78,6 +81,8 @@ class _Scan:
     seconds: float
 
     def is_fresh(self, now: float) -> bool:
+        if self.index.trouble:
+            return False  # it may have been mended this moment, and looking again costs nothing
         return now - self.began <= max(FRESH_SECONDS, min(STALE_SECONDS, SCAN_SHARE * self.seconds))
 
 
@@ -104,6 +109,10 @@ class MediaDirectory:
         index = await self._index()
         return sum(len(index.files.get(video_id, ())) == 1 for video_id in video_ids)
 
+    async def check(self) -> None:
+        if trouble := await asyncio.to_thread(_trouble_of, self.root):
+            raise VideoFailed(trouble, fault=Fault.MACHINE)
+
     async def _index(self) -> _Index:
         if self._scan is None or not self._scan.is_fresh(self._clock.monotonic()):
             if self._scanning is None or self._scanning.done():
@@ -119,11 +128,9 @@ class MediaDirectory:
 
 
 def _scanned(root: Path) -> _Index:
+    if trouble := _trouble_of(root):
+        return _Index(trouble=trouble)
     top = os.path.realpath(root)
-    try:
-        os.scandir(top).close()
-    except OSError as error:
-        return _Index(trouble=_no_directory(root, error))
     files: dict[str, set[str]] = {}
     outside: dict[str, str] = {}
     passed_over: list[_PassedOver] = []
@@ -137,6 +144,15 @@ def _scanned(root: Path) -> _Index:
         else:
             outside[video_id] = relative
     return _Index({key: tuple(sorted(paths)) for key, paths in files.items()}, outside, tuple(passed_over))
+
+
+def _trouble_of(root: Path) -> str:
+    """Why the directory cannot be searched at all; "" when it can."""
+    try:
+        os.scandir(os.path.realpath(root)).close()
+    except OSError as error:
+        return _no_directory(root, error)
+    return ""
 
 
 def _no_directory(root: Path, error: OSError) -> str:

@@ -100,7 +100,10 @@ class Erasure:
             try:
                 await asyncio.to_thread(_remove, self._settings.outputs / job_id)
             except OSError:
-                log.exception("a deleted job's files cannot be removed; tried again", extra={"job_id": job_id})
+                log.exception(
+                    "a deleted job's files cannot be removed; tried again",
+                    extra={"action": "erasure_failed", "job_id": job_id},
+                )
                 continue
             while await self._store.erase_some(job_id):
                 await self._clock.sleep(PAUSE_SECONDS)

@@ -21,6 +21,7 @@ from backend.errors import CannotStart, reason
 PREFIX = "DASHBOARD_"
 ADMIN = "admin"  # the account that is always there
 MOST_SLOTS = 1024
+VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 128
 HOST_NAME = re.compile(
     r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
@@ -71,18 +72,18 @@ class Settings(BaseSettings):
         4096, ge=256, le=1_048_576, description="memory limit of one video's process, MiB (Linux)"
     )
     video_output_mib: int = Field(
-        4096, ge=1, le=16_777_216, description="largest file that the work on a video may write, MiB"
+        VIDEO_OUTPUT_MIB, ge=1, le=16_777_216, description="largest file that the work on a video may write, MiB"
     )
     video_retries: int = Field(
-        2,
+        VIDEO_RETRIES,
         ge=0,
         le=100,
         description="further tries of a video after a failure that may pass, such as running out of time",
     )
     pause_after_failures: int = Field(
-        5,
+        PAUSE_AFTER_FAILURES,
         ge=1,
-        le=1_000_000,
+        le=100,
         description="failures in a row for one cause of the machine's (such as a full disk) after which a job pauses",
     )
     completed_job_ttl_seconds: Seconds = Field(

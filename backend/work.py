@@ -18,13 +18,13 @@ from backend.auth import User
 from backend.clock import Clock
 from backend.errors import Fault, Invalid, NotAllowed, VideoFailed
 from backend.jobs import Job, Video
-from backend.manager import PAUSE_AFTER_FAILURES, Ended, JobManager, Moved, Report, Started, TriedInVain
+from backend.manager import Ended, JobManager, Moved, Report, Started, TriedInVain
+from backend.media import MediaSource
 from backend.processors import Step, VideoFile
 from backend.processors.child import ChildRunner
-from backend.settings import MOST_SLOTS
+from backend.settings import MOST_SLOTS, PAUSE_AFTER_FAILURES, VIDEO_RETRIES
 
 log = logging.getLogger(__name__)
-RETRIES = 2
 MOST_BEGUN = 2 * MOST_SLOTS  # videos of a job that run or wait to be tried again
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 2.0, 60.0
 JITTER = 0.1
@@ -71,7 +71,7 @@ class VideoWork:
         children: ChildRunner,
         *,
         slots: int,
-        retries: int = RETRIES,
+        retries: int = VIDEO_RETRIES,
         pause_after_failures: int = PAUSE_AFTER_FAILURES,
         outputs: Path,
         clock: Clock,
@@ -186,6 +186,14 @@ class VideoWork:
 
     async def _run(self, job: Job, video: Video) -> dict[str, Any]:
         files = self._manager.files(job.source)
+        try:
+            return await self._run_on(files, job, video)
+        except VideoFailed as error:
+            if error.fault is Fault.PERMANENT:
+                await files.check()  # a file that went away with the whole directory is no fault of the video's
+            raise
+
+    async def _run_on(self, files: MediaSource, job: Job, video: Video) -> dict[str, Any]:
         path = await files.locate(video.video_id)
         file = VideoFile(path=path, root=files.root, output=self.output(job.id, video.position))
 

@@ -49,9 +49,9 @@ from backend.csv_files import (
     result_row,
     unnamed_columns,
 )
+from backend.elsewhere import MAX_REPORTS
 from backend.errors import Invalid, NotFound, WrongType
 from backend.jobs import ELSEWHERE, LONGEST_ERROR, LONGEST_TEXT, SAYABLE, Job, SenderReport, Status, Video, VideoStatus
-from backend.reports import MAX_REPORTS
 from backend.store import Page
 
 T = TypeVar("T")

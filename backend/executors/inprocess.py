@@ -72,7 +72,12 @@ class InProcessExecutor:
         busy = Counter(job.user for job in self._running.values())
         if busy.total() >= self._max_running:
             return None
-        ready = (job for job in self._waiting.values() if busy[job.user] < self._max_running_per_user)
+        running = {job.job_id for job in self._running.values()}
+        ready = (
+            job
+            for job in self._waiting.values()
+            if busy[job.user] < self._max_running_per_user and job.job_id not in running
+        )
         return min(
             ready,
             key=lambda job: (busy[job.user], self._served.get(job.user, -1), -job.priority, job.turn),

@@ -20,10 +20,10 @@ from backend.errors import Fault, Unavailable, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
 from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher, Stopping
 from backend.processors.wire import Failure, Limits, Progress, Result, Task, line, parse_message
+from backend.settings import VIDEO_OUTPUT_MIB
 
 log = logging.getLogger(__name__)
 CAN_FORK = hasattr(os, "fork")
-OUTPUT_MIB = 4096  # largest file that a processor may write
 LONGEST_WORD = 60  # characters of what a step says it does
 LONGEST_SENTENCE, LONGEST_TRACEBACK = 1000, 20_000  # characters of a failure
 DEEPEST = 32  # levels of a result
@@ -43,7 +43,7 @@ class ChildRunner:
         *,
         timeout_seconds: float,
         memory_mib: int,
-        output_mib: int = OUTPUT_MIB,
+        output_mib: int = VIDEO_OUTPUT_MIB,
         clock: Clock,
         find: Callable[[str], Processor] = load,
         forking: bool = CAN_FORK,

@@ -63,7 +63,8 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
         except DatabaseError as error:
-            raise _refused(error, "written") from error
+            _raise_refusal(error, "written")
+            raise
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """`work` on one consistent view of the committed data."""
@@ -77,7 +78,8 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, read_now, work)
         except (DatabaseError, sqlite3.DatabaseError) as error:
-            raise _refused(error, "read") from error
+            _raise_refusal(error, "read")
+            raise
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
         """`write` for a program without an event loop."""
@@ -183,14 +185,10 @@ def _engine(path: Path, begin: str, *, pool_size: int, cache_kib: int = READER_C
     return engine
 
 
-def _refused(error: DatabaseError | sqlite3.DatabaseError, done: str) -> Exception:
-    """What to raise instead when the database may take it another time; itself when it never will."""
-    passing = _passing(error)
-    return (
-        StoreRefused(f"The data cannot be {done} right now ({passing[0]}); try again in a moment.")
-        if passing
-        else error
-    )
+def _raise_refusal(error: DatabaseError | sqlite3.DatabaseError, done: str) -> None:
+    """Raise `StoreRefused` when the database may take it another time."""
+    if passing := _passing(error):
+        raise StoreRefused(f"The data cannot be {done} right now ({passing[0]}); try again in a moment.") from error
 
 
 def _passing(error: DatabaseError | sqlite3.DatabaseError) -> tuple[str, str] | None:

@@ -481,7 +481,7 @@ _ADD_EVENTS = insert_into("progress_event", ["job_id", "seq", "at", "body"])
 _REMOVE_JOB = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("b_id"))
-    .values(on_dashboard=False, removed_seq=bindparam("b_removed_seq"))
+    .values(on_dashboard=False, kept=False, removed_seq=bindparam("b_removed_seq"))
 )
 _COMPLETE_REST = (
     update(VIDEOS)

@@ -319,6 +319,19 @@ def test_when_the_media_directory_is_gone_the_job_pauses_itself_and_resume_ends_
     work.must_be_complete()
 
 
+def test_videos_that_run_when_the_media_directory_goes_are_still_to_do(scene: Scene) -> None:
+    work = scene.submit("gone-meanwhile")
+    work.log.until_started(1)
+    away = scene.home.path / "away"
+    scene.home.media.rename(away)
+    work.let(*VIDEO_IDS)
+    paused = work.until("paused", *ENDS)
+    away.rename(scene.home.media)
+    assert (paused["status"], paused["failed"]) == ("paused", 0)
+    assert work.ask("resume").status_code == 200
+    work.must_be_complete()
+
+
 def test_a_stop_under_load_keeps_to_its_grace_and_the_next_start_goes_on_where_it_was(tmp_path: Path) -> None:
     home = Home.prepare(tmp_path)
     with home.served(max_running_videos=18, shutdown_grace_seconds=GRACE_SECONDS) as scene:

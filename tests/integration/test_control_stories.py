@@ -225,7 +225,7 @@ class Control(RuleBasedStateMachine):
         by, manager = self.owners[job_id], self.life.manager
         try:
             job = await manager.find(job_id, by=by)
-            number = await manager.count_selected(job_id, selection, by=by)
+            number = (await self.life.store.selected(job_id, selection)).videos
             again = await manager.retry(job_id, selection, by=by)
         except (Conflict, StoreRefused, JobNotFound):
             return

@@ -151,7 +151,7 @@ def test_a_retry_begins_at_the_videos_that_it_leaves(total: int, videos: int, pr
     assert (again.status, again.attempt, again.progress) == (Status.PENDING, 2, progress)
     assert again.current_video == total - videos
     assert (again.started_at, again.finished_at, again.trouble, again.resumed) == (None, None, None, None)
-    assert (again.on_dashboard, again.kept, again.video_id) == (True, False, None)
+    assert (again.on_dashboard, again.kept, again.video_id) == (True, True, None)
     assert again.message == f"Waiting to try {videos} video{'s' * (videos > 1)} again"
     later = NOON + timedelta(hours=1)
     assert again.claimed(at=later).started_at == later

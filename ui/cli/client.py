@@ -16,7 +16,7 @@ import typer
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backend.errors import DashboardError, JobNotFound
+from backend.errors import DashboardError, Invalid, JobNotFound
 from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
 from ui.cli.data import open_accounts, server_address
 
@@ -78,7 +78,7 @@ def checked(response: httpx.Response) -> httpx.Response:
 
 
 def find_job(client: httpx.Client, given: str) -> JobState:
-    """The job with this ID, or the one whose ID begins so. Raises `JobNotFound`, and `ServerSaidNo` for several."""
+    """The job with this ID, or the one whose ID begins so. Raises `JobNotFound`, and `Invalid` for several."""
     beginning = given.strip().lower()
     if WHOLE_ID.fullmatch(beginning):
         job: JobState = checked(client.get(f"/api/jobs/{beginning}")).json()
@@ -87,7 +87,7 @@ def find_job(client: httpx.Client, given: str) -> JobState:
     if not found:
         raise JobNotFound
     if len(found) > 1:
-        raise ServerSaidNo(f'Several jobs have an ID that begins with "{given}"; write more of it.')
+        raise Invalid(f'Several jobs have an ID that begins with "{given}"; write more of it.')
     return found[0]
 
 

@@ -185,7 +185,7 @@ def _asks(job: Job, act: str) -> str:
 
 
 def _what_cancel_ends(job: Job) -> str:
-    left = job.total_videos - job.current_video
+    left = job.undone
     rest = f"{counted(left, 'video')} {'is' if left == 1 else 'are'} not done"
     stopped = f"{counted(job.running, 'running video')} {'is' if job.running == 1 else 'are'} stopped, "
     done = counted(job.current_video, "result")
@@ -200,11 +200,17 @@ def _done(action: Action, job: Job | None) -> str:
     if action in (Action.CANCEL, Action.PAUSE):
         return job.message if job.requested else f"The job is {job.status.words}"
     if action in (Action.RETRY, Action.RETRY_ALL):
-        left = job.total_videos - job.current_video
-        return f"Attempt {job.attempt}: {counted(left, 'video')} in line"
-    return {
-        Action.KEEP: "Kept on the dashboard",
-        Action.DISMISS: "Off the dashboard; it stays in History",
-        Action.RUN_NEXT: "Runs before the others that wait",
-        Action.RUN_LAST: "Runs after the others that wait",
-    }.get(action, f"The job is {job.status.words}")
+        return f"Attempt {job.attempt}: {counted(job.undone, 'video')} in line"
+    if action in (Action.RUN_NEXT, Action.RUN_LAST):
+        return _new_place(action, job)
+    if action is Action.KEEP:
+        return "Kept on the dashboard" if job.kept else "It has left the dashboard already"
+    return "Off the dashboard; it stays in History" if action is Action.DISMISS else f"The job is {job.status.words}"
+
+
+def _new_place(action: Action, job: Job) -> str:
+    if job.status not in (Status.PENDING, Status.PAUSED):
+        return f"The job is {job.status.words} already"
+    where = "before" if action is Action.RUN_NEXT else "after"
+    begins = "Once it is resumed, it runs" if job.status is Status.PAUSED else "Runs"
+    return f"{begins} {where} the others that wait"

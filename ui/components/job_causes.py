@@ -88,7 +88,7 @@ class JobCauses:
         async def retry() -> None:
             await self._on_retry(Selection(group=cause.fingerprint))
 
-        left = self._job.retryable - self._job.failed
+        left = self._job.undone
         videos = cause.count + left
         element = button(f"Retry {count(videos)} of {count(self._job.total_videos)}", retry)
         if left:

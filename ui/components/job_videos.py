@@ -175,7 +175,7 @@ def _retry_words(job: Job) -> str:
     """On the button of one video; "" while the job cannot be retried."""
     if Action.RETRY_ALL not in offered(job):
         return ""
-    left = job.retryable - job.failed
+    left = job.undone
     return f"Retry this video and {counted(left, 'video')} not done so far" if left else "Retry this video"
 
 
@@ -188,7 +188,7 @@ def _videos_of(job: Job, show: str) -> int | None:
         VideoStatus.FAILED: job.failed,
         VideoStatus.COMPLETED: job.succeeded,
         VideoStatus.PROCESSING: job.running,
-        VideoStatus.PENDING: job.total_videos - job.current_video - job.running,
+        VideoStatus.PENDING: job.undone - job.running,
     }[show]
 
 
