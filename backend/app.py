@@ -82,11 +82,14 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
 
 
 def prepare_data_directory(settings: Settings) -> None:
-    """Make the data directory and the default media directory, for nobody else to read; raises `CannotStart`."""
+    """Make the data directory, for nobody else to read, and at the first start the default media directory.
+
+    Raises `CannotStart`. Later a media directory that is gone is trouble, and an empty one in its place would hide it.
+    """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.data_dir.chmod(0o700)  # a checkout brings its data directory along, readable for all
-        if settings.media_dir is None:
+        if settings.media_dir is None and not settings.database_path.exists():
             settings.media.mkdir(mode=0o700, exist_ok=True)
         probe = settings.data_dir / f".writable-{os.getpid()}"
         probe.touch()

@@ -98,6 +98,7 @@ def _video_change(earlier: Job, job: Job, position: int, report: SenderReport) -
             duration_seconds=0.0,  # how long it took is known elsewhere
             error=error,
             fault=Fault.PERMANENT,
+            job_attempt=job.attempt,
             fingerprint=fingerprint(error, report.video_id or ""),
         )
     if job.current_video == earlier.current_video:

@@ -440,7 +440,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one attempt at a video; without an error it was good."""
+    """What came of a video in one attempt of its job; without an error it was good."""
 
     attempt: int
     error: str | None

@@ -800,6 +800,7 @@ class JobManager:
             traceback=_storable(report.traceback),
             fault=report.fault,
             fingerprint=None if error is None else fingerprint(error, video.video_id),
+            job_attempt=moving.job.attempt,
             tries=report.tries,
             result=report.result,
         )

@@ -111,9 +111,9 @@ class VideoPage(BaseModel):
 
 
 class AttemptOut(BaseModel):
-    """What came of one attempt at a video; without an error it was good."""
+    """What came of a video in one attempt of its job; without an error it was good."""
 
-    attempt: int
+    attempt: int = Field(description="the job's attempt")
     error: str | None
     traceback: str | None
     fault: Fault | None = Field(description=FAULT)

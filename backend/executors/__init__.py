@@ -15,7 +15,7 @@ class Executor(Protocol):
         """Begin to run what is submitted."""
 
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
-        """Have the job run in its turn; said again, it keeps its age and takes the new priority.
+        """Have the job run in its turn; said again while it waits or runs, it keeps its age and takes the new priority.
 
         Users with fewer running jobs come first, then who was served longest ago; among a user's own jobs the higher
         priority, then age.

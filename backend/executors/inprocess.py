@@ -40,7 +40,9 @@ class InProcessExecutor:
         self._fill()
 
     async def submit(self, job_id: str, *, user: str, priority: int = 0) -> None:
-        earlier = self._waiting.get(job_id)
+        earlier = self._waiting.get(job_id) or next(
+            (job for job in self._running.values() if job.job_id == job_id), None
+        )
         self._waiting[job_id] = Waiting(job_id, user, priority, earlier.turn if earlier else next(self._turns))
         self._fill()
 

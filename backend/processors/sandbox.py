@@ -146,6 +146,8 @@ def _of_the_system(error: OSError, task: Task) -> VideoFailed | None:
         return VideoFailed(f"The processor {task.processor} wrote a file larger than the limit of {most} for one file.")
     if error.errno in DISK or (error.errno in REFUSED | GONE_FOR_NOW and _is_below(error.filename, task.output)):
         return unwritable(error)
+    if error.errno == errno.ENOENT and _is_below(error.filename, task.path):
+        return VideoFailed("The file went away while it was being processed; put it back and retry.")
     if error.errno in EXHAUSTED | GONE_FOR_NOW:
         sentence = f"The processor {task.processor} could not go on: {reason_of(error)}; try again."
         return VideoFailed(sentence, fault=fault_of(error))

@@ -84,6 +84,7 @@ class VideoChange:
     traceback: str | None = None
     fault: Fault | None = None
     fingerprint: str | None = None
+    job_attempt: int = 1
     tries: int = 1
     result: Mapping[str, Any] | None = None
 
@@ -471,6 +472,7 @@ _ADD_RESULTS = insert_into(
         "traceback",
         "fault",
         "fingerprint",
+        "job_attempt",
         "tries",
         "result",
         "started_at",
@@ -554,6 +556,7 @@ def _result_row(change: VideoChange) -> bulk.Row:
         change.traceback,
         None if change.fault is None else change.fault.value,
         change.fingerprint,
+        change.job_attempt,
         change.tries,
         None if change.result is None else json.dumps(change.result),
         _millis(change.started_at),
@@ -710,8 +713,8 @@ def _video(row: Row[Any]) -> Video:
 
 
 def _outcome(row: Row[Any]) -> Outcome:
-    names = ("attempt", "error", "traceback", "tries", "started_at", "duration_seconds")
-    return Outcome(**{name: row._mapping[name] for name in names}, fault=_fault(row))
+    names = ("error", "traceback", "tries", "started_at", "duration_seconds")
+    return Outcome(**{name: row._mapping[name] for name in names}, attempt=row.job_attempt, fault=_fault(row))
 
 
 def _cause(row: Row[Any]) -> Cause:

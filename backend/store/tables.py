@@ -142,7 +142,7 @@ class TombstoneRow(SQLModel, table=True):
 
 
 class ResultRow(SQLModel, table=True):
-    """What came of one attempt at one video; `fingerprint` is the same for errors of the same cause."""
+    """What came of one attempt at one video, in which attempt of the job; `fingerprint` is the same for one cause."""
 
     __tablename__ = "result"
     __table_args__ = (CLUSTERED,)
@@ -154,6 +154,7 @@ class ResultRow(SQLModel, table=True):
     traceback: str | None = Field(default=None, sa_type=Text)
     fault: str | None = None
     fingerprint: str | None = None
+    job_attempt: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
     tries: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
     result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     started_at: datetime = Field(sa_type=Moment)

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.app import running
+from backend.errors import StoreRefused
 from backend.hub import Change
 from backend.jobs import Video
 from backend.retention import PRUNING_INTERVAL_SECONDS, Pruning
 from backend.settings import Settings
 from backend.store import Database, JobStore, NewJob, Tick
-from backend.store.jobs import PROBED_AT_ONCE, PRUNED_AT_ONCE
+from backend.store.jobs import PROBED_AT_ONCE, PRUNED_AT_ONCE, OldHistory
 from tests.support.clock import NOON, QuickClock
 from tests.support.jobs import ERA, a_job
 
@@ -140,21 +141,27 @@ async def test_ticks_come_between_the_batches_of_a_long_pruning(store: JobStore)
     assert len(await history(store)) == len(left)
 
 
-async def test_a_database_that_refuses_a_pruning_is_asked_again_an_hour_later(
-    database: Database, store: JobStore
-) -> None:
+class RefusedOnce(JobStore):
+    """Takes no deletion at first, as when another program holds the database."""
+
+    refusals = 1
+
+    async def forget_history(self, old: OldHistory) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreRefused
+        await super().forget_history(old)
+
+
+async def test_a_database_that_refuses_a_pruning_is_asked_again_an_hour_later(database: Database) -> None:
+    store = RefusedOnce(database)
     await told(store, [(1, OLD), (2, NOON)])
-    hide = "ALTER TABLE progress_event RENAME TO hidden"
-    database.write_now(lambda connection: connection.exec_driver_sql(hide))
     waits: list[float] = []
     pruned = asyncio.Event()
 
     async def pause(seconds: float) -> None:
         waits.append(seconds)
-        if len(waits) == 1:
-            show = "ALTER TABLE hidden RENAME TO progress_event"
-            database.write_now(lambda connection: connection.exec_driver_sql(show))
-        elif seconds == PRUNING_INTERVAL_SECONDS:
+        if len(waits) > 1 and seconds == PRUNING_INTERVAL_SECONDS:
             pruned.set()
             await asyncio.Event().wait()
 

@@ -474,4 +474,5 @@ async def test_a_job_whose_birth_could_not_be_stored_starts_as_soon_as_it_can(
         await working.new_job("clip", 1)
     store.accept()
     await working.processes.until_started(1)
+    await working.hub.durable()
     assert [job.status for job in (await working.manager.jobs(by=ANA)).items] == [Status.PROCESSING]

@@ -180,7 +180,7 @@ def _asks(job: Job, act: str) -> str:
         return "The job, its results and posters are gone for good, from History as well."
     if act == Action.RETRY_ALL:
         number = count(job.total_videos)
-        return f"{number} of {number} videos are processed again; earlier results are kept as attempt {job.attempt}."
+        return f"{number} of {number} videos are processed again; earlier results are kept."
     return ""
 
 

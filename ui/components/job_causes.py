@@ -76,7 +76,8 @@ class JobCauses:
 
     def _draw_circumstances(self, cause: Cause) -> None:
         with tag("div", classes="sub"):
-            tag("span", f"{FAULT_WORDS[cause.fault].capitalize()} · ")
+            if not self._job.is_elsewhere:  # what mends it is known where it runs
+                tag("span", f"{FAULT_WORDS[cause.fault].capitalize()} · ")
             tag("span", cause.video_id, classes="mono")
             tag("span", f" and {count(cause.count - 1)} more · " if cause.count > 1 else " · ")
             Moment(cause.first_seen)

@@ -22,6 +22,7 @@ def upgrade() -> None:
     for column in (
         sa.Column("fault", sa.String()),
         sa.Column("fingerprint", sa.String()),
+        sa.Column("job_attempt", sa.Integer(), nullable=False, server_default="1"),
         sa.Column("tries", sa.Integer(), nullable=False, server_default="1"),
     ):
         op.add_column("result", column)
