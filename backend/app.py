@@ -17,7 +17,7 @@ from backend.accounts import Accounts
 from backend.auth import Keys
 from backend.clock import Clock, SystemClock
 from backend.demo import DemoClips
-from backend.errors import CannotStart
+from backend.errors import CannotStart, StoreRefused
 from backend.executors import Executor
 from backend.executors.inprocess import InProcessExecutor
 from backend.hub import ProgressHub
@@ -77,7 +77,10 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         demo = DemoClips(settings.data_dir / "demo")
         stack.push_async_callback(demo.close)
         backend = _build(settings, clock, database, children, demo)
-        await _start(backend, stack)
+        try:
+            await _start(backend, stack)
+        except StoreRefused as error:
+            raise CannotStart(error.but("mend that and start again.").sentence) from None
         yield backend
 
 
@@ -171,7 +174,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     ticking = asyncio.create_task(_tick(backend), name="tick")
     stack.push_async_callback(_last_tick, backend.hub, ticking)
     await backend.manager.recover()
-    await backend.hub.durable()
+    await backend.hub.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store, backend.settings, backend.clock)
@@ -185,6 +188,9 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
 async def _tick(backend: Backend) -> None:
     try:
         await backend.hub.run()
+    except StoreRefused as error:  # of the last tick; what it held is found as it was at the next start
+        log.error("the last tick cannot be stored: %s", error.sentence, extra={"action": "last_tick_refused"})
+        backend.broken.set()
     except Exception:
         log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_broken"})
         backend.broken.set()
