@@ -276,7 +276,8 @@ async def test_taking_too_long_ends_the_process(clip: Path) -> None:
     clock, steps = VirtualClock(), list[Step]()
     async with running(clock=clock, timeout_seconds=90) as runner:
         work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
-        await until(lambda: bool(steps))
+        await until(lambda: bool(steps) or work.done())
+        assert not work.done(), work.exception()
         await clock.advance(91)
         with pytest.raises(VideoFailed, match=r"Took longer than 90 s, the limit for one video") as refusal:
             await work

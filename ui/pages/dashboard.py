@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nicegui import context
+
 from backend import Backend
 from backend.jobs import Action, counted
 from backend.settings import MOST_SLOTS
@@ -10,12 +12,14 @@ from ui.components.job_actions import do
 from ui.components.job_grid import JobGrid
 from ui.components.number_field import NumberField
 from ui.components.page_frame import page_frame
+from ui.following import while_open
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
 from ui.theme import button, icon, link, tag, whose_jobs
 
 DOUBLE_CLICK_SECONDS = 2.0
 RECOUNT_SECONDS = 1.0
+SLOTS_SECONDS = 1.0
 
 
 def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
@@ -38,6 +42,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
                 note = Note(backend)
         live.feed(grid, current_user)
         grid.on("recount", note.recount, args=[], throttle=RECOUNT_SECONDS)
+        while_open(context.client, note.follow_slots(), name="slots")
         await note.recount()
 
 
@@ -56,8 +61,12 @@ class Note:
     async def recount(self) -> None:
         """Say the numbers as they are now."""
         self._link.text = f"{counted(await self._backend.manager.count_jobs(by=current_user()), 'job')} in History"
-        if self._slots:
-            self._slots.show()
+
+    async def follow_slots(self) -> None:
+        """Show them as they are, whoever changes them."""
+        while self._slots:
+            await self._backend.clock.sleep(SLOTS_SECONDS)
+            self._slots.follow()
 
 
 class Slots:
@@ -70,8 +79,14 @@ class Slots:
 
     def show(self) -> None:
         """The number as it is."""
-        noun = "video" if self._work.slots == 1 else "videos"
-        self._field.show(self._work.slots, f"{noun} at once, at most; a change holds until the next start")
+        self._shown = self._work.slots
+        noun = "video" if self._shown == 1 else "videos"
+        self._field.show(self._shown, f"{noun} at once, at most; a change holds until the next start")
+
+    def follow(self) -> None:
+        """The number, where it is another one by now: what somebody is writing here stays."""
+        if self._work.slots != self._shown:
+            self.show()
 
     async def _change(self, slots: int) -> None:
         async def change() -> int:

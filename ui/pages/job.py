@@ -23,6 +23,7 @@ from ui.theme import icon, link, tag, whose_jobs
 
 HEADER_SECONDS = 0.25
 ROWS_SECONDS = 1.0
+CAUSES_SECONDS = 3.0  # of a large job they are counted over all its failed videos
 
 
 def add_job_page(backend: Backend) -> None:
@@ -41,6 +42,7 @@ def add_job_page(backend: Backend) -> None:
         client = context.client
         while_open(client, view.move(), name=f"figures of {job.id}")
         while_open(client, view.follow(), name=f"videos of {job.id}")
+        while_open(client, view.explain(), name=f"causes of {job.id}")
         while_open(client, view.count_up(), name=f"time of {job.id}")
 
 
@@ -81,9 +83,14 @@ class JobView:
         """Show its videos as they change, as long as there is the job."""
         with suppress(JobNotFound):  # `move` says so
             async for newest in self._states(ROWS_SECONDS):
-                await self._causes.refresh(newest)
                 self._videos.show(newest)  # `move` may be behind
                 await self._videos.refresh()
+
+    async def explain(self) -> None:
+        """Show why its videos failed, as long as there is the job."""
+        with suppress(JobNotFound):  # `move` says so
+            async for newest in self._states(CAUSES_SECONDS):
+                await self._causes.refresh(newest)
 
     async def count_up(self) -> None:
         """Let its time pass."""
