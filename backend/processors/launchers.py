@@ -179,9 +179,13 @@ class _ForkServer:
         with theirs:
             try:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
-                number = await self._fork(theirs)
             except BaseException:
                 ours.close()
+                raise
+            try:
+                number = await self._fork(theirs)
+            except BaseException:
+                writer.close()  # not the socket alone: a transport forgotten would close its number's next owner later
                 raise
         death = self._deaths[number]
         return Child(reader, writer, death, lambda value: self._signal(number, value))
