@@ -19,7 +19,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import pytest
 
 from backend.clock import SystemClock
 from backend.hub import INTERVAL_SECONDS
@@ -329,18 +328,13 @@ def _fields(update: ProgressUpdate) -> Fields:
     return fields
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return asyncio.run(Home.prepare(tmp_path_factory.mktemp("cut-lines")))
-
-
-@pytest.mark.parametrize("seed", range(1, IN_THE_GATE + 1))
-async def test_whoever_watches_over_a_bad_line_ends_in_exactly_the_servers_state(
-    home: Home, tmp_path: Path, seed: int
-) -> None:
-    example = await play(home.copy(tmp_path / "home"), seed)
-    assert example.remains
-    assert any(line.cut for line in example.lines)
+async def test_whoever_watches_over_a_bad_line_ends_in_exactly_the_servers_state(tmp_path: Path) -> None:
+    home, cuts = await Home.prepare(tmp_path / "template"), 0
+    for seed in range(1, IN_THE_GATE + 1):
+        example = await play(home.copy(tmp_path / f"seed-{seed}"), seed)
+        assert example.remains, seed
+        cuts += sum(line.cut for line in example.lines)
+    assert cuts > 0
 
 
 async def _play_many(examples: int) -> int:
