@@ -76,7 +76,7 @@ class ChildRunner:
     ) -> dict[str, Any]:
         """The processor's result for this video; raises `VideoFailed` with a sentence, its fault, perhaps a traceback.
 
-        `on_step` is called on the event loop, at most some 20 times a second. Cancelled, it returns only when the
+        `on_step` is called on the event loop, at most some 10 times a second. Cancelled, it returns only when the
         process is dead. Whatever fails, unfinished files (`*.part`) are removed.
         """
         task = Task(

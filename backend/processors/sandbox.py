@@ -24,7 +24,7 @@ from backend.faults import DISK, EXHAUSTED, GONE_FOR_NOW, fault_of, reason_of, u
 from backend.processors import Processor, Step
 from backend.processors.wire import Failure, Limits, Message, Progress, Result, Task, line, parse_task
 
-STEP_SECONDS = 0.05
+STEP_SECONDS = 0.1  # more often, nobody sees the difference, and each is a change to store
 MOST_DESCRIPTORS = 65_536  # where the system's own bound may be a billion; the parent held only a handful
 LONGEST_TRACEBACK = 20_000  # characters
 REFUSED = frozenset({errno.EACCES, errno.EPERM})
