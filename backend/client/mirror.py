@@ -20,7 +20,7 @@ that run elsewhere) when a newer error followed it; no update counts those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -92,7 +92,7 @@ class Known:
         if before is None:
             return _has_seen_no_error(update)
         if is_reduced:
-            return _only_moved(before, update) and update.error is msgspec.UNSET
+            return only_moved(before, update) and update.error is msgspec.UNSET
         return _one_step(before, update)
 
     def surely_leads_to(self, held: ProgressUpdate) -> bool:
@@ -104,7 +104,7 @@ class Known:
 
     def hold(self, update: ProgressUpdate) -> None:
         """Keep it for later; of percents in a row, all of which history need not have, the first and the newest."""
-        if len(self.held) > 1 and _only_moved(self.held[-2], self.held[-1]) and _only_moved(self.held[-1], update):
+        if len(self.held) > 1 and only_moved(self.held[-2], self.held[-1]) and only_moved(self.held[-1], update):
             self.held.pop()
         self.held.append(update)
 
@@ -115,7 +115,8 @@ class Mirror:
     `jobs`: by job ID. `missed`: job ID -> the `seq` after which its history is to be asked for
     (`GET /api/jobs/{id}/progress-history?after=`); answer with `fill_in` or `give_up`. On the default format it lists
     every job right after `connected`, and most leave it again when the snapshot has arrived: read it then.
-    `position`: `after=` of the next connection with `format=batch`, None for one from the beginning.
+    `looked_up`: jobs of which only history told. `position`: `after=` of the next connection with `format=batch`, None
+    for one from the beginning.
 
     Memory grows with the jobs, and with the errors that arrive while history has not answered.
     """
@@ -128,6 +129,7 @@ class Mirror:
         self._missed: dict[str, int] = {}
         self._left: dict[str, int] = {}
         self._monitored: set[str] | None = None
+        self._looked_up: set[str] = set()
         self._connection = 0
         self._in_batches = False
         self._is_catching_up = False
@@ -135,6 +137,7 @@ class Mirror:
         self._last_word: datetime | None = None
         self.jobs: Mapping[str, ProgressUpdate] = MappingProxyType(self._jobs)
         self.missed: Mapping[str, int] = MappingProxyType(self._missed)
+        self.looked_up: Set[str] = self._looked_up
         self.position: int | None = None
 
     def connected(self) -> None:
@@ -204,28 +207,43 @@ class Mirror:
         leaves, so there it counts from its last sign of life, and the next connection begins with a snapshot.
         """
         gone = [job_id for job_id, known in self._known.items() if self._is_over(job_id, known, now)]
+        if self._in_batches and not self._looked_up.issuperset(gone):
+            self.position = None
         for job_id in gone:
             self._drop(job_id)
-        if gone and self._in_batches:
-            self.position = None
         return gone
 
     def monitor(self, job_id: str) -> None:
         """Keep this job; from the first call on only such jobs are kept. One that is not known yet is in `missed`."""
-        if self._monitored is None:
-            self._monitored = set()
-            for other in self._known.keys() - {job_id}:
-                self._erase(other)
-        self._monitored.add(job_id)
-        if job_id not in self._known:
-            self._left.pop(job_id, None)
-            self._doubt(job_id, self._known.setdefault(job_id, Known()))
+        self.keep({job_id, *(self._monitored or ())})
+        self.look_up(job_id)
 
     def unmonitor(self, job_id: str) -> None:
         """Keep this job no more; without any monitored job left, none is kept."""
         if self._monitored is not None:
-            self._monitored.discard(job_id)
-            self._erase(job_id)
+            self.keep(self._monitored - {job_id})
+
+    def keep(self, job_ids: Set[str] | None) -> bool:
+        """Keep only these jobs, or (None) all that the server shows; True when that takes a new connection."""
+        was_choosy, self._monitored = self._monitored is not None, None if job_ids is None else set(job_ids)
+        if job_ids is None:
+            self.position = None if was_choosy else self.position
+            return was_choosy
+        for other in self._known.keys() - job_ids:
+            self._erase(other)
+        return False
+
+    def look_up(self, job_id: str) -> None:
+        """Ask history for a job that is not known, such as one that left the dashboard; it is in `looked_up` then."""
+        if job_id not in self._known:
+            self._left.pop(job_id, None)
+            self._looked_up.add(job_id)
+            self._doubt(job_id, self._known.setdefault(job_id, Known()))
+
+    def told(self, job_id: str) -> ProgressUpdate | None:
+        """What was handed on last of a job that is shown."""
+        known = self._known.get(job_id)
+        return known.told if known is not None and known.is_shown else None
 
     def _take_batch(self, batch: Batch, at: datetime) -> list[ProgressUpdate]:
         if batch.snapshot:
@@ -248,7 +266,8 @@ class Mirror:
         heard, self._snapshot = self._snapshot, None
         if heard is not None:
             for job_id in self._known.keys() - heard:
-                self._leave(job_id)
+                if self._known[job_id].newest is not None:  # else history is being asked whether there is such a job
+                    self._leave(job_id)
         self._is_catching_up = False
 
     def _take(self, update: ProgressUpdate, at: datetime) -> list[ProgressUpdate]:
@@ -258,6 +277,7 @@ class Mirror:
         known = self._known.get(job_id) or self._meet(job_id)
         is_reduced = self._is_catching_up if self._in_batches else known.connection != self._connection
         known.connection = self._connection
+        self._looked_up.discard(job_id)
         if update.seq <= known.newest_seq:
             self._repeated(update, known, at)
             return []
@@ -348,7 +368,7 @@ class Mirror:
         if known.newest is None or known.ended_at is None or job_id in self._missed:
             return False
         since = known.ended_at
-        if self._in_batches and self._last_word is not None:
+        if self._in_batches and self._last_word is not None and job_id not in self._looked_up:
             since = max(since, self._last_word)
         return now - since >= (self._failed_ttl if known.newest.status in WITH_FAILURES else self._completed_ttl)
 
@@ -361,6 +381,7 @@ class Mirror:
                 del self._left[next(iter(self._left))]
 
     def _erase(self, job_id: str) -> None:
+        self._looked_up.discard(job_id)
         for kept in (self._known, self._jobs, self._missed):
             kept.pop(job_id, None)
 
@@ -380,7 +401,7 @@ def _has_seen_no_error(update: ProgressUpdate) -> bool:
     return update.failed == 0 and update.attempt == 1 and update.error is msgspec.UNSET
 
 
-def _only_moved(before: ProgressUpdate, after: ProgressUpdate) -> bool:
+def only_moved(before: ProgressUpdate, after: ProgressUpdate) -> bool:
     """Whether both are the same but for what percents change."""
     return (before.attempt, before.status, before.requested, before.failed, before.error) == (
         after.attempt,
