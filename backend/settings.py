@@ -108,6 +108,9 @@ class Settings(BaseSettings):
         (3, 6, 12, 24, 30), description="delays before the attempts to reconnect, comma-separated; the last one repeats"
     )
     reconnect_attempts: int = Field(10, ge=1, le=1000, description="attempts before the page says disconnected")
+    page_silence_seconds: float = Field(
+        12, ge=1, le=45, allow_inf_nan=False, description="silence after which a page has lost the server"
+    )
     heartbeat_interval_seconds: Seconds = Field(25, description="how often the server pings an API socket")
     heartbeat_timeout_seconds: Seconds = Field(60, description="silence after which an API socket is closed")
     direct_sending: bool = Field(

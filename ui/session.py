@@ -98,6 +98,15 @@ def guard_sockets(accounts: Accounts) -> None:
     core.app.exception_handlers.update({404: _leave_to_the_app, Exception: _leave_to_the_app})
 
 
+def set_page_heartbeat(silence_seconds: float) -> None:
+    """Let a page and the server notice within this time that the other one is silent; call before serving."""
+
+    def beat() -> None:
+        core.sio.eio.ping_interval, core.sio.eio.ping_timeout = silence_seconds * 2 / 3, silence_seconds / 3
+
+    core.app.on_startup(beat)  # NiceGUI sets its own values first
+
+
 async def kick(who: str) -> None:
     """Close the pages of a user (by id) or of a session (by key); they come back only after signing in."""
     await _close(engine_id for engine_id, held in _authorities().items() if who in (held.user.id, held.key))
@@ -228,7 +237,6 @@ async def _close(engine_ids: Iterable[str]) -> None:
 async def _close_one(engine_id: str) -> None:
     sid = core.sio.manager.sid_from_eio_sid(engine_id, NAMESPACE)
     if sid is not None:
-        await core.sio.emit("open", {"path": "/login", "new_tab": False}, to=sid)  # a courtesy; a client may ignore it
         await core.sio.disconnect(sid)
     try:
         await asyncio.wait_for(core.sio.eio.disconnect(engine_id), CLOSING_SECONDS)

@@ -45,7 +45,7 @@ REFUSALS = (1008, 1013)
 LAG_SECONDS = 0.02
 LONGEST_SECONDS = 120.0
 ON_DASHBOARD = "/api/jobs?dashboard=true&limit=1000"
-SETTINGS: Mapping[str, object] = {"completed_job_ttl_seconds": 3, "cleanup_interval_seconds": 1}
+SETTINGS: Mapping[str, Any] = {"completed_job_ttl_seconds": 3, "cleanup_interval_seconds": 1}
 
 
 class Page(msgspec.Struct):

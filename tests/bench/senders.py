@@ -14,7 +14,7 @@ import msgspec
 from tests.support.servers import Program, add_user, running
 
 ERROR = "The file ends too early: moov atom not found"
-ROOMY: Mapping[str, object] = {
+ROOMY: Mapping[str, Any] = {
     "max_connections_per_user": 10_000,
     "max_connections_per_address": 20_000,
     "max_requests_at_once": 20_000,
@@ -110,7 +110,7 @@ async def at_rate(act: Callable[[], Awaitable[object]], *, every: float, seconds
 
 
 @contextmanager
-def program(home: Path, *, port: int | None = None, **settings: object) -> Iterator[tuple[Program, str]]:
+def program(home: Path, *, port: int | None = None, **settings: Any) -> Iterator[tuple[Program, str]]:
     """The real program with room for many connections, and a user's token."""
     with running(home, port=port, python_path=None, **{**ROOMY, **settings}) as server:
         yield server, add_user(home, "bench")

@@ -374,7 +374,9 @@ async def sign_in(site: Site, page: Page, user: User) -> None:
     await page.get_by_text(f"Signed in as {user.name}").wait_for()
 
 
-async def test_a_person_signs_in_clicks_and_is_led_out_when_the_session_ends(site: Site, ana: User) -> None:
+async def test_a_person_signs_in_clicks_and_is_asked_to_sign_in_again_when_the_session_ends(
+    site: Site, ana: User
+) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
         await sign_in(site, page, ana)
@@ -384,7 +386,11 @@ async def test_a_person_signs_in_clicks_and_is_led_out_when_the_session_ends(sit
         await page.get_by_text("There is no such job").wait_for()
         assert faults == []
         await site.accounts.set_password(ana.name, "another horse")
-        await page.wait_for_url("**/login", timeout=10_000)
+        await page.get_by_text("your session has ended").first.wait_for(timeout=10_000)
+        await page.get_by_role("link", name="Sign in").click()
+        await send_sign_in(page, ana.name, "another horse")
+        await page.get_by_text(f"Signed in as {ana.name}").wait_for()
+        await page.get_by_text("Connected").first.wait_for()
 
 
 async def test_a_script_that_got_into_the_page_does_not_run(site: Site, ana: User) -> None:

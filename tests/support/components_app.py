@@ -1,6 +1,6 @@
-"""A page with the grid and the banner and nothing behind them: its jobs are what a test posts to `/control`.
+"""Pages with the grid and the banner and nothing behind them: the jobs are what a test posts to `/control`.
 
-Run as `python -m tests.support.components_app PORT`.
+Run as `python -m tests.support.components_app PORT [SILENCE]`, the seconds after which a page has lost the server.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from backend.auth import User
 from backend.clock import SystemClock
 from backend.hub import Change, Removal, View
 from backend.jobs import Action, Job, Source, Status
-from backend.settings import load_settings
+from backend.settings import Settings, load_settings
 from ui.components.connection_banner import ConnectionBanner
 from ui.components.job_grid import JobGrid, card
+from ui.components.number_field import NumberField
 from ui.live import LiveJobs
+from ui.session import set_page_heartbeat
 from ui.theme import button, frame, icon, tag
 
 KEPT_SECONDS = 300
+SILENCE_SECONDS = 12.0
 
 
 class PostedJobs:
@@ -44,6 +47,9 @@ class PostedJobs:
 
     async def act(self, job_id: str, action: Action) -> None:
         self.acts.append((job_id, action.value))
+
+    async def note_number(self, number: int) -> None:
+        self.acts.append(("number", str(number)))
 
     def watch(self, user: User) -> PostedReader:
         return PostedReader(self)
@@ -107,7 +113,16 @@ def leaves_at(job: Job) -> datetime | None:
     return job.finished_at + timedelta(seconds=KEPT_SECONDS) if job.finished_at else None
 
 
-def build() -> FastAPI:
+def settings_of(delays: str, attempts: int, silence_seconds: float) -> Settings:
+    return load_settings(
+        data_dir=Path(tempfile.gettempdir()),
+        reconnect_delays_seconds=tuple(float(delay) for delay in delays.split(",")),
+        reconnect_attempts=attempts,
+        page_silence_seconds=silence_seconds,
+    )
+
+
+def build(silence_seconds: float) -> FastAPI:
     app = FastAPI()
     posted = PostedJobs()
     live = LiveJobs(posted.watch, SystemClock(), lambda job: card(job, leaves_at(job)))
@@ -129,6 +144,10 @@ def build() -> FastAPI:
     async def deserted() -> None:
         await posted.deserted.wait()
 
+    @app.get("/api/auth/me")
+    async def me() -> dict[str, Any]:
+        return {"id": "u1", "name": "alice", "is_admin": False}
+
     @app.post("/clear")
     async def clear() -> None:
         posted.acts.clear()
@@ -137,11 +156,7 @@ def build() -> FastAPI:
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)
     def page(admin: bool = False, delays: str = "3,6,12,24,30", attempts: int = 10) -> None:
         user = User(id="u1", name="alice", is_admin=admin)
-        settings = load_settings(
-            data_dir=Path(tempfile.gettempdir()),
-            reconnect_delays_seconds=tuple(float(delay) for delay in delays.split(",")),
-            reconnect_attempts=attempts,
-        )
+        settings = settings_of(delays, attempts, silence_seconds)
         with frame("Dashboard", "dashboard", user, banner=lambda: ConnectionBanner(settings)):
             grid = JobGrid(title="Dashboard", show_owner=admin, on_act=posted.act)
             live.feed(grid, lambda: user)
@@ -153,9 +168,18 @@ def build() -> FastAPI:
             with grid.add_slot("note"):
                 tag("p", "You see only your own jobs.", classes="note")
 
-    ui.run_with(app, title="Progress dashboard", reconnect_timeout=10, show_welcome_message=False, tailwind=False)
+    @ui.page("/other", language="en-US", dark=None, reconnect_timeout=300)
+    def other_page(delays: str = "3,6,12,24,30", attempts: int = 10) -> None:
+        user = User(id="u1", name="alice", is_admin=False)
+        settings = settings_of(delays, attempts, silence_seconds)
+        with frame("Other", "", user, banner=lambda: ConnectionBanner(settings)):
+            NumberField(least=1, most=64, on_number=posted.note_number).show(4, "videos at once")
+
+    set_page_heartbeat(silence_seconds)
+    ui.run_with(app, title="Progress dashboard", show_welcome_message=False, tailwind=False)
     return app
 
 
 if __name__ == "__main__":
-    uvicorn.run(build(), port=int(sys.argv[1]), access_log=False, timeout_graceful_shutdown=1)
+    silence = float(sys.argv[2]) if len(sys.argv) > 2 else SILENCE_SECONDS
+    uvicorn.run(build(silence), port=int(sys.argv[1]), access_log=False, timeout_graceful_shutdown=1)

@@ -41,7 +41,7 @@ def serve(port: int, data_dir: Path) -> None:
         app = _app(office.settings, office.accounts)
         guard_sockets(office.accounts)
         sign_scripts()
-        _add_page()
+        _add_page(office.settings)
         _add_failing_pages()
         ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
         configure_logs()
@@ -80,9 +80,10 @@ def _app(settings: Settings, accounts: Accounts) -> FastAPI:
     return app
 
 
-def _add_page() -> None:
+def _add_page(settings: Settings) -> None:
     from nicegui import ui
 
+    from ui.components.connection_banner import ConnectionBanner
     from ui.session import act, current_user, require_user
 
     async def refuse() -> None:
@@ -94,6 +95,7 @@ def _add_page() -> None:
 
     @ui.page("/", dependencies=[Depends(require_user)])
     def page() -> None:
+        ConnectionBanner(settings)
         ui.label(f"Signed in as {current_user().name}")
         ui.button("Press", on_click=lambda: say("click"))
         ui.input(on_change=lambda typing: say(f"typed {typing.value}"))

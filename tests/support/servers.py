@@ -58,7 +58,7 @@ def run_command(
 class ServerProcess:
     """A server as a child process: its address, its output, and ways to end it."""
 
-    def __init__(self, *arguments: str, port: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, *arguments: str, port: int, environment: Mapping[str, str], root: Path = ROOT) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.began = time.perf_counter()
@@ -66,7 +66,7 @@ class ServerProcess:
         self._said: Queue[str | None] = Queue()
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=root,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -123,16 +123,22 @@ class ServerProcess:
 
 
 class Program(ServerProcess):
-    """The real program over a data directory."""
+    """The real program over a data directory; `root`: where it lies, when it is a copy."""
 
     def __init__(
-        self, data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        python_path: Path | None = None,
+        root: Path = ROOT,
+        **settings: object,
     ) -> None:
         self.data_dir = data_dir
         port = port or free_port()
         arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
         plug_ins = {"PYTHONPATH": str(python_path)} if python_path else {}
-        super().__init__(*arguments, port=port, environment=environment(settings) | plug_ins)
+        super().__init__(*arguments, port=port, environment=environment(settings) | plug_ins, root=root)
 
     def sign_in_link(self) -> str:
         """The link that the server prints once it is ready."""
@@ -141,11 +147,17 @@ class Program(ServerProcess):
 
 @contextmanager
 def running(
-    data_dir: Path, *, port: int | None = None, python_path: Path | None = None, **settings: object
+    data_dir: Path,
+    *,
+    port: int | None = None,
+    python_path: Path | None = None,
+    root: Path = ROOT,
+    **settings: object,
 ) -> Iterator[Program]:
     """The program, ready; killed at the end if it still runs."""
-    with _ready(Program(data_dir, port=port, python_path=python_path, **settings), "Dashboard:") as program:
-        yield program
+    program = Program(data_dir, port=port, python_path=python_path, root=root, **settings)
+    with _ready(program, "Dashboard:") as ready:
+        yield ready
 
 
 @contextmanager

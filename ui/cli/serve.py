@@ -32,7 +32,6 @@ GRACEFUL_SECONDS = 1
 BACKLOG = 2048
 OPENED_LINK_SECONDS = 60
 MAX_MESSAGE_BYTES = 2**20
-FRAMEWORK_RECONNECT_SECONDS = 10
 TURN_SECONDS = 0.001  # of a thread with the interpreter: neither the event loop nor a commit waits long for the other
 
 
@@ -170,16 +169,16 @@ def _app(backend: Backend) -> ASGIApp:
     from nicegui import ui
 
     from ui import register
-    from ui.session import page_owner
+    from ui.session import page_owner, set_page_heartbeat
 
     app = build_app(backend)
     register(backend)
+    set_page_heartbeat(backend.settings.page_silence_seconds)
     ui.run_with(
         app,
         title="Progress",
         dark=None,
         language="en-US",
-        reconnect_timeout=FRAMEWORK_RECONNECT_SECONDS,
         show_welcome_message=False,
         tailwind=False,
         binding_refresh_interval=None,

@@ -32,3 +32,37 @@ export function zoneName(moment) {
   const parts = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(moment);
   return parts.find((part) => part.type === "timeZoneName").value;
 }
+
+// What `give` returns when the page is left comes out of `carriedOver` in the same tab, when that was a reload, or when
+// the page had lost the server and somebody signed in again.
+export function carryOver(name, give) {
+  addEventListener("pagehide", () => {
+    const kept = { address: location.href, isLost: document.body.classList.contains("away"), value: give() };
+    sessionStorage.setItem(name, JSON.stringify(kept));
+  });
+}
+
+export function carriedOver(name) {
+  const kept = JSON.parse(sessionStorage.getItem(name));
+  sessionStorage.removeItem(name);
+  const isReload = performance.getEntriesByType("navigation")[0]?.type === "reload";
+  return (isReload || kept?.isLost) && kept?.address === location.href ? kept.value : null;
+}
+
+const WAITED_MS = 10000;
+
+// After a reload the browser scrolls before the content is there; this waits for it, unless somebody scrolls first.
+export function keepScroll() {
+  const wanted = carriedOver("scroll");
+  carryOver("scroll", () => scrollY);
+  if (!wanted) return;
+  const sized = new ResizeObserver(() => {
+    if (document.documentElement.scrollHeight - innerHeight < wanted) return;
+    stop();
+    scrollTo(0, wanted);
+  });
+  const stop = () => sized.disconnect();
+  for (const hand of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(hand, stop, { once: true, passive: true });
+  setTimeout(stop, WAITED_MS);
+  sized.observe(document.body);
+}

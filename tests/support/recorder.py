@@ -1,0 +1,117 @@
+"""What a page showed over a whole story, written down inside the page (`recorder.js`) and judged here.
+
+Moments are seconds since 1970, which page and test share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+from playwright.sync_api import BrowserContext, Page
+
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a job's card says of how far it is."""
+
+    status: str
+    percent: int
+    done: int
+    total: int
+
+    @classmethod
+    def of_api(cls, job: Mapping[str, Any]) -> Self:
+        return cls(job["status"], job["progress"], job["current_video"], job["total_videos"])
+
+
+Cards = Mapping[str, Card]
+"""By the job's ID."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the page showed unchanged from its first look at it to the last.
+
+    `silence`: the longest time, at one of these looks, since the page's socket had brought anything.
+    """
+
+    since: float
+    until: float
+    looks: int
+    silence: float
+    address: str
+    state: str
+    popup: bool
+    hidden: bool
+    cards: Cards
+
+    @classmethod
+    def of_page(cls, run: Mapping[str, Any]) -> Self:
+        moments = {name: run[name] / 1000 for name in ("since", "until", "silence")}
+        cards = {job_id: _card(*facts) for job_id, *facts in run["cards"]}
+        kept = {name: run[name] for name in ("looks", "address", "state", "popup", "hidden")}
+        return cls(**moments, **kept, cards=cards)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.state == "connected"
+
+
+@dataclass(frozen=True)
+class Record:
+    """All runs of a page, in order, over its own reloads."""
+
+    runs: Sequence[Run]
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        return cls([Run.of_page(run) for run in page.evaluate("recordedRuns()")])
+
+    @property
+    def popup_was_seen(self) -> bool:
+        """Whether the framework's own message was ever visible."""
+        return any(run.popup for run in self.runs)
+
+    @property
+    def was_hidden(self) -> bool:
+        return any(run.hidden for run in self.runs)
+
+    @property
+    def said(self) -> str:
+        """The banner's states in the order in which they came."""
+        return " > ".join(state for state, _ in groupby(run.state for run in self.runs if run.state))
+
+    def disconnected_after(self, moment: float) -> float | None:
+        """How long after it the page still called itself connected, in seconds; None when it never ceased to."""
+        return next((max(0.0, run.since - moment) for run in self._after(moment) if not run.is_connected), None)
+
+    def connected_after(self, moment: float) -> float | None:
+        """How long after it the page was first connected; None when it never was."""
+        return next((max(0.0, run.since - moment) for run in self._after(moment) if run.is_connected), None)
+
+    def false_green(self, limit_seconds: float) -> float:
+        """The longest time for which the page called itself connected after so much silence, in seconds."""
+        runs = [run for run in self.runs if run.is_connected]
+        return max((min(run.silence - limit_seconds, run.until - run.since) for run in runs), default=0.0)
+
+    def longest_gap(self) -> float:
+        """The longest time without a look: the page was not there, or its browser did not run."""
+        return max((later.since - run.until for run, later in zip(self.runs, self.runs[1:], strict=False)), default=0.0)
+
+    def _after(self, moment: float) -> Iterator[Run]:
+        return (run for run in self.runs if run.until >= moment)
+
+
+def record_pages(context: BrowserContext) -> None:
+    """Let every page of the context be recorded from its first script on."""
+    context.add_init_script(SCRIPT)
+
+
+def _card(status: str, percent: int, done: str, total: str) -> Card:
+    return Card(status, percent, int(done.replace(",", "")), int(total.replace(",", "")))
