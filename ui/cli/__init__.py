@@ -10,7 +10,7 @@ import typer
 
 from backend import VERSION
 from backend.errors import DashboardError
-from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, worker
+from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, watch, worker
 from ui.cli.data import DataDir
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -18,6 +18,7 @@ app.add_typer(users.app, name="users")
 app.command("token", epilog=token.EXAMPLE)(token.token)
 app.command("login-link", epilog=login_link.EXAMPLE)(login_link.login_link)
 app.command("submit", epilog=submit.EXAMPLE)(submit.submit)
+app.command("watch", epilog=watch.EXAMPLE)(watch.watch)
 app.command("pause", epilog=pause.EXAMPLE)(pause.pause)
 app.command("resume", epilog=resume.EXAMPLE)(resume.resume)
 app.command("cancel", epilog=cancel.EXAMPLE)(cancel.cancel)

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ import typer
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backend.errors import DashboardError, Invalid, JobNotFound
+from backend.errors import DashboardError, Invalid, JobNotFound, NotFound
 from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
 from ui.cli.data import open_accounts, server_address
 
@@ -24,6 +25,7 @@ MINTED_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
 WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JOBS_AT_ONCE = 1_000
+NOT_ADMITTED = "The server refuses the token; `python main.py token NAME` prints one for DASHBOARD_TOKEN."
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's ID, or enough of its beginning.")]
 JobState = dict[str, Any]
 """A job as the server tells it."""
@@ -42,43 +44,74 @@ class ServerSaidNo(DashboardError):
     """The server refused the request."""
 
 
-@contextmanager
-def connected(data_dir: Path | None) -> Iterator[httpx.Client]:
-    """A client of the running server, signed in.
+class ServerAway(ServerSaidNo):
+    """No server answers; start it with `python main.py`, or set DASHBOARD_URL."""
 
-    With `DASHBOARD_TOKEN`, or on the server's own machine with a token made from the data directory, as admin. What the
-    server refuses and a server that is away are raised as `DashboardError`.
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the server is, and the token to speak to it with."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+def sign_in(data_dir: Path | None, *, lifetime_seconds: int = MINTED_SECONDS) -> Access:
+    """What the environment says: `DASHBOARD_URL` and `DASHBOARD_TOKEN`.
+
+    Without them, on the server's own machine: the address in the data directory, and a token made from it, as admin.
     """
     given = ClientSettings()
     url = given.url or server_address(load_settings(data_dir=data_dir))
-    token = given.token.get_secret_value() if given.token else _own_token(url, data_dir)
+    token = given.token.get_secret_value() if given.token else _own_token(url, data_dir, lifetime_seconds)
+    return Access(url, token)
+
+
+@contextmanager
+def connected(data_dir: Path | None) -> Iterator[httpx.Client]:
+    """A client of the running server, signed in; raises like `speaking`."""
+    with speaking(sign_in(data_dir)) as client:
+        yield client
+
+
+@contextmanager
+def speaking(access: Access, *, timeout: httpx.Timeout = TIMEOUT) -> Iterator[httpx.Client]:
+    """A client of the server; what it refuses is raised as `ServerSaidNo`, no answer as `ServerAway`."""
+    url, headers = access.url, {"Authorization": f"Bearer {access.token}"}
     try:
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT) as client:
+        with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
             yield client
     except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise ServerSaidNo(
-            f"No server answers at {url}; start it with `python main.py`, or set DASHBOARD_URL."
-        ) from None
+        raise ServerAway(no_answer(url)) from None
     except httpx.HTTPError as error:
-        raise ServerSaidNo(f"The connection to {url} failed ({error}); try again.") from None
+        raise ServerAway(f"The connection to {url} failed ({error}); try again.") from None
     except httpx.InvalidURL:
         raise ServerSaidNo(f"DASHBOARD_URL {url!r} is not an address such as http://localhost:8000.") from None
 
 
+def no_answer(url: str) -> str:
+    """That no server is there, in one sentence."""
+    return f"No server answers at {url}; start it with `python main.py`, or set DASHBOARD_URL."
+
+
 def checked(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is a refusal: then its own sentence is raised."""
+    """The response, unless it is a refusal: then its own sentence is raised, as `NotFound` or `ServerSaidNo`."""
     if response.is_success:
         return response
     response.read()
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise ServerSaidNo(NOT_ADMITTED)
     try:
         sentence = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        sentence = f"The server answered {response.status_code}; is DASHBOARD_URL the dashboard's address?"
-    raise ServerSaidNo(sentence)
+        raise ServerSaidNo(
+            f"The server answered {response.status_code}; is DASHBOARD_URL the dashboard's address?"
+        ) from None
+    raise NotFound(sentence) if response.status_code == httpx.codes.NOT_FOUND else ServerSaidNo(sentence)
 
 
 def find_job(client: httpx.Client, given: str) -> JobState:
-    """The job with this ID, or the one whose ID begins so. Raises `JobNotFound`, and `Invalid` for several."""
+    """The job with this ID, or the one whose ID begins so. Raises `NotFound`, and `Invalid` for several."""
     beginning = given.strip().lower()
     if WHOLE_ID.fullmatch(beginning):
         job: JobState = checked(client.get(f"/api/jobs/{beginning}")).json()
@@ -97,22 +130,27 @@ def ask(client: httpx.Client, job: JobState, what: str, body: dict[str, Any] | N
     return after
 
 
-def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
-    query: dict[str, str | int] = {"q": beginning, "limit": JOBS_AT_ONCE}
+def each_job(client: httpx.Client, **query: str | int | bool) -> Iterator[JobState]:
+    """The jobs that the query takes, page by page."""
+    asked: dict[str, str | int | bool] = {**query, "limit": JOBS_AT_ONCE}
     while True:
-        page = checked(client.get("/api/jobs", params=query)).json()
-        yield from (job for job in page["items"] if job["job_id"].startswith(beginning))
+        page = checked(client.get("/api/jobs", params=asked)).json()
+        yield from page["items"]
         if page["next_cursor"] is None:
             return
-        query["cursor"] = page["next_cursor"]
+        asked["cursor"] = page["next_cursor"]
 
 
-def _own_token(url: str, data_dir: Path | None) -> str:
+def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
+    return (job for job in each_job(client, q=beginning) if job["job_id"].startswith(beginning))
+
+
+def _own_token(url: str, data_dir: Path | None, lifetime_seconds: int) -> str:
     if urlsplit(url).hostname not in LOOPBACK:
         raise ServerSaidNo(f"Set DASHBOARD_TOKEN for {url}; `python main.py token NAME` on its machine prints one.")
-    return asyncio.run(_mint(data_dir))
+    return asyncio.run(_mint(data_dir, lifetime_seconds))
 
 
-async def _mint(data_dir: Path | None) -> str:
+async def _mint(data_dir: Path | None, lifetime_seconds: int) -> str:
     async with open_accounts(data_dir) as accounts:
-        return await accounts.issue_token(await accounts.user(ADMIN), lifetime_seconds=MINTED_SECONDS)
+        return await accounts.issue_token(await accounts.user(ADMIN), lifetime_seconds=lifetime_seconds)

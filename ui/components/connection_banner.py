@@ -12,7 +12,7 @@ class ConnectionBanner(Element, component="connection_banner.vue", dependencies=
 
     It also decides when the page tries to reconnect, in place of NiceGUI's own rules, and holds back what needs the
     server meanwhile. The page hears of it by two events of its window: `connection` (`{away, seen}`), and `catchup`,
-    whose list takes promises: connected is only what has kept them. Each is for the number of updates that came with it.
+    whose list takes promises: connected is only what has kept them. Each gives the number of updates it brought.
     """
 
     def __init__(self, settings: Settings) -> None:
