@@ -20,6 +20,7 @@ from backend.demo import DemoClips
 from backend.errors import CannotStart, StoreRefused
 from backend.executors import Executor
 from backend.executors.inprocess import InProcessExecutor
+from backend.forecasts import Forecasts
 from backend.hub import ProgressHub
 from backend.manager import JobManager
 from backend.media import MediaDirectory
@@ -46,6 +47,7 @@ class Backend:
     work: VideoWork
     media: MediaDirectory
     executor: Executor
+    forecasts: Forecasts
     broken: asyncio.Event
 
     async def wind_down(self) -> None:
@@ -164,6 +166,7 @@ def _build(settings: Settings, clock: Clock, database: Database, children: Child
         work=work,
         media=media,
         executor=executor,
+        forecasts=Forecasts(lambda: hub.reader(None), clock),
         broken=asyncio.Event(),
     )
 
@@ -173,6 +176,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.hub.load()
     ticking = asyncio.create_task(_tick(backend), name="tick")
     stack.push_async_callback(_last_tick, backend.hub, ticking)
+    await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
     await backend.manager.recover()
     await backend.hub.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)

@@ -118,13 +118,38 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return self.halted_at or max(self.last, at)
 
 
+class Forecast(msgspec.Struct, frozen=True):
+    """The pace of a job's newest attempt, and the estimate that is shown, which stays for `REPAINT_SECONDS`."""
+
+    attempt: int = 0
+    pace: Pace | None = None
+    estimate: Estimate | None = None
+    estimated_at: datetime | None = None
+
+    def after(self, *, attempt: int, finished: int, is_at_work: bool, at: datetime) -> Forecast:
+        """With what is known of the job now; the pace rests while nothing is worked on."""
+        if attempt != self.attempt:
+            return Forecast(attempt).after(attempt=attempt, finished=finished, is_at_work=is_at_work, at=at)
+        if is_at_work:
+            pace = (self.pace or Pace.starting(at, finished)).going_on(at).reached(finished, at)
+            return self if pace is self.pace else msgspec.structs.replace(self, pace=pace)
+        return Forecast(attempt, self.pace.reached(finished, at).halted(at) if self.pace else None)
+
+    def estimated(self, left: int, at: datetime) -> Forecast:
+        """With the estimate to show now for `left` more videos."""
+        if self.estimate and self.estimated_at and at - self.estimated_at < timedelta(seconds=REPAINT_SECONDS):
+            return self
+        estimate = self.pace and not self.pace.halted_at and self.pace.estimate(left, at)
+        return msgspec.structs.replace(self, estimate=estimate or None, estimated_at=at)
+
+
 def in_words(estimate: Estimate) -> str:
     """When it will be done, rounded.
 
     >>> in_words(Estimate(700, 600, 800, 5)), in_words(Estimate(700, 480, 890, 5)), in_words(Estimate(3, 1, 9, 5))
-    ('about 12 min', '8–15 min', 'a few seconds')
+    ('about 12 min', '8 to 15 min', 'a few seconds')
     >>> in_words(Estimate(60, 38, 95, 5)), in_words(Estimate(4000, 3000, 6000, 5))
-    ('40 s–2 min', '50 min–1 h 40 min')
+    ('40 s to 2 min', '50 min to 1 h 40 min')
     """
     if estimate.seconds < LEAST_SECONDS:
         return "a few seconds"
@@ -133,7 +158,7 @@ def in_words(estimate: Estimate) -> str:
         return "about " + " ".join(_parts(estimate.seconds))
     (low_number, low_unit), (high_number, high_unit) = low, high
     is_one_unit = low_unit == high_unit and " " not in high_number
-    return f"{low_number}–{high_number} {high_unit}" if is_one_unit else f"{' '.join(low)}–{' '.join(high)}"
+    return f"{low_number} to {high_number} {high_unit}" if is_one_unit else f"{' '.join(low)} to {' '.join(high)}"
 
 
 def rate_in_words(estimate: Estimate) -> str:

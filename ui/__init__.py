@@ -27,7 +27,7 @@ def register(backend: Backend) -> LiveJobs:
     live = LiveJobs(
         lambda user: backend.manager.watch(by=user),
         backend.clock,
-        lambda job: card(job, leaves_at(job, backend.settings)),
+        lambda job: card(job, leaves_at(job, backend.settings), backend.forecasts.of(job)),
     )
     sign_scripts()
     guard_sockets(backend.accounts)

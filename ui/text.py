@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from backend.jobs import WITH_FAILURES, Job, Status, counted
+from backend.pace import Estimate, in_words, rate_in_words
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 # Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
@@ -50,6 +51,15 @@ def time_taken(job: Job, now: datetime) -> str:
         return duration((job.finished_at - began).total_seconds())
     seconds = max(0, round((now - began).total_seconds()))
     return f"{seconds} s" if seconds < MINUTE else duration(seconds)
+
+
+def pace(estimate: Estimate) -> str:
+    """How fast a job gets on, and when it will be done.
+
+    >>> pace(Estimate(960, 900, 1000, 18.24))
+    '18.2 / min · about 16 min'
+    """
+    return f"{rate_in_words(estimate)} · {in_words(estimate)}"
 
 
 def size(number: float) -> str:

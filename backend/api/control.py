@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from backend.api.bodies import decoded
 from backend.api.deps import Caller, TheBackend
 from backend.api.schemas import OF_A_JOB, JobOut, job_out, refusals
+from backend.app import Backend
 from backend.causes import LENGTH
 from backend.errors import Invalid
 from backend.jobs import VIDEO_ID, Job, Selection
@@ -89,7 +90,7 @@ def _refusals(*more: Mapping[int, str], conflict: str | None = None) -> dict[int
 @router.post("/{job_id}/cancel", response_model=JobOut, responses=_refusals(), summary="Stop a job for good")
 async def cancel(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     """It becomes cancelled once all its processes are dead (`requested` until then); what is done stays."""
-    return _answer(await backend.manager.cancel(job_id, by=caller))
+    return _answer(backend, await backend.manager.cancel(job_id, by=caller))
 
 
 @router.post(
@@ -100,7 +101,7 @@ async def cancel(backend: TheBackend, caller: Caller, job_id: str) -> Response:
 )
 async def pause(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     """It becomes paused once its running videos have ended (`requested` until then)."""
-    return _answer(await backend.manager.pause(job_id, by=caller))
+    return _answer(backend, await backend.manager.pause(job_id, by=caller))
 
 
 @router.post(
@@ -110,7 +111,7 @@ async def pause(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     summary="Go on with a paused job",
 )
 async def resume(backend: TheBackend, caller: Caller, job_id: str) -> Response:
-    return _answer(await backend.manager.resume(job_id, by=caller))
+    return _answer(backend, await backend.manager.resume(job_id, by=caller))
 
 
 @router.post(
@@ -123,7 +124,7 @@ async def resume(backend: TheBackend, caller: Caller, job_id: str) -> Response:
 async def retry(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
     """The next attempt, at the videos that are named (without a body: those that failed) and those never done."""
     selection = _selection(await request.body())
-    return _answer(await backend.manager.retry(job_id, selection, by=caller))
+    return _answer(backend, await backend.manager.retry(job_id, selection, by=caller))
 
 
 @router.post(
@@ -135,7 +136,7 @@ async def retry(request: Request, backend: TheBackend, caller: Caller, job_id: s
 )
 async def prioritise(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
     priority = decoded(PRIORITY, await request.body()).priority
-    return _answer(await backend.manager.prioritise(job_id, priority, by=caller))
+    return _answer(backend, await backend.manager.prioritise(job_id, priority, by=caller))
 
 
 @router.post(
@@ -145,7 +146,7 @@ async def prioritise(request: Request, backend: TheBackend, caller: Caller, job_
     summary="Leave a job on the dashboard until it is dismissed",
 )
 async def keep(backend: TheBackend, caller: Caller, job_id: str) -> Response:
-    return _answer(await backend.manager.keep(job_id, by=caller))
+    return _answer(backend, await backend.manager.keep(job_id, by=caller))
 
 
 @router.post(
@@ -155,7 +156,7 @@ async def keep(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     summary="Take an ended job off the dashboard",
 )
 async def dismiss(backend: TheBackend, caller: Caller, job_id: str) -> Response:
-    return _answer(await backend.manager.dismiss(job_id, by=caller))
+    return _answer(backend, await backend.manager.dismiss(job_id, by=caller))
 
 
 @router.delete(
@@ -169,8 +170,8 @@ async def delete(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     return Response(status_code=204)
 
 
-def _answer(job: Job) -> Response:
-    return JSONResponse(job_out(job))
+def _answer(backend: Backend, job: Job) -> Response:
+    return JSONResponse(job_out(job, backend.forecasts.of(job)))
 
 
 def _selection(body: bytes) -> Selection:

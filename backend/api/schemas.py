@@ -13,6 +13,7 @@ from backend.clock import iso
 from backend.errors import Fault
 from backend.jobs import Cause, Job, Outcome, Status, Video, VideoStatus
 from backend.manager import MOST_PRIORITY, Submission
+from backend.pace import Estimate
 
 FAULT = "where a failure lies: permanent (with the file), transient, or machine (every video would meet it)"
 
@@ -36,6 +37,15 @@ class UpdateOut(BaseModel):
     timestamp: datetime
 
 
+class EtaOut(BaseModel):
+    """How long the videos that are left will take, in seconds from now, and how fast they get on."""
+
+    seconds: float
+    low: float = Field(description="it will likely take longer than that")
+    high: float = Field(description="and less than that")
+    videos_per_minute: float
+
+
 class JobOut(UpdateOut):
     """A job: the fields of a progress update and what is known about it besides."""
 
@@ -52,6 +62,7 @@ class JobOut(UpdateOut):
     kept: bool = Field(description="stays on the dashboard until it is dismissed")
     trouble: str | None = Field(description="why it paused itself")
     resumed: int | None = Field(description="finished videos at which it went on after a restart")
+    eta: EtaOut | None = Field(description="while it is worked on, once 5 videos and 10 s of it were seen")
 
 
 class JobPage(BaseModel):
@@ -159,7 +170,7 @@ OF_A_JOB: Mapping[int, str] = {
 }
 
 
-def job_out(job: Job) -> dict[str, Any]:
+def job_out(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
     """The JSON of `JobOut`; `error` only when there is one."""
     return {
         **msgspec.to_builtins(job.update()),
@@ -174,6 +185,7 @@ def job_out(job: Job) -> dict[str, Any]:
         "kept": job.kept,
         "trouble": job.trouble,
         "resumed": job.resumed,
+        "eta": msgspec.to_builtins(estimate),
     }
 
 

@@ -78,7 +78,7 @@ def test_a_job_that_stands_still_takes_ever_longer() -> None:
 
 def test_a_pace_that_wanders_is_told_as_a_range() -> None:
     uneven = [sum((1, 1, 1, 30)[k % 4] for k in range(n)) for n in range(1, 13)]
-    assert "–" in in_words(estimated(seen(uneven), 12, uneven[-1]))
+    assert " to " in in_words(estimated(seen(uneven), 12, uneven[-1]))
 
 
 def test_reports_out_of_order_are_old_news() -> None:

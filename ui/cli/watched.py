@@ -6,16 +6,15 @@ Names, messages and errors come from strangers: what is made of them here is one
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from math import ceil
 
 from backend.jobs import CANCEL, UNFINISHED, WORKING, ProgressUpdate, Status
-from backend.pace import REPAINT_SECONDS, Estimate, Pace, in_words, rate_in_words
+from backend.pace import Forecast, in_words, rate_in_words
 
 SHORT_ID = 8  # characters, as on the pages
 QUARTER = 25
-REPAINT = timedelta(seconds=REPAINT_SECONDS)
 ORDER = (  # what is going on first: the last rows go when the terminal is too low for all of them
     Status.PROCESSING,
     Status.PAUSED,
@@ -30,17 +29,15 @@ PLACE: Mapping[str, int] = {status.value: place for place, status in enumerate(O
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A job as it is watched: its newest update, its pace in this attempt, and the estimate that is shown."""
+    """A job as it is watched: its newest update, and when it will be done."""
 
     update: ProgressUpdate
-    pace: Pace | None = None
-    estimate: Estimate | None = None
-    estimated_at: datetime | None = None
+    forecast: Forecast
 
     @classmethod
     def beginning(cls, update: ProgressUpdate) -> Followed:
         """A job of which nothing was known before."""
-        return cls(update, _kept_pace(None, update))
+        return cls(update, _later(Forecast(), update))
 
     @classmethod
     def through(cls, past: Iterable[ProgressUpdate], newest: ProgressUpdate) -> Followed:
@@ -55,27 +52,22 @@ class Followed:
         """After the next update; what is older than the newest changes nothing."""
         if update.seq <= self.update.seq:
             return self
-        goes_on = update.attempt == self.update.attempt
-        pace = _kept_pace(self.pace if goes_on else None, update)
-        return replace(self, update=update, pace=pace, estimate=self.estimate if goes_on else None)
+        return Followed(update, _later(self.forecast, update))
 
     def estimated(self, at: datetime) -> Followed:
-        """With the estimate to show now (`at`, by the server's clock); what is shown stays for 5 s."""
-        if self.estimate and self.estimated_at and at - self.estimated_at < REPAINT:
-            return self
+        """With the estimate to show now (`at`, by the server's clock)."""
         left = self.update.total_videos - self.update.current_video
-        estimate = self.pace.estimate(left, at) if self.pace and left else None
-        return replace(self, estimate=estimate, estimated_at=at)
+        return Followed(self.update, self.forecast.estimated(left, at))
 
     @property
     def rate(self) -> str:
         """Videos in a time, as in "12.3 / min"; "" while it is unknown or nothing is done."""
-        return rate_in_words(self.estimate) if self.estimate and is_at_work(self.update) else ""
+        return rate_in_words(self.forecast.estimate) if self.forecast.estimate else ""
 
     @property
     def left(self) -> str:
         """Time to the end, as in "about 12 min"; "" like `rate`."""
-        return in_words(self.estimate) if self.estimate and is_at_work(self.update) else ""
+        return in_words(self.forecast.estimate) if self.forecast.estimate else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +227,10 @@ def plain(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def _kept_pace(pace: Pace | None, update: ProgressUpdate) -> Pace | None:
-    """The pace after this update: it begins with the work of the attempt, and rests while nothing is worked on."""
-    at = moment(update)
-    if is_at_work(update):
-        pace = pace or Pace.starting(at, update.current_video)
-        return pace.going_on(at).reached(update.current_video, at)
-    return pace.reached(update.current_video, at).halted(at) if pace else None
+def _later(forecast: Forecast, update: ProgressUpdate) -> Forecast:
+    return forecast.after(
+        attempt=update.attempt, finished=update.current_video, is_at_work=is_at_work(update), at=moment(update)
+    )
 
 
 def _word(update: ProgressUpdate) -> str:

@@ -11,8 +11,9 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import to_millis
 from backend.jobs import WITH_FAILURES, Action, Job, Source, Status, counted
+from backend.pace import Estimate
 from ui.components.job_actions import action_looks, asked_for, busy, offers, quick
-from ui.text import count, resumed, spoken_progress
+from ui.text import count, pace, resumed, spoken_progress
 from ui.theme import STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
@@ -50,7 +51,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js", "co
         self.on("act", pressed)
 
 
-def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
+def card(job: Job, leaves_at: datetime | None, estimate: Estimate | None = None) -> dict[str, Any]:
     """What a job's card says; times are milliseconds since 1970, all texts plain."""
     return {
         "id": job.id,
@@ -67,6 +68,7 @@ def card(job: Job, leaves_at: datetime | None) -> dict[str, Any]:
         "says": spoken_progress(job),
         "fact": _fact(job),
         "failed": f"{count(job.failed)} failed" if job.failed else "",
+        "pace": pace(estimate) if estimate else "",
         "now": _now(job),
         "error": job.error if job.failed or job.status is Status.FAILED else None,
         "offers": offers(job),

@@ -8,6 +8,7 @@ from datetime import datetime
 from nicegui.elements.mixins.text_element import TextElement
 
 from backend.jobs import WITH_FAILURES, Action, Job, Source, Status
+from backend.pace import Estimate, in_words, rate_in_words
 from ui.components.copy_button import CopyButton
 from ui.components.job_actions import JobActions
 from ui.components.moment import Moment
@@ -18,8 +19,16 @@ from ui.theme import icon, link, status_badge, tag
 class JobHeader:
     """Name, status, actions, figures, bar and newest error; `show` brings them up to the job's newest state."""
 
-    def __init__(self, job: Job, *, now: datetime, on_act: Callable[[Action], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        now: datetime,
+        forecast: Callable[[Job], Estimate | None],
+        on_act: Callable[[Action], Awaitable[None]],
+    ) -> None:
         self._job = job
+        self._forecast = forecast
         with tag("div", classes="crumb"):
             link("Dashboard", "/")
             tag("span", " / ")
@@ -47,6 +56,7 @@ class JobHeader:
     def tick(self, *, now: datetime) -> None:
         """Time went on."""
         self._took.text = time_taken(self._job, now)
+        self._draw_pace()
 
     def _figures(self) -> None:
         with tag("div", classes="figures"):
@@ -57,6 +67,9 @@ class JobHeader:
             with tag("div"):
                 self._took = tag("b")
                 self._when = tag("span")
+            with tag("div") as self._pace:
+                self._rate = tag("b")
+                self._left = tag("span")
 
     def _bar(self) -> None:
         bar = tag("div", classes="bar").props("role=progressbar aria-valuemin=0 aria-valuemax=100")
@@ -86,11 +99,18 @@ class JobHeader:
         self._failed.text = count(job.failed)
         self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
         self._took.text = time_taken(job, now)
+        self._draw_pace()
         self._progress.props["aria-valuenow"] = job.progress
         waiting = " and waiting" if job.status is Status.PENDING else ""
         self._progress.props["aria-valuetext"] = spoken_progress(job) + waiting
         for name, videos in (("ok", job.succeeded), ("bad", job.failed), ("run", job.running)):
             self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
+
+    def _draw_pace(self) -> None:
+        estimate = self._forecast(self._job)
+        self._pace.set_visibility(estimate is not None)
+        if estimate is not None:
+            self._rate.text, self._left.text = rate_in_words(estimate), f"{in_words(estimate)} left"
 
 
 def _identity(job: Job) -> TextElement:

@@ -56,7 +56,7 @@ class JobView:
         self._gone.set_visibility(False)
         self._shown = tag("div")
         with self._shown:
-            self._header = JobHeader(job, now=self._clock.now(), on_act=self._act)
+            self._header = JobHeader(job, now=self._clock.now(), forecast=backend.forecasts.of, on_act=self._act)
             self._causes = JobCauses(self._manager, job, on_retry=partial(retry, self._manager, job.id))
             self._videos = JobVideos(self._manager, job, videos)
 
