@@ -1,0 +1,12 @@
+// A page without any library. follow.js and jobs.js are in README.md, "Clients".
+import { asked } from "./asked.js";
+import { follow } from "./follow.js";
+
+const [server, token, delays] = asked();
+const jobs = follow(server, token, show, delays);
+window.boards = [jobs]; // for the test to read
+
+function show() {
+  const lines = [...jobs.newest.values()].map((job) => `${job.name} ${job.progress} % ${job.message}`);
+  document.querySelector("pre").textContent = [...lines, `${jobs.errors.size} errors`].join("\n");
+}
