@@ -312,7 +312,7 @@ def as_fresh_as_the_api(stage: Stage) -> str:
             visit.page.wait_for_timeout(1000 * stage.times.watched * 2 / 3)
             visit.came_back(back_at=time.time(), lost_at=killed_at, within=DEATH_SECONDS)
         judgement = judge(visit.record, answers.all, {job: status_changes(stage.office, job) for job in jobs})
-        assert not judgement.wrong
+        assert not judgement.wrong, judgement.wrong
         assert judgement.values >= LEAST_VALUES
         return f"{judgement}; {len(answers.all)} answers of the API"
 
