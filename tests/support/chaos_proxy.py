@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from random import Random
 
 SMALL_SEGMENT = 536  # with what a socket may send at once grows what the kernel keeps for a slow reader
 SMALL_BUFFER = 1_024
+MOST_SILENT = 50  # at a time: what has arrived on each waits in this process
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class ChaosProxy:
         self._target_port = target_port
         self._habits = habits
         self._seed = seed
-        self._calm = asyncio.Event()
+        self._is_calm = False
+        self._silent: deque[asyncio.Event] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.connections = 0
@@ -51,8 +54,10 @@ class ChaosProxy:
         self.silenced = 0
 
     def calm(self) -> None:
-        """Harm nothing from now on; what was silenced is cut at last."""
-        self._calm.set()
+        """Harm nothing from now on; what is silent is cut at last."""
+        self._is_calm = True
+        for end in self._silent:
+            end.set()
 
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a client's connection."""
@@ -100,23 +105,33 @@ class ChaosProxy:
         least, most = self._habits.life_bytes
         left = int(least * (most / least) ** chance.random())
         while piece := await reader.read(self._habits.bytes_at_once):
-            if not self._calm.is_set():
+            if not self._is_calm:
                 await asyncio.sleep(chance.uniform(0, self._habits.delay_seconds))
                 piece, left = piece[:left], left - len(piece)
             writer.write(piece)
             await writer.drain()
-            if left <= 0 and not self._calm.is_set():
+            if left <= 0 and not self._is_calm:
                 return True
         return False
 
     async def _end_badly(self, ends: tuple[asyncio.StreamWriter, ...], chance: Random) -> None:
         if chance.random() < self._habits.silenced:
             self.silenced += 1
-            await self._calm.wait()
+            await self._stay_silent()
         else:
             self.cut += 1
         for end in ends:
             _cut(end, is_reset=chance.random() < 0.5)
+
+    async def _stay_silent(self) -> None:
+        """For as long as there is room for it among the silent ones."""
+        if self._is_calm:
+            return
+        end = asyncio.Event()
+        self._silent.append(end)
+        if len(self._silent) > MOST_SILENT:
+            self._silent.popleft().set()
+        await end.wait()
 
 
 @asynccontextmanager
