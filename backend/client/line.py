@@ -24,6 +24,7 @@ from backend.settings import LOOPBACK
 SOCKET_PATH = "/api/ws/progress"
 OPEN_SECONDS = 10.0
 ANSWER_SECONDS = 15.0
+POOL_SECONDS = 1.0  # fewer are asked at once than there are connections, so that no question ever waits for a free one
 CLOSE_SECONDS = 1.0
 MAX_FRAME_BYTES = 16 * 2**20
 ABNORMAL = 1006
@@ -168,6 +169,7 @@ class RealNetwork:
         self._http: httpx.AsyncClient | None = None
 
     async def connect(self, *, after: int | None) -> Line:
+        await self.close()  # questions of the connection before were cancelled: that can fill their pool for ever
         query = "format=batch" + (f"&after={after}" if after is not None else "")
         try:
             socket = await connect(
@@ -191,6 +193,9 @@ class RealNetwork:
         path = f"/api/jobs/{quote(job_id, safe='')}/progress-history"
         try:
             answer = await self._asked().get(path, params={"after": after, "limit": limit})
+        except httpx.PoolTimeout:
+            await self.close()
+            raise HistoryUnreachable("no connection was free") from None
         except httpx.HTTPError as error:
             raise HistoryUnreachable(str(error) or type(error).__name__) from None
         return _page(answer)
@@ -205,7 +210,7 @@ class RealNetwork:
             self._http = httpx.AsyncClient(
                 base_url=self._address.base,
                 headers=self._headers,
-                timeout=ANSWER_SECONDS,
+                timeout=httpx.Timeout(ANSWER_SECONDS, pool=POOL_SECONDS),
                 limits=CONNECTIONS,
                 trust_env=not self._is_near,
                 verify=self._address.is_secure,  # without TLS there is nothing to verify, and nothing to load for it

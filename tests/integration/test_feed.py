@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from backend.client import FeedStopped, ProgressFeed, ReadyState
+from backend.client.line import Address, HistoryUnreachable, RealNetwork
 from tests.support.chaos_proxy import BAD, ChaosProxy, bad_line
 from tests.support.lives import Server
 from tests.support.servers import add_user
@@ -139,6 +140,29 @@ async def test_feeds_of_one_process_share_one_connection_and_show_their_own_jobs
         chosen.unmonitor(second)
         assert not chosen.job_progress
         assert ground.line.connections == 1
+
+
+async def cut_off(network: RealNetwork, job_id: str, *, after_steps: int) -> None:
+    """Ask as many questions as a feed has at once, and let none of them come to its answer."""
+    asked = [asyncio.create_task(network.history(job_id, after=0, limit=1)) for _ in range(4)]
+    for _ in range(after_steps):
+        await asyncio.sleep(0)
+    for question in asked:
+        question.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_questions_that_were_cut_off_never_keep_a_later_one_from_its_answer(ground: Ground) -> None:
+    """httpcore keeps places of its pool for connections whose opening was cancelled (its issue 1093)."""
+    job_id = await ground.make()
+    network = RealNetwork(Address.parse(ground.server.url)[0], ground.jwt)
+    for steps in range(16):
+        for _ in range(4):
+            await cut_off(network, job_id, after_steps=steps)
+        with suppress(HistoryUnreachable):  # the first one may find the pool full, and makes a new one
+            await network.history(job_id, after=0, limit=1)
+        assert await network.history(job_id, after=0, limit=1)
+    await network.close()
 
 
 async def test_a_job_that_was_deleted_leaves_the_feed(ground: Ground) -> None:
