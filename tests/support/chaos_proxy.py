@@ -56,8 +56,12 @@ class ChaosProxy:
     def calm(self) -> None:
         """Harm nothing from now on; what is silent is cut at last."""
         self._is_calm = True
-        for end in self._silent:
-            end.set()
+        while self._silent:
+            self._silent.popleft().set()
+
+    def harm(self) -> None:
+        """Go on as before `calm`."""
+        self._is_calm = False
 
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a client's connection."""
