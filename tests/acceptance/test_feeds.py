@@ -7,7 +7,6 @@ The line turns good several times, until all feeds are equal: what memory holds 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ import msgspec
 
 from backend.client import ProgressFeed, ProgressUpdate
 from backend.clock import SystemClock
-from tests.bench.measure import allow_many_files, memory_mib
+from tests.bench.measure import allow_many_files, held_mib
 from tests.support.chaos_proxy import BAD, ChaosProxy, bad_line
 from tests.support.lives import Server
 from tests.support.reporting import Order, Sender, planned
@@ -138,7 +137,7 @@ async def play(home: Path, feeds: int, seconds: float) -> Outcome:
             await _traffic(outcome, http, seconds / SPELLS)
             line.calm()
             await _all_equal(outcome, http)
-            outcome.memory.append(memory_mib(os.getpid()))
+            outcome.memory.append(held_mib())
     return outcome
 
 
