@@ -84,7 +84,7 @@ async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
 
 async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *, browser: bool, native: bool) -> None:
     """Serve until the first of these ends: the server itself, the window, the wish to go on."""
-    server = Server(_config(backend))
+    server = Server(config_of(backend))
     (backend.settings.data_dir / ADDRESS_FILE).write_text(backend.settings.local_url, encoding="utf-8")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     others = [
@@ -145,7 +145,8 @@ async def _refuse_open_door(backend: Backend) -> None:
         )
 
 
-def _config(backend: Backend) -> uvicorn.Config:
+def config_of(backend: Backend) -> uvicorn.Config:
+    """How the whole program is served: routes, progress socket and pages behind the border."""
     settings = backend.settings
     return uvicorn.Config(
         _app(backend),
