@@ -39,7 +39,7 @@ class Sender:
         self._backend = backend
         self._user = user
         self._jobs: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._changing: dict[str, asyncio.Task[None]] = {}
         self._stored: list[float] = []
 
     async def make_jobs(self, wanted: int) -> None:
@@ -57,14 +57,16 @@ class Sender:
             self._jobs += await asyncio.gather(*map(make, together))
 
     async def run(self) -> None:
-        """Change each job once a second, evenly over the second and over the list, for ever."""
+        """Change each job once a second, evenly over the second and over the list, for ever.
+
+        A job whose last change is not stored yet is left alone for this second: the server takes no more.
+        """
         began = time.monotonic()
         for turn in count():
             second, share = divmod(turn, SHARES)
             for job_id in self._jobs[share::SHARES]:
-                task = asyncio.create_task(self._change(job_id, second + 1))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                if job_id not in self._changing:
+                    self._changing[job_id] = asyncio.create_task(self._change(job_id, second + 1))
             if share == 0:
                 self._tell()
             await asyncio.sleep(max(0.0, began + (turn + 1) / SHARES - time.monotonic()))
@@ -77,6 +79,7 @@ class Sender:
             job_id, SenderReport(n=n, progress=percent, current_video=percent * VIDEOS // 100, message=message)
         )
         self._stored.append((time.time() - made) * 1000)
+        del self._changing[job_id]
 
     async def _hear(self, job_id: str, report: SenderReport) -> None:
         await self._backend.manager.hear(job_id, [report], by=self._user)
