@@ -109,9 +109,13 @@ def _after(answers: Sequence[Answer], moment: float) -> Answer | None:
 
 
 def _told(answers: Sequence[Answer], changes: list[Change], job_id: str, older: Answer, newer: Answer) -> set[str]:
-    """The statuses that the job had between two answers, those that no answer hit included."""
-    span = [answer for answer in answers if older.ended <= answer.ended <= newer.ended]
-    passed = {change.status for change in changes if older.began <= change.at <= newer.ended}
+    """The statuses that the job had between two answers, those that no answer hit included.
+
+    Of a card that stayed the same for longer than a second, `newer` is the earlier one.
+    """
+    first, last = sorted((older, newer), key=lambda answer: answer.ended)
+    span = [answer for answer in answers if first.ended <= answer.ended <= last.ended]
+    passed = {change.status for change in changes if first.began <= change.at <= last.ended}
     return passed | {answer.cards[job_id].status for answer in span if job_id in answer.cards}
 
 
