@@ -3,8 +3,7 @@
 The whole program as `python main.py` serves it, with the usual page beside its own, and in the same process a sender
 that reports on JOBS jobs that run elsewhere, each once a second, through the manager's own door (`hear`, as the REST
 route does): a new percent, a new number of videos, and a message with the moment it was made. It says `Ready COOKIE`
-when all jobs run, then each second a line of JSON: `changes`, and `stored`, the median milliseconds until one was
-durable.
+when all jobs run, then each second a line of JSON: how many changes took how many milliseconds to be durable.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import json
 import socket
 import sys
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
-from statistics import median
 
 from backend import Backend, open_backend
 from backend.api.border import session_cookie
@@ -40,7 +39,7 @@ class Sender:
         self._user = user
         self._jobs: list[str] = []
         self._changing: dict[str, asyncio.Task[None]] = {}
-        self._stored: list[float] = []
+        self._stored: Counter[int] = Counter()
 
     async def make_jobs(self, wanted: int) -> None:
         """So many jobs, which have begun when this returns."""
@@ -78,15 +77,15 @@ class Sender:
         await self._hear(
             job_id, SenderReport(n=n, progress=percent, current_video=percent * VIDEOS // 100, message=message)
         )
-        self._stored.append((time.time() - made) * 1000)
+        self._stored[round((time.time() - made) * 1000)] += 1
         del self._changing[job_id]
 
     async def _hear(self, job_id: str, report: SenderReport) -> None:
         await self._backend.manager.hear(job_id, [report], by=self._user)
 
     def _tell(self) -> None:
-        stored, self._stored = self._stored, []
-        print(json.dumps({"changes": len(stored), "stored": median(stored) if stored else 0.0}), flush=True)
+        print(json.dumps(self._stored), flush=True)
+        self._stored.clear()
 
 
 async def serve(port: int, data_dir: Path, jobs: int) -> None:
