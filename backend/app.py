@@ -27,6 +27,7 @@ from backend.media import MediaDirectory
 from backend.processors.child import ChildRunner
 from backend.retention import Cleanup, Erasure, Pruning
 from backend.settings import Settings
+from backend.stalls import Stalls
 from backend.store import Database, JobStore, open_database
 from backend.work import VideoWork
 
@@ -48,6 +49,7 @@ class Backend:
     media: MediaDirectory
     executor: Executor
     forecasts: Forecasts
+    stalls: Stalls
     broken: asyncio.Event
 
     async def wind_down(self) -> None:
@@ -167,6 +169,7 @@ def _build(settings: Settings, clock: Clock, database: Database, children: Child
         media=media,
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
+        stalls=Stalls(lambda: hub.reader(None), store.seconds_taken, clock),
         broken=asyncio.Event(),
     )
 
@@ -177,6 +180,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     ticking = asyncio.create_task(_tick(backend), name="tick")
     stack.push_async_callback(_last_tick, backend.hub, ticking)
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
+    await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
     await backend.hub.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)

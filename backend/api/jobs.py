@@ -211,7 +211,7 @@ async def list_jobs(
     page = await backend.manager.jobs(
         by=caller, dashboard=dashboard, status=status, q=q, sort=sort, limit=limit, cursor=cursor
     )
-    return _page(page, lambda job: job_out(job, backend.forecasts.of(job)))
+    return _page(page, lambda job: job_out(job, backend.forecasts.of(job), backend.stalls.of(job)))
 
 
 @router.get("/export.csv", responses=REFUSALS, response_class=StreamingResponse, summary="History as CSV")
@@ -225,7 +225,7 @@ async def export_history(backend: TheBackend, caller: Caller) -> Response:
 @router.get("/{job_id}", response_model=JobOut, responses=REFUSALS, summary="One job")
 async def find_job(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     job = await backend.manager.find(job_id, by=caller)
-    return JSONResponse(job_out(job, backend.forecasts.of(job)))
+    return JSONResponse(job_out(job, backend.forecasts.of(job), backend.stalls.of(job)))
 
 
 @router.get("/{job_id}/videos", response_model=VideoPage, responses=REFUSALS, summary="A job's videos")
@@ -309,7 +309,10 @@ async def progress_history(
 )
 async def report_progress(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
     job = await backend.manager.hear(job_id, _reports(await request.body()), by=caller)
-    return Response(msgspec.json.encode(job_out(job, backend.forecasts.of(job))), media_type="application/json")
+    return Response(
+        msgspec.json.encode(job_out(job, backend.forecasts.of(job), backend.stalls.of(job))),
+        media_type="application/json",
+    )
 
 
 @router.get(

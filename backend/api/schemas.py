@@ -63,6 +63,7 @@ class JobOut(UpdateOut):
     trouble: str | None = Field(description="why it paused itself")
     resumed: int | None = Field(description="finished videos at which it went on after a restart")
     eta: EtaOut | None = Field(description="while it is worked on, once 5 videos and 10 s of it were seen")
+    stalled_since: datetime | None = Field(description="its last progress, while it stands still for too long")
 
 
 class JobPage(BaseModel):
@@ -170,7 +171,7 @@ OF_A_JOB: Mapping[int, str] = {
 }
 
 
-def job_out(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
+def job_out(job: Job, estimate: Estimate | None = None, stalled_since: datetime | None = None) -> dict[str, Any]:
     """The JSON of `JobOut`; `error` only when there is one."""
     return {
         **msgspec.to_builtins(job.update()),
@@ -186,6 +187,7 @@ def job_out(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
         "trouble": job.trouble,
         "resumed": job.resumed,
         "eta": msgspec.to_builtins(estimate),
+        "stalled_since": _moment(stalled_since),
     }
 
 

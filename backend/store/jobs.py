@@ -333,6 +333,12 @@ class JobStore:
         rows = await self._all(select(RESULTS).where(*mine).order_by(RESULTS.c.attempt))
         return [_outcome(row) for row in rows]
 
+    async def seconds_taken(self, job_id: str, limit: int) -> list[float]:
+        """How long the newest results took, at most so many; without those whose time nobody told."""
+        told = (RESULTS.c.job_id == job_id, RESULTS.c.duration_seconds > 0)
+        newest = select(RESULTS.c.duration_seconds).where(*told).order_by(RESULTS.c.started_at.desc()).limit(limit)
+        return [row.duration_seconds for row in await self._all(newest)]
+
     async def deleted_jobs(self) -> list[str]:
         """The IDs of deleted jobs of which there are still rows."""
         rows = await self._all(select(TOMBSTONES.c.job_id).where(~TOMBSTONES.c.erased))

@@ -1,0 +1,93 @@
+"""When a job counts as standing still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from backend.jobs import CANCEL, ELSEWHERE, Job, Status
+from backend.stalls import Stalls, limit_seconds
+from tests.support.clock import VirtualClock
+from tests.support.jobs import a_job
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def watching(clock: VirtualClock, took: Sequence[float] = ()) -> Stalls:
+    async def read(job_id: str, limit: int) -> Sequence[float]:
+        return took
+
+    return Stalls(lambda: pytest.fail("states are given by hand"), read, clock)
+
+
+def at_work(clock: VirtualClock, **facts: Any) -> Job:
+    usual = {"status": Status.PROCESSING, "running": 1, "current_video": 3, "updated_at": clock.now()}
+    return a_job(**{**usual, **facts})
+
+
+async def since(stalls: Stalls, job: Job) -> object:
+    await stalls.run_once()
+    return stalls.of(job)
+
+
+async def test_a_job_stands_still_after_a_minute_without_progress_and_no_more_once_it_moves(
+    clock: VirtualClock,
+) -> None:
+    stalls, job = watching(clock), at_work(clock)
+    stalls.learn(job)
+    await clock.advance(59)
+    assert await since(stalls, job) is None
+    await clock.advance(1)
+    assert await since(stalls, job) == job.updated_at
+    moved = job.evolve(updated_at=clock.now(), progress=40)
+    assert stalls.of(moved) is None
+    stalls.learn(moved)
+    assert await since(stalls, moved) is None
+
+
+async def test_a_job_of_slow_videos_has_three_times_as_long_as_most_of_them_took(clock: VirtualClock) -> None:
+    stalls, job = watching(clock, took=[100.0] * 30), at_work(clock)
+    stalls.learn(job)
+    await clock.advance(299)
+    assert await since(stalls, job) is None
+    await clock.advance(1)
+    assert await since(stalls, job) == job.updated_at
+
+
+async def test_a_job_elsewhere_is_measured_by_the_time_between_its_videos(clock: VirtualClock) -> None:
+    stalls, job = watching(clock), at_work(clock, processor=ELSEWHERE, running=0, current_video=0)
+    for _ in range(4):
+        await clock.advance(50)
+        job = job.evolve(current_video=job.current_video + 1, updated_at=clock.now())
+        stalls.learn(job)
+    await clock.advance(149)
+    assert await since(stalls, job) is None
+    await clock.advance(1)
+    assert await since(stalls, job) == job.updated_at
+
+
+@pytest.mark.parametrize(
+    "resting",
+    [{"running": 0}, {"status": Status.PAUSED}, {"status": Status.COMPLETED}, {"requested": CANCEL}],
+    ids=["waits for a slot", "paused", "completed", "is being cancelled"],
+)
+async def test_a_job_of_which_nothing_is_expected_does_not_stand_still(
+    clock: VirtualClock, resting: dict[str, Any]
+) -> None:
+    stalls, job = watching(clock), at_work(clock)
+    stalls.learn(job)
+    await clock.advance(60)
+    assert await since(stalls, job)
+    resting_job = job.evolve(**resting)
+    assert stalls.of(resting_job) is None
+    stalls.learn(resting_job)
+    assert stalls.since == {}
+
+
+def test_the_slowest_twentieth_does_not_count() -> None:
+    assert limit_seconds([30.0] * 95 + [9_000.0] * 5) == 90
