@@ -196,6 +196,11 @@ def _account_menu(user: User) -> None:
             role = ", an administrator" if user.is_admin else ""
             tag("div", f"Signed in as {user.name}{role}", classes="strong")
             tag("div", whose_jobs(user), classes="muted small")
+            with tag("button", classes="keys").props("type=button data-offline") as keys:
+                icon("keyboard", small=True)
+                tag("span", "Keyboard shortcuts")
+                tag("kbd", "?").props("aria-hidden=true")
+            keys.on("click", js_handler='() => dispatchEvent(new Event("shortcuts"))')
             with tag("form").props('method="post" action="/logout"'), tag("button").props("type=submit"):
                 icon("logout", small=True)
                 tag("span", "Sign out")

@@ -8,6 +8,37 @@ export async function copyText(text) {
   field.remove();
 }
 
+// Tells assistive technology, after what it is being told; `live_region.vue` draws it.
+export const say = (text) => dispatchEvent(new CustomEvent("say", { detail: text }));
+
+const NOT_HERE = "input, textarea, select, [contenteditable], dialog, [role=dialog], [role=menu], [popover]";
+
+// What was pressed, when it is a key that may act by itself: nobody types, has a menu or a dialog open, holds a modifier
+// or has switched these keys off. Otherwise null.
+export function singleKey(event) {
+  if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return null;
+  if (!hasSingleKeys() || event.target.closest?.(NOT_HERE) || document.querySelector("dialog[open], :popover-open")) return null;
+  return event.key;
+}
+
+const SWITCH = "single-keys";
+
+export function hasSingleKeys() {
+  try {
+    return localStorage.getItem(SWITCH) !== "off";
+  } catch {
+    return true; // this browser keeps nothing
+  }
+}
+
+export function switchSingleKeys(isOn) {
+  try {
+    localStorage.setItem(SWITCH, isOn ? "on" : "off");
+  } catch {
+    // nothing to be kept: they stay on, as the switch shows
+  }
+}
+
 // "4 min": a time that is still passing, in one unit.
 export function span(seconds) {
   const s = Math.max(0, Math.floor(seconds));
