@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from backend.clock import Clock
+from backend.errors import DashboardError
 from backend.hub import View
 from backend.jobs import Job, Status, counted
 from backend.manager import JobManager
@@ -57,6 +58,7 @@ class JobHistory:
         self._search = search
         self._jobs: list[Job] = []
         self._next: str | None = None
+        self._trouble = ""
         self._reading = asyncio.Lock()
         self._tools(search)
         self._panel = tag("section", classes="panel")
@@ -70,8 +72,13 @@ class JobHistory:
     async def refresh(self) -> None:
         """The first page of what is searched for."""
         async with self._reading:
-            self._jobs = []
-            await self._read(None)
+            try:
+                jobs, self._next = await self._read(None)
+                self._trouble = ""
+            except DashboardError as error:
+                jobs, self._next = [], None
+                self._trouble = error.sentence
+            self._show(jobs)
 
     async def update(self, view: View) -> None:
         """The newest states of the jobs that are shown, and jobs that were made since where these come first."""
@@ -103,28 +110,30 @@ class JobHistory:
     async def _with(self, **changes: str) -> None:
         self._search = replace(self._search, **changes)
         ui.navigate.history.replace(self._search.address())
+        self._panel.props("aria-busy=true")
         await self.refresh()
+        self._panel.props("aria-busy=false")
+        self._table.say(f"{self._range.text}.")
 
     async def _show_more(self) -> None:
         async with self._reading:
-            if self._next is not None:
-                await self._read(self._next)
+            read = await act(self._read(self._next)) if self._next is not None else None
+            if read is not None:
+                jobs, self._next = read
+                self._show([*self._jobs, *jobs])
 
-    async def _read(self, cursor: str | None) -> None:
+    async def _read(self, cursor: str | None) -> tuple[list[Job], str | None]:
+        """The jobs after `cursor`, and where the next ones begin."""
         wanted = self._search
-        page = await act(
-            self._manager.jobs(
-                by=current_user(),
-                status=Status(wanted.status) if wanted.status else None,
-                q=wanted.q,
-                sort=wanted.sort,
-                limit=ROWS,
-                cursor=cursor,
-            )
+        page = await self._manager.jobs(
+            by=current_user(),
+            status=Status(wanted.status) if wanted.status else None,
+            q=wanted.q,
+            sort=wanted.sort,
+            limit=ROWS,
+            cursor=cursor,
         )
-        if page is not None:
-            self._next = page.next_cursor
-            self._show([*self._jobs, *page.items])
+        return page.items, page.next_cursor
 
     def _show(self, jobs: list[Job]) -> None:
         self._jobs = jobs
@@ -142,13 +151,20 @@ class JobHistory:
                 self._say_why_empty()
 
     def _say_why_empty(self) -> None:
-        icon("search_off" if self._search.narrows else "history")
-        if self._search.narrows:
+        if self._trouble:
+            icon("error_outline")
+            tag("h2", "History cannot be shown")
+            tag("p", self._trouble)
+            with tag("div", classes="act"):
+                button("Try again", self.refresh, icon_name="refresh")
+        elif self._search.narrows:
+            icon("search_off")
             tag("h2", "No job matches")
             tag("p", "A name or an error is found by any part of it, a job or video ID from its beginning.")
             with tag("div", classes="act"):
                 link("Show all jobs", "/history", classes="btn")
         else:
+            icon("history")
             tag("h2", "No jobs yet")
             tag("p", "Every job stays here after it has left the dashboard.")
             with tag("div", classes="act"):

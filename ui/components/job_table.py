@@ -22,6 +22,11 @@ class JobTable(Element, component="job_table.vue", dependencies=["browser.js"]):
         self._props["looks"] = looks()
         self._props["show-owner"] = show_owner
         self._props["rows"] = []
+        self._props["news"] = ""
+
+    def say(self, sentence: str) -> None:
+        """Let assistive technology hear this, unless it was the last thing said."""
+        self._props["news"] = sentence
 
     def show(self, jobs: Sequence[Job], *, now: datetime) -> None:
         """These jobs in this order."""

@@ -103,7 +103,7 @@ def draw_advice(media: str) -> None:
 
 def draw_started(job: Job) -> None:
     """What stands in the preview's place afterwards."""
-    with tag("section", classes="panel started").props("data-testid=upload-started role=status"):
+    with tag("section", classes="panel started").props("data-testid=upload-started"):
         with tag("h2"):
             icon("check_circle").classes("okc")
             tag("span", f"Started: {job.name}")

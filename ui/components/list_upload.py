@@ -19,7 +19,7 @@ LIMITS = (
 TOO_LARGE = f"The file is larger than {MAX_BYTES // 2**20} MiB: split it into several files."
 
 
-class ListUpload(Upload, component="list_upload.vue"):
+class ListUpload(Upload, component="list_upload.vue", dependencies=["browser.js"]):
     """`on_list` gets the file's name and content; a `DashboardError` it raises is shown here as a sentence."""
 
     def __init__(self, on_list: Callable[[str, BinaryIO], Awaitable[None]]) -> None:
@@ -30,6 +30,11 @@ class ListUpload(Upload, component="list_upload.vue"):
         self._props["max-bytes"] = MAX_BYTES
         self._props["too-large"] = TOO_LARGE
         self._props["answered"] = 0
+        self._props["news"] = ""
+
+    def say(self, sentence: str) -> None:
+        """Let assistive technology hear this, unless it was the last thing said."""
+        self._props["news"] = sentence
 
     async def _take(self, event: UploadEventArguments) -> None:
         problem = DashboardError().sentence

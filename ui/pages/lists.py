@@ -10,6 +10,7 @@ from nicegui import ui
 
 from backend import Backend
 from backend.csv_files import Row, VideoList, csv_rows, csv_start, export_file_name, read_video_list
+from backend.jobs import counted
 from ui.components.list_preview import ReadList, draw_advice, draw_preview, draw_started, first_rows, verdict
 from ui.components.list_upload import ListUpload
 from ui.components.page_frame import page_frame
@@ -36,7 +37,7 @@ class Desk:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        ListUpload(self.take)
+        self._upload = ListUpload(self.take)
         self._result = tag("div")
         with self._result:
             draw_advice(str(backend.media.root))
@@ -51,8 +52,16 @@ class Desk:
                 read,
                 on_start=lambda title: self.start(read, title, key),
                 on_download=lambda: _download_problems(read),
-                on_discard=self._result.clear,
+                on_discard=self.discard,
             )
+        self._upload.say(f"{name}: {counted(len(read.videos.rows), 'video')} ready.")
+
+    def discard(self) -> None:
+        """As if no list had been chosen."""
+        self._result.clear()
+        with self._result:
+            draw_advice(str(self._backend.media.root))
+        self._upload.say("Discarded.")
 
     async def start(self, read: ReadList, title: str, key: str) -> None:
         """Make the job; clicks that came too often make the same one."""
@@ -62,6 +71,7 @@ class Desk:
             self._result.clear()
             with self._result:
                 draw_started(submission.job)
+            self._upload.say(f"Started: {submission.job.name}.")
 
 
 async def read_list(backend: Backend, name: str, file: BinaryIO) -> ReadList:
