@@ -64,6 +64,7 @@ THEME_SCRIPT = """
   window.nextTheme = () => {
     chosen = { auto: "light", light: "dark", dark: "auto" }[root.dataset.choice];
     try { localStorage.setItem("theme", chosen) } catch { /* not remembered then, but applied */ }
+    document.cookie = `theme=${chosen}; path=/; max-age=31536000; samesite=lax`; // for the pages without scripts
     apply();
   };
   apply();

@@ -52,7 +52,10 @@ class Door(Enum):
     PAGE = auto()  # everything else
 
 
-PLAIN = "default-src 'none'; style-src 'nonce-{nonce}'; img-src 'self'; form-action 'self'; {closed}"
+PLAIN = (
+    "default-src 'none'; style-src 'self' 'nonce-{nonce}'; font-src 'self'; img-src 'self'; "
+    "form-action 'self'; {closed}"
+)
 DOCS = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; {closed}"

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
+from importlib.metadata import version
 
 from backend.settings import LONGEST_PASSWORD
 
+FONTS = f"/_nicegui/{version('nicegui')}/static/fonts.css"
+THEMES = ("light", "dark")
+THEME_COOKIE = "theme"
+DARK = """
+  color-scheme: dark;
+  --bg: #0e1319; --surface: #161d25; --line: #2a3541; --field: #6b7c8d; --text: #e8eef4; --muted: #9dadbc;
+  --processing: #7ab5ff; --failed: #ff8a96; --run-fill: #4c9bff; --rest: #2a3541; --tint: 16%; --shadow: none;
+"""
 STYLE = """
 :root {
-  color-scheme: light dark;
-  --bg: #f5f6f8; --surface: #fff; --line: #dfe4ea; --field: #b4bec8; --text: #17212b; --muted: #55626f;
+  color-scheme: light;
+  --bg: #f5f6f8; --surface: #fff; --line: #dfe4ea; --field: #7d8996; --text: #17212b; --muted: #55626f;
   --processing: #1565c8; --failed: #c02036; --run-fill: #2f80e4; --rest: #d3dae2; --tint: 9%;
   --shadow: 0 1px 2px rgb(16 24 40 / 5%), 0 12px 32px rgb(16 24 40 / 6%);
 }
-@media (prefers-color-scheme: dark) {
-  :root {
-    --bg: #0e1319; --surface: #161d25; --line: #2a3541; --field: #465564; --text: #e8eef4; --muted: #9dadbc;
-    --processing: #7ab5ff; --failed: #ff8a96; --run-fill: #4c9bff; --rest: #2a3541; --tint: 16%; --shadow: none;
-  }
-}
 * { box-sizing: border-box }
 body {
-  margin: 0; min-height: 100vh; min-height: 100dvh; padding: 24px 16px 12vh;
+  margin: 0; min-height: 100vh; min-height: calc(100dvh / var(--zoom, 1)); padding: 24px 16px 12vh;
   display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 20px;
   background: var(--bg); color: var(--text); font: 14px/1.45 Roboto, system-ui, sans-serif;
   -webkit-font-smoothing: antialiased;
@@ -58,13 +62,26 @@ p { margin: 0 0 16px; overflow-wrap: anywhere }
 }
 code { font: 12px/1.4 "Roboto Mono", ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere }
 @media (max-width: 400px) { main { padding: 24px 20px } }
+@media (prefers-contrast: more) { :root { --line: var(--field); --muted: var(--text) } }
+"""
+THEMED = f"""
+@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{{DARK}}} }}
+:root[data-theme=dark] {{{DARK}}}
+@media (min-width: 2560px) {{ :root {{ --zoom: 1.2; zoom: var(--zoom) }} }}
+@media (min-width: 3400px) {{ :root {{ --zoom: 1.5; zoom: var(--zoom) }} }}
 """
 LINK_HINT = (
     "No password yet? On the server, <code>python main.py login-link NAME</code> prints a link that signs NAME in once."
 )
 
 
-def login_page(*, nonce: str, next_address: str, name: str = "", problem: str = "") -> str:
+def chosen_theme(cookies: Mapping[str, str]) -> str:
+    """The theme that somebody chose on the pages behind the sign-in; "" is as the system has it."""
+    chosen = cookies.get(THEME_COOKIE, "")
+    return chosen if chosen in THEMES else ""
+
+
+def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", problem: str = "") -> str:
     """The sign-in form; `name` is what was typed before, `problem` the sentence about it."""
     wrong = ' aria-invalid="true" aria-describedby="problem"' if problem else ""
     at_name, at_password = ("", " autofocus") if name else (" autofocus", "")
@@ -83,22 +100,27 @@ def login_page(*, nonce: str, next_address: str, name: str = "", problem: str = 
 </form>
 <p class="muted">{LINK_HINT}</p>""",
         nonce,
+        theme,
     )
 
 
-def problem_page(*, nonce: str, title: str, sentence: str, to: str = "/", act: str = "Open the dashboard") -> str:
+def problem_page(
+    *, nonce: str, theme: str, title: str, sentence: str, to: str = "/", act: str = "Open the dashboard"
+) -> str:
     """What went wrong, in one sentence, and one way on."""
     return _page(
         title,
         f'<h1>{escape(title)}</h1>\n<p>{escape(sentence)}</p>\n<a class="act" href="{escape(to)}">{escape(act)}</a>',
         nonce,
+        theme,
     )
 
 
-def _page(title: str, body: str, nonce: str) -> str:
+def _page(title: str, body: str, nonce: str, theme: str) -> str:
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} · Progress</title><style nonce="{nonce}">{STYLE}</style></head>
+<html lang="en" data-theme="{escape(theme)}"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} · Progress</title>
+<link rel="stylesheet" href="{FONTS}"><style nonce="{nonce}">{STYLE}{THEMED}</style></head>
 <body><div class="brand"><b></b>Progress</div><main>
 {body}
 </main></body></html>

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from backend.api.plain_pages import problem_page
+from backend.api.plain_pages import chosen_theme, problem_page
 from backend.errors import DashboardError, TooManyAttempts, Unreadable, reason
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ def problem(
     if request.scope["path"].startswith("/api") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": sentence}, status, headers)
     nonce = getattr(request.state, "csp_nonce", "")
-    page = problem_page(nonce=nonce, title=title or HTTPStatus(status).phrase.capitalize(), sentence=sentence)
+    title = title or HTTPStatus(status).phrase.capitalize()
+    page = problem_page(nonce=nonce, theme=chosen_theme(request.cookies), title=title, sentence=sentence)
     return HTMLResponse(page, status, headers)
 
 

@@ -13,7 +13,7 @@ from backend.accounts import SESSION_LONGEST
 from backend.api.bodies import media_type
 from backend.api.border import session_cookie
 from backend.api.deps import TOKEN_ADDRESS, Caller, TheBackend
-from backend.api.plain_pages import login_page, problem_page
+from backend.api.plain_pages import chosen_theme, login_page, problem_page
 from backend.api.problems import headers_of
 from backend.api.schemas import ProblemOut
 from backend.app import Backend
@@ -83,7 +83,8 @@ async def show_login(request: Request) -> Response:
     wanted = local_address(request.query_params.get("next", "/"))
     if request.state.authority is not None:
         return RedirectResponse(wanted, 303)
-    return HTMLResponse(login_page(nonce=request.state.csp_nonce, next_address=wanted))
+    theme = chosen_theme(request.cookies)
+    return HTMLResponse(login_page(nonce=request.state.csp_nonce, theme=theme, next_address=wanted))
 
 
 @router.post("/login", include_in_schema=False)
@@ -94,7 +95,13 @@ async def sign_in(request: Request, backend: TheBackend) -> Response:
     try:
         user = await _check_password(request, backend, form)
     except DashboardError as error:
-        page = login_page(nonce=request.state.csp_nonce, next_address=wanted, name=name, problem=error.sentence)
+        page = login_page(
+            nonce=request.state.csp_nonce,
+            theme=chosen_theme(request.cookies),
+            next_address=wanted,
+            name=name,
+            problem=error.sentence,
+        )
         return HTMLResponse(page, error.status, headers_of(error))
     return await _signed_in(request, backend, user, wanted)
 
@@ -121,6 +128,7 @@ async def use_link(request: Request, backend: TheBackend) -> Response:
     except NotSignedIn as error:
         page = problem_page(
             nonce=request.state.csp_nonce,
+            theme=chosen_theme(request.cookies),
             title="This link has ended",
             sentence=error.sentence,
             to="/login",

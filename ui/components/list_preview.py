@@ -19,6 +19,11 @@ from ui.theme import button, icon, link, tag
 FIRST_ROWS = 20
 OTHER_COLUMNS = 2
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
+EXAMPLE = (
+    ("video_id", "title"),
+    ("dQw4w9WgXcQ", "An ID"),
+    ("https://youtu.be/jNQXAC9IVRw", "An address counts by its ID"),
+)
 Verdict = tuple[str, str]
 AnyRow = Row | Duplicate | Problem
 
@@ -95,10 +100,13 @@ def draw_advice(media: str) -> None:
     """What stands there before a list was chosen."""
     with tag("section", classes="panel"):
         tag("h2", "What a list looks like")
-        with tag("ul", classes="plain"):
-            tag("li", "One video ID or YouTube address a row. The column is found by its name (video_id, id, url, …).")
-            tag("li", "Other columns are kept, and come back with the results in the job's export.")
-            tag("li", f"A video's file is <ID>.<extension> or … [<ID>].<extension>, anywhere below {media}.")
+        with tag("div", classes="advice"):
+            with tag("ul", classes="plain"):
+                tag("li", "One video ID or YouTube address a row. Its column is found by name (video_id, id, url, …).")
+                tag("li", "Other columns are kept, and come back with the results in the job's export.")
+                tag("li", f"A video's file is <ID>.<extension> or … [<ID>].<extension>, anywhere below {media}.")
+                tag("li", "What is found in the list is shown before anything starts.")
+            tag("pre", "\n".join(map(",".join, EXAMPLE))).props('aria-label="An example"')
 
 
 def draw_started(job: Job) -> None:

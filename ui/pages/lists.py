@@ -11,15 +11,13 @@ from nicegui import ui
 from backend import Backend
 from backend.csv_files import Row, VideoList, csv_rows, csv_start, export_file_name, read_video_list
 from backend.jobs import counted
-from ui.components.list_preview import ReadList, draw_advice, draw_preview, draw_started, first_rows, verdict
+from ui.components.list_preview import EXAMPLE, ReadList, draw_advice, draw_preview, draw_started, first_rows, verdict
 from ui.components.list_upload import ListUpload
 from ui.components.page_frame import page_frame
 from ui.session import act, current_user, page
 from ui.theme import button, tag
 
-TEMPLATE = csv_start(["video_id", "title"]) + csv_rows(
-    [("dQw4w9WgXcQ", "An ID"), ("https://youtu.be/jNQXAC9IVRw", "An address counts by its ID")]
-)
+TEMPLATE = csv_start(EXAMPLE[0]) + csv_rows(EXAMPLE[1:])
 
 
 def add_lists_page(backend: Backend) -> None:
