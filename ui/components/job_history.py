@@ -157,6 +157,8 @@ class JobHistory:
             tag("p", self._trouble)
             with tag("div", classes="act"):
                 button("Try again", self.refresh, icon_name="refresh")
+                if self._search.narrows:
+                    link("Show all jobs", "/history", classes="btn")
         elif self._search.narrows:
             icon("search_off")
             tag("h2", "No job matches")
