@@ -64,6 +64,9 @@ export function zoneName(moment) {
   return parts.find((part) => part.type === "timeZoneName").value;
 }
 
+// By how much the theme enlarges the page: what is measured on the screen, divided by it, is what styles say.
+export const zoom = () => Number(getComputedStyle(document.documentElement).getPropertyValue("--zoom")) || 1;
+
 // What `give` returns when the page is left comes out of `carriedOver` in the same tab, when that was a reload, or when
 // the page had lost the server and somebody signed in again.
 export function carryOver(name, give) {

@@ -1,5 +1,6 @@
 // What can be done with a job: one button, the rest in a menu, and a question before what cannot be taken back.
 import { nextTick } from "vue";
+import { zoom } from "browser";
 
 const ROOM = 8; // between the menu and its button, and the edge of the window
 let made = 0;
@@ -74,12 +75,13 @@ export default {
     place() {
       const { menu, opener } = this.$refs;
       const button = opener.getBoundingClientRect();
-      const left = Math.min(button.left, innerWidth - menu.offsetWidth - ROOM);
+      const { width, height } = menu.getBoundingClientRect();
+      const left = Math.min(button.left, innerWidth - width - ROOM);
       const below = button.bottom + ROOM / 2;
-      const isBelow = below + menu.offsetHeight + ROOM <= innerHeight;
-      const top = isBelow ? below : button.top - menu.offsetHeight - ROOM / 2;
-      menu.style.left = `${Math.max(ROOM, left)}px`;
-      menu.style.top = `${Math.max(ROOM, top)}px`;
+      const isBelow = below + height + ROOM <= innerHeight;
+      const top = isBelow ? below : button.top - height - ROOM / 2;
+      menu.style.left = `${Math.max(ROOM, left) / zoom()}px`;
+      menu.style.top = `${Math.max(ROOM, top) / zoom()}px`;
     },
     entries() {
       return [...this.$refs.menu.querySelectorAll("[role=menuitem]")];

@@ -68,7 +68,7 @@ DOING: Mapping[Action, Callable[[JobManager, str, User], Awaitable[Job | None]]]
 }
 
 
-class JobActions(Element, component="job_actions.js"):
+class JobActions(Element, component="job_actions.js", dependencies=["browser.js"]):
     """A job's buttons on its own page; `on_act` gets what was pressed, and agreed to where that is asked."""
 
     def __init__(self, job: Job, *, on_act: Callable[[Action], Awaitable[None]]) -> None:
