@@ -82,6 +82,12 @@ class VideoStatus(StrEnum):
     FAILED = "failed"
 
 
+OUTCOME_MARKS = {
+    VideoStatus.COMPLETED: "o",
+    VideoStatus.FAILED: "f",
+    VideoStatus.PROCESSING: "r",
+    VideoStatus.PENDING: ".",
+}
 WORKING = "Processing videos..."
 ELSEWHERE = "external"  # the processor of a job whose videos another program works on and reports
 LONGEST_TEXT, LONGEST_ERROR = 500, 2_000  # characters of what strangers say

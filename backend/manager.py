@@ -440,6 +440,11 @@ class JobManager:
             raise NotFound("There is no such video in this job.")
         return video
 
+    async def outcomes_strip(self, job_id: str, *, by: User) -> str:
+        """How each video of a job stands, a character of `OUTCOME_MARKS` each, in the order of the list."""
+        await self.find(job_id, by=by)
+        return await self._store.outcomes_strip(job_id)
+
     async def columns(self, job_id: str, *, by: User) -> tuple[str, ...]:
         """The header of the job's own list."""
         await self.find(job_id, by=by)

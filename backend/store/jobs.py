@@ -36,7 +36,18 @@ from sqlalchemy.engine import Row
 
 from backend.clock import to_millis
 from backend.errors import Fault, Invalid
-from backend.jobs import UNFINISHED, Cause, Job, Outcome, Selection, Source, Status, Video, VideoStatus
+from backend.jobs import (
+    OUTCOME_MARKS,
+    UNFINISHED,
+    Cause,
+    Job,
+    Outcome,
+    Selection,
+    Source,
+    Status,
+    Video,
+    VideoStatus,
+)
 from backend.store import bulk
 from backend.store.bulk import insert_into, update_rows
 from backend.store.database import Database
@@ -326,6 +337,13 @@ class JobStore:
             .order_by(grouped.c.count.desc(), grouped.c.position)
         )
         return [_cause(row) for row in await self._all(query)]
+
+    async def outcomes_strip(self, job_id: str) -> str:
+        """How each of a job's videos stands, a character of `OUTCOME_MARKS` each, in the order of the list."""
+        mark = case(OUTCOME_MARKS, value=VIDEOS.c.status).label("mark")
+        marks = select(mark).where(VIDEOS.c.job_id == job_id).order_by(VIDEOS.c.position).subquery()
+        rows = await self._all(select(func.group_concat(marks.c.mark, "")))  # keeps the order, a scan of the key
+        return rows[0][0] or ""
 
     async def outcomes(self, job_id: str, position: int) -> list[Outcome]:
         """The stored results of one video, oldest first."""

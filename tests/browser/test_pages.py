@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, expect
 
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip, truncated
@@ -240,6 +240,7 @@ def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: 
     header = desk.page.get_by_test_id("job-header")
     expect(header.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "5 of 5, 2 failed")
     expect(desk.page.locator("main .head .status")).to_have_text("completed with errors")
+    expect(header.get_by_role("group", name="5 videos: 3 ok, 2 failed")).to_be_visible()
     details = desk.page.get_by_test_id("video-details")
     expect(details).to_contain_text("160 × 90")
     poster = details.get_by_role("img")
@@ -289,6 +290,32 @@ def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
     expect(desk.page.get_by_text("51 to 60 of 60")).to_be_visible()
     desk.page.get_by_role("button", name="Previous").click()
     expect(desk.page.get_by_text("1 to 50 of 60")).to_be_visible()
+
+
+def test_a_press_on_a_failed_cell_opens_its_video(desk: Desk) -> None:
+    desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', 'two', name='pressed'))}?show=completed&q=on")
+    expect(desk.rows).to_have_count(1)
+    second = Position(x=70, y=8)
+    cells = desk.page.get_by_test_id("heat-strip").locator("canvas")
+    cells.hover(position=second)
+    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 2, failed: cut_off")
+    cells.click(position=second)
+    expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
+    expect(desk.page.get_by_role("searchbox")).to_have_value("")
+    expect(desk.rows).to_have_count(3)
+
+
+def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(60)), name="by keys"))
+    desk.open(f"/jobs/{job_id}?show=all")
+    expect(desk.rows).to_have_count(50)
+    desk.page.get_by_role("group", name="60 videos: 60 failed").focus()
+    for key in ("End", "ArrowLeft"):
+        desk.page.keyboard.press(key)
+    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 59, failed: absent058")
+    desk.page.keyboard.press("Enter")
+    expect(desk.page.get_by_text("51 to 60 of 60")).to_be_visible()
+    expect(desk.rows.filter(has_text="absent058").get_by_role("button", expanded=True)).to_be_focused()
 
 
 def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(desk: Desk) -> None:

@@ -137,6 +137,7 @@ READS: dict[str, Callable[[JobManager, str, User], Awaitable[Any]]] = {
     "the job": lambda manager, job_id, by: manager.find(job_id, by=by),
     "its videos": lambda manager, job_id, by: manager.videos(job_id, by=by),
     "one of its videos": lambda manager, job_id, by: manager.video(job_id, 0, by=by),
+    "how its videos stand": lambda manager, job_id, by: manager.outcomes_strip(job_id, by=by),
     "its columns": lambda manager, job_id, by: manager.columns(job_id, by=by),
     "its history": lambda manager, job_id, by: manager.history(job_id, by=by),
 }

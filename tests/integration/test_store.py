@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from backend.errors import CannotStart
-from backend.jobs import Status, Video
+from backend.jobs import Status, Video, VideoStatus
 from backend.store import Database, JobStore, NewJob, Tick, open_database
 from backend.store.database import MIGRATIONS, copy_database
 from backend.store.jobs import ERASED_AT_ONCE
@@ -117,6 +117,18 @@ async def test_a_large_job_is_erased_in_many_short_transactions(database: Databa
     assert counts == [ERASED_AT_ONCE + 1, 1, 0]
     assert (await store.deleted_jobs(), await store.last_seq()) == ([], 9)
     assert await store.removals(10) == [(job.id, "ana", 9)]
+
+
+async def test_how_a_jobs_videos_stand_is_read_in_the_order_of_its_list(store: JobStore) -> None:
+    stand = {0: VideoStatus.COMPLETED, 1: VideoStatus.FAILED, 2: VideoStatus.PROCESSING, 10: VideoStatus.FAILED}
+    await store.add_videos(
+        [
+            Video(job_id=job_id, position=at, video_id=f"v{at}", status=stand.get(at, VideoStatus.PENDING))
+            for job_id in ("job", "another")
+            for at in reversed(range(12))
+        ]
+    )
+    assert await store.outcomes_strip("job") == "ofr.......f."
 
 
 async def test_pages_of_jobs_neither_repeat_nor_leave_out(store: JobStore) -> None:

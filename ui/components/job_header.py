@@ -42,6 +42,7 @@ class JobHeader:
         with tag("section", classes="panel").props("data-testid=job-header"):
             self._figures()
             self._bar()
+            self.below_bar = tag("div")
             self._said = tag("p", classes="said small").props("data-testid=job-message")
         self._draw_state(job)
         self._draw_numbers(job, now)

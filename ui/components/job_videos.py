@@ -58,6 +58,7 @@ class JobVideos:
         self._before: list[str | None] = [None] if chosen.after else []
         self._next: str | None = None
         self._open: list[int] = []
+        self._shown: set[int] = set()
         self._columns: tuple[str, ...] = ()
         self._outcomes: dict[int, tuple[int, list[Outcome]]] = {}
         self._drawing = asyncio.Lock()
@@ -65,7 +66,7 @@ class JobVideos:
             with tag("div", classes="finding"):
                 with tag("div", classes="tools"):
                     self._chips = {show: self._chip(show) for show in SHOWS}
-                SearchField(chosen.q, label="Video ID", hook="video-search", on_search=self._search)
+                self._finder = SearchField(chosen.q, label="Video ID", hook="video-search", on_search=self._search)
             self._table = VideoTable(on_opened=self._opened, on_retry=self._retry)
             self._nothing = tag("p", classes="muted nothing")
             self._pager()
@@ -97,9 +98,18 @@ class JobVideos:
             if page is None:
                 return
             self._next = page.next_cursor
+            self._shown = {video.position for video in page.items}
             self._table.show(page.items)
             await self._show_open(page.items)
             self._tell(page.items)
+
+    async def go_to(self, position: int) -> None:
+        """Show this video among all of them, its row open and in sight; one that is on the page stays where it is."""
+        if position not in self._shown:
+            *self._before, after = _cursors(position)
+            self._finder.empty()
+            await self._select(VideoFilter(after=after), keep_pages=True)
+        self._table.reveal(position)
 
     def _chip(self, show: str) -> tuple[Element, TextElement]:
         async def choose() -> None:
@@ -190,6 +200,11 @@ def _videos_of(job: Job, show: str) -> int | None:
         VideoStatus.PROCESSING: job.running,
         VideoStatus.PENDING: job.undone - job.running,
     }[show]
+
+
+def _cursors(position: int) -> list[str | None]:
+    """Those of all pages of all videos, up to the page that holds this one."""
+    return [str(first - 1) if first else None for first in range(0, position + 1, ROWS)]
 
 
 def _why_nothing(chosen: VideoFilter) -> str:

@@ -21,3 +21,8 @@ class SearchField(Element, component="search_field.vue"):
             await on_search(str(event.args))
 
         self.on("search", search)
+
+    def empty(self) -> None:
+        """Nothing is searched for any more."""
+        self._props["initial"] = ""
+        self.run_method("empty")

@@ -47,6 +47,10 @@ class VideoTable(Element, component="video_table.vue", dependencies=["browser.js
         if rows != self._props["rows"]:
             self._props["rows"] = rows
 
+    def reveal(self, position: int) -> None:
+        """Open this video's row and bring it into sight, at once or when `show` has brought it."""
+        self.run_method("reveal", position)
+
     def show_details(
         self,
         videos: Sequence[Video],

@@ -11,13 +11,14 @@ from nicegui import context, ui
 from backend import Backend
 from backend.errors import JobNotFound
 from backend.jobs import Action, Job
+from ui.components.heat_strip import HeatStrip
 from ui.components.job_actions import do, retry
 from ui.components.job_causes import JobCauses
 from ui.components.job_header import JobHeader
 from ui.components.job_videos import JobVideos, VideoFilter
 from ui.components.page_frame import page_frame
 from ui.following import states, while_open
-from ui.session import current_user, page
+from ui.session import act, current_user, page
 from ui.text import tab_state
 from ui.theme import icon, link, tag, whose_jobs
 
@@ -57,11 +58,14 @@ class JobView:
         self._shown = tag("div")
         with self._shown:
             self._header = JobHeader(job, now=self._clock.now(), forecast=backend.forecasts.of, on_act=self._act)
+            with self._header.below_bar:
+                self._strip = HeatStrip(on_jump=self._jump, on_look=self._name)
             self._causes = JobCauses(self._manager, job, on_retry=partial(retry, self._manager, job.id))
             self._videos = JobVideos(self._manager, job, videos)
 
     async def refresh(self) -> None:
         """Show what is stored now of its videos."""
+        await self._show_strip(self._job)
         await self._causes.refresh(self._job)
         await self._videos.refresh()
 
@@ -85,6 +89,7 @@ class JobView:
             async for newest in self._states(ROWS_SECONDS):
                 self._videos.show(newest)  # `move` may be behind
                 await self._videos.refresh()
+                await self._show_strip(newest)
 
     async def explain(self) -> None:
         """Show why its videos failed, as long as there is the job."""
@@ -97,6 +102,20 @@ class JobView:
         while True:
             await self._clock.sleep(1)
             self._header.tick(now=self._clock.now())
+
+    async def _show_strip(self, job: Job) -> None:
+        strip = await act(self._manager.outcomes_strip(job.id, by=current_user()))
+        if strip is not None:
+            self._strip.show(strip, job)
+
+    async def _jump(self, position: int) -> None:
+        if 0 <= position < self._job.total_videos:
+            await self._videos.go_to(position)
+
+    async def _name(self, position: int) -> None:
+        video = await act(self._manager.video(self._job.id, position, by=current_user()))
+        if video is not None:
+            self._strip.name(position, video.video_id)
 
     def _states(self, every_seconds: float) -> AsyncIterator[Job]:
         return states(self._manager, self._job.id, by=current_user(), clock=self._clock, every_seconds=every_seconds)

@@ -1,0 +1,60 @@
+"""How each video of a job stands, as one strip of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from backend.jobs import OUTCOME_MARKS, Job, VideoStatus
+
+
+class HeatStrip(Element, component="heat_strip.vue", dependencies=["browser.js"]):
+    """One cell a video, in the order of the file; several videos share a cell where they are too many for that.
+
+    `on_jump` gets the position of the video whose cell was pressed; `on_look` that of one that is pointed at, and
+    tells its ID by `name`.
+    """
+
+    def __init__(self, *, on_jump: Callable[[int], Awaitable[None]], on_look: Callable[[int], Awaitable[None]]) -> None:
+        super().__init__()
+        self._strip = self._props["strip"] = ""
+        self._words = self._props["words"] = {}
+
+        async def jump(event: GenericEventArguments) -> None:
+            if isinstance(event.args, int):
+                await on_jump(event.args)
+
+        async def look(event: GenericEventArguments) -> None:
+            if isinstance(event.args, int):
+                await on_look(event.args)
+
+        self.on("jump", jump)
+        self.on("look", look)
+
+    def show(self, strip: str, job: Job) -> None:
+        """The newest marks of all videos: the browser gets all of them once, and from then on what has changed."""
+        words = _words(job)
+        if len(strip) != len(self._strip):
+            self._props["strip"], self._props["words"] = strip, words
+        else:
+            changed = [(at, mark) for at, mark in enumerate(strip) if mark != self._strip[at]]
+            if changed or words != self._words:
+                self.run_method("change", changed, words)
+        self._strip, self._words = strip, words
+
+    def name(self, position: int, video_id: str) -> None:
+        """Which video it is that is pointed at."""
+        self.run_method("name", position, video_id)
+
+
+def _words(job: Job) -> dict[str, str]:
+    """What each mark means in this job."""
+    coming = "to come, or not told" if job.is_elsewhere else "to come"
+    return {
+        OUTCOME_MARKS[VideoStatus.COMPLETED]: "ok",
+        OUTCOME_MARKS[VideoStatus.FAILED]: "failed",
+        OUTCOME_MARKS[VideoStatus.PROCESSING]: "running",
+        OUTCOME_MARKS[VideoStatus.PENDING]: "not done" if job.is_finished else coming,
+    }
