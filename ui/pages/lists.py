@@ -37,13 +37,13 @@ class Desk:
         self._backend = backend
         self._upload = ListUpload(self.take)
         self._result = tag("div")
-        with self._result:
-            draw_advice(str(backend.media.root))
+        self._advise()
 
     async def take(self, name: str, file: BinaryIO) -> None:
         """Read a list and show what it would become."""
-        self._result.clear()
+        self._advise()
         read = await read_list(self._backend, name, file)
+        self._result.clear()
         with self._result:
             key = uuid.uuid4().hex
             draw_preview(
@@ -56,9 +56,7 @@ class Desk:
 
     def discard(self) -> None:
         """As if no list had been chosen."""
-        self._result.clear()
-        with self._result:
-            draw_advice(str(self._backend.media.root))
+        self._advise()
         self._upload.say("Discarded.")
 
     async def start(self, read: ReadList, title: str, key: str) -> None:
@@ -70,6 +68,11 @@ class Desk:
             with self._result:
                 draw_started(submission.job)
             self._upload.say(f"Started: {submission.job.name}.")
+
+    def _advise(self) -> None:
+        self._result.clear()
+        with self._result:
+            draw_advice(str(self._backend.media.root))
 
 
 async def read_list(backend: Backend, name: str, file: BinaryIO) -> ReadList:
