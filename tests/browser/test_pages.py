@@ -295,7 +295,7 @@ def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
 def test_a_press_on_a_failed_cell_opens_its_video(desk: Desk) -> None:
     desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', 'two', name='pressed'))}?show=completed&q=on")
     expect(desk.rows).to_have_count(1)
-    second = Position(x=70, y=8)
+    second = Position(x=150, y=8)
     cells = desk.page.get_by_test_id("heat-strip").locator("canvas")
     cells.hover(position=second)
     expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 2, failed: cut_off")
