@@ -117,8 +117,9 @@ def problem_page(
 
 
 def _page(title: str, body: str, nonce: str, theme: str) -> str:
+    chosen = f' data-theme="{escape(theme)}"' if theme else ""
     return f"""<!doctype html>
-<html lang="en" data-theme="{escape(theme)}"><head><meta charset="utf-8">
+<html lang="en"{chosen}><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} · Progress</title>
 <link rel="stylesheet" href="{FONTS}"><style nonce="{nonce}">{STYLE}{THEMED}</style></head>
 <body><div class="brand"><b></b>Progress</div><main>
