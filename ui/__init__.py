@@ -15,9 +15,8 @@ def register(backend: Backend) -> LiveJobs:
     from nicegui import app
 
     from backend.retention import leaves_at
-    from ui.components.job_grid import card
     from ui.csp import sign_scripts
-    from ui.live import LiveJobs
+    from ui.live import Known, LiveJobs
     from ui.pages.dashboard import add_dashboard_page
     from ui.pages.history import add_history_page
     from ui.pages.job import add_job_page
@@ -27,7 +26,7 @@ def register(backend: Backend) -> LiveJobs:
     live = LiveJobs(
         lambda user: backend.manager.watch(by=user),
         backend.clock,
-        lambda job: card(job, leaves_at(job, backend.settings), backend.forecasts.of(job)),
+        Known(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
     )
     sign_scripts()
     guard_sockets(backend.accounts)

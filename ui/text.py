@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from backend.jobs import WITH_FAILURES, Job, Status, counted
@@ -95,15 +95,15 @@ def resumed(job: Job) -> str:
     return f"resumed at {count(job.resumed)}/{count(job.total_videos)} after a restart"
 
 
-def headline(jobs: Collection[Job]) -> str:
-    """The dashboard in one sentence.
+def headline(jobs: Collection[Job], *, stalled: int = 0) -> str:
+    """The dashboard in one sentence; `stalled` of the jobs that run stand still.
 
     >>> headline([])
     'Nothing is running.'
     """
     statuses = [job.status for job in jobs]
     running, waiting = statuses.count(Status.PROCESSING), statuses.count(Status.PENDING)
-    attention = sum(map(statuses.count, NEEDS_SOMEBODY)) + sum(map(_is_in_trouble, jobs))
+    attention = stalled + sum(map(statuses.count, NEEDS_SOMEBODY)) + sum(map(_is_in_trouble, jobs))
     parts = []
     if running or waiting:
         parts.append(f"{counted(running, 'job')} running")
@@ -115,6 +115,21 @@ def headline(jobs: Collection[Job]) -> str:
     if not parts:
         return "All done." if jobs else "Nothing is running."
     return ", ".join(parts) + "."
+
+
+def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]) -> str:
+    """When all of several running jobs will be done; "" while one of them cannot tell, or others wait.
+
+    >>> outlook([], lambda job: None)
+    ''
+    """
+    if any(job.status is Status.PENDING for job in jobs):
+        return ""
+    estimates = [estimate_of(job) for job in jobs if job.status is Status.PROCESSING]
+    known = [estimate for estimate in estimates if estimate is not None]
+    if len(estimates) < 2 or len(known) < len(estimates):
+        return ""
+    return f"The last one is done in {in_words(max(known, key=lambda estimate: estimate.seconds))}."
 
 
 def tab_state(jobs: Iterable[Job]) -> str:

@@ -38,6 +38,8 @@ STATUS_LOOK: Mapping[Status, Look] = {
     Status.FAILED: Look("error_outline", Status.FAILED.words),
     Status.CANCELLED: Look("block", Status.CANCELLED.words),
 }
+STALLED_LOOK = Look("hourglass_empty", "stalled")
+"""Beside the status of a job that stands still."""
 
 PAGES = (
     ("dashboard", "Dashboard", "/", "grid_view"),

@@ -255,6 +255,12 @@ class JobStore:
         more = len(rows) > limit
         return Page(items, _cursor(rows[limit - 1]._mapping[key.name], items[-1].id) if more else None)
 
+    async def having_video(self, beginning: str, *, owner_id: str | None) -> list[str]:
+        """The ids of the jobs on this reader's dashboard that have a video whose ID begins so."""
+        on_dashboard = _visible(select(JOBS.c.id).where(JOBS.c.on_dashboard), owner_id)
+        rows = await self._all(on_dashboard.where(_has_video(beginning)))
+        return [row.id for row in rows]
+
     async def count(self, *, owner_id: str | None) -> int:
         """How many jobs this reader may see."""
         rows = await self._all(_visible(select(func.count()).select_from(JOBS), owner_id))
@@ -268,7 +274,7 @@ class JobStore:
         if status is not None:
             query = query.where(VIDEOS.c.status == status)
         if q:
-            query = query.where(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+            query = query.where(_begins(q))
         rows = await self._all(query.order_by(VIDEOS.c.position).limit(limit + 1))
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
@@ -662,13 +668,21 @@ def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
     return query if owner_id is None else query.where(JOBS.c.owner_id == owner_id)
 
 
+def _begins(beginning: str) -> Any:
+    """Of a video, as its index can answer."""
+    return and_(VIDEOS.c.video_id >= beginning, VIDEOS.c.video_id < beginning + LAST_CHARACTER)
+
+
+def _has_video(beginning: str) -> Any:
+    return JOBS.c.id.in_(select(VIDEOS.c.job_id).where(_begins(beginning)))
+
+
 def _matches(q: str) -> Any:
-    video = select(VIDEOS.c.job_id).where(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
     return or_(
         JOBS.c.id.startswith(q.lower(), autoescape=True),
         JOBS.c.name.icontains(q, autoescape=True),
         JOBS.c.error.icontains(q, autoescape=True),
-        JOBS.c.id.in_(video),
+        _has_video(q),
     )
 
 

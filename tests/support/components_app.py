@@ -25,9 +25,12 @@ from backend.hub import Change, Removal, View
 from backend.jobs import Action, Job, Source, Status
 from backend.settings import Settings, load_settings
 from ui.components.connection_banner import ConnectionBanner
-from ui.components.job_grid import JobGrid, card
+from ui.components.dashboard_view import DashboardView
+from ui.components.job_grid import JobGrid
+from ui.components.live_region import LiveRegion
 from ui.components.number_field import NumberField
-from ui.live import LiveJobs
+from ui.components.shortcuts import Shortcuts
+from ui.live import Known, LiveJobs
 from ui.session import set_page_heartbeat
 from ui.theme import button, frame, icon, tag
 
@@ -44,12 +47,17 @@ class PostedJobs:
         self.readers: list[asyncio.Queue[View]] = []
         self.deserted = asyncio.Event()  # nobody reads any more
         self.acts: list[tuple[str, str]] = []  # what was pressed on the cards
+        self.stalled: dict[str, datetime] = {}  # job -> since when it stands still
+        self.having_video: dict[str, list[str]] = {}  # what is searched for -> jobs
 
     async def act(self, job_id: str, action: Action) -> None:
         self.acts.append((job_id, action.value))
 
     async def note_number(self, number: int) -> None:
         self.acts.append(("number", str(number)))
+
+    async def search(self, q: str) -> list[str]:
+        return self.having_video.get(q, [])
 
     def watch(self, user: User) -> PostedReader:
         return PostedReader(self)
@@ -125,11 +133,15 @@ def settings_of(delays: str, attempts: int, silence_seconds: float) -> Settings:
 def build(silence_seconds: float) -> FastAPI:
     app = FastAPI()
     posted = PostedJobs()
-    live = LiveJobs(posted.watch, SystemClock(), lambda job: card(job, leaves_at(job)))
+    known = Known(leaves_at, lambda job: None, lambda job: posted.stalled.get(job.id))
+    live = LiveJobs(posted.watch, SystemClock(), known)
 
     @app.post("/control")
     async def control(request: Request) -> dict[str, int]:
         order = await request.json()
+        ago = {job_id: timedelta(seconds=seconds) for job_id, seconds in order.get("stalled_ago", {}).items()}
+        posted.stalled |= {job_id: datetime.now(UTC) - passed for job_id, passed in ago.items()}
+        posted.having_video |= order.get("having_video", {})
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
@@ -151,14 +163,27 @@ def build(silence_seconds: float) -> FastAPI:
     @app.post("/clear")
     async def clear() -> None:
         posted.acts.clear()
+        posted.stalled.clear()
+        posted.having_video.clear()
         posted.publish([], list(posted.jobs))
 
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)
-    def page(admin: bool = False, delays: str = "3,6,12,24,30", attempts: int = 10) -> None:
+    def page(
+        admin: bool = False,
+        delays: str = "3,6,12,24,30",
+        attempts: int = 10,
+        show: str = "",
+        q: str = "",
+        sort: str = "",
+        view: str = "",
+    ) -> None:
         user = User(id="u1", name="alice", is_admin=admin)
         settings = settings_of(delays, attempts, silence_seconds)
-        with frame("Dashboard", "dashboard", user, banner=lambda: ConnectionBanner(settings)):
-            grid = JobGrid(title="Dashboard", show_owner=admin, on_act=posted.act)
+        with frame(
+            "Dashboard", "dashboard", user, banner=lambda: (ConnectionBanner(settings), LiveRegion(), Shortcuts())
+        ):
+            shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
+            grid = JobGrid(shown, title="Dashboard", show_owner=admin, on_act=posted.act, on_search=posted.search)
             live.feed(grid, lambda: user)
             with grid.add_slot("actions"):
                 button("Upload CSV", kind="primary", icon_name="upload")

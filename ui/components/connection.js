@@ -6,7 +6,7 @@ export const REASON = "Not connected: comes back with the connection";
 
 const AGAIN_MS = 30000; // a page that was just reloaded and never connected is not reloaded again so soon
 const ACTIONS = 'main button:not([data-offline], .busy), main .btn:not([data-offline]), a[href^="/"]:not([data-offline]), form button:not([data-offline])';
-const FIELDS = "main select, main input[type=number]"; // what is typed elsewhere does nothing yet
+const FIELDS = "main select:not([data-offline]), main input[type=number]"; // what is typed elsewhere does nothing yet
 
 // The server, the server for somebody who is not signed in (any more), or null: nobody, or somebody in its place such as
 // a hotel's sign-in page or a proxy with an error page.

@@ -1,9 +1,11 @@
-"""The live grid of job cards: one element for all cards. Python says what is on a card, `job_grid.vue` draws it."""
+"""The live grid of jobs: one element for all of them. Python says what is on a card, `job_grid.vue` draws it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from nicegui.element import Element
@@ -11,10 +13,10 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import to_millis
 from backend.jobs import WITH_FAILURES, Action, Job, Source, Status, counted
-from backend.pace import Estimate
+from ui.components.dashboard_view import DashboardView, choices
 from ui.components.job_actions import action_looks, asked_for, busy, offers, quick
-from ui.text import count, pace, resumed, spoken_progress
-from ui.theme import STATUS_LOOK, looks
+from ui.text import count, resumed, spoken_progress
+from ui.theme import STALLED_LOOK, STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
 ATTENTION_FIRST = (
@@ -26,38 +28,60 @@ ATTENTION_FIRST = (
     Status.COMPLETED,
     Status.CANCELLED,
 )
-RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST)}
+STALLED_RANK = 0
+RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST, STALLED_RANK + 1)}
+PARTS: list[str | Path] = ["browser.js", "copy_button.js", "job_actions.js", "job_card.js", "job_feed.js"]
 
 
-class JobGrid(Element, component="job_grid.vue", dependencies=["browser.js", "copy_button.js", "job_actions.js"]):
-    """The head of the dashboard, its cards, and what stands there instead while there are none.
+class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
+    """The head of the dashboard, its jobs as cards or as a table, and what stands there instead while there are none.
 
-    Fed by `LiveJobs`. Slots: `actions` beside the heading while there are cards, `empty` otherwise, `note` below.
-    Events: `watch` (it wants a snapshot), `recount` (jobs came or went). `on_act` gets a job's id and what to do.
+    Fed by `LiveJobs`. Slots: `actions` beside the search, `empty` while there is no job, `note` below. Events: `watch`
+    (it wants a snapshot), `recount` (jobs came or went). `on_act` gets a job's id and what to do; `on_search` gets what
+    is searched for and returns the ids of the jobs that the browser, which knows the cards alone, cannot find itself.
     """
 
-    def __init__(self, *, title: str, show_owner: bool, on_act: Callable[[str, Action], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        view: DashboardView,
+        *,
+        title: str,
+        show_owner: bool,
+        on_act: Callable[[str, Action], Awaitable[None]],
+        on_search: Callable[[str], Awaitable[Sequence[str]]],
+    ) -> None:
         super().__init__()
         self._props["title"] = title
         self._props["show-owner"] = show_owner
         self._props["columns"] = COLUMNS
         self._props["looks"] = looks()
+        self._props["stalled-look"] = asdict(STALLED_LOOK)
         self._props["actions"] = action_looks()
+        self._props["choices"] = choices()
+        self._props["begins"] = asdict(view)
 
         async def pressed(event: GenericEventArguments) -> None:
             if asked := asked_for(event.args):
                 await on_act(*asked)
 
+        async def searched(event: GenericEventArguments) -> None:
+            if isinstance(event.args, str):
+                self.run_method("found", event.args, await on_search(event.args))
+
         self.on("act", pressed)
+        self.on("search", searched)
 
 
-def card(job: Job, leaves_at: datetime | None, estimate: Estimate | None = None) -> dict[str, Any]:
+def card(
+    job: Job, leaves_at: datetime | None = None, pace: str = "", stalled_since: datetime | None = None
+) -> dict[str, Any]:
     """What a job's card says; times are milliseconds since 1970, all texts plain."""
     return {
         "id": job.id,
         "name": job.name,
         "status": job.status.value,
-        "rank": RANK[Status.FAILED if job.trouble else job.status],
+        "stalled": _millis(stalled_since),
+        "rank": STALLED_RANK if stalled_since else RANK[Status.FAILED if job.trouble else job.status],
         "owner": job.owner,
         "demo": job.source is Source.DEMO,
         "sub": _subtitle(job),
@@ -68,7 +92,7 @@ def card(job: Job, leaves_at: datetime | None, estimate: Estimate | None = None)
         "says": spoken_progress(job),
         "fact": _fact(job),
         "failed": f"{count(job.failed)} failed" if job.failed else "",
-        "pace": pace(estimate) if estimate else "",
+        "pace": pace,
         "now": _now(job),
         "error": job.error if job.failed or job.status is Status.FAILED else None,
         "offers": offers(job),

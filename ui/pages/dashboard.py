@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nicegui import context
 
 from backend import Backend
 from backend.jobs import Action, counted
 from backend.settings import MOST_SLOTS
 from backend.work import VideoWork
+from ui.components.dashboard_view import DashboardView
 from ui.components.job_actions import do
 from ui.components.job_grid import JobGrid
 from ui.components.number_field import NumberField
@@ -26,24 +29,59 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
     """Attach `/`."""
 
     @page("/")
-    async def dashboard_page() -> None:
+    async def dashboard_page(show: str = "", q: str = "", sort: str = "", view: str = "") -> None:
         user = current_user()
 
         async def act_on(job_id: str, action: Action) -> None:
             await do(backend.manager, job_id, action)
 
+        async def search(q: str) -> Sequence[str]:
+            return await act(backend.manager.having_video(q, by=current_user())) or ()
+
+        shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
         with page_frame("Dashboard", "dashboard", user, backend.settings):
-            grid = JobGrid(title="Dashboard", show_owner=user.is_admin, on_act=act_on)
+            grid = JobGrid(shown, title="Dashboard", show_owner=user.is_admin, on_act=act_on, on_search=search)
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
-            with grid.add_slot("empty"), tag("section", classes="empty"):
-                _invitation(backend)
+            with grid.add_slot("empty"):
+                invitation = Invitation(backend)
             with grid.add_slot("note"):
                 note = Note(backend)
+
+        async def recount() -> None:
+            jobs = await backend.manager.count_jobs(by=current_user())
+            invitation.show(jobs)
+            note.show(jobs)
+
         live.feed(grid, current_user)
-        grid.on("recount", note.recount, args=[], throttle=RECOUNT_SECONDS)
+        grid.on("recount", recount, args=[], throttle=RECOUNT_SECONDS)
         while_open(context.client, note.follow_slots(), name="slots")
-        await note.recount()
+        await recount()
+
+
+class Invitation:
+    """What stands there while no job does: what to begin with, or that all is done."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._is_first: bool | None = None
+        self._place = tag("section", classes="empty").props("data-testid=empty")
+
+    def show(self, jobs: int) -> None:
+        """So many jobs are in History."""
+        if self._is_first == (jobs == 0):
+            return
+        self._is_first = jobs == 0
+        self._place.clear()
+        with self._place:
+            _welcome() if self._is_first else _all_done()
+            with tag("div", classes="act"):
+                link("Upload a CSV", "/lists", classes="btn primary", icon_name="upload")
+                demo = button("Run the demo", icon_name="play_arrow")
+        demo.on("click", self._run_demo, throttle=DOUBLE_CLICK_SECONDS, trailing_events=False, args=[])
+
+    async def _run_demo(self) -> None:
+        await act(self._backend.manager.run_demo(by=current_user()), said="The demo is running")
 
 
 class Note:
@@ -58,9 +96,9 @@ class Note:
                 self._link = tag("a").props('href="/history"')
             self._slots = Slots(backend.work) if user.is_admin else None
 
-    async def recount(self) -> None:
-        """Say the numbers as they are now."""
-        self._link.text = f"{counted(await self._backend.manager.count_jobs(by=current_user()), 'job')} in History"
+    def show(self, jobs: int) -> None:
+        """So many jobs are in History."""
+        self._link.text = f"{counted(jobs, 'job')} in History"
 
     async def follow_slots(self) -> None:
         """Show them as they are, whoever changes them."""
@@ -97,15 +135,13 @@ class Slots:
         self.show()
 
 
-def _invitation(backend: Backend) -> None:
+def _welcome() -> None:
     icon("video_library")
     tag("h2", "No active jobs")
     tag("p", "A CSV of video IDs becomes a job, and its progress shows here. The demo runs one over clips made for it.")
-    with tag("div", classes="act"):
-        link("Upload a CSV", "/lists", classes="btn primary", icon_name="upload")
-        demo = button("Run the demo", icon_name="play_arrow")
-    demo.on("click", lambda: _run_demo(backend), throttle=DOUBLE_CLICK_SECONDS, trailing_events=False, args=[])
 
 
-async def _run_demo(backend: Backend) -> None:
-    await act(backend.manager.run_demo(by=current_user()), said="The demo is running")
+def _all_done() -> None:
+    icon("task_alt")
+    tag("h2", "No active jobs")
+    tag("p", "All done: jobs leave the dashboard some time after their end, and stay in History.")

@@ -1,0 +1,63 @@
+"""Which jobs the dashboard shows, in which order and how densely: what its address says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from backend.jobs import UNFINISHED, Status
+
+ALL, ATTENTION, CARDS = "all", "attention", "cards"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A chip: its word, and the statuses of the jobs that it leaves."""
+
+    word: str
+    statuses: frozenset[Status]
+
+
+FILTERS: Mapping[str, Filter] = {
+    "active": Filter("Active", UNFINISHED),
+    "completed": Filter("Completed", frozenset({Status.COMPLETED})),
+    "with-errors": Filter("With errors", frozenset({Status.COMPLETED_WITH_ERRORS})),
+    "failed": Filter("Failed", frozenset({Status.FAILED})),
+    ALL: Filter("All", frozenset(Status)),
+}
+ORDERS = {ATTENTION: "Attention first", "newest": "Newest first", "oldest": "Oldest first", "name": "By name"}
+VIEWS = (CARDS, "table")
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardView:
+    """The address's own names; a value that is the usual one stands in no address.
+
+    >>> DashboardView.of(show="failed", q="nightly", sort="by colour", view="")
+    DashboardView(show='failed', q='nightly', sort='attention', view='cards')
+    """
+
+    show: str = ALL
+    q: str = ""
+    sort: str = ATTENTION
+    view: str = CARDS
+
+    @classmethod
+    def of(cls, *, show: str, q: str, sort: str, view: str) -> DashboardView:
+        """What an address asks for; words that it does not know count as not given."""
+        return cls(
+            show if show in FILTERS else ALL,
+            q,
+            sort if sort in ORDERS else ATTENTION,
+            view if view in VIEWS else CARDS,
+        )
+
+
+def choices() -> dict[str, Any]:
+    """What can be chosen, for the component that draws it."""
+    filters = [
+        {"name": name, "word": one.word, "statuses": [status.value for status in Status if status in one.statuses]}
+        for name, one in FILTERS.items()
+    ]
+    return {"filters": filters, "orders": ORDERS, "usual": asdict(DashboardView())}
