@@ -75,7 +75,7 @@ const facts = {
 
 const badges = `
   <span v-if="job.stalled" class="status stalled" :title="standing"><span class="i s" :data-icon="stalledLook.icon" aria-hidden="true"></span><span>{{ stalledLook.word }}</span></span>
-  <span class="status" :data-status="job.status"><span class="i s" :data-icon="look.icon" aria-hidden="true"></span><span>{{ look.word }}</span></span>`;
+  <span class="status" :data-status="job.status"><span class="i s" :data-icon="look.icon" aria-hidden="true"></span><span :class="{ sr: isBrief && job.stalled }">{{ look.word }}</span></span>`;
 
 const bar = `
   <div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" :aria-valuenow="job.progress" :aria-valuetext="job.says" :aria-label="job.name">
@@ -89,6 +89,7 @@ const hooks = `data-testid="job-card" :data-job-id="job.id" :data-status="job.st
 
 export const JobCard = {
   mixins: [facts],
+  data: () => ({ isBrief: false }),
   template: `
     <div class="card" role="listitem" ${hooks} :aria-posinset="place" :aria-setsize="size" :aria-label="job.name">
       <div class="row">
@@ -132,6 +133,7 @@ export const COLUMN_NAMES = ["Status", "Job", "Progress", "Videos", "Now", "Upda
 
 export const JobRow = {
   mixins: [facts],
+  data: () => ({ isBrief: true }), // of two badges one has its word
   template: `
     <div class="card job-row" role="row" ${hooks} :aria-rowindex="place + 1">
       <span class="badges" role="cell">${badges}</span>

@@ -1,0 +1,309 @@
+"""Finding jobs on the dashboard: filters, search, order, the compact table, and what stands there when nothing does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.support.servers import serving
+from tests.support.stage import APP, Stage, a_job
+
+KINDS: dict[str, dict[str, Any]] = {
+    "one-failed": {"status": "failed", "failed": 20, "current_video": 20, "error": "The file is cut off"},
+    "one-with-errors": {"status": "completed_with_errors", "failed": 1, "error": "No file for this ID"},
+    "one-running": {"status": "processing", "created_ago": 1},
+    "one-paused": {"status": "paused"},
+    "one-pending": {"status": "pending", "name": "tuesday.csv"},
+    "one-completed": {"status": "completed"},
+    "one-cancelled": {"status": "cancelled"},
+}
+CHIPS = {"active": "3", "completed": "1", "with-errors": "1", "failed": "1", "all": "7"}
+VIDEO = "dQw4w9WgXcQ"
+# what lies outside its card, but for texts that end in an ellipsis
+STICKING_OUT = """cards => cards.flatMap((card) => {
+    const { right, bottom } = card.getBoundingClientRect();
+    const isOutside = (part) => {
+        const box = part.getBoundingClientRect();
+        return box.width && (box.right > right + 1 || box.bottom > bottom + 1);
+    };
+    const cut = ".sub, .now, .what, .name, .subject, [popover], dialog, .sr";
+    return [...card.querySelectorAll("*")]
+        .filter((part) => !part.children.length && !part.closest(cut) && isOutside(part))
+        .map((part) => part.outerHTML);
+})"""
+
+
+def all_kinds(stage: Stage) -> None:
+    stage.tell(*(a_job(job_id, **facts) for job_id, facts in KINDS.items()))
+
+
+def chip(stage: Stage, name: str) -> Locator:
+    return stage.page.get_by_test_id(f"filter-{name}")
+
+
+def search(stage: Stage) -> Locator:
+    return stage.page.get_by_test_id("job-search")
+
+
+def until_shown(stage: Stage, *job_ids: str) -> None:
+    """These jobs and no others, in this order."""
+    expect(stage.cards).to_have_count(len(job_ids))
+    for card, job_id in zip(stage.cards.all(), job_ids, strict=True):
+        expect(card).to_have_attribute("data-job-id", job_id)
+
+
+def query(stage: Stage) -> str:
+    """Of the address, as it stands in the browser."""
+    return str(stage.page.evaluate("location.search"))
+
+
+@pytest.fixture
+def table(stage: Stage) -> Iterator[Stage]:
+    """The compact view; the browser forgets afterwards that it was chosen."""
+    stage.open("view=table")
+    yield stage
+    stage.page.evaluate("localStorage.clear()")
+
+
+def test_each_filter_says_how_many_jobs_it_leaves(stage: Stage) -> None:
+    stage.open()
+    all_kinds(stage)
+    for name, number in CHIPS.items():
+        expect(chip(stage, name).locator("span")).to_have_text(number)
+    stage.tell(a_job("one-running", status="failed", failed=20, current_video=20))
+    expect(chip(stage, "active").locator("span")).to_have_text("2")
+    expect(chip(stage, "failed").locator("span")).to_have_text("2")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("active", ("one-running", "one-paused", "one-pending")),
+        ("completed", ("one-completed",)),
+        ("with-errors", ("one-with-errors",)),
+        ("failed", ("one-failed",)),
+    ],
+)
+def test_a_filter_leaves_its_jobs_and_stands_in_the_address(stage: Stage, name: str, shown: tuple[str, ...]) -> None:
+    stage.open()
+    all_kinds(stage)
+    chip(stage, name).click()
+    expect(chip(stage, name)).to_have_attribute("aria-pressed", "true")
+    until_shown(stage, *shown)
+    assert query(stage) == f"?show={name}"
+    stage.page.reload()
+    until_shown(stage, *shown)
+    chip(stage, "all").click()
+    expect(stage.cards).to_have_count(len(KINDS))
+    assert query(stage) == ""
+
+
+def test_a_job_that_comes_to_match_appears_and_one_that_no_longer_does_leaves(stage: Stage) -> None:
+    stage.open("show=failed")
+    all_kinds(stage)
+    until_shown(stage, "one-failed")
+    stage.tell(
+        a_job("one-running", created_ago=1, status="failed", failed=20, current_video=20),
+        a_job("one-failed", status="pending"),
+    )
+    until_shown(stage, "one-running")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("TUES", ("one-pending",)),
+        ("cut off", ("one-failed",)),
+        ("one-c", ("one-completed", "one-cancelled")),
+        ("ne-c", ()),
+        (VIDEO[:4], ("one-paused",)),
+    ],
+)
+def test_a_search_finds_by_name_error_job_and_video(stage: Stage, words: str, shown: tuple[str, ...]) -> None:
+    stage.open()
+    all_kinds(stage)
+    stage.tell(having_video={VIDEO[:4]: ["one-paused"]})
+    search(stage).fill(words)
+    until_shown(stage, *shown)
+    expect(stage.page.get_by_test_id("no-match")).to_have_count(0 if shown else 1)
+    expect(stage.page).to_have_url(re.compile(f"[?&]q={re.escape(words).replace(' ', '[+]')}$".replace("\\[+]", "[+]")))
+    stage.page.reload()
+    expect(search(stage)).to_have_value(words)
+    until_shown(stage, *shown)
+
+
+def test_nothing_matches_says_what_was_looked_for_and_leads_on(stage: Stage) -> None:
+    stage.open()
+    all_kinds(stage)
+    chip(stage, "failed").click()
+    search(stage).fill("nobody & nothing")
+    nothing = stage.page.get_by_test_id("no-match")
+    expect(nothing).to_contain_text("Nothing matches “nobody & nothing”")
+    expect(nothing).to_contain_text("among those that are failed")
+    expect(nothing.get_by_role("link", name="Search History")).to_have_attribute(
+        "href", "/history?q=nobody%20%26%20nothing"
+    )
+    nothing.get_by_role("button", name="Show all 7").click()
+    expect(stage.cards).to_have_count(len(KINDS))
+    expect(search(stage)).to_have_value("")
+    assert query(stage) == ""
+
+
+def test_a_filter_without_jobs_is_no_empty_dashboard(stage: Stage) -> None:
+    stage.open("show=failed")
+    stage.tell(a_job("one"))
+    expect(stage.page.get_by_test_id("no-match")).to_contain_text("No job is failed here")
+    expect(stage.page.get_by_text("No active jobs")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("words", "order"),
+    [("Newest first", ["c", "b", "a"]), ("Oldest first", ["a", "b", "c"]), ("By name", ["b", "a", "c"])],
+)
+def test_the_order_can_be_chosen_and_stands_in_the_address(stage: Stage, words: str, order: list[str]) -> None:
+    stage.open()
+    stage.tell(
+        a_job("a", created_ago=30, name="list 10.csv"),
+        a_job("b", created_ago=20, name="list 9.csv", status="failed", failed=20),
+        a_job("c", created_ago=10, name="Other.csv"),
+    )
+    until_shown(stage, "b", "c", "a")
+    stage.page.get_by_test_id("job-order").select_option(words)
+    until_shown(stage, *order)
+    stage.page.reload()
+    until_shown(stage, *order)
+
+
+def test_unknown_words_in_an_address_count_as_not_given(stage: Stage) -> None:
+    stage.open("show=everything&sort=colour&view=poster")
+    all_kinds(stage)
+    expect(stage.cards).to_have_count(len(KINDS))
+    expect(chip(stage, "all")).to_have_attribute("aria-pressed", "true")
+
+
+def test_filters_and_search_work_while_the_server_is_away(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open("delays=60")
+    all_kinds(stage)
+    stage.cards.first.wait_for()
+    stage.server.kill()
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting")
+    chip(stage, "completed").click()
+    until_shown(stage, "one-completed")
+    search(stage).fill("never")
+    expect(stage.page.get_by_test_id("no-match")).to_contain_text("once the server is back")
+
+
+def test_a_view_is_the_same_after_a_restart(losing_stage: Stage) -> None:
+    stage = losing_stage
+    stage.open("delays=0.5&attempts=99&show=failed&q=cut")
+    all_kinds(stage)
+    until_shown(stage, "one-failed")
+    stage.server.kill()
+    expect(stage.banner).to_have_attribute("data-state", "reconnecting")
+    with serving(APP, port=stage.server.port):
+        expect(stage.banner).to_have_attribute("data-state", "connected")
+        all_kinds(stage)
+        until_shown(stage, "one-failed")
+        expect(search(stage)).to_have_value("cut")
+
+
+def test_a_job_that_stands_still_says_so_beside_its_status_and_stands_first(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("new"), a_job("still", created_ago=900, updated_ago=250, started_ago=900))
+    until_shown(stage, "new", "still")
+    stage.tell(stalled_ago={"still": 250})
+    until_shown(stage, "still", "new")
+    card = stage.card("still")
+    expect(card).to_have_attribute("data-status", "processing")
+    expect(card.locator(".status")).to_have_text(["stalled", "processing"])
+    expect(card).to_contain_text("No progress for 4 min")
+    expect(stage.page.get_by_text("2 jobs running, 1 needs attention.")).to_be_visible()
+
+
+def test_the_table_says_what_the_cards_say_in_rows_of_the_same_height(table: Stage) -> None:
+    facts = {"current_video": 9, "failed": 1, "progress": 45, "video_id": VIDEO, "running": 1, "doing": "decoding"}
+    table.tell(a_job("one", **facts), a_job("other", **KINDS["one-failed"], created_ago=3))
+    row = table.page.get_by_role("table", name="Jobs").get_by_role("row").nth(2)
+    expect(row).to_have_attribute("data-job-id", "one")
+    for words in ("processing", "list.csv", "9 / 20", "1 failed", "45 %", VIDEO, "decoding"):
+        expect(row).to_contain_text(words)
+    expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "9 of 20, 1 failed")
+    expect(row.get_by_role("button", name="Pause")).to_be_visible()
+    expect(table.card("other").locator(".badc").first).to_have_text(re.compile("Error: The file is cut off"))
+    heights = table.cards.evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert heights == [56, 56]
+    table.tell(a_job("one", **{**facts, "progress": 50}))
+    expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
+
+
+def test_two_hundred_rows_are_all_there_and_few_are_drawn(table: Stage) -> None:
+    table.tell(*(a_job(f"job-{number:03}", created_ago=number) for number in range(200)))
+    expect(table.page.get_by_role("table")).to_have_attribute("aria-rowcount", "201")
+    assert table.cards.count() < 60
+    table.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(table.card("job-199")).to_be_visible()
+    expect(table.card("job-199")).to_have_attribute("aria-rowindex", "201")
+    expect(table.page.get_by_role("columnheader", name="Progress")).to_be_visible()
+
+
+def test_the_density_is_remembered_by_the_browser(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job("one"))
+    density = stage.page.get_by_test_id("density")
+    density.click()
+    expect(stage.page.get_by_role("table", name="Jobs")).to_be_visible()
+    assert query(stage) == "?view=table"
+    stage.page.goto(stage.server.url)
+    expect(density).to_have_attribute("aria-pressed", "true")
+    assert query(stage) == "?view=table"
+    density.click()
+    expect(stage.page.get_by_role("table")).to_have_count(0)
+    assert query(stage) == ""
+    stage.page.goto(stage.server.url)
+    expect(density).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize("view", ["cards", "table"])
+def test_j_and_k_lead_from_job_to_job_also_to_those_that_are_not_drawn(stage: Stage, view: str) -> None:
+    stage.open(f"view={view}")
+    stage.tell(*(a_job(f"job-{number:03}", created_ago=number) for number in range(100)))
+    expect(stage.cards.first).to_be_visible()
+    for _ in range(90):
+        stage.page.keyboard.press("j")
+    focused = stage.page.locator(".name:focus")
+    expect(focused).to_have_attribute("href", "/jobs/job-089")
+    stage.page.keyboard.press("k")
+    expect(focused).to_have_attribute("href", "/jobs/job-088")
+    expect(focused).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("view", ["cards", "table"])
+def test_a_long_name_and_all_figures_stay_inside_at_every_width(stage: Stage, view: str) -> None:
+    stage.open(f"view={view}")
+    figures = {"total_videos": 100_000, "current_video": 98_765, "failed": 12_345, "video_id": "v" * 128}
+    stage.tell(
+        a_job("long", name="n" * 200, **figures, doing="decoding", running=9, error="e" * 500),
+        a_job("red", name="n " * 100, status="failed", error="e" * 500, failed=20, current_video=20),
+    )
+    stage.tell(stalled_ago={"long": 4000})
+    expect(stage.card("long")).to_contain_text("stalled")
+    for width in (360, 480, 700, 1023, 1100, 1440, 2560):
+        stage.page.set_viewport_size({"width": width, "height": 900})
+        assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        sticking_out = stage.cards.evaluate_all(STICKING_OUT)
+        assert sticking_out == [], width
+
+
+def test_the_id_of_a_job_and_of_its_video_can_be_copied(stage: Stage) -> None:
+    stage.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    stage.open()
+    stage.tell(a_job(video_id=VIDEO, current_video=1, running=1))
+    for label, value in (("Copy the job ID", a_job()["id"]), ("Copy the video ID", VIDEO)):
+        stage.cards.get_by_role("button", name=label).click()
+        expect(stage.cards.get_by_role("button", name="Copied")).to_be_visible()
+        assert stage.page.evaluate("navigator.clipboard.readText()") == value
