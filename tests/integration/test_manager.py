@@ -165,6 +165,15 @@ async def test_everybody_lists_counts_and_watches_their_own_jobs_and_the_admin_a
         assert {job.id for job in (await managed.manager.jobs(by=user)).items} == visible
         assert await managed.manager.count_jobs(by=user) == len(visible)
         assert {job.id for job in (await managed.manager.watch(by=user).next()).updates} == visible
+        assert set(await managed.manager.having_video("on", by=user)) == visible
+
+
+async def test_a_video_is_found_by_its_beginning_in_jobs_on_the_dashboard_only(managed: Managed) -> None:
+    shown, left = await managed.submit("clip-1", "clip-2"), await managed.submit("clip-3")
+    await managed.manager.cancel(left.id, by=ANA)
+    await managed.manager.dismiss(left.id, by=ANA)
+    found = {q: await managed.manager.having_video(q, by=ANA) for q in ("clip", "clip-2", "lip", "CLIP", " ", "")}
+    assert found == {"clip": [shown.id], "clip-2": [shown.id], "lip": [], "CLIP": [], " ": [], "": []}
 
 
 async def test_history_tells_each_change_of_status_in_order(managed: Managed) -> None:

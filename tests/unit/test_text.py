@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backend.jobs import Job, Status
+from backend.pace import Estimate
 from tests.support.jobs import a_job
 from ui import text
 
@@ -65,6 +66,18 @@ def test_a_job_says_where_it_went_on_after_a_restart_until_it_ends(facts: dict[s
 
 def test_the_headline_tells_waiting_jobs_from_running_ones() -> None:
     assert text.headline([job(Status.PENDING)]) == "0 jobs running, 1 waiting."
+
+
+def test_the_outlook_is_that_of_the_slowest_of_several_jobs() -> None:
+    jobs = [job(Status.PROCESSING, id="slow"), job(Status.PROCESSING, id="fast"), job(Status.COMPLETED)]
+    estimates = {"slow": Estimate(1560, 1500, 1600, 18), "fast": Estimate(60, 55, 65, 18)}
+    assert text.outlook(jobs, lambda job: estimates.get(job.id)) == "The last one is done in about 26 min."
+
+
+@pytest.mark.parametrize("others", [[Status.PROCESSING], [Status.PENDING, Status.PROCESSING], []])
+def test_there_is_no_outlook_while_one_cannot_tell_or_waits_or_there_is_one_alone(others: list[Status]) -> None:
+    jobs = [job(Status.PROCESSING, id="known"), *map(job, others)]
+    assert text.outlook(jobs, lambda job: Estimate(60, 55, 65, 18) if job.id == "known" else None) == ""
 
 
 def test_a_dashboard_where_all_went_well_is_all_done() -> None:
