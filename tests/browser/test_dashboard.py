@@ -129,6 +129,7 @@ def test_a_search_finds_by_name_error_job_and_video(stage: Stage, words: str, sh
     stage.tell(having_video={VIDEO[:4]: ["one-paused"]})
     search(stage).fill(words)
     until_shown(stage, *shown)
+    expect(stage.page.get_by_test_id("hits")).to_have_text(f"{len(shown)} of 7")
     expect(stage.page.get_by_test_id("no-match")).to_have_count(0 if shown else 1)
     expect(stage.page).to_have_url(re.compile(f"[?&]q={re.escape(words).replace(' ', '[+]')}$".replace("\\[+]", "[+]")))
     stage.page.reload()
@@ -176,6 +177,15 @@ def test_the_order_can_be_chosen_and_stands_in_the_address(stage: Stage, words: 
     until_shown(stage, *order)
     stage.page.reload()
     until_shown(stage, *order)
+
+
+def test_on_a_phone_the_chosen_filter_is_in_sight(stage: Stage) -> None:
+    stage.page.set_viewport_size({"width": 360, "height": 740})
+    stage.open()
+    all_kinds(stage)
+    expect(chip(stage, "all")).to_be_in_viewport(ratio=1)
+    chip(stage, "active").click()
+    expect(chip(stage, "active")).to_be_in_viewport(ratio=1)
 
 
 def test_unknown_words_in_an_address_count_as_not_given(stage: Stage) -> None:
