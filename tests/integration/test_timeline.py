@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 
 from backend.csv_files import list_of_ids
 from backend.errors import Fault, JobNotFound
-from backend.jobs import ELSEWHERE, Job, Milestone, Selection, SenderReport, Status
+from backend.jobs import ELSEWHERE, Job, Milestone, Selection, SenderReport, Status, Timeline
 from backend.manager import TriedInVain
 from backend.retention import Pruning
 from backend.settings import Settings
-from backend.store import JobStore
+from backend.store import Database, JobStore, open_database
 from backend.store.jobs import MOST_MILESTONES
 from tests.support.clock import NOON
 from tests.support.managed import ADMIN, ANA, BEN, PAUSE_AFTER_FAILURES, Managed, open_managed
@@ -172,3 +174,79 @@ async def test_of_a_job_that_was_paused_ever_so_often_the_newest_is_read(managed
     timeline = await managed.manager.timeline(job.id, by=ANA)
     assert (len(timeline.milestones), timeline.earlier) == (MOST_MILESTONES, MOST_MILESTONES + 1)
     assert timeline.milestones[-1].status is PENDING
+
+
+async def turbulent(managed: Managed) -> Job:
+    """A job that was paused and resumed, lived through a restart, failed in part and was retried."""
+    job = await managed.submit("one", "two", "three")
+    claimed = await managed.claim(job)
+    await managed.clock.advance(5)
+    await managed.run_on(claimed, [None])
+    await managed.manager.pause(job.id, by=ANA)
+    await managed.clock.advance(5)
+    await managed.manager.let_go(job.id, claimed.epoch)
+    await managed.manager.resume(job.id, by=ANA)
+    claimed = await managed.claim(job)
+    await managed.clock.advance(5)
+    managed.manager.wind_down()
+    await managed.manager.let_go(job.id, claimed.epoch)
+    return await managed.stored(job)
+
+
+async def ended_and_retried(managed: Managed, job: Job) -> Job:
+    await managed.run(job, ["File is cut off", None])
+    await managed.clock.advance(60)
+    await managed.manager.retry(job.id, Selection(), by=ANA)
+    claimed = await managed.claim(job)
+    await managed.clock.advance(5)
+    return await managed.run_on(claimed, [None])
+
+
+async def as_before(database: Database, *changes: str) -> JobStore:
+    """The store over the same data in a database of the version before milestones, after these changes."""
+    statements = (*changes, "DROP TABLE milestone", "ALTER TABLE job DROP COLUMN left_out")
+    for statement in (*statements, "UPDATE alembic_version SET version_num = '0003'"):
+        await database.write(partial(Connection.execute, statement=text(statement)))
+    open_database(database.path, backups=database.path.parent / "backups").close()
+    return JobStore(database)
+
+
+async def test_an_upgrade_tells_of_earlier_jobs_what_would_have_been_told(
+    database: Database, store: JobStore, tmp_path: Path
+) -> None:
+    async with open_managed(store, tmp_path) as first:
+        job = await turbulent(first)
+    async with open_managed(store, tmp_path) as second:
+        await second.clock.advance(7_200)
+        await second.manager.recover()
+        await ended_and_retried(second, job)
+        other = await second.submit("one")
+    before = [await store.timeline(one.id) for one in (job, other)]
+    upgraded = await as_before(database)
+    assert [shown(await upgraded.timeline(one.id)) for one in (job, other)] == [shown(one) for one in before]
+    assert len(before[0].milestones) == 11
+
+
+@pytest.mark.parametrize("pruned", ["", " AND seq < (SELECT max(seq) FROM progress_event)"])
+async def test_an_upgrade_tells_what_the_job_still_knows_where_history_was_pruned(
+    database: Database, store: JobStore, managed: Managed, pruned: str
+) -> None:
+    job = await managed.submit("one", "two")
+    await managed.clock.advance(4)
+    claimed = await managed.claim(job)
+    await managed.clock.advance(60)
+    await managed.run_on(claimed, ["File is cut off", None])
+    before = await store.timeline(job.id)
+    upgraded = await as_before(database, f"DELETE FROM progress_event WHERE job_id = '{job.id}'{pruned}")
+    found = (await upgraded.timeline(job.id)).milestones
+    assert [(one.status, one.at) for one in found] == [(one.status, one.at) for one in before.milestones]
+
+
+def shown(timeline: Timeline) -> list[tuple[object, ...]]:
+    """What a reader is told of it."""
+    return [
+        (one.status, one.at, one.attempt, one.current_video, one.trouble, one.heard_at, one.resumed is not None)
+        if one.status is PENDING
+        else (one.status, one.at, one.attempt, one.current_video, one.trouble)
+        for one in timeline.milestones
+    ]
