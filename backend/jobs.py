@@ -472,8 +472,7 @@ class Cause:
     last_seen: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Milestone:
+class Milestone(msgspec.Struct, frozen=True, kw_only=True):
     """What a job was when its status changed, or an attempt began; its other fields are those of `Job`.
 
     `heard_at` is when its state before was last heard of, None of a first state.
