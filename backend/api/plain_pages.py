@@ -122,7 +122,7 @@ def _page(title: str, body: str, nonce: str, theme: str) -> str:
 <html lang="en"{chosen}><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} · Progress</title>
 <link rel="stylesheet" href="{FONTS}"><style nonce="{nonce}">{STYLE}{THEMED}</style></head>
-<body><div class="brand"><b></b>Progress</div><main>
+<body><header class="brand"><b></b>Progress</header><main>
 {body}
 </main></body></html>
 """

@@ -17,14 +17,14 @@ class Line:
     While it is frozen no byte passes and nothing is closed: what was sent waits, new connections get no answer.
     """
 
-    def __init__(self, target_port: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, target_port: int, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self._target_port = target_port
         self._loop = loop
         self._moving = asyncio.Event()
         self._moving.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.port = 0
+        self.port = port
 
     def freeze(self) -> None:
         """Let no byte pass from now on."""
@@ -35,8 +35,8 @@ class Line:
         self._loop.call_soon_threadsafe(self._moving.set)
 
     async def open(self) -> None:
-        """Listen on a port of its own."""
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        """Listen."""
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -81,12 +81,12 @@ class Line:
 
 
 @contextmanager
-def line_to(target_port: int) -> Iterator[Line]:
-    """A line before this port while the block runs."""
+def line_to(target_port: int, *, port: int = 0) -> Iterator[Line]:
+    """A line before this port while the block runs, cut at its end; `port`: its own, where a line was before."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    line = Line(target_port, loop)
+    line = Line(target_port, loop, port)
     _wait_for(line.open(), loop)
     try:
         yield line

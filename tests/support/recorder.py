@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,9 @@ class Card:
     @classmethod
     def of_api(cls, job: Mapping[str, Any]) -> Self:
         return cls(job["status"], job["progress"], job["current_video"], job["total_videos"])
+
+    def says_less_than(self, other: Card) -> bool:
+        return self.percent < other.percent or self.done < other.done
 
 
 Cards = Mapping[str, Card]
@@ -99,6 +102,14 @@ class Record:
         """The longest time for which the page called itself connected after so much silence, in seconds."""
         runs = [run for run in self.runs if run.is_connected]
         return max((min(run.silence - limit_seconds, run.until - run.since) for run in runs), default=0.0)
+
+    def cards(self, job_id: str) -> list[Card]:
+        """What the job's card said, one after the other; empty when the page never had it."""
+        return [card for card, _ in groupby(run.cards[job_id] for run in self.runs if job_id in run.cards)]
+
+    def setbacks(self, job_id: str) -> list[tuple[Card, Card]]:
+        """Where the card said less than just before; right within one attempt is none."""
+        return [(before, card) for before, card in pairwise(self.cards(job_id)) if card.says_less_than(before)]
 
     def longest_gap(self) -> float:
         """The longest time without a look: the page was not there, or its browser did not run."""
