@@ -160,6 +160,21 @@ def dashboard(scene: Scene) -> None:
         expect(scene.card(name)).to_have_attribute("data-status", name)
 
 
+def table_of_jobs(scene: Scene) -> None:
+    scene.open("/?view=table")
+    expect(scene.page.get_by_role("table", name="Jobs").get_by_test_id("job-card")).to_have_count(len(scene.jobs))
+
+
+def filtered_dashboard(scene: Scene) -> None:
+    scene.open("/?show=failed&sort=newest&q=vendor")
+    expect(scene.page.get_by_test_id("job-card")).to_have_count(1)
+
+
+def nothing_on_the_dashboard_matches(scene: Scene) -> None:
+    scene.open("/?q=never-was")
+    expect(scene.page.get_by_text("Nothing matches")).to_be_visible()
+
+
 def empty_dashboard(scene: Scene) -> None:
     scene.sign_in(NEWCOMER)
     expect(scene.page.get_by_text("No active jobs")).to_be_visible()
@@ -244,12 +259,13 @@ def nothing_in_history(scene: Scene) -> None:
 
 STATES: tuple[Callable[[Scene], None], ...] = (
     *(sign_in_page, refused_sign_in, no_such_job, no_such_page),
-    *(dashboard, empty_dashboard, menu_of_a_card, question_before_cancelling, account_menu),
+    *(dashboard, table_of_jobs, filtered_dashboard, nothing_on_the_dashboard_matches, empty_dashboard),
+    *(menu_of_a_card, question_before_cancelling, account_menu),
     *(lists, pasting, preview_of_a_list, refused_list),
     *(failed_job, video_with_its_trace, running_job),
     *(history, nothing_in_history, list_of_keys),
 )
-LOST: tuple[Callable[[Scene], None], ...] = (dashboard, failed_job, history)
+LOST: tuple[Callable[[Scene], None], ...] = (dashboard, table_of_jobs, failed_job, history)
 
 
 @pytest.fixture(scope="module", params=STATES, ids=lambda state: state.__name__.replace("_", " "))
