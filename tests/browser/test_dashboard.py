@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, WebSocketRoute, expect
 
-from tests.support.servers import serving
+from tests.support.browser import sign_in
+from tests.support.servers import add_user, api, running, serving
 from tests.support.stage import APP, Stage, a_job
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -317,3 +320,65 @@ def test_the_id_of_a_job_and_of_its_video_can_be_copied(stage: Stage) -> None:
         stage.cards.get_by_role("button", name=label).click()
         expect(stage.cards.get_by_role("button", name="Copied")).to_be_visible()
         assert stage.page.evaluate("navigator.clipboard.readText()") == value
+
+
+def test_the_bar_moves_within_300_ms_and_at_once_where_motion_is_reduced(stage: Stage) -> None:
+    stage.open()
+    stage.tell(a_job(current_video=9))
+    part = stage.cards.locator(".bar .ok")
+    expect(part).to_have_css("transition-duration", "0.3s")
+    expect(part).to_have_css("transition-timing-function", "linear")
+    stage.page.emulate_media(reduced_motion="reduce")
+    expect(part).to_have_css("transition-duration", "1e-05s")
+    stage.page.emulate_media(reduced_motion="no-preference")
+
+
+def test_changes_of_state_and_quarters_are_announced_together_at_most_every_ten_seconds(stage: Stage) -> None:
+    stage.page.clock.install()
+    stage.open()
+    stage.tell(*(a_job(name, name=name, progress=10) for name in ("a.csv", "b.csv", "c.csv")))
+    expect(stage.cards).to_have_count(3)
+    voice = stage.page.get_by_test_id("live-region")
+    stage.tell(a_job("a.csv", name="a.csv", status="completed"), a_job("b.csv", name="b.csv", progress=26))
+    expect(voice).to_have_text("a.csv: completed. b.csv: 25 %.")
+    stage.tell(a_job("b.csv", name="b.csv", progress=49), a_job("c.csv", name="c.csv", progress=76))
+    stage.tell(a_job("c.csv", name="c.csv", status="failed", failed=20, current_video=20))
+    expect(stage.card("c.csv")).to_have_attribute("data-status", "failed")
+    stage.page.clock.run_for(7000)
+    expect(voice).not_to_contain_text("c.csv")
+    stage.page.clock.run_for(4000)
+    expect(voice).to_contain_text("c.csv: failed.")
+    expect(voice).not_to_contain_text("75 %")
+
+
+def test_a_page_without_the_jobs_yet_says_that_it_loads_them(stage: Stage) -> None:
+    def hold(route: WebSocketRoute) -> None:
+        """Nobody answers."""
+
+    stage.page.route_web_socket(re.compile("_nicegui_ws"), hold)
+    stage.page.goto(stage.server.url)
+    expect(stage.page.get_by_text("Loading the jobs…")).to_be_visible()
+    expect(stage.page.get_by_text("No active jobs")).to_have_count(0)
+    expect(stage.page.get_by_test_id("job-search")).to_have_count(0)
+
+
+def test_an_empty_dashboard_invites_at_first_and_says_later_that_all_is_done(browser: Browser, tmp_path: Path) -> None:
+    jwt = add_user(tmp_path, "ana")
+    with running(tmp_path) as program, closing(browser.new_context()) as context, api(program, jwt) as client:
+        page = context.new_page()
+        page.goto(f"{program.url}/login")
+        sign_in(page, "ana")
+        empty = page.get_by_test_id("empty")
+        expect(empty).to_contain_text("No active jobs")
+        expect(empty).to_contain_text("A CSV of video IDs becomes a job")
+        expect(empty.get_by_role("button", name="Run the demo")).to_be_visible()
+        expect(empty.get_by_role("link", name="Upload a CSV")).to_be_visible()
+        expect(page.get_by_text("Signed in as ana. You see only your own jobs. 0 jobs in History")).to_be_visible()
+        order = {"video_ids": ["absent"], "name": "one.csv"}
+        job_id = client.post("/api/jobs", json=order).raise_for_status().json()["job_id"]
+        expect(page.get_by_test_id("job-card")).to_have_attribute("data-status", "failed")
+        expect(page.get_by_text("1 job in History")).to_be_visible()
+        client.post(f"/api/jobs/{job_id}/dismiss").raise_for_status()
+        expect(empty).to_contain_text("No active jobs")
+        expect(empty).to_contain_text("All done")
+        expect(page.get_by_text("1 job in History")).to_be_visible()

@@ -184,7 +184,7 @@ def test_the_corner_says_how_long_the_way_to_the_server_takes(reader: Reader) ->
     expect(reader.page.get_by_test_id("connection-banner")).to_contain_text(re.compile(r"Connected\s*· \d+ ms"))
 
 
-@pytest.mark.parametrize("path", ["/lists", "/history"])
+@pytest.mark.parametrize("path", ["/", "/lists", "/history"])
 def test_a_page_has_one_polite_voice(reader: Reader, path: str) -> None:
     reader.open(path)
     expect(reader.page.locator(VOICES)).to_have_count(1)

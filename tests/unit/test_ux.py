@@ -1,0 +1,38 @@
+"""The table of what the pages promise names tests and pictures that exist."""
+
+from __future__ import annotations
+
+import re
+
+from tests import ROOT
+
+TABLE = ROOT / "tests" / "acceptance" / "ux.md"
+TEST = re.compile(r"`(tests/[\w/]+\.py)::([\w*]+)`")
+PICTURE = re.compile(r"\]\(([^)]+\.png)\)")
+COMMAND = re.compile(r"`python -m tests\.")
+
+
+def rows() -> list[str]:
+    """What shows each line."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    return [line.split(" | ")[-1] for line in lines if line.startswith("| ") and not line.startswith("| what")]
+
+
+def test_each_line_names_what_shows_it() -> None:
+    assert len(rows()) > 40
+    assert [shown for shown in rows() if not any(way.search(shown) for way in (TEST, PICTURE, COMMAND))] == []
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = [found for shown in rows() for found in TEST.findall(shown)]
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not re.search(rf"def {name}\(" if name != "*" else r"def test_", (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert missing == []
+
+
+def test_every_picture_that_is_named_exists() -> None:
+    named = [found for shown in rows() for found in PICTURE.findall(shown)]
+    assert [picture for picture in named if not (TABLE.parent / picture).is_file()] == []
