@@ -48,6 +48,15 @@ export function span(seconds) {
   return `${s} s`;
 }
 
+const formats = new Map();
+
+// To make a format costs a hundred times what it costs to use it.
+function formatOf(form) {
+  const key = JSON.stringify(form);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en-GB", form));
+  return formats.get(key);
+}
+
 // "14:02", or "14:02:07" if `exact`, with the day when that is not today, with the year when it is not this one.
 export function clockTime(moment, { exact = false } = {}) {
   const now = new Date();
@@ -55,15 +64,20 @@ export function clockTime(moment, { exact = false } = {}) {
   if (exact) form.second = "2-digit";
   if (moment.toDateString() !== now.toDateString()) Object.assign(form, { day: "numeric", month: "short" });
   if (moment.getFullYear() !== now.getFullYear()) form.year = "numeric";
-  return moment.toLocaleString("en-GB", form);
+  return formatOf(form).format(moment);
 }
 
-export const exactTime = (moment) => moment.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" });
+export const exactTime = (moment) => formatOf({ dateStyle: "medium", timeStyle: "long" }).format(moment);
 
 export function zoneName(moment) {
-  const parts = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(moment);
+  const parts = formatOf({ timeZoneName: "short" }).formatToParts(moment);
   return parts.find((part) => part.type === "timeZoneName").value;
 }
+
+const counted = new Intl.NumberFormat("en-US");
+
+// "2,908"
+export const count = (number) => counted.format(number);
 
 // By how much the theme enlarges the page: what is measured on the screen, divided by it, is what styles say.
 export const zoom = () => Number(getComputedStyle(document.documentElement).getPropertyValue("--zoom")) || 1;

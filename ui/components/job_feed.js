@@ -1,6 +1,6 @@
 // The live frames of one page, applied to its jobs. Frames wait for the next paint; after a gap or a new connection
 // everything is asked for anew.
-import { shallowReactive } from "vue";
+import { shallowReactive, toRaw } from "vue";
 import { carriedOver, carryOver } from "browser";
 
 const ANSWER_MS = 5000; // a request for a snapshot that was lost is repeated
@@ -61,7 +61,7 @@ export function jobFeed({ watch, changed, drawn }) {
     }
     for (const facts of frame.jobs) {
       const job = jobs.get(facts.id);
-      changed(job, facts);
+      changed(toRaw(job), facts); // what thousands are compared by is read past the reactive surface
       if (job) Object.assign(job, facts);
       else jobs.set(facts.id, shallowReactive(facts));
     }
@@ -70,7 +70,7 @@ export function jobFeed({ watch, changed, drawn }) {
 
   function leave(id) {
     const job = jobs.get(id);
-    if (jobs.delete(id)) changed(job, null);
+    if (jobs.delete(id)) changed(toRaw(job), null);
   }
 
   // after a lost connection: how many cards differ from what was shown last, also when that was before a reload
