@@ -45,6 +45,7 @@ from backend.jobs import (
     Selection,
     Source,
     Status,
+    Times,
     Video,
     VideoStatus,
 )
@@ -263,12 +264,15 @@ class JobStore:
     async def videos(
         self, job_id: str, *, status: VideoStatus | None, q: str, limit: int, cursor: str | None, after: int = -1
     ) -> Page[Video]:
-        """A page of a job's videos with their newest results, in the order of the list."""
+        """A page of a job's videos with their newest results, in the order of the list.
+
+        `q`: a video ID, whole or its beginning, or a part of the error.
+        """
         query = _select_videos().where(VIDEOS.c.job_id == job_id, VIDEOS.c.position > _position(cursor, after))
         if status is not None:
             query = query.where(VIDEOS.c.status == status)
         if q:
-            query = query.where(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+            query = query.where(or_(_begins_with(q), _failed_with(q)))
         rows = await self._all(query.order_by(VIDEOS.c.position).limit(limit + 1))
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
@@ -331,7 +335,7 @@ class JobStore:
         )
         example = and_(VIDEOS.c.job_id == job_id, VIDEOS.c.position == grouped.c.position)
         query = (
-            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, RESULTS.c.fault)
+            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, RESULTS.c.traceback, RESULTS.c.fault)
             .join(VIDEOS, example)
             .join(RESULTS, _NEWEST_RESULT)
             .order_by(grouped.c.count.desc(), grouped.c.position)
@@ -356,6 +360,24 @@ class JobStore:
         told = (RESULTS.c.job_id == job_id, RESULTS.c.duration_seconds > 0)
         newest = select(RESULTS.c.duration_seconds).where(*told).order_by(RESULTS.c.started_at.desc()).limit(limit)
         return [row.duration_seconds for row in await self._all(newest)]
+
+    async def times(self, job_id: str, attempt: int) -> Times:
+        """How long the videos took by their newest results, and how many have one of this attempt of the job."""
+        mine = (RESULTS.c.job_id == job_id, VIDEOS.c.status.in_((VideoStatus.COMPLETED, VideoStatus.FAILED)))
+        seconds, known = RESULTS.c.duration_seconds.label("seconds"), func.count().over().label("videos")
+        place = func.row_number().over(order_by=seconds).label("place")
+        ranked = select(seconds, place, known).join(VIDEOS, _NEWEST_RESULT).where(*mine, seconds > 0).subquery()
+        places = [(ranked.c.videos * percent + 99) // 100 for percent in (50, 95)]
+        limits = select(ranked).where(ranked.c.place.in_(places)).order_by(ranked.c.place)
+        tried = select(func.count()).where(RESULTS.c.job_id == job_id, RESULTS.c.job_attempt == attempt)
+
+        def read(connection: Connection) -> Times:
+            number, rows = connection.execute(tried).scalar_one(), connection.execute(limits).all()
+            if not rows:
+                return Times(tried=number)
+            return Times(videos=rows[0].videos, p50=rows[0].seconds, p95=rows[-1].seconds, tried=number)
+
+        return await self._database.read(read)
 
     async def deleted_jobs(self) -> list[str]:
         """The IDs of deleted jobs of which there are still rows."""
@@ -434,8 +456,8 @@ def _chosen(selection: Selection) -> Any:
     failed = VIDEOS.c.status == VideoStatus.FAILED
     if selection.video_ids is not None:
         return or_(unfinished, VIDEOS.c.video_id.in_(selection.video_ids))
-    if selection.group is not None:
-        same = exists().where(_NEWEST_RESULT, RESULTS.c.fingerprint == selection.group).correlate(VIDEOS)
+    if selection.groups is not None:
+        same = exists().where(_NEWEST_RESULT, RESULTS.c.fingerprint.in_(selection.groups)).correlate(VIDEOS)
         return or_(unfinished, and_(failed, same))
     return or_(unfinished, failed)
 
@@ -663,13 +685,24 @@ def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
 
 
 def _matches(q: str) -> Any:
-    video = select(VIDEOS.c.job_id).where(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+    video = select(VIDEOS.c.job_id).where(_begins_with(q))
     return or_(
         JOBS.c.id.startswith(q.lower(), autoescape=True),
         JOBS.c.name.icontains(q, autoescape=True),
         JOBS.c.error.icontains(q, autoescape=True),
         JOBS.c.id.in_(video),
     )
+
+
+def _begins_with(q: str) -> Any:
+    """The videos whose IDs do; the index finds them."""
+    return and_(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+
+
+def _failed_with(words: str) -> Any:
+    """The failed videos whose error has these words; the results of the others are not looked at."""
+    said = exists().where(_NEWEST_RESULT, RESULTS.c.error.icontains(words, autoescape=True)).correlate(VIDEOS)
+    return and_(VIDEOS.c.status == VideoStatus.FAILED, said)
 
 
 def _sort_key(sort: str) -> tuple[Any, bool]:
@@ -742,7 +775,7 @@ def _outcome(row: Row[Any]) -> Outcome:
 
 
 def _cause(row: Row[Any]) -> Cause:
-    names = ("fingerprint", "count", "error", "video_id", "first_seen", "last_seen")
+    names = ("fingerprint", "count", "error", "traceback", "position", "video_id", "first_seen", "last_seen")
     return Cause(**{name: row._mapping[name] for name in names}, fault=_fault(row) or Fault.PERMANENT)
 
 
