@@ -25,7 +25,7 @@ import msgspec
 
 from backend.clock import Clock
 from backend.errors import StoreRefused
-from backend.jobs import Job
+from backend.jobs import Job, Milestone
 from backend.store import JobStore, NewJob, Reset, Tick, VideoChange
 
 log = logging.getLogger(__name__)
@@ -426,7 +426,18 @@ class ProgressHub:
             deleted=[(entry.job_id, entry.owner_id, entry.seq) for entry in removals if entry.job_id in staged.deleted],
             videos=staged.videos,
             resets=staged.resets,
+            milestones=list(self._milestones(change.job for change in kept)),
         )
+
+    def _milestones(self, states: Iterable[Job]) -> Iterator[Milestone]:
+        """What these states, one after the other, add to their jobs' timelines."""
+        before: dict[str, Job] = {}
+        for job in states:
+            shown = self._newest.get(job.id)
+            milestone = Milestone.between(before.get(job.id, shown.job if shown else None), job)
+            before[job.id] = job
+            if milestone is not None:
+                yield milestone
 
     def _is_news(self, job: Job) -> bool:
         progress, at = self._told.get(job.id, (-1, job.updated_at))

@@ -155,7 +155,8 @@ class Selection:
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job's newest state. Every change returns the next state; `seq` is stamped when it is stored.
 
-    `found` counts the videos that had a file at the start; `running` (videos at work) and `doing` (what the current one
+    `found` counts the videos that had a file at the start, `left_out` the rows of its list that are no videos of it;
+    `running` (videos at work) and `doing` (what the current one
     does) are of the moment and not stored. `reported` is the newest counter of its sender, when it runs elsewhere.
     `trouble` is why it paused itself; `resumed` at how many finished videos it went on after a restart; `kept` jobs
     stay on the dashboard until they are dismissed. `started_at` and what is counted are of the current attempt.
@@ -170,6 +171,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
     total_videos: int
     found: int = 0
+    left_out: int = 0
     source: Source = Source.MEDIA
     options: Mapping[str, Any] = {}
     status: Status = Status.PENDING
@@ -483,6 +485,51 @@ class Times:
     p50: float = 0.0
     p95: float = 0.0
     tried: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Milestone:
+    """What a job was when its status changed, or an attempt began; its other fields are those of `Job`.
+
+    `heard_at` is when its state before was last heard of, None of a first state.
+    """
+
+    job_id: str
+    seq: int
+    at: datetime
+    status: Status
+    attempt: int
+    current_video: int
+    resumed: int | None
+    trouble: str | None
+    message: str
+    heard_at: datetime | None
+
+    @classmethod
+    def between(cls, earlier: Job | None, job: Job) -> Milestone | None:
+        """What a job's next state adds to its timeline, which is nothing while only its videos get on."""
+        if earlier is not None and earlier.status is job.status and earlier.attempt == job.attempt:
+            return None
+        return cls(
+            job_id=job.id,
+            seq=job.seq,
+            at=job.updated_at,
+            status=job.status,
+            attempt=job.attempt,
+            current_video=job.current_video,
+            resumed=job.resumed,
+            trouble=job.trouble,
+            message=job.message,
+            heard_at=earlier.updated_at if earlier else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A job's newest milestones, oldest first, and how many there are before them."""
+
+    milestones: tuple[Milestone, ...]
+    earlier: int = 0
 
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")

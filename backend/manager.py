@@ -38,6 +38,7 @@ from backend.jobs import (
     SenderReport,
     Source,
     Status,
+    Timeline,
     Times,
     Video,
     VideoStatus,
@@ -228,7 +229,11 @@ class JobManager:
         With an idempotency key that this user used before: the job it made then; `Conflict` if that was another list.
         """
         job = self._new_job(by, _title(name), processor, source)
-        job = job.evolve(options=_checked_options(processor, options or {}), total_videos=len(videos.rows))
+        job = job.evolve(
+            options=_checked_options(processor, options or {}),
+            total_videos=len(videos.rows),
+            left_out=videos.total_rows - len(videos.rows),
+        )
         if idempotency_key is None:
             return await self._create(job, videos, None)
         key = _checked_key(idempotency_key)
@@ -386,6 +391,11 @@ class JobManager:
         """What came of each attempt at one video, oldest first."""
         await self.find(job_id, by=by)
         return await self._store.outcomes(job_id, position)
+
+    async def timeline(self, job_id: str, *, by: User) -> Timeline:
+        """What happened to the job as a whole, for as long as there is a record of it."""
+        await self.find(job_id, by=by)
+        return await self._store.timeline(job_id)
 
     async def find(self, job_id: str, *, by: User) -> Job:
         """The job; `JobNotFound` also for somebody else's."""

@@ -70,8 +70,17 @@ def time_taken(job: Job, now: datetime) -> str:
     began = job.started_at or job.created_at
     if job.is_finished and job.finished_at:
         return duration((job.finished_at - began).total_seconds())
-    seconds = max(0, round((now - began).total_seconds()))
-    return f"{seconds} s" if seconds < MINUTE else duration(seconds)
+    return elapsed((now - began).total_seconds())
+
+
+def elapsed(seconds: float) -> str:
+    """How long something has been going on, or one had to wait: as `duration`, but in whole seconds.
+
+    >>> elapsed(-2), elapsed(4.06), elapsed(72.4)
+    ('0 s', '4 s', '1 min 12 s')
+    """
+    whole = max(0, round(seconds))
+    return f"{whole} s" if whole < MINUTE else duration(whole)
 
 
 def standing_still(since: datetime, now: datetime) -> str:

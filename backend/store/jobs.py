@@ -41,10 +41,12 @@ from backend.jobs import (
     UNFINISHED,
     Cause,
     Job,
+    Milestone,
     Outcome,
     Selection,
     Source,
     Status,
+    Timeline,
     Times,
     Video,
     VideoStatus,
@@ -55,13 +57,14 @@ from backend.store.database import Database
 from backend.store.tables import METADATA
 
 T = TypeVar("T")
-USERS, JOBS, VIDEOS, RESULTS, EVENTS, KEYS, TOMBSTONES = (
+USERS, JOBS, VIDEOS, RESULTS, EVENTS, MILESTONES, KEYS, TOMBSTONES = (
     METADATA.tables[name]
-    for name in ("user", "job", "video", "result", "progress_event", "idempotency_key", "tombstone")
+    for name in ("user", "job", "video", "result", "progress_event", "milestone", "idempotency_key", "tombstone")
 )
 PRUNED_AT_ONCE = 500
 ERASED_AT_ONCE = 500
 MOST_CAUSES = 200
+MOST_MILESTONES = 60
 PROBED_AT_ONCE = 1_000
 BEFORE_ALL = -(2**63)
 SCANNED, HALVINGS = 64, 4
@@ -165,6 +168,7 @@ class Tick:
     videos: Sequence[VideoChange]
     resets: Sequence[Reset] = ()
     deleted: Sequence[tuple[str, str, int]] = ()
+    milestones: Sequence[Milestone] = ()
 
 
 class JobStore:
@@ -355,6 +359,19 @@ class JobStore:
         rows = await self._all(select(RESULTS).where(*mine).order_by(RESULTS.c.attempt))
         return [_outcome(row) for row in rows]
 
+    async def timeline(self, job_id: str) -> Timeline:
+        """The job's newest `MOST_MILESTONES` milestones; also long after its history was pruned."""
+        mine = MILESTONES.c.job_id == job_id
+        counted = select(func.count()).select_from(MILESTONES).where(mine)
+        newest = select(MILESTONES).where(mine).order_by(MILESTONES.c.seq.desc()).limit(MOST_MILESTONES)
+
+        def read(connection: Connection) -> Timeline:
+            rows = connection.execute(newest).all()
+            earlier = connection.execute(counted).scalar_one() - len(rows)
+            return Timeline(tuple(_milestone(row) for row in reversed(rows)), earlier)
+
+        return await self._database.read(read)
+
     async def seconds_taken(self, job_id: str, limit: int) -> list[float]:
         """How long the newest results took, at most so many; without those whose time nobody told."""
         told = (RESULTS.c.job_id == job_id, RESULTS.c.duration_seconds > 0)
@@ -441,6 +458,7 @@ def _commit(connection: Connection, tick: Tick) -> None:
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _went_well_elsewhere(job)])
     _ADD_RESULTS.execute(connection, [_result_row(change) for change in tick.videos if change.has_result])
     _ADD_EVENTS.execute(connection, [_event_row(event) for event in tick.events])
+    _ADD_MILESTONES.execute(connection, [_milestone_row(milestone) for milestone in tick.milestones])
     for job_id, owner_id, seq in tick.deleted:
         connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
         connection.execute(delete(KEYS).where(KEYS.c.job_id == job_id))
@@ -469,7 +487,8 @@ def _reset(reset: Reset) -> Any:
 
 
 def _erase_some(connection: Connection, job_id: str) -> bool:
-    for table, key in ((RESULTS, RESULTS.c.position), (VIDEOS, VIDEOS.c.position), (EVENTS, EVENTS.c.seq)):
+    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES):
+        _, key, *_ = table.primary_key  # of one job: the order in which its rows lie
         some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
         keys = connection.execute(some).scalars().all()
         if keys:
@@ -526,6 +545,10 @@ _ADD_RESULTS = insert_into(
     ],
 )
 _ADD_EVENTS = insert_into("progress_event", ["job_id", "seq", "at", "body"])
+_ADD_MILESTONES = insert_into(
+    "milestone",
+    ["job_id", "seq", "at", "status", "attempt", "current_video", "resumed", "trouble", "message", "heard_at"],
+)
 _REMOVE_JOB = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("b_id"))
@@ -612,6 +635,21 @@ def _result_row(change: VideoChange) -> bulk.Row:
 
 def _event_row(event: Event) -> bulk.Row:
     return event.job.id, event.job.seq, to_millis(event.job.updated_at), event.body.decode()
+
+
+def _milestone_row(milestone: Milestone) -> bulk.Row:
+    return (
+        milestone.job_id,
+        milestone.seq,
+        to_millis(milestone.at),
+        milestone.status.value,
+        milestone.attempt,
+        milestone.current_video,
+        milestone.resumed,
+        milestone.trouble,
+        milestone.message,
+        _millis(milestone.heard_at),
+    )
 
 
 # Written out for the driver's cursor: a page of history is asked for by each client that comes back. Within a job `at`
@@ -772,6 +810,10 @@ def _video(row: Row[Any]) -> Video:
 def _outcome(row: Row[Any]) -> Outcome:
     names = ("error", "traceback", "tries", "started_at", "duration_seconds")
     return Outcome(**{name: row._mapping[name] for name in names}, attempt=row.job_attempt, fault=_fault(row))
+
+
+def _milestone(row: Row[Any]) -> Milestone:
+    return Milestone(**{**row._mapping, "status": Status(row.status)})
 
 
 def _cause(row: Row[Any]) -> Cause:

@@ -91,6 +91,7 @@ class JobRow(SQLModel, table=True):
     columns: list[str] = Field(sa_column=Column(JSON, nullable=False))
     total_videos: int
     found: int
+    left_out: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
     status: str
     requested: str | None = None
     attempt: int
@@ -171,6 +172,24 @@ class ProgressEventRow(SQLModel, table=True):
     seq: int = Field(sa_type=BigInteger, primary_key=True)
     at: datetime = Field(sa_type=Moment)
     body: str = Field(sa_type=Text)
+
+
+class MilestoneRow(SQLModel, table=True):
+    """A change of a job's status, or the beginning of an attempt; kept for as long as the job is."""
+
+    __tablename__ = "milestone"
+    __table_args__ = (CLUSTERED,)
+
+    job_id: str = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger, primary_key=True)
+    at: datetime = Field(sa_type=Moment)
+    status: str
+    attempt: int
+    current_video: int
+    resumed: int | None = None
+    trouble: str | None = Field(default=None, sa_type=Text)
+    message: str = Field(sa_type=Text)
+    heard_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class IdempotencyRow(SQLModel, table=True):

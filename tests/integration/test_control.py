@@ -426,7 +426,7 @@ async def test_what_is_kept_is_known_after_a_restart(store: JobStore, tmp_path: 
 
 def rows_of(database: Database, job: Job) -> int:
     """In all tables but that of tombstones."""
-    tables = ("video", "result", "progress_event", "idempotency_key")
+    tables = ("video", "result", "progress_event", "milestone", "idempotency_key")
     counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE job_id = :job)" for table in tables)
     query = text(f"SELECT {counts} + (SELECT count(*) FROM job WHERE id = :job)")
     return database.read_now(lambda connection: connection.execute(query, {"job": job.id}).scalar()) or 0

@@ -53,7 +53,7 @@ SELECTIONS = (
     Selection(video_ids=()),
     Selection(groups=(fingerprint(CUT, "v0"),)),
 )
-EMPTIED = ("progress_event", "result", "video", "job", "tombstone", "idempotency_key")
+EMPTIED = ("milestone", "progress_event", "result", "video", "job", "tombstone", "idempotency_key")
 
 
 class LedExecutor:
@@ -383,6 +383,7 @@ class Control(RuleBasedStateMachine):
             if self.checked.get(job.id) != job:
                 await self.is_true(job)
                 await self.has_a_true_history(job)
+                await self.has_a_true_timeline(job)
                 self.checked[job.id] = job
 
     async def is_true(self, job: Job) -> None:
@@ -409,6 +410,20 @@ class Control(RuleBasedStateMachine):
                 follows(told[-1], update)
             told.append(update)
         assert told[-1] == job.update()
+
+    async def has_a_true_timeline(self, job: Job) -> None:
+        """Every change of its status and every attempt that its history tells of, and nothing else."""
+        told = self.told[job.id]
+        changed = [
+            (update.seq, update.status, update.attempt)
+            for earlier, update in zip((None, *told), told, strict=False)
+            if earlier is None or (earlier.status, earlier.attempt) != (update.status, update.attempt)
+        ]
+        timeline = await self.life.manager.timeline(job.id, by=ADMIN)
+        kept = [(milestone.seq, milestone.status.value, milestone.attempt) for milestone in timeline.milestones]
+        assert kept == changed[timeline.earlier :]
+        ats = [milestone.at for milestone in timeline.milestones]
+        assert ats == sorted(ats)
 
     async def stored_jobs(self) -> list[Job]:
         page = await self.life.manager.jobs(by=ADMIN)

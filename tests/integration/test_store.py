@@ -44,8 +44,8 @@ NEXT_MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade():
@@ -57,9 +57,9 @@ def test_an_older_database_is_copied_and_then_upgraded(tmp_path: Path) -> None:
     path, backups = tmp_path / "dashboard.sqlite3", tmp_path / "backups"
     open_database(path, backups=backups).close()
     newer = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (newer / "versions" / "v0004_colour.py").write_text(NEXT_MIGRATION)
+    (newer / "versions" / "v0005_colour.py").write_text(NEXT_MIGRATION)
     open_database(path, backups=backups, migrations=newer).close()
-    copy = backups / "before-upgrade-from-0003.sqlite3"
+    copy = backups / "before-upgrade-from-0004.sqlite3"
     assert columns(path) - columns(copy) == {"colour"}
 
 

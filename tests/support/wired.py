@@ -47,7 +47,7 @@ NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 TURNS = 15  # of the event loop, for the server to do all that it can do now
 TOKEN_SECONDS = 300 * 86_400
 USERS = (ANA, BEN, ADMIN)
-EMPTIED = ("progress_event", "result", "video", "job")
+EMPTIED = ("milestone", "progress_event", "result", "video", "job")
 
 
 class HeldDatabase(Database):

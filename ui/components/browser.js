@@ -48,10 +48,11 @@ export function span(seconds) {
   return `${s} s`;
 }
 
-// "14:02", with the day when that is not today, with the year when it is not this one.
-export function clockTime(moment) {
+// "14:02", or "14:02:07" if `exact`, with the day when that is not today, with the year when it is not this one.
+export function clockTime(moment, { exact = false } = {}) {
   const now = new Date();
   const form = { hour: "2-digit", minute: "2-digit" };
+  if (exact) form.second = "2-digit";
   if (moment.toDateString() !== now.toDateString()) Object.assign(form, { day: "numeric", month: "short" });
   if (moment.getFullYear() !== now.getFullYear()) form.year = "numeric";
   return moment.toLocaleString("en-GB", form);

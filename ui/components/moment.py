@@ -10,9 +10,13 @@ from backend.clock import iso
 
 
 class Moment(Element, component="moment.vue", dependencies=["browser.js"]):
-    """ "14:02", with the day when it is another one, and the zone's short name if `zoned`; all of it in its title."""
+    """ "14:02", with the day when it is another one, and the zone's short name if `zoned`; all of it in its title.
 
-    def __init__(self, at: datetime, *, zoned: bool = False) -> None:
+    With the seconds if `exact`.
+    """
+
+    def __init__(self, at: datetime, *, zoned: bool = False, exact: bool = False) -> None:
         super().__init__()
         self._props["at"] = iso(at)
         self._props["zoned"] = zoned
+        self._props["exact"] = exact
