@@ -102,7 +102,7 @@ def overall_rate(job: Job, tried: int) -> float | None:
         return None
     videos = job.current_video if job.is_elsewhere else tried
     seconds = (job.finished_at - job.started_at).total_seconds()
-    return videos * MINUTE / seconds if videos >= LEAST_VIDEOS and seconds > 0 else None
+    return videos * MINUTE / seconds if videos >= LEAST_VIDEOS and seconds >= 1 else None
 
 
 def usual_times(times: Times) -> str:

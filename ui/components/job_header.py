@@ -54,7 +54,7 @@ class JobHeader:
             tag("h1", job.name)
             with tag("span", classes="badges"):
                 self._badge = tag("span", classes="badges")
-                self._still = stalled_badge()
+                self._still = tag("span", classes="badges")
             with tag("div", classes="act"):
                 self._actions = JobActions(job, on_act=on_act)
         self._identity = _identity(job)
@@ -154,16 +154,20 @@ class JobHeader:
         self._coming.set_visibility(since is None and estimate is not None)
 
     def _draw_stall(self, since: datetime | None) -> None:
-        for part in (self._still, self._silence):
-            part.set_visibility(since is not None)
+        self._silence.set_visibility(since is not None)
         if since is not None:
             self._silent.text = standing_still(since, self._now)
-        if since is not None and since != self._stalled_since:
-            self._last.clear()
+        if since == self._stalled_since:
+            return
+        self._stalled_since = since
+        for part in (self._still, self._last):
+            part.clear()
+        if since is not None:
+            with self._still:
+                stalled_badge()
             with self._last:
                 tag("span", "since ")
                 Moment(since, zoned=True)
-        self._stalled_since = since
 
 
 def _identity(job: Job) -> TextElement:

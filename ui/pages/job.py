@@ -16,6 +16,7 @@ from ui.components.heat_strip import HeatStrip
 from ui.components.job_actions import do, retry
 from ui.components.job_causes import JobCauses
 from ui.components.job_header import JobHeader
+from ui.components.job_timeline import JobTimeline
 from ui.components.job_videos import JobVideos, VideoFilter
 from ui.components.page_frame import page_frame
 from ui.components.tabs import Tabs
@@ -27,8 +28,8 @@ from ui.theme import icon, link, tag, whose_jobs
 HEADER_SECONDS = 0.25
 ROWS_SECONDS = 1.0
 CAUSES_SECONDS = 3.0  # of a large job they are counted over all its failed videos, as the times are over all
-VIDEOS, ERRORS = "videos", "errors"
-TABS = {VIDEOS: "Videos", ERRORS: "Errors"}
+VIDEOS, ERRORS, TIMELINE = "videos", "errors", "timeline"
+TABS = {VIDEOS: "Videos", ERRORS: "Errors", TIMELINE: "Timeline"}
 
 
 def add_job_page(backend: Backend) -> None:
@@ -43,7 +44,8 @@ def add_job_page(backend: Backend) -> None:
             return
         with page_frame(_title(job), "", current_user(), backend.settings):
             chosen = VideoFilter.of(show=show, q=q, after=after)
-            view = JobView(backend, job, chosen, tab=tab if tab in TABS else _usual_tab(job, chosen))
+            usual = VIDEOS if show or q or after else _usual_tab(job)
+            view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
         await view.refresh()
         client = context.client
         while_open(client, view.move(), name=f"figures of {job.id}")
@@ -70,7 +72,7 @@ class JobView:
                 stalled=backend.stalls.of,
                 on_act=self._act,
             )
-            self._tabs = Tabs(TABS, chosen=tab, label="About this job", on_choice=self._say_address)
+            self._tabs = Tabs(TABS, chosen=tab, label="About this job", beside=TIMELINE, on_choice=self._say_address)
             self._draw_tabs(chosen)
         self._count()
 
@@ -78,6 +80,7 @@ class JobView:
         """Show what is stored now of its videos."""
         await self._show_strip(self._job)
         await self._explain(self._job)
+        await self._timeline.refresh(self._job)
         await self._videos.refresh()
 
     async def move(self) -> None:
@@ -89,6 +92,7 @@ class JobView:
                 self._header.show(newest, now=self._clock.now())
                 self._causes.show(newest)
                 self._videos.show(newest)
+                self._timeline.show(newest)
                 self._count()
                 if title != (title := _title(newest)):
                     ui.page_title(title)
@@ -102,6 +106,7 @@ class JobView:
                 self._videos.show(newest)  # `move` may be behind
                 await self._videos.refresh()
                 await self._show_strip(newest)
+                await self._timeline.refresh(newest)
 
     async def explain(self) -> None:
         """Show why its videos failed, as long as there is the job."""
@@ -113,7 +118,9 @@ class JobView:
         """Let its time pass."""
         while True:
             await self._clock.sleep(1)
-            self._header.tick(now=self._clock.now())
+            now = self._clock.now()
+            self._header.tick(now=now)
+            self._timeline.tick(now=now)
 
     def _draw_tabs(self, chosen: VideoFilter) -> None:
         job, again = self._job, partial(retry, self._manager, self._job.id)
@@ -125,6 +132,8 @@ class JobView:
             self._videos = JobVideos(self._manager, job, chosen, on_select=self._say_address)
         with self._tabs.part(ERRORS):
             self._causes = JobCauses(self._manager, job, on_look=self._jump, on_retry=again)
+        with self._tabs.part(TIMELINE):
+            self._timeline = JobTimeline(self._manager, self._clock, job)
 
     def _count(self) -> None:
         self._tabs.count(**{VIDEOS: count(self._job.total_videos), ERRORS: count(self._job.failed)})
@@ -176,10 +185,9 @@ class JobView:
             _ways_out()
 
 
-def _usual_tab(job: Job, chosen: VideoFilter) -> str:
-    """Where somebody looks first; an address that says which videos it means leads to them."""
-    is_wrong = job.failed or job.status is Status.FAILED
-    return ERRORS if is_wrong and chosen == VideoFilter() else VIDEOS
+def _usual_tab(job: Job) -> str:
+    """Where somebody looks first, unless the address says which videos it means."""
+    return ERRORS if job.failed or job.status is Status.FAILED else VIDEOS
 
 
 def _title(job: Job) -> str:
