@@ -264,7 +264,7 @@ def test_a_job_with_failures_opens_on_its_errors_in_three_layers(desk: Desk) -> 
     expect(desk.tab("Errors")).to_have_text("Errors 1")
     expect(desk.tab("Videos")).to_have_text("Videos 2")
     expect(desk.tab("Errors")).to_have_attribute("aria-selected", "true")
-    expect(desk.rows).to_be_hidden()
+    expect(desk.page.get_by_test_id("job-videos")).to_be_hidden()
     expect(desk.causes).to_contain_text("Error: File is cut off")
     expect(desk.causes).to_contain_text("Lies with the file: retry once it is mended.")
     expect(desk.causes.locator("pre")).to_be_hidden()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nicegui.element import Element
@@ -14,12 +14,11 @@ class Tabs(Element, component="tabs.vue"):
     """A tab for each of `titles` (name -> words); what is drawn within `part(name)` is its panel.
 
     What is drawn within `part("head")` stands above. The panel of `beside` stands at the side of all that, and is a tab
-    only where the page is too narrow. Switching does not wait for the server; `on_choice` is told afterwards.
+    only where the page is too narrow. Switching does not wait for the server, and puts the name into the address as
+    `tab`.
     """
 
-    def __init__(
-        self, titles: Mapping[str, str], *, chosen: str, label: str, on_choice: Callable[[], None], beside: str = ""
-    ) -> None:
+    def __init__(self, titles: Mapping[str, str], *, chosen: str, label: str, beside: str = "") -> None:
         super().__init__()
         self._titles = titles
         self.chosen = chosen
@@ -31,7 +30,6 @@ class Tabs(Element, component="tabs.vue"):
         def choose(event: GenericEventArguments) -> None:
             if event.args in titles:
                 self.chosen = event.args
-                on_choice()
 
         self.on("choose", choose)
 

@@ -72,7 +72,7 @@ class JobView:
                 stalled=backend.stalls.of,
                 on_act=self._act,
             )
-            self._tabs = Tabs(TABS, chosen=tab, label="About this job", beside=TIMELINE, on_choice=self._say_address)
+            self._tabs = Tabs(TABS, chosen=tab, label="About this job", beside=TIMELINE)
             self._draw_tabs(chosen)
         self._count()
 
