@@ -487,8 +487,7 @@ class Times:
     tried: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Milestone:
+class Milestone(msgspec.Struct, frozen=True, kw_only=True):
     """What a job was when its status changed, or an attempt began; its other fields are those of `Job`.
 
     `heard_at` is when its state before was last heard of, None of a first state.

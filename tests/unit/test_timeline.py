@@ -113,6 +113,7 @@ def test_a_job_that_runs_elsewhere_starts_with_its_first_report() -> None:
         ("Made to run elsewhere", "500 videos"),
         ("Started", "after 4 s without a report"),
     ]
+    assert still(job, Step(ERA, PENDING, ""), ERA + timedelta(seconds=4)) == " · no report for 4 s"
 
 
 def test_no_duration_is_negative_and_none_is_told_of_less_than_a_second() -> None:
