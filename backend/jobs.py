@@ -142,14 +142,14 @@ class SenderReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which videos of an ended job a retry takes: those that failed, unless `everything`, some IDs or one `group`.
+    """Which videos of an ended job a retry takes: those that failed, unless `everything`, some IDs or some `groups`.
 
-    Those that were never done always go along. `group` is the fingerprint of an error.
+    Those that were never done always go along. `groups` are fingerprints of errors.
     """
 
     everything: bool = False
     video_ids: tuple[str, ...] | None = None
-    group: str | None = None
+    groups: tuple[str, ...] | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -461,15 +461,30 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Failed videos of a job that failed for the same reason, with the error of one of them."""
+    """Failed videos of a job that failed for the same reason, with one of them: where it stands, and its error."""
 
     fingerprint: str
     count: int
     error: str
+    traceback: str | None
+    position: int
     video_id: str
     fault: Fault
     first_seen: datetime
     last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long a job's videos took, by their newest results, in seconds: half of them up to `p50`, 95 % up to `p95`.
+
+    `videos` are those whose time is known, `tried` those with a result of the job's newest attempt.
+    """
+
+    videos: int = 0
+    p50: float = 0.0
+    p95: float = 0.0
+    tried: int = 0
 
 
 class Milestone(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ from backend.jobs import (
     Source,
     Status,
     Timeline,
+    Times,
     Video,
     VideoStatus,
     checked_text,
@@ -55,7 +56,7 @@ TODO_AT_ONCE = 200
 RETRY_SECONDS = 1.0
 MAX_PAGE = 1_000
 MAX_NAME = 200
-MAX_RETRIED_IDS = 10_000
+MAX_RETRIED_IDS, MAX_RETRIED_GROUPS = 10_000, 1_000
 MOST_PRIORITY = 1_000
 
 
@@ -439,8 +440,8 @@ class JobManager:
     ) -> Page[Video]:
         """A page of a job's videos with their newest results."""
         await self.find(job_id, by=by)
-        prefix = checked_text(q, "q")
-        return await self._store.videos(job_id, status=status, q=prefix, limit=_checked_limit(limit), cursor=cursor)
+        sought = checked_text(q, "q")
+        return await self._store.videos(job_id, status=status, q=sought, limit=_checked_limit(limit), cursor=cursor)
 
     async def video(self, job_id: str, position: int, *, by: User) -> Video:
         """One video of a job, by its position."""
@@ -454,6 +455,11 @@ class JobManager:
         """How each video of a job stands, a character of `OUTCOME_MARKS` each, in the order of the list."""
         await self.find(job_id, by=by)
         return await self._store.outcomes_strip(job_id)
+
+    async def times(self, job_id: str, *, by: User) -> Times:
+        """How long the job's videos took, by their newest results."""
+        job = await self.find(job_id, by=by)
+        return await self._store.times(job_id, job.attempt)
 
     async def columns(self, job_id: str, *, by: User) -> tuple[str, ...]:
         """The header of the job's own list."""
@@ -659,6 +665,8 @@ class JobManager:
             if len(selection.video_ids) > MAX_RETRIED_IDS:
                 raise Invalid(f"At most {MAX_RETRIED_IDS:,} videos can be named in one retry; retry all instead.")
             await self._positions(job.id, set(selection.video_ids))
+        if selection.groups is not None and len(selection.groups) > MAX_RETRIED_GROUPS:
+            raise Invalid(f"At most {MAX_RETRIED_GROUPS:,} causes can be named in one retry; retry all instead.")
         return await self._store.selected(job.id, selection)
 
     def _is_repeated(self, job: Job, selection: Selection) -> bool:

@@ -164,14 +164,19 @@ def in_words(estimate: Estimate) -> str:
 def rate_in_words(estimate: Estimate) -> str:
     """How fast it gets on.
 
-    >>> [rate_in_words(Estimate(0, 0, 0, rate)) for rate in (18.24, 1234.5, 0.07)]
-    ['18.2 / min', '1,234 / min', '4.2 / h']
+    >>> rate_in_words(Estimate(0, 0, 0, 18.24))
+    '18.2 / min'
     """
-    rate, unit = (
-        (estimate.videos_per_minute, "min")
-        if estimate.videos_per_minute >= 1
-        else (60 * estimate.videos_per_minute, "h")
-    )
+    return per_time(estimate.videos_per_minute)
+
+
+def per_time(videos_per_minute: float) -> str:
+    """A rate, in the larger unit where it is slow.
+
+    >>> per_time(18.24), per_time(1234.5), per_time(0.07)
+    ('18.2 / min', '1,234 / min', '4.2 / h')
+    """
+    rate, unit = (videos_per_minute, "min") if videos_per_minute >= 1 else (60 * videos_per_minute, "h")
     return f"{rate:,.1f} / {unit}" if rate < 99.95 else f"{rate:,.0f} / {unit}"
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
-from backend.jobs import WITH_FAILURES, Job, Status, counted
-from backend.pace import Estimate, in_words, rate_in_words
+from backend.errors import reason
+from backend.jobs import WITH_FAILURES, Job, Status, Times, counted
+from backend.pace import LEAST_VIDEOS, Estimate, in_words, rate_in_words
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+CLAUSE = re.compile(r"[,.:;!?](?=\s|$)| \(")
+SUBJECT = re.compile(r"\A(?:the )?(?:file|video) (?:is|was) ", re.IGNORECASE)
+USUAL_REASONS = (
+    (re.compile(r"\btimed?[ -]?out\b|\btook (?:too long|longer)", re.IGNORECASE), "timed out"),
+    (re.compile(r"\bnot found\b|\bno such file\b|\bno file for\b", re.IGNORECASE), "not found"),
+)
+LONGEST_REASON = 40  # characters
+NAMED_REASONS = 4
+SHORTEST_SECONDS = 0.1
 # Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
 NEEDS_SOMEBODY = tuple(WITH_FAILURES)
 
@@ -44,6 +56,15 @@ def duration(seconds: float) -> str:
     return _two(whole // DAY, "d", whole % DAY // HOUR, "h")
 
 
+def took(seconds: float) -> str:
+    """How long one video took.
+
+    >>> took(0.04), took(4.06)
+    ('< 0.1 s', '4.1 s')
+    """
+    return duration(seconds) if seconds >= SHORTEST_SECONDS else f"< {duration(SHORTEST_SECONDS)}"
+
+
 def time_taken(job: Job, now: datetime) -> str:
     """From its start (while it waits: from its making) to its end, or to `now` in whole seconds."""
     began = job.started_at or job.created_at
@@ -60,6 +81,51 @@ def elapsed(seconds: float) -> str:
     """
     whole = max(0, round(seconds))
     return f"{whole} s" if whole < MINUTE else duration(whole)
+
+
+def standing_still(since: datetime, now: datetime) -> str:
+    """For how long nothing has come of a job, in whole minutes.
+
+    >>> standing_still(datetime(2026, 1, 31, 14, 2), datetime(2026, 1, 31, 14, 6, 50))
+    'No progress for 4 min'
+    """
+    seconds = (now - since).total_seconds()
+    return f"No progress for {duration(max(MINUTE, seconds // MINUTE * MINUTE))}"
+
+
+def overall_rate(job: Job, tried: int) -> float | None:
+    """Videos a minute of a job that has ended, over all the time of its attempt, in which `tried` have their results.
+
+    None where that says nothing. Of a job that runs elsewhere nobody but its sender knows them all.
+    """
+    if not job.is_finished or job.started_at is None or job.finished_at is None:
+        return None
+    videos = job.current_video if job.is_elsewhere else tried
+    seconds = (job.finished_at - job.started_at).total_seconds()
+    return videos * MINUTE / seconds if videos >= LEAST_VIDEOS and seconds >= 1 else None
+
+
+def usual_times(times: Times) -> str:
+    """How long the videos of a job take; "" while there are too few.
+
+    >>> usual_times(Times(videos=491, p50=4.1, p95=11.8))
+    'p50 4.1 s, p95 11.8 s'
+    """
+    if times.videos < LEAST_VIDEOS:
+        return ""
+    return f"p50 {_short_time(times.p50)}, p95 {_short_time(times.p95)}"
+
+
+def explained_times(times: Times) -> str:
+    """The same in a sentence, with how many videos it stands for; "" while there are too few.
+
+    >>> explained_times(Times(videos=491, p50=4.1, p95=11.8))
+    'Of 491 videos half took up to 4.1 s each, and 95 % up to 11.8 s'
+    """
+    if times.videos < LEAST_VIDEOS:
+        return ""
+    p50, p95 = _short_time(times.p50), _short_time(times.p95)
+    return f"Of {counted(times.videos, 'video')} half took up to {p50} each, and 95 % up to {p95}"
 
 
 def pace(estimate: Estimate) -> str:
@@ -102,6 +168,45 @@ def resumed(job: Job) -> str:
     if not job.resumed or job.is_finished:
         return ""
     return f"resumed at {count(job.resumed)}/{count(job.total_videos)} after a restart"
+
+
+def short_reason(error: str) -> str:
+    """An error in a few words: what its first clause says.
+
+    >>> short_reason("Took longer than 600 s, the limit for one video."), short_reason("No file for this ID in x")
+    ('timed out', 'not found')
+    >>> short_reason("The file is cut off: it ends after 2.5 s"), short_reason("HTTP 503 (later)"), short_reason(": ")
+    ('cut off', 'HTTP 503', 'no words')
+    >>> short_reason("The process of this video answered with something that is not a report.")
+    'the process of this video answered with…'
+    """
+    clause = SUBJECT.sub("", next(filter(None, (part.strip() for part in CLAUSE.split(error))), "no words"))
+    for pattern, words in USUAL_REASONS:
+        if pattern.search(clause):
+            return words
+    said = reason(clause)
+    return (
+        said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON].rpartition(' ')[0] or said[:LONGEST_REASON]}…"
+    )
+
+
+def retry_words(chosen: Iterable[tuple[int, str]], job: Job) -> str:
+    """What a retry of some causes touches, each given as its number of videos and its reason: all of it, in numbers."""
+    videos = Counter[str]()
+    for number, why in chosen:
+        videos[why] += number
+    if not videos:
+        return "Tick what to retry"
+    parts = [f"{count(number)} {why}" for why, number in videos.most_common(NAMED_REASONS)]
+    others = videos.total() - sum(number for _, number in videos.most_common(NAMED_REASONS))
+    parts += [f"{count(others)} for other causes"] if others else []
+    parts += [f"{count(job.undone)} not done so far"] if job.undone else []
+    return f"Retry {count(videos.total() + job.undone)} of {count(job.total_videos)}: {', '.join(parts)}"
+
+
+def and_undone(job: Job) -> str:
+    """What goes along with every retry; "" when all was done."""
+    return f" and {count(job.undone)} not done so far" if job.undone else ""
 
 
 def headline(jobs: Collection[Job], *, stalled: int = 0) -> str:
@@ -160,6 +265,10 @@ def tab_state(jobs: Iterable[Job]) -> str:
 def _is_in_trouble(job: Job) -> bool:
     """Whether it paused itself."""
     return job.trouble is not None and job.status is Status.PAUSED
+
+
+def _short_time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if MINUTE > seconds >= SHORTEST_SECONDS else took(seconds)
 
 
 def _two(first: int, unit: str, second: int, smaller: str) -> str:

@@ -155,6 +155,14 @@ def status_badge(status: Status) -> Element:
     return element
 
 
+def stalled_badge() -> Element:
+    """That a job stands still, beside its status, which stays what it was."""
+    with tag("span", classes="status stalled") as element:
+        icon(STALLED_LOOK.icon, small=True)
+        tag("span", STALLED_LOOK.word)
+    return element
+
+
 def looks(statuses: Iterable[Status] = Status) -> dict[str, dict[str, str]]:
     """The icon and the word of each status, by its value, for a component that draws them itself."""
     return {status.value: asdict(STATUS_LOOK[status]) for status in statuses}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ class Retry(msgspec.Struct, forbid_unknown_fields=True):
 
     only: str | None = None
     video_ids: list[str] | None = None
-    group: str | None = None
+    group: str | list[str] | None = None
 
 
 class Priority(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,7 +45,10 @@ PRIORITY = msgspec.json.Decoder(Priority)
 RETRY_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "only": {"type": "string", "enum": [FAILED, ALL], "default": FAILED},
     "video_ids": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_RETRIED_IDS},
-    "group": {"type": "string", "description": "the fingerprint of one of the job's causes"},
+    "group": {
+        "description": "the fingerprint of one of the job's causes, or of several",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    },
 }
 RETRY_SCHEMA = {
     "requestBody": {
@@ -180,9 +183,13 @@ def _selection(body: bytes) -> Selection:
         raise Invalid("A retry takes one of only, video_ids and group; leave the others out.")
     if wish.only not in (None, FAILED, ALL):
         raise Invalid(f"only must be {FAILED} or {ALL}.")
-    if wish.group is not None and not FINGERPRINT.match(wish.group):
-        raise Invalid("group must be the fingerprint of one of this job's causes.")
+    groups = (wish.group,) if isinstance(wish.group, str) else wish.group
+    if groups is not None and not (groups and all(map(FINGERPRINT.match, groups))):
+        raise Invalid("group must be the fingerprint of one of this job's causes, or a list of them.")
     if wish.video_ids is not None and not (wish.video_ids and all(map(VIDEO_ID.match, wish.video_ids))):
         raise Invalid("video_ids must be IDs of videos of this job, one or more.")
-    video_ids = None if wish.video_ids is None else tuple(wish.video_ids)
-    return Selection(everything=wish.only == ALL, video_ids=video_ids, group=wish.group)
+    return Selection(everything=wish.only == ALL, video_ids=_fixed(wish.video_ids), groups=_fixed(groups))
+
+
+def _fixed(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)

@@ -234,7 +234,7 @@ async def list_videos(
     caller: Caller,
     job_id: str,
     status: VideoStatus | None = None,
-    q: Annotated[str, Query(description="a video ID, or its beginning")] = "",
+    q: Annotated[str, Query(description="a video ID (whole or its beginning), or part of the error")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:

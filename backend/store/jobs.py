@@ -47,6 +47,7 @@ from backend.jobs import (
     Source,
     Status,
     Timeline,
+    Times,
     Video,
     VideoStatus,
 )
@@ -273,12 +274,15 @@ class JobStore:
     async def videos(
         self, job_id: str, *, status: VideoStatus | None, q: str, limit: int, cursor: str | None, after: int = -1
     ) -> Page[Video]:
-        """A page of a job's videos with their newest results, in the order of the list."""
+        """A page of a job's videos with their newest results, in the order of the list.
+
+        `q`: a video ID, whole or its beginning, or a part of the error.
+        """
         query = _select_videos().where(VIDEOS.c.job_id == job_id, VIDEOS.c.position > _position(cursor, after))
         if status is not None:
             query = query.where(VIDEOS.c.status == status)
         if q:
-            query = query.where(_begins(q))
+            query = query.where(or_(_begins_with(q), _failed_with(q)))
         rows = await self._all(query.order_by(VIDEOS.c.position).limit(limit + 1))
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
@@ -341,7 +345,7 @@ class JobStore:
         )
         example = and_(VIDEOS.c.job_id == job_id, VIDEOS.c.position == grouped.c.position)
         query = (
-            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, RESULTS.c.fault)
+            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, RESULTS.c.traceback, RESULTS.c.fault)
             .join(VIDEOS, example)
             .join(RESULTS, _NEWEST_RESULT)
             .order_by(grouped.c.count.desc(), grouped.c.position)
@@ -379,6 +383,24 @@ class JobStore:
         told = (RESULTS.c.job_id == job_id, RESULTS.c.duration_seconds > 0)
         newest = select(RESULTS.c.duration_seconds).where(*told).order_by(RESULTS.c.started_at.desc()).limit(limit)
         return [row.duration_seconds for row in await self._all(newest)]
+
+    async def times(self, job_id: str, attempt: int) -> Times:
+        """How long the videos took by their newest results, and how many have one of this attempt of the job."""
+        mine = (RESULTS.c.job_id == job_id, VIDEOS.c.status.in_((VideoStatus.COMPLETED, VideoStatus.FAILED)))
+        seconds, known = RESULTS.c.duration_seconds.label("seconds"), func.count().over().label("videos")
+        place = func.row_number().over(order_by=seconds).label("place")
+        ranked = select(seconds, place, known).join(VIDEOS, _NEWEST_RESULT).where(*mine, seconds > 0).subquery()
+        places = [(ranked.c.videos * percent + 99) // 100 for percent in (50, 95)]
+        limits = select(ranked).where(ranked.c.place.in_(places)).order_by(ranked.c.place)
+        tried = select(func.count()).where(RESULTS.c.job_id == job_id, RESULTS.c.job_attempt == attempt)
+
+        def read(connection: Connection) -> Times:
+            number, rows = connection.execute(tried).scalar_one(), connection.execute(limits).all()
+            if not rows:
+                return Times(tried=number)
+            return Times(videos=rows[0].videos, p50=rows[0].seconds, p95=rows[-1].seconds, tried=number)
+
+        return await self._database.read(read)
 
     async def deleted_jobs(self) -> list[str]:
         """The IDs of deleted jobs of which there are still rows."""
@@ -458,8 +480,8 @@ def _chosen(selection: Selection) -> Any:
     failed = VIDEOS.c.status == VideoStatus.FAILED
     if selection.video_ids is not None:
         return or_(unfinished, VIDEOS.c.video_id.in_(selection.video_ids))
-    if selection.group is not None:
-        same = exists().where(_NEWEST_RESULT, RESULTS.c.fingerprint == selection.group).correlate(VIDEOS)
+    if selection.groups is not None:
+        same = exists().where(_NEWEST_RESULT, RESULTS.c.fingerprint.in_(selection.groups)).correlate(VIDEOS)
         return or_(unfinished, and_(failed, same))
     return or_(unfinished, failed)
 
@@ -706,13 +728,8 @@ def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
     return query if owner_id is None else query.where(JOBS.c.owner_id == owner_id)
 
 
-def _begins(beginning: str) -> Any:
-    """Of a video, as its index can answer."""
-    return and_(VIDEOS.c.video_id >= beginning, VIDEOS.c.video_id < beginning + LAST_CHARACTER)
-
-
 def _has_video(beginning: str) -> Any:
-    return JOBS.c.id.in_(select(VIDEOS.c.job_id).where(_begins(beginning)))
+    return JOBS.c.id.in_(select(VIDEOS.c.job_id).where(_begins_with(beginning)))
 
 
 def _matches(q: str) -> Any:
@@ -722,6 +739,17 @@ def _matches(q: str) -> Any:
         JOBS.c.error.icontains(q, autoescape=True),
         _has_video(q),
     )
+
+
+def _begins_with(q: str) -> Any:
+    """The videos whose IDs do; the index finds them."""
+    return and_(VIDEOS.c.video_id >= q, VIDEOS.c.video_id < q + LAST_CHARACTER)
+
+
+def _failed_with(words: str) -> Any:
+    """The failed videos whose error has these words; the results of the others are not looked at."""
+    said = exists().where(_NEWEST_RESULT, RESULTS.c.error.icontains(words, autoescape=True)).correlate(VIDEOS)
+    return and_(VIDEOS.c.status == VideoStatus.FAILED, said)
 
 
 def _sort_key(sort: str) -> tuple[Any, bool]:
@@ -798,7 +826,7 @@ def _milestone(row: Row[Any]) -> Milestone:
 
 
 def _cause(row: Row[Any]) -> Cause:
-    names = ("fingerprint", "count", "error", "video_id", "first_seen", "last_seen")
+    names = ("fingerprint", "count", "error", "traceback", "position", "video_id", "first_seen", "last_seen")
     return Cause(**{name: row._mapping[name] for name in names}, fault=_fault(row) or Fault.PERMANENT)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, expect
@@ -19,6 +20,7 @@ from tests.support.servers import Program, add_user, api, running, token
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}"
 LONG = "a-very-long-name-without-a-blank-" * 6
 SLOW_CLIPS = tuple(f"slow-{number}" for number in range(30))
+SLOW = 20_000
 SIGNED_IN = re.compile(r"/(\?.*)?$")
 
 
@@ -104,6 +106,14 @@ class Desk:
     @property
     def preview(self) -> Locator:
         return self.page.get_by_test_id("upload-preview")
+
+    def tab(self, title: str) -> Locator:
+        """Of a job's page."""
+        return self.page.get_by_role("tab", name=title)
+
+    @property
+    def causes(self) -> Locator:
+        return self.page.get_by_test_id("job-cause")
 
     @property
     def rows(self) -> Locator:
@@ -249,18 +259,115 @@ def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: 
     expect(desk.page).to_have_title("! moving")
 
 
-def test_a_failed_job_opens_on_its_failures_with_sentence_and_trace(desk: Desk) -> None:
+def test_a_job_with_failures_opens_on_its_errors_in_three_layers(desk: Desk) -> None:
     desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', name='failing'))}")
+    expect(desk.tab("Errors")).to_have_text("Errors 1")
+    expect(desk.tab("Videos")).to_have_text("Videos 2")
+    expect(desk.tab("Errors")).to_have_attribute("aria-selected", "true")
+    expect(desk.page.get_by_test_id("job-videos")).to_be_hidden()
+    expect(desk.causes).to_contain_text("Error: File is cut off")
+    expect(desk.causes).to_contain_text("Lies with the file: retry once it is mended.")
+    expect(desk.causes.locator("pre")).to_be_hidden()
+    desk.causes.get_by_text("Stack trace").click()
+    expect(desk.causes.locator("pre")).to_contain_text("Traceback")
+
+
+def test_a_job_without_failures_opens_on_its_videos_and_says_that_none_failed(desk: Desk) -> None:
+    desk.open(f"/jobs/{desk.finished(desk.submit('one', name='fine'))}")
+    expect(desk.tab("Videos")).to_have_attribute("aria-selected", "true")
     expect(desk.rows).to_have_count(1)
-    expect(desk.rows).to_contain_text("File is cut off")
-    desk.rows.get_by_role("button").click()
-    details = desk.page.get_by_test_id("video-details")
-    expect(details.locator("pre")).to_be_hidden()
-    details.get_by_text("Stack trace").click()
-    expect(details.locator("pre")).to_contain_text("Traceback")
+    desk.tab("Errors").click()
+    expect(desk.page.get_by_text("No video has failed.")).to_be_visible()
 
 
-def test_the_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> None:
+def test_a_deep_link_in_a_cold_tab_leads_through_the_sign_in_to_a_job_whose_card_is_gone(
+    desk: Desk, browser: Browser
+) -> None:
+    with api(desk.program, add_user(desk.program.data_dir, "carol")) as client:
+        job_id = client.post("/api/jobs", json={"video_ids": ["absent"], "name": "of carol"}).json()["job_id"]
+        desk.finished(job_id)
+        assert not client.post(f"/api/jobs/{job_id}/dismiss").json()["on_dashboard"]
+    address = f"{desk.program.url}/jobs/{job_id}?tab=videos&show=failed&q=abs"
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        sign_in(page, "carol")
+        expect(page).to_have_url(address)
+        expect(page.get_by_test_id("video-row")).to_contain_text("absent")
+        expect(page.get_by_role("heading", name="of carol")).to_be_visible()
+
+
+def test_the_cards_link_to_its_failures_leads_to_the_failed_videos(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", "cut_off", "two", name="linked"))
+    desk.open("/")
+    desk.card(job_id).get_by_role("link", name="1 failed").click()
+    expect(desk.rows).to_have_count(1)
+    expect(desk.rows).to_have_attribute("data-status", "failed")
+
+
+def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", "cut_off", name="tabs"))
+    desk.open(f"/jobs/{job_id}")
+    desk.tab("Errors").focus()
+    desk.page.keyboard.press("ArrowRight")
+    expect(desk.tab("Videos")).to_be_focused()
+    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?tab=videos")
+    expect(desk.page.get_by_role("tabpanel", name="Videos 2")).to_be_visible()
+    desk.page.reload()
+    expect(desk.rows).to_have_count(2)
+    desk.tab("Videos").press("End")
+    expect(desk.causes).to_be_visible()
+    desk.page.reload()
+    expect(desk.causes).to_be_visible()
+    assert desk.page.get_by_role("tab", selected=False).evaluate_all("tabs => tabs.map(tab => tab.tabIndex)") == [-1]
+
+
+def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_narrow(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("one", name="aside"))
+    desk.open(f"/jobs/{job_id}?tab=timeline")
+    timeline, header = desk.page.get_by_test_id("job-timeline"), desk.page.get_by_test_id("job-header")
+    expect(timeline).to_contain_text("Completed")
+    expect(desk.page.get_by_role("tab")).to_have_count(2)
+    right, left = timeline.bounding_box(), header.bounding_box()
+    assert right
+    assert left
+    assert (right["y"], right["x"] > left["x"] + left["width"]) == (left["y"], True)
+    desk.page.set_viewport_size({"width": 800, "height": 700})
+    expect(desk.tab("Timeline")).to_have_attribute("aria-selected", "true")
+    expect(desk.rows).to_be_hidden()
+    desk.tab("Timeline").press("Home")
+    expect(timeline).to_be_hidden()
+    expect(desk.rows).to_be_visible()
+
+
+def test_what_is_open_and_focused_stays_so_while_other_videos_fail(desk: Desk) -> None:
+    clips = SLOW_CLIPS[:4]
+    job_id = desk.submit(
+        "cut_off", "absent-0", *clips[:2], "absent-1", *clips[2:], "absent-2", name="live", max_speed=1
+    )
+    desk.open(f"/jobs/{job_id}?tab=errors")
+    first = desk.causes.filter(has_text="cut_off")
+    first.get_by_text("Stack trace").click()
+    copy = first.get_by_role("button", name="Copy", exact=True)
+    copy.focus()
+    expect(desk.causes.filter(has_text="absent-0")).to_contain_text("and 2 more", timeout=SLOW)
+    expect(desk.page.locator("main .head .status")).to_have_text("completed with errors")
+    expect(first.get_by_role("button", name="Retry 1")).to_be_visible()
+    expect(copy).to_be_focused()
+    expect(first.locator("pre")).to_be_visible()
+
+
+def test_a_cause_leads_to_its_example_among_all_videos(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(55)), "cut_off", name="example"))
+    desk.open(f"/jobs/{job_id}")
+    desk.causes.get_by_role("button", name="cut_off").click()
+    expect(desk.tab("Videos")).to_have_attribute("aria-selected", "true")
+    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?tab=videos&after=49")
+    expect(desk.rows.filter(has_text="cut_off").get_by_role("button", expanded=True)).to_be_focused()
+    expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
+
+
+def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> None:
     job_id = desk.finished(desk.submit("absent", name="copied"))
     desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
@@ -268,18 +375,73 @@ def test_the_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> 
     desk.page.get_by_role("button", name="Copy the job ID").click()
     expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_visible()
     assert desk.page.evaluate("window.copied") == job_id
+    desk.causes.get_by_role("button", name="Copy: not found").click()
+    expect(desk.causes.get_by_role("button", name="Copied: not found")).to_be_visible()
+    sentence, affected, trace = re.split("\n+", desk.page.evaluate("window.copied"), maxsplit=2)
+    assert sentence == "No file for this ID in the media directory"
+    assert affected == "1 of 1 video of copied, for example absent"
+    assert trace.startswith("Traceback")
+
+
+def test_several_causes_are_retried_together_and_the_button_says_what_it_touches(
+    browser: Browser, tmp_path: Path
+) -> None:
+    for name in SLOW_CLIPS[:2]:
+        make_clip(tmp_path / f"{name}.mp4", seconds=3, size=(160, 90))
+    hasty: dict[str, Any] = {"media_dir": tmp_path, "video_timeout_seconds": 1, "video_retries": 0}
+    with running(tmp_path / "data", **hasty) as program, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(program.sign_in_link())
+        expect(page).to_have_url(SIGNED_IN)
+        desk = Desk(program, page, token(program.data_dir, "admin"))
+        job_id = desk.finished(desk.submit("away-1", "away-2", "away-3", *SLOW_CLIPS[:2], name="several", max_speed=1))
+        desk.open(f"/jobs/{job_id}")
+        together = page.get_by_test_id("retry-causes")
+        expect(together).to_have_text("Retry 2 of 5: 2 timed out")
+        desk.causes.filter(has_text="Took longer").get_by_role("checkbox", checked=True).uncheck()
+        expect(together).to_have_text("Tick what to retry")
+        expect(together).to_be_disabled()
+        for box in desk.causes.get_by_role("checkbox").all():
+            box.check()
+        expect(together).to_have_text("Retry 5 of 5: 3 not found, 2 timed out")
+        together.click()
+        expect(page.get_by_text("Attempt 2: 5 videos in line")).to_be_visible()
+        expect(page.locator("main .identity")).to_contain_text("attempt 2")
+
+
+def test_a_retry_says_what_was_never_done_and_goes_along(desk: Desk) -> None:
+    job_id = desk.submit("absent", *SLOW_CLIPS[:6], name="undone", max_speed=1)
+    desk.open(f"/jobs/{job_id}?tab=errors")
+    expect(desk.causes).to_be_visible()
+    desk.choose_action(desk.page.locator("main .head"), "Cancel")
+    desk.page.get_by_role("button", name="Cancel the job").click()
+    expect(desk.causes.get_by_role("button", name=re.compile(r"Retry 1 and [3-6] not done so far"))).to_be_visible()
+
+
+def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of(desk: Desk) -> None:
+    header = desk.page.get_by_test_id("job-header")
+    desk.open(f"/jobs/{desk.finished(desk.submit(*SLOW_CLIPS[:5], name='timed', max_speed=2))}")
+    expect(header).to_contain_text(re.compile(r"/ min\s*p50 [\d.]+ s, p95 [\d.]+ s"))
+    expect(header.get_by_title(re.compile("Of 5 videos half took up to"))).to_be_visible()
+    desk.open(f"/jobs/{desk.finished(desk.submit(*SLOW_CLIPS[:4], name='too few', max_speed=2))}")
+    expect(header).to_contain_text("4 / 4")
+    expect(header.get_by_text("p50")).to_be_hidden()
 
 
 def test_the_view_of_a_jobs_videos_is_in_the_address(desk: Desk) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "two", name="shared view"))
     desk.open(f"/jobs/{job_id}")
-    desk.page.get_by_test_id("show-all").click()
-    desk.page.get_by_role("searchbox").fill("tw")
+    desk.tab("Videos").click()
+    desk.page.get_by_role("searchbox", name="Video ID or error").fill("tw")
     expect(desk.rows).to_have_count(1)
-    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?show=all&q=tw")
+    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?tab=videos&q=tw")
     desk.page.reload()
     expect(desk.rows).to_contain_text(["two"])
     expect(desk.page.get_by_role("searchbox")).to_have_value("tw")
+    desk.page.get_by_role("searchbox").fill("IS CUT")
+    expect(desk.rows).to_contain_text(["cut_off"])
+    desk.page.get_by_test_id("show-completed").click()
+    expect(desk.page.get_by_text("No completed video has that ID, or an error with these words.")).to_be_visible()
 
 
 def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
@@ -353,16 +515,19 @@ def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(desk: De
 def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(desk: Desk) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "away-1", "away-2", name="causes"))
     desk.open(f"/jobs/{job_id}")
-    causes = desk.page.get_by_test_id("job-cause")
-    expect(causes).to_have_count(2)
-    expect(causes.first).to_contain_text(re.compile("2.*No file for this ID.*away-1.*and 1 more", re.DOTALL))
+    expect(desk.causes).to_have_count(2)
+    expect(desk.causes.first).to_contain_text(re.compile("2.*No file for this ID.*away-1.*and 1 more", re.DOTALL))
+    desk.causes.first.get_by_role("button", name="Retry 2: not found").click()
+    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
+    desk.tab("Videos").click()
     desk.rows.filter(has_text="away-2").get_by_role("button").click()
-    causes.first.get_by_role("button", name="Retry 2 of 4").click()
     attempts = desk.page.get_by_role("list", name="Attempts").get_by_role("listitem")
     expect(attempts).to_contain_text(["Attempt 1: failed", "Attempt 2: failed"])
-    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
     desk.page.get_by_role("button", name="Retry this video").click()
     expect(attempts).to_contain_text(["Attempt 1", "Attempt 2", "Attempt 3: failed"])
+    attempts.nth(1).get_by_text("Stack trace").click()
+    expect(attempts.nth(1).locator("pre")).to_contain_text("Traceback")
+    expect(attempts.nth(0).locator("pre")).to_be_hidden()
 
 
 def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone(desk: Desk) -> None:
@@ -473,14 +638,16 @@ def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(desk: Desk) 
     job_id = desk.finished(desk.submit("one", "cut_off", "x" * 128, name=LONG))
     desk.page.set_viewport_size({"width": 360, "height": 740})
     small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"
-    for path in ("/lists", f"/jobs/{job_id}?show=all", "/history"):
+    for path in ("/lists", f"/jobs/{job_id}?show=all", f"/jobs/{job_id}?tab=errors", "/history"):
         desk.open(path)
         if path == "/lists":
             desk.choose(f"{LONG}.csv", f"video_id,{LONG}\none,{LONG}\n{'y' * 128},\nn/a,\n")
             expect(desk.preview).to_be_visible()
+        elif "errors" in path:
+            expect(desk.causes.first).to_be_visible()
         elif path != "/history":
             desk.rows.nth(1).get_by_role("button").click()
-            desk.page.get_by_text("Stack trace").click()
+            desk.page.get_by_test_id("video-details").get_by_text("Stack trace").click()
         assert desk.page.evaluate("document.documentElement.scrollWidth") <= 360, path
         targets = desk.page.locator("main button, main .btn, main select, main summary, main a.name")
         assert targets.evaluate_all(small) == [], path

@@ -16,7 +16,7 @@ from backend.auth import User
 from backend.causes import fingerprint
 from backend.csv_files import list_of_ids
 from backend.errors import Conflict, Fault, Invalid, JobNotFound, NotFound, StoreRefused
-from backend.jobs import ELSEWHERE, Action, Job, Selection, SenderReport, Status, VideoStatus, offered
+from backend.jobs import ELSEWHERE, Action, Job, Selection, SenderReport, Status, Times, VideoStatus, offered
 from backend.manager import JobManager, Started, TriedInVain
 from backend.retention import Erasure, leaves
 from backend.settings import Settings
@@ -207,9 +207,16 @@ async def mixed(managed: Managed) -> Job:
         (Selection(video_ids=("cut-2",)), ["cut-2", "undone"], 2, SLOW),
         (Selection(video_ids=("good", "slow", "good")), ["good", "slow", "undone"], 2, CUT),
         (Selection(video_ids=()), ["undone"], 3, CUT),
-        (Selection(group=fingerprint(CUT, "cut-1")), ["cut-1", "cut-2", "undone"], 1, SLOW),
-        (Selection(group=fingerprint(SLOW, "slow")), ["slow", "undone"], 2, CUT),
-        (Selection(group="unknown"), ["undone"], 3, CUT),
+        (Selection(groups=(fingerprint(CUT, "cut-1"),)), ["cut-1", "cut-2", "undone"], 1, SLOW),
+        (Selection(groups=(fingerprint(SLOW, "slow"),)), ["slow", "undone"], 2, CUT),
+        (Selection(groups=("unknown",)), ["undone"], 3, CUT),
+        (
+            Selection(groups=(fingerprint(CUT, "x"), fingerprint(SLOW, "x"))),
+            ["cut-1", "slow", "cut-2", "undone"],
+            0,
+            None,
+        ),
+        (Selection(groups=()), ["undone"], 3, CUT),
     ],
 )
 async def test_a_retry_takes_its_selection_and_what_was_never_done_and_leaves_the_rest_as_it_is(
@@ -251,13 +258,67 @@ async def test_earlier_results_are_kept_and_only_those_that_failed_now_are_cause
     job = await mixed(managed)
     causes = await managed.manager.causes(job.id, by=ANA)
     assert [(cause.count, cause.error, cause.video_id) for cause in causes] == [(2, CUT, "cut-1"), (1, SLOW, "slow")]
-    again = await managed.manager.retry(job.id, Selection(group=causes[0].fingerprint), by=ANA)
+    assert [cause.position for cause in causes] == [1, 2]
+    again = await managed.manager.retry(job.id, Selection(groups=(causes[0].fingerprint,)), by=ANA)
     await managed.run(again, [None, "Not a video", None])
     outcomes = [await managed.manager.outcomes(job.id, position, by=ANA) for position in (1, 3, 4)]
     assert [[outcome.error for outcome in each] for each in outcomes] == [[CUT, None], [CUT, "Not a video"], [None]]
     assert [outcome.attempt for outcome in outcomes[0]] == [1, 2]
     left = await managed.manager.causes(job.id, by=ANA)
     assert [(cause.count, cause.error) for cause in left] == [(1, SLOW), (1, "Not a video")]
+
+
+async def test_more_causes_than_a_job_has_cannot_be_named_in_one_retry(managed: Managed) -> None:
+    job = await in_state(managed, "failed")
+    with pytest.raises(Invalid, match="At most 1,000 causes"):
+        await managed.manager.retry(job.id, Selection(groups=("unknown",) * 1_001), by=ANA)
+
+
+async def test_a_cause_has_the_trace_of_its_example(managed: Managed) -> None:
+    job = await managed.submit("first", "second")
+    claimed = await managed.run(job, [])
+    for video in await managed.videos(job):
+        await managed.report(claimed, replace(ended(video, CUT), traceback=f"Traceback of {video.video_id}"))
+    [cause] = await managed.manager.causes(job.id, by=ANA)
+    assert (cause.count, cause.traceback) == (2, "Traceback of first")
+
+
+async def test_videos_are_found_by_the_beginning_of_their_id_and_by_any_part_of_their_newest_error(
+    managed: Managed,
+) -> None:
+    job = await mixed(managed)
+
+    async def found(q: str) -> list[str]:
+        return [video.video_id for video in (await managed.manager.videos(job.id, by=ANA, q=q)).items]
+
+    assert await found("cut") == ["cut-1", "cut-2"]
+    assert await found("-1") == []
+    assert await found(CUT[3:].upper()) == ["cut-1", "cut-2"]
+    assert await found("%") == []
+    failed = await managed.manager.videos(job.id, by=ANA, q=SLOW, status=VideoStatus.COMPLETED)
+    assert failed.items == []
+    again = await managed.manager.retry(job.id, Selection(video_ids=("cut-1",)), by=ANA)
+    await managed.run(again, ["Not a video"])
+    assert await found(CUT) == ["cut-2"]
+    assert await found("a video") == ["cut-1"]
+
+
+async def test_the_times_of_a_job_are_those_of_the_newest_results_and_count_its_newest_attempt(
+    managed: Managed,
+) -> None:
+    job = await managed.submit(*(f"v{number:02d}" for number in range(20)))
+    claimed = await managed.run(job, [])
+    assert await managed.manager.times(job.id, by=ANA) == Times()
+    for number, video in enumerate(await managed.videos(job)):
+        error = CUT if number >= 18 else None
+        await managed.report(claimed, replace(ended(video, error), duration_seconds=number + 1.0))
+    assert await managed.manager.times(job.id, by=ANA) == Times(videos=20, p50=10.0, p95=19.0, tried=20)
+    again = await managed.manager.retry(job.id, Selection(), by=ANA)
+    assert await managed.manager.times(job.id, by=ANA) == Times(videos=18, p50=9.0, p95=18.0, tried=0)
+    await managed.run(again, [None])
+    assert await managed.manager.times(job.id, by=ANA) == Times(videos=19, p50=9.0, p95=18.0, tried=1)
+    with pytest.raises(JobNotFound):
+        await managed.manager.times(job.id, by=BEN)
 
 
 async def test_videos_that_are_not_in_the_job_cannot_be_retried(managed: Managed) -> None:
@@ -269,7 +330,7 @@ async def test_videos_that_are_not_in_the_job_cannot_be_retried(managed: Managed
 
 async def test_where_a_selection_holds_nothing_there_is_nothing_to_retry(managed: Managed) -> None:
     job = await in_state(managed, "failed")
-    for selection in (Selection(video_ids=()), Selection(group="unknown")):
+    for selection in (Selection(video_ids=()), Selection(groups=("unknown",))):
         with pytest.raises(Conflict, match=NOTHING):
             await managed.manager.retry(job.id, selection, by=ANA)
 

@@ -189,6 +189,14 @@ def test_causes_group_the_failed_videos_and_one_of_them_can_be_retried(steered: 
     steered.until(job_id, attempt=2, progress=100)
 
 
+def test_the_videos_of_several_causes_are_retried_together(steered: Steered, ana: httpx.Client) -> None:
+    job_id = steered.ended(ana, HERE, BROKEN, GONE, LOST)
+    groups = [cause["fingerprint"] for cause in ana.get(f"/api/jobs/{job_id}/causes").json()]
+    done(ana, job_id, "/retry", {"group": groups})
+    assert steered.until(job_id, attempt=2)["current_video"] == 1
+    steered.until(job_id, attempt=2, progress=100)
+
+
 def test_a_retry_that_goes_on_is_not_begun_again(steered: Steered, ana: httpx.Client) -> None:
     held = steered.hold(ana)
     done(ana, held.job_id, "/cancel")
@@ -297,6 +305,8 @@ MISFITS: dict[str, tuple[str, bytes, int, str]] = {
     ),
     "a group that is none": ("/retry", b'{"group": "%"}', 422, "fingerprint"),
     "a group of nobody": ("/retry", b'{"group": 5}', 422, "$.group"),
+    "no group": ("/retry", b'{"group": []}', 422, "fingerprint"),
+    "groups of which one is none": ("/retry", b'{"group": ["0123456789ab", "%"]}', 422, "fingerprint"),
     "too much": ("/retry", b'{"group": "' + b"x" * 2**20 + b'"}', 413, "1 MiB"),
     "no body": ("/priority", b"", 400, "not valid JSON"),
     "no priority": ("/priority", b"{}", 422, "priority"),

@@ -118,6 +118,15 @@ def test_retry_takes_the_videos_of_one_cause(steered: Steered, ana: httpx.Client
     steered.until(job_id, attempt=2, progress=100)
 
 
+def test_retry_takes_the_videos_of_several_causes(steered: Steered, ana: httpx.Client, run: Run) -> None:
+    job_id = steered.ended(ana, HERE, BROKEN, GONE, LOST)
+    groups = [("--group", cause["fingerprint"]) for cause in ana.get(f"/api/jobs/{job_id}/causes").json()]
+    assert run("retry", job_id, *(word for group in groups for word in group)) == said(
+        "retrying 3 of 4 videos (attempt 2)"
+    )
+    steered.until(job_id, attempt=2, progress=100)
+
+
 def test_a_retry_that_goes_on_is_not_begun_again(steered: Steered, ana: httpx.Client, run: Run) -> None:
     held = steered.hold(ana)
     run("cancel", held.job_id)

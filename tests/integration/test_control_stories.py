@@ -51,7 +51,7 @@ SELECTIONS = (
     Selection(everything=True),
     Selection(video_ids=("v0",)),
     Selection(video_ids=()),
-    Selection(group=fingerprint(CUT, "v0")),
+    Selection(groups=(fingerprint(CUT, "v0"),)),
 )
 EMPTIED = ("milestone", "progress_event", "result", "video", "job", "tombstone", "idempotency_key")
 

@@ -17,7 +17,10 @@ EXAMPLE = "Example: python main.py retry 8f3a21c9 --all"
 def retry(
     job: JobArgument,
     everything: Annotated[bool, typer.Option("--all", help="All videos, also those that went well.")] = False,
-    group: Annotated[str | None, typer.Option(help="Those that failed for one cause: its fingerprint.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Those that failed for this cause: its fingerprint; may be given several times."),
+    ] = None,
     video: Annotated[list[str] | None, typer.Option(help="This video; may be given several times.")] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -33,9 +36,9 @@ def retry(
     print(f"{after['name']}: {_said(before, after, taken)}")
 
 
-def _wish(everything: bool, group: str | None, videos: list[str] | None) -> dict[str, Any]:
+def _wish(everything: bool, groups: list[str] | None, videos: list[str] | None) -> dict[str, Any]:
     wishes: dict[str, Any] = {"only": "all"} if everything else {}
-    wishes |= {"group": group} if group is not None else {}
+    wishes |= {"group": groups} if groups else {}
     wishes |= {"video_ids": videos} if videos else {}
     if len(wishes) > 1:
         raise typer.BadParameter("--all, --group and --video exclude each other; give one of them.")

@@ -1,46 +1,51 @@
-"""Why a job's videos failed: a line for each cause, and a button that tries its videos again."""
+"""Why a job's videos failed: a row for each cause, and one button that tries those of several causes again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from itertools import islice
 
-from nicegui.element import Element
-
-from backend.errors import Fault
-from backend.jobs import Action, Cause, Job, Selection, counted, offered
+from backend.jobs import Action, Cause, Job, Selection, Status, counted, offered
 from backend.manager import JobManager
-from ui.components.moment import Moment
+from ui.components.cause_row import CauseRow
 from ui.session import act, current_user
-from ui.text import count
-from ui.theme import button, icon, tag
+from ui.text import retry_words, short_reason
+from ui.theme import tag
 
-FAULT_WORDS = {
-    Fault.PERMANENT: "lies with the file: retry once it is mended",
-    Fault.TRANSIENT: "may go well another time",
-    Fault.MACHINE: "lies with the machine: retry once it is mended",
-}
 SHOWN = 20
-A_WHILE = timedelta(minutes=1)
 
 
 class JobCauses:
-    """The panel, which is there while something has failed; `refresh` brings it up to date."""
+    """What is behind the tab Errors; `refresh` brings it up to date. A row stays where it was, and as it was opened."""
 
-    def __init__(self, manager: JobManager, job: Job, *, on_retry: Callable[[Selection], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        manager: JobManager,
+        job: Job,
+        *,
+        on_look: Callable[[int], Awaitable[None]],
+        on_retry: Callable[[Selection], Awaitable[None]],
+    ) -> None:
         self._manager = manager
         self._job = job
+        self._on_look = on_look
         self._on_retry = on_retry
-        self._causes: list[Cause] = []
+        self._causes: dict[str, Cause] = {}
+        self._rows: dict[str, CauseRow] = {}
+        self._ticked: dict[str, bool] = {}
+        self._rarer = 0
         self._read: tuple[int, int] | None = None
-        self._panel = tag("section", classes="panel causes").props("data-testid=job-causes")
-        self._panel.set_visibility(False)
+        with tag("div", classes="causes").props("data-testid=job-causes"):
+            self._several()
+            self._list = tag("div").props('role=list aria-label="Causes"')
+            self._others = tag("p", classes="muted small")
+            self._nothing = tag("p", classes="muted nothing")
+        self._draw()
 
     def show(self, job: Job) -> None:
         """The job's newest state: whether its videos can be retried."""
-        earlier, self._job = self._job, job
-        if (_can_retry(job), job.retryable) != (_can_retry(earlier), earlier.retryable):
-            self._draw()
+        self._job = job
+        self._draw()
 
     async def refresh(self, job: Job) -> None:
         """Show what is stored now; reads again when other videos have failed."""
@@ -48,56 +53,76 @@ class JobCauses:
             return
         causes = await act(self._manager.causes(job.id, by=current_user())) if job.failed else []
         if causes is not None:
-            self._read, self._causes = (job.attempt, job.failed), causes
+            self._read = job.attempt, job.failed
+            self._take(causes)
             self._draw()
 
-    def _draw(self) -> None:
-        causes = self._causes
-        self._panel.clear()
-        self._panel.set_visibility(bool(causes))
-        with self._panel:
-            tag("h2", "Why videos failed")
-            for cause in sorted(causes[:SHOWN], key=lambda cause: not cause.fault.is_transient):
-                self._draw_cause(cause)
-            if causes[SHOWN:]:
-                tag("p", f"and {counted(len(causes) - SHOWN, 'rarer cause')}", classes="muted small")
+    def _take(self, causes: list[Cause]) -> None:
+        """Those that are shown already keep their places."""
+        found = {cause.fingerprint: cause for cause in causes}
+        shown = [name for name in self._causes if name in found]
+        new = (name for name in found if name not in self._causes)
+        shown += islice(new, max(0, SHOWN - len(shown)))
+        self._causes = {name: found[name] for name in shown}
+        self._rarer = len(found) - len(shown)
+        for name in self._rows.keys() - self._causes.keys():
+            self._rows.pop(name).delete()
+        with self._list:
+            self._rows |= {name: self._row(name) for name in shown if name not in self._rows}
 
-    def _draw_cause(self, cause: Cause) -> None:
-        with tag("div", classes="cause").props("data-testid=job-cause"):
-            tag("b", count(cause.count))
-            with tag("div"):
-                with tag("div", classes="strong"):
-                    icon("error_outline", small=True).classes("badc")
-                    tag("span", f" {cause.error}")
-                self._draw_circumstances(cause)
-            with tag("div", classes="act"):
-                if _can_retry(self._job):
-                    self._retry_button(cause)
+    def _row(self, name: str) -> CauseRow:
+        async def look() -> None:
+            await self._on_look(self._causes[name].position)
 
-    def _draw_circumstances(self, cause: Cause) -> None:
-        with tag("div", classes="sub"):
-            if not self._job.is_elsewhere:  # what mends it is known where it runs
-                tag("span", f"{FAULT_WORDS[cause.fault].capitalize()} · ")
-            tag("span", cause.video_id, classes="mono")
-            tag("span", f" and {count(cause.count - 1)} more · " if cause.count > 1 else " · ")
-            Moment(cause.first_seen)
-            if cause.last_seen - cause.first_seen >= A_WHILE:
-                tag("span", " to ")
-                Moment(cause.last_seen)
-
-    def _retry_button(self, cause: Cause) -> Element:
         async def retry() -> None:
-            await self._on_retry(Selection(group=cause.fingerprint))
+            await self._on_retry(Selection(groups=(name,)))
 
-        left = self._job.undone
-        videos = cause.count + left
-        element = button(f"Retry {count(videos)} of {count(self._job.total_videos)}", retry)
-        if left:
-            element.props["title"] = (
-                f"{counted(left, 'video')} not done so far {'is' if left == 1 else 'are'} among them"
-            )
-        return element
+        def tick(is_ticked: bool) -> None:
+            self._ticked[name] = is_ticked
+            self._draw()
+
+        return CauseRow(on_look=look, on_retry=retry, on_tick=tick)
+
+    def _several(self) -> None:
+        with tag("div", classes="several") as self._choice:
+            tag("span", "What is ticked is tried again together.", classes="muted small")
+            self._again = tag("button").props("type=button data-testid=retry-causes").on("click", self._retry)
+            with self._again:
+                self._words = tag("span")
+
+    async def _retry(self) -> None:
+        names = tuple(name for name, cause in self._causes.items() if self._is_ticked(cause))
+        if names:
+            await self._on_retry(Selection(groups=names))
+
+    def _is_ticked(self, cause: Cause) -> bool:
+        return self._ticked.get(cause.fingerprint, cause.fault.is_transient)
+
+    def _draw(self) -> None:
+        can_retry = Action.RETRY in offered(self._job)
+        is_choice = can_retry and len(self._causes) > 1
+        for name, cause in self._causes.items():
+            ticked = self._is_ticked(cause) if is_choice else None
+            self._rows[name].show(cause, self._job, can_retry=can_retry, is_ticked=ticked)
+        self._choice.set_visibility(is_choice)
+        if is_choice:
+            self._say_choice()
+        self._others.text = f"and {counted(self._rarer, 'rarer cause')}"
+        self._others.set_visibility(self._rarer > 0)
+        self._nothing.text = _why_nothing(self._job)
+        self._nothing.set_visibility(not self._causes)
+
+    def _say_choice(self) -> None:
+        chosen = [(cause.count, short_reason(cause.error)) for cause in self._causes.values() if self._is_ticked(cause)]
+        self._words.text = retry_words(chosen, self._job)
+        self._again.props["disabled"] = not chosen
 
 
-def _can_retry(job: Job) -> bool:
-    return Action.RETRY in offered(job)
+def _why_nothing(job: Job) -> str:
+    if job.failed:
+        return "Their errors are not known yet."
+    if job.status is Status.FAILED:
+        return "The job itself failed, none of its videos: see above."
+    if job.status is Status.COMPLETED_WITH_ERRORS:
+        return "Its sender reported errors, but no failed video."
+    return "No video has failed." if job.is_finished else "No video has failed so far."

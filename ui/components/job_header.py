@@ -7,17 +7,29 @@ from datetime import datetime
 
 from nicegui.elements.mixins.text_element import TextElement
 
-from backend.jobs import WITH_FAILURES, Action, Job, Source, Status
-from backend.pace import Estimate, in_words, rate_in_words
+from backend.jobs import WITH_FAILURES, Action, Job, Source, Status, Times
+from backend.pace import Estimate, in_words, per_time
 from ui.components.copy_button import CopyButton
 from ui.components.job_actions import JobActions
 from ui.components.moment import Moment
-from ui.text import count, resumed, spoken_progress, time_taken
-from ui.theme import icon, link, status_badge, tag
+from ui.text import (
+    count,
+    explained_times,
+    overall_rate,
+    resumed,
+    spoken_progress,
+    standing_still,
+    time_taken,
+    usual_times,
+)
+from ui.theme import icon, link, stalled_badge, status_badge, tag
 
 
 class JobHeader:
-    """Name, status, actions, figures, bar and newest error; `show` brings them up to the job's newest state."""
+    """Name, status and actions, and by `draw_panel` the figures, the bar and the newest error.
+
+    `show` brings them up to the job's newest state. `stalled` says since when a job stands still.
+    """
 
     def __init__(
         self,
@@ -25,37 +37,53 @@ class JobHeader:
         *,
         now: datetime,
         forecast: Callable[[Job], Estimate | None],
+        stalled: Callable[[Job], datetime | None],
         on_act: Callable[[Action], Awaitable[None]],
     ) -> None:
         self._job = job
+        self._now = now
         self._forecast = forecast
+        self._stalled = stalled
+        self._stalled_since: datetime | None = None
+        self._times = Times()
         with tag("div", classes="crumb"):
             link("Dashboard", "/")
             tag("span", " / ")
             tag("span", job.name)
         with tag("div", classes="head"):
             tag("h1", job.name)
-            self._badge = tag("span", classes="badges")
+            with tag("span", classes="badges"):
+                self._badge = tag("span", classes="badges")
+                self._still = tag("span", classes="badges")
             with tag("div", classes="act"):
                 self._actions = JobActions(job, on_act=on_act)
         self._identity = _identity(job)
+
+    def draw_panel(self) -> None:
+        """The figures and what belongs to them, to be drawn once."""
         with tag("section", classes="panel").props("data-testid=job-header"):
             self._figures()
             self._bar()
             self.below_bar = tag("div")
             self._said = tag("p", classes="said small").props("data-testid=job-message")
-        self._draw_state(job)
-        self._draw_numbers(job, now)
+        self._draw_state(self._job)
+        self._draw_numbers(self._job)
 
     def show(self, job: Job, *, now: datetime) -> None:
         """The same job, later."""
-        earlier, self._job = self._job, job
+        earlier, self._job, self._now = self._job, job, now
         if _state(job) != _state(earlier):
             self._draw_state(job)
-        self._draw_numbers(job, now)
+        self._draw_numbers(job)
+
+    def show_times(self, times: Times) -> None:
+        """How long its videos take."""
+        self._times = times
+        self._draw_pace()
 
     def tick(self, *, now: datetime) -> None:
         """Time went on."""
+        self._now = now
         self._took.text = time_taken(self._job, now)
         self._draw_pace()
 
@@ -69,8 +97,13 @@ class JobHeader:
                 self._took = tag("b")
                 self._when = tag("span")
             with tag("div") as self._pace:
-                self._rate = tag("b")
-                self._left = tag("span")
+                self._rate, self._usual = tag("b"), tag("span")
+            with tag("div") as self._coming:
+                self._left = tag("b")
+                tag("span", "left")
+            with tag("div", classes="stalled").props("data-testid=job-stalled") as self._silence:
+                self._silent = tag("b")
+                self._last = tag("span")
 
     def _bar(self) -> None:
         bar = tag("div", classes="bar").props("role=progressbar aria-valuemin=0 aria-valuemax=100")
@@ -92,14 +125,14 @@ class JobHeader:
         with self._said:
             _said(job)
 
-    def _draw_numbers(self, job: Job, now: datetime) -> None:
+    def _draw_numbers(self, job: Job) -> None:
         self._actions.show(job)
         self._percent.text = f"{job.progress} %"
         self._videos.text = f"{count(job.current_video)} / {count(job.total_videos)}"
         self._ok.text = count(job.succeeded)
         self._failed.text = count(job.failed)
         self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
-        self._took.text = time_taken(job, now)
+        self._took.text = time_taken(job, self._now)
         self._draw_pace()
         self._progress.props["aria-valuenow"] = job.progress
         waiting = " and waiting" if job.status is Status.PENDING else ""
@@ -108,10 +141,33 @@ class JobHeader:
             self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
 
     def _draw_pace(self) -> None:
-        estimate = self._forecast(self._job)
-        self._pace.set_visibility(estimate is not None)
-        if estimate is not None:
-            self._rate.text, self._left.text = rate_in_words(estimate), f"{in_words(estimate)} left"
+        """How fast it gets on and how long its videos take; or else since when it stands still."""
+        since, estimate = self._stalled(self._job), self._forecast(self._job)
+        self._draw_stall(since)
+        rate = overall_rate(self._job, self._times.tried) if estimate is None else estimate.videos_per_minute
+        usual = usual_times(self._times)
+        self._rate.text = "– / min" if rate is None else per_time(rate)
+        self._usual.text = usual or "on average"
+        self._pace.props["title"] = explained_times(self._times)
+        self._pace.set_visibility(since is None and (rate is not None or bool(usual)))
+        self._left.text = "" if estimate is None else in_words(estimate)
+        self._coming.set_visibility(since is None and estimate is not None)
+
+    def _draw_stall(self, since: datetime | None) -> None:
+        self._silence.set_visibility(since is not None)
+        if since is not None:
+            self._silent.text = standing_still(since, self._now)
+        if since == self._stalled_since:
+            return
+        self._stalled_since = since
+        for part in (self._still, self._last):
+            part.clear()
+        if since is not None:
+            with self._still:
+                stalled_badge()
+            with self._last:
+                tag("span", "since ")
+                Moment(since, zoned=True)
 
 
 def _identity(job: Job) -> TextElement:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import urlencode
 
-from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from backend.jobs import WITH_FAILURES, Action, Job, Outcome, Selection, Video, VideoStatus, counted, offered
+from backend.jobs import Action, Job, Outcome, Selection, Video, VideoStatus, counted, offered
 from backend.manager import JobManager
 from ui.components.job_actions import retry
 from ui.components.search_field import SearchField
@@ -33,28 +32,28 @@ class VideoFilter:
     after: str | None = None
 
     @classmethod
-    def of(cls, job: Job, *, show: str, q: str, after: str) -> VideoFilter:
-        """What an address asks for; failures first where it says nothing and there are some."""
-        usual = VideoStatus.FAILED if job.status in WITH_FAILURES else ALL
-        return cls(show if show in SHOWS else usual, q, after or None)
+    def of(cls, *, show: str, q: str, after: str) -> VideoFilter:
+        """What an address asks for."""
+        return cls(show if show in SHOWS else ALL, q, after or None)
 
     @property
     def status(self) -> VideoStatus | None:
         return None if self.show == ALL else VideoStatus(self.show)
 
-    def query(self) -> str:
-        """As the query of the address."""
-        given = {"show": self.show, "q": self.q, "after": self.after}
-        return urlencode({name: value for name, value in given.items() if value})
+    def query(self) -> Mapping[str, str]:
+        """As it stands in the address, where only what is unusual is said."""
+        given = {"show": "" if self.show == ALL else self.show, "q": self.q, "after": self.after}
+        return {name: value for name, value in given.items() if value}
 
 
 class JobVideos:
-    """The panel; `refresh` brings it up to date in place."""
+    """What is behind the tab Videos; `refresh` brings it up to date in place. `on_select`: `chosen` is another one."""
 
-    def __init__(self, manager: JobManager, job: Job, chosen: VideoFilter) -> None:
+    def __init__(self, manager: JobManager, job: Job, chosen: VideoFilter, *, on_select: Callable[[], None]) -> None:
         self._manager = manager
         self._job = job
-        self._filter = chosen
+        self._on_select = on_select
+        self.chosen = chosen
         self._before: list[str | None] = [None] if chosen.after else []
         self._next: str | None = None
         self._open: list[int] = []
@@ -62,11 +61,13 @@ class JobVideos:
         self._columns: tuple[str, ...] = ()
         self._outcomes: dict[int, tuple[int, list[Outcome]]] = {}
         self._drawing = asyncio.Lock()
-        with tag("section", classes="panel").props('data-testid=job-videos aria-label="Videos"'):
+        with tag("div").props("data-testid=job-videos"):
             with tag("div", classes="finding"):
                 with tag("div", classes="tools"):
                     self._chips = {show: self._chip(show) for show in SHOWS}
-                self._finder = SearchField(chosen.q, label="Video ID", hook="video-search", on_search=self._search)
+                self._finder = SearchField(
+                    chosen.q, label="Video ID or error", hook="video-search", on_search=self._search
+                )
             self._table = VideoTable(on_opened=self._opened, on_retry=self._retry)
             self._nothing = tag("p", classes="muted nothing")
             self._pager()
@@ -78,13 +79,13 @@ class JobVideos:
         for show, (chip, number) in self._chips.items():
             videos = _videos_of(job, show)
             number.text = "" if videos is None else count(videos)
-            chip.set_visibility(videos != 0 or show in (ALL, self._filter.show) or not job.is_finished)
-            chip.props(f"aria-pressed={'true' if show == self._filter.show else 'false'}")
+            chip.set_visibility(videos != 0 or show in (ALL, self.chosen.show) or not job.is_finished)
+            chip.props(f"aria-pressed={'true' if show == self.chosen.show else 'false'}")
 
     async def refresh(self) -> None:
         """Show what is stored now."""
         async with self._drawing:
-            chosen = self._filter
+            chosen = self.chosen
             page = await act(
                 self._manager.videos(
                     self._job.id,
@@ -109,11 +110,13 @@ class JobVideos:
             *self._before, after = _cursors(position)
             self._finder.empty()
             await self._select(VideoFilter(after=after), keep_pages=True)
+        else:
+            self._on_select()
         self._table.reveal(position)
 
     def _chip(self, show: str) -> tuple[Element, TextElement]:
         async def choose() -> None:
-            await self._select(VideoFilter(show, self._filter.q))
+            await self._select(VideoFilter(show, self.chosen.q))
 
         chip = tag("button", classes="chip").props(f"type=button data-testid=show-{show}").on("click", choose)
         with chip:
@@ -128,22 +131,22 @@ class JobVideos:
             self._on = button("Next", self._to_next)
 
     async def _search(self, q: str) -> None:
-        await self._select(VideoFilter(self._filter.show, q.strip()))
+        await self._select(VideoFilter(self.chosen.show, q.strip()))
 
     async def _to_next(self) -> None:
         if self._next is not None:
-            self._before.append(self._filter.after)
-            await self._select(replace(self._filter, after=self._next), keep_pages=True)
+            self._before.append(self.chosen.after)
+            await self._select(replace(self.chosen, after=self._next), keep_pages=True)
 
     async def _to_previous(self) -> None:
         if self._before:
-            await self._select(replace(self._filter, after=self._before.pop()), keep_pages=True)
+            await self._select(replace(self.chosen, after=self._before.pop()), keep_pages=True)
 
     async def _select(self, chosen: VideoFilter, *, keep_pages: bool = False) -> None:
         if not keep_pages:
             self._before.clear()
-        self._filter = chosen
-        ui.navigate.history.replace(f"/jobs/{self._job.id}?{chosen.query()}")
+        self.chosen = chosen
+        self._on_select()
         self.show(self._job)
         await self.refresh()
 
@@ -174,9 +177,9 @@ class JobVideos:
             await retry(self._manager, self._job.id, Selection(video_ids=(video.video_id,)))
 
     def _tell(self, videos: list[Video]) -> None:
-        self._nothing.text = "" if videos else _why_nothing(self._filter)
+        self._nothing.text = "" if videos else _why_nothing(self.chosen)
         self._nothing.set_visibility(not videos)
-        self._range.text = _range(self._job, self._filter, videos)
+        self._range.text = _range(self._job, self.chosen, videos)
         self._back.set_visibility(bool(self._before))
         self._on.set_visibility(self._next is not None)
 
@@ -209,7 +212,7 @@ def _cursors(position: int) -> list[str | None]:
 
 def _why_nothing(chosen: VideoFilter) -> str:
     kind = "" if chosen.show == ALL else f"{chosen.show} "
-    return f"No {kind}video begins with that ID." if chosen.q else f"No {kind}videos."
+    return f"No {kind}video has that ID, or an error with these words." if chosen.q else f"No {kind}videos."
 
 
 def _range(job: Job, chosen: VideoFilter, videos: list[Video]) -> str:

@@ -10,14 +10,12 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import iso
 from backend.jobs import Outcome, Status, Video, VideoStatus
-from ui.text import count, duration
+from ui.text import count, took
 from ui.theme import looks
 from ui.video_facts import facts, summary
 
-SHORTEST_SECONDS = 0.1
 
-
-class VideoTable(Element, component="video_table.vue", dependencies=["browser.js"]):
+class VideoTable(Element, component="video_table.vue", dependencies=["browser.js", "stack_trace.js"]):
     """`on_opened` gets the positions of the rows that are open now, and gives their details by `show_details`.
 
     `on_retry` gets the position of a video that is to be tried again.
@@ -92,15 +90,14 @@ def _outcome(outcome: Outcome) -> Mapping[str, Any]:
         "attempt": outcome.attempt,
         "status": status.value,
         "error": outcome.error,
+        "trace": outcome.traceback,
         "started": iso(outcome.started_at),
         "took": " ".join(filter(None, (_took(outcome.duration_seconds), tries))),
     }
 
 
 def _took(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return duration(seconds) if seconds >= SHORTEST_SECONDS else f"< {duration(SHORTEST_SECONDS)}"
+    return "" if seconds is None else took(seconds)
 
 
 def _details(video: Video, columns: Sequence[str]) -> Mapping[str, Any]:

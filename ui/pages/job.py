@@ -1,44 +1,51 @@
-"""One job: its figures and its videos, for as long as there is a record of it."""
+"""One job: its figures, its videos and why some failed, for as long as there is a record of it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
+from urllib.parse import urlencode
 
 from nicegui import context, ui
 
 from backend import Backend
 from backend.errors import JobNotFound
-from backend.jobs import Action, Job
+from backend.jobs import Action, Job, Status
 from ui.components.heat_strip import HeatStrip
 from ui.components.job_actions import do, retry
 from ui.components.job_causes import JobCauses
 from ui.components.job_header import JobHeader
+from ui.components.job_timeline import JobTimeline
 from ui.components.job_videos import JobVideos, VideoFilter
 from ui.components.page_frame import page_frame
+from ui.components.tabs import Tabs
 from ui.following import states, while_open
 from ui.session import act, current_user, page
-from ui.text import tab_state
+from ui.text import count, tab_state
 from ui.theme import icon, link, tag, whose_jobs
 
 HEADER_SECONDS = 0.25
 ROWS_SECONDS = 1.0
-CAUSES_SECONDS = 3.0  # of a large job they are counted over all its failed videos
+CAUSES_SECONDS = 3.0  # of a large job they are counted over all its failed videos, as the times are over all
+VIDEOS, ERRORS, TIMELINE = "videos", "errors", "timeline"
+TABS = {VIDEOS: "Videos", ERRORS: "Errors", TIMELINE: "Timeline"}
 
 
 def add_job_page(backend: Backend) -> None:
     """Attach `/jobs/{id}`."""
 
     @page("/jobs/{job_id}")
-    async def job_page(job_id: str, show: str = "", q: str = "", after: str = "") -> None:
+    async def job_page(job_id: str, tab: str = "", show: str = "", q: str = "", after: str = "") -> None:
         try:
             job = await backend.manager.find(job_id, by=current_user())
         except JobNotFound as error:
             _not_there(backend, error.sentence)
             return
         with page_frame(_title(job), "", current_user(), backend.settings):
-            view = JobView(backend, job, VideoFilter.of(job, show=show, q=q, after=after))
+            chosen = VideoFilter.of(show=show, q=q, after=after)
+            usual = VIDEOS if show or q or after else _usual_tab(job)
+            view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
         await view.refresh()
         client = context.client
         while_open(client, view.move(), name=f"figures of {job.id}")
@@ -50,23 +57,30 @@ def add_job_page(backend: Backend) -> None:
 class JobView:
     """What a job's page shows, and how it stays true."""
 
-    def __init__(self, backend: Backend, job: Job, videos: VideoFilter) -> None:
+    def __init__(self, backend: Backend, job: Job, chosen: VideoFilter, *, tab: str) -> None:
         self._manager, self._clock = backend.manager, backend.clock
         self._job = job
+        self._timed: tuple[int, bool, int] | None = None
         self._gone = tag("section", classes="empty").props("role=status")
         self._gone.set_visibility(False)
         self._shown = tag("div")
         with self._shown:
-            self._header = JobHeader(job, now=self._clock.now(), forecast=backend.forecasts.of, on_act=self._act)
-            with self._header.below_bar:
-                self._strip = HeatStrip(on_jump=self._jump, on_look=self._name)
-            self._causes = JobCauses(self._manager, job, on_retry=partial(retry, self._manager, job.id))
-            self._videos = JobVideos(self._manager, job, videos)
+            self._header = JobHeader(
+                job,
+                now=self._clock.now(),
+                forecast=backend.forecasts.of,
+                stalled=backend.stalls.of,
+                on_act=self._act,
+            )
+            self._tabs = Tabs(TABS, chosen=tab, label="About this job", beside=TIMELINE)
+            self._draw_tabs(chosen)
+        self._count()
 
     async def refresh(self) -> None:
         """Show what is stored now of its videos."""
         await self._show_strip(self._job)
-        await self._causes.refresh(self._job)
+        await self._explain(self._job)
+        await self._timeline.refresh(self._job)
         await self._videos.refresh()
 
     async def move(self) -> None:
@@ -78,6 +92,8 @@ class JobView:
                 self._header.show(newest, now=self._clock.now())
                 self._causes.show(newest)
                 self._videos.show(newest)
+                self._timeline.show(newest)
+                self._count()
                 if title != (title := _title(newest)):
                     ui.page_title(title)
         except JobNotFound:
@@ -90,18 +106,50 @@ class JobView:
                 self._videos.show(newest)  # `move` may be behind
                 await self._videos.refresh()
                 await self._show_strip(newest)
+                await self._timeline.refresh(newest)
 
     async def explain(self) -> None:
         """Show why its videos failed, as long as there is the job."""
         with suppress(JobNotFound):  # `move` says so
             async for newest in self._states(CAUSES_SECONDS):
-                await self._causes.refresh(newest)
+                await self._explain(newest)
 
     async def count_up(self) -> None:
         """Let its time pass."""
         while True:
             await self._clock.sleep(1)
-            self._header.tick(now=self._clock.now())
+            now = self._clock.now()
+            self._header.tick(now=now)
+            self._timeline.tick(now=now)
+
+    def _draw_tabs(self, chosen: VideoFilter) -> None:
+        job, again = self._job, partial(retry, self._manager, self._job.id)
+        with self._tabs.part("head"):
+            self._header.draw_panel()
+            with self._header.below_bar:
+                self._strip = HeatStrip(on_jump=self._jump, on_look=self._name)
+        with self._tabs.part(VIDEOS):
+            self._videos = JobVideos(self._manager, job, chosen, on_select=self._say_address)
+        with self._tabs.part(ERRORS):
+            self._causes = JobCauses(self._manager, job, on_look=self._jump, on_retry=again)
+        with self._tabs.part(TIMELINE):
+            self._timeline = JobTimeline(self._manager, self._clock, job)
+
+    def _count(self) -> None:
+        self._tabs.count(**{VIDEOS: count(self._job.total_videos), ERRORS: count(self._job.failed)})
+
+    def _say_address(self) -> None:
+        query = {"tab": self._tabs.chosen, **self._videos.chosen.query()}
+        ui.navigate.history.replace(f"/jobs/{self._job.id}?{urlencode(query)}")
+
+    async def _explain(self, job: Job) -> None:
+        await self._causes.refresh(job)
+        state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not at each of very many
+        if self._timed != state:
+            times = await act(self._manager.times(job.id, by=current_user()))
+            if times is not None:
+                self._timed = state
+                self._header.show_times(times)
 
     async def _show_strip(self, job: Job) -> None:
         strip = await act(self._manager.outcomes_strip(job.id, by=current_user()))
@@ -109,7 +157,9 @@ class JobView:
             self._strip.show(strip, job)
 
     async def _jump(self, position: int) -> None:
+        """To this video among all of them, wherever the reader is."""
         if 0 <= position < self._job.total_videos:
+            self._tabs.choose(VIDEOS)
             await self._videos.go_to(position)
 
     async def _name(self, position: int) -> None:
@@ -133,6 +183,11 @@ class JobView:
             tag("h2", "This job is gone")
             tag("p", f"“{self._job.name}” was deleted, with its results.")
             _ways_out()
+
+
+def _usual_tab(job: Job) -> str:
+    """Where somebody looks first, unless the address says which videos it means."""
+    return ERRORS if job.failed or job.status is Status.FAILED else VIDEOS
 
 
 def _title(job: Job) -> str:
