@@ -158,30 +158,28 @@ def quick(job: Job) -> str:
 
 
 def _offer(job: Job, act: str, *, is_first: bool) -> Offer:
-    said = {"text": _text(job, act, is_first=is_first), "asks": _asks(job, act)}
-    return {"act": str(act), **{name: words for name, words in said.items() if words}}
+    offer = {"act": str(act)}
+    if act == Action.RETRY:
+        offer["text"] = _retry_text(job, is_first=is_first)
+    elif act == Action.RETRY_ALL:
+        offer["text"] = f"Retry all {count(job.total_videos)}…"
+    if asks := ASKS.get(act):
+        offer["asks"] = asks(job)
+    return offer
 
 
-def _text(job: Job, act: str, *, is_first: bool) -> str:
-    """The words of what depends on the job."""
-    if act == Action.RETRY_ALL:
-        return f"Retry all {count(job.total_videos)}…"
-    if act != Action.RETRY:
-        return ""
+def _retry_text(job: Job, *, is_first: bool) -> str:
     what = f"Retry {count(job.retryable)}{' failed' if job.retryable == job.failed else ''}"
     return what if is_first else f"{what} of {count(job.total_videos)}"
 
 
-def _asks(job: Job, act: str) -> str:
-    """What exactly is touched by what cannot be taken back."""
-    if act == Action.CANCEL:
-        return _what_cancel_ends(job)
-    if act == Action.DELETE:
-        return "The job, its results and posters are gone for good, from History as well."
-    if act == Action.RETRY_ALL:
-        number = count(job.total_videos)
-        return f"{number} of {number} videos are processed again; earlier results are kept."
-    return ""
+def _what_retrying_all_does(job: Job) -> str:
+    number = count(job.total_videos)
+    return f"{number} of {number} videos are processed again; earlier results are kept."
+
+
+def _what_deleting_takes(_: Job) -> str:
+    return "The job, its results and posters are gone for good, from History as well."
 
 
 def _what_cancel_ends(job: Job) -> str:
@@ -191,6 +189,14 @@ def _what_cancel_ends(job: Job) -> str:
     done = counted(job.current_video, "result")
     kept = f"; the {done} {'is' if job.current_video == 1 else 'are'} kept" if job.current_video else ""
     return f"{stopped if job.running else ''}{rest}{kept}."
+
+
+ASKS: Mapping[str, Callable[[Job], str]] = {
+    Action.CANCEL: _what_cancel_ends,
+    Action.DELETE: _what_deleting_takes,
+    Action.RETRY_ALL: _what_retrying_all_does,
+}
+"""What exactly is touched by what cannot be taken back."""
 
 
 def _done(action: Action, job: Job | None) -> str:
