@@ -239,8 +239,23 @@ def failed_job(scene: Scene) -> None:
 def video_with_its_trace(scene: Scene) -> None:
     scene.open_job("with errors", "?show=all")
     scene.page.get_by_test_id("video-row").nth(1).get_by_role("button").click()
-    scene.page.get_by_text("Stack trace").click()
-    expect(scene.page.get_by_test_id("video-details").locator("pre")).to_be_visible()
+    details = scene.page.get_by_test_id("video-details")
+    details.get_by_text("Stack trace").click()
+    expect(details.locator("pre")).to_be_visible()
+
+
+def causes_with_a_trace(scene: Scene) -> None:
+    scene.open_job("with errors")
+    cause = scene.page.get_by_test_id("job-cause").first
+    cause.get_by_text("Stack trace").click()
+    expect(cause.locator("pre")).to_be_visible()
+
+
+def timeline_on_a_phone(scene: Scene) -> None:
+    scene.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    scene.open_job("with errors")
+    scene.page.get_by_role("tab", name="Timeline").click()
+    expect(scene.page.get_by_test_id("job-timeline")).to_be_visible()
 
 
 def running_job(scene: Scene) -> None:
@@ -262,7 +277,7 @@ STATES: tuple[Callable[[Scene], None], ...] = (
     *(dashboard, table_of_jobs, filtered_dashboard, nothing_on_the_dashboard_matches, empty_dashboard),
     *(menu_of_a_card, question_before_cancelling, account_menu),
     *(lists, pasting, preview_of_a_list, refused_list),
-    *(failed_job, video_with_its_trace, running_job),
+    *(failed_job, causes_with_a_trace, video_with_its_trace, timeline_on_a_phone, running_job),
     *(history, nothing_in_history, list_of_keys),
 )
 LOST: tuple[Callable[[Scene], None], ...] = (dashboard, table_of_jobs, failed_job, history)
