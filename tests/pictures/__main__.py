@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support.browser import FLAGS, chromium_path
+from tests.support.browser import FLAGS, chromium_path, sign_in
 from tests.support.clips import make_clip, truncated
 from tests.support.servers import Program, add_user, api, running
 from tests.support.watchers import Watcher
@@ -56,11 +57,42 @@ def page_of(browser: Browser, program: Program, size: dict[str, int], scheme: st
     """A signed-in page at the dashboard."""
     page = browser.new_context(viewport=size, color_scheme=scheme).new_page()  # type: ignore[arg-type]
     page.goto(f"{program.url}/login")
-    page.get_by_label("Username").fill(USER)
-    page.get_by_label("Password").fill(f"correct horse {USER}")
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_test_id("job-card").nth(3).wait_for()
+    sign_in(page, USER)
+    until_live(page)
     return page
+
+
+def until_live(page: Page) -> None:
+    """Connected, and the corner says how long the way to the server takes."""
+    page.locator("[data-testid=connection-banner][data-state=connected]").wait_for()
+    if page.viewport_size == WIDE:
+        page.locator(".trip").wait_for()
+
+
+def dashboard(page: Page) -> None:
+    page.get_by_test_id("job-card").nth(3).wait_for()
+
+
+def table(page: Page) -> None:
+    page.get_by_test_id("density").click()
+    page.get_by_role("table", name="Jobs").wait_for()
+
+
+def job(page: Page) -> None:
+    """That of a job with errors."""
+    page.get_by_role("link", name="nightly-encode.csv").first.click()
+    page.get_by_test_id("job-cause").first.wait_for()
+    until_live(page)
+
+
+PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = (
+    ("dashboard-light", dashboard, WIDE, "light"),
+    ("dashboard-dark", dashboard, WIDE, "dark"),
+    ("dashboard-phone", dashboard, PHONE, "light"),
+    ("dashboard-table", table, WIDE, "light"),
+    ("job-light", job, WIDE, "light"),
+    ("job-phone", job, PHONE, "dark"),
+)
 
 
 def main() -> None:
@@ -71,12 +103,10 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         with running(data, media_dir=media, max_running_jobs=2) as program:
             submit(program, jwt, media)
-            for name, size, scheme in (
-                ("dashboard-light", WIDE, "light"),
-                ("dashboard-dark", WIDE, "dark"),
-                ("dashboard-phone", PHONE, "light"),
-            ):
-                page_of(browser, program, size, scheme).screenshot(path=HERE / f"{name}.png")
+            for name, lead_to, size, scheme in PICTURES:
+                page = page_of(browser, program, size, scheme)
+                lead_to(page)
+                page.screenshot(path=HERE / f"{name}.png")
                 print(HERE / f"{name}.png")
         browser.close()
 

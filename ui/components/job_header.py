@@ -145,11 +145,10 @@ class JobHeader:
         since, estimate = self._stalled(self._job), self._forecast(self._job)
         self._draw_stall(since)
         rate = overall_rate(self._job, self._times.tried) if estimate is None else estimate.videos_per_minute
-        usual = usual_times(self._times)
-        self._rate.text = "– / min" if rate is None else per_time(rate)
-        self._usual.text = usual or "on average"
+        self._rate.text = "" if rate is None else per_time(rate)
+        self._usual.text = usual_times(self._times) or "on average"
         self._pace.props["title"] = explained_times(self._times)
-        self._pace.set_visibility(since is None and (rate is not None or bool(usual)))
+        self._pace.set_visibility(since is None and rate is not None)
         self._left.text = "" if estimate is None else in_words(estimate)
         self._coming.set_visibility(since is None and estimate is not None)
 
@@ -180,7 +179,7 @@ def _identity(job: Job) -> TextElement:
 def _about(job: Job) -> str:
     work = "runs elsewhere" if job.is_elsewhere else job.processor
     kept = "kept on the dashboard" if job.kept else ""
-    return "· " + " · ".join(filter(None, (f"by {job.owner}", work, f"attempt {job.attempt}", kept, resumed(job))))
+    return " · ".join(filter(None, (f"by {job.owner}", work, f"attempt {job.attempt}", kept, resumed(job))))
 
 
 def _figure(label: str) -> TextElement:
