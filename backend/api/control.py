@@ -174,7 +174,7 @@ async def delete(backend: TheBackend, caller: Caller, job_id: str) -> Response:
 
 
 def _answer(backend: Backend, job: Job) -> Response:
-    return JSONResponse(job_out(job, backend.forecasts.of(job), backend.stalls.of(job)))
+    return JSONResponse(job_out(job, backend))
 
 
 def _selection(body: bytes) -> Selection:

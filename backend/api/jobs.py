@@ -194,7 +194,7 @@ async def submit(
         options=order.options,
         idempotency_key=idempotency_key,
     )
-    return JSONResponse(submitted_out(submission, str(backend.media.root)), status_code=201)
+    return JSONResponse(submitted_out(submission, backend), status_code=201)
 
 
 @router.get("", response_model=JobPage, responses=REFUSALS, summary="Jobs, newest first")
@@ -211,7 +211,7 @@ async def list_jobs(
     page = await backend.manager.jobs(
         by=caller, dashboard=dashboard, status=status, q=q, sort=sort, limit=limit, cursor=cursor
     )
-    return _page(page, lambda job: job_out(job, backend.forecasts.of(job), backend.stalls.of(job)))
+    return _page(page, lambda job: job_out(job, backend))
 
 
 @router.get("/export.csv", responses=REFUSALS, response_class=StreamingResponse, summary="History as CSV")
@@ -225,7 +225,7 @@ async def export_history(backend: TheBackend, caller: Caller) -> Response:
 @router.get("/{job_id}", response_model=JobOut, responses=REFUSALS, summary="One job")
 async def find_job(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     job = await backend.manager.find(job_id, by=caller)
-    return JSONResponse(job_out(job, backend.forecasts.of(job), backend.stalls.of(job)))
+    return JSONResponse(job_out(job, backend))
 
 
 @router.get("/{job_id}/videos", response_model=VideoPage, responses=REFUSALS, summary="A job's videos")
@@ -310,7 +310,7 @@ async def progress_history(
 async def report_progress(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
     job = await backend.manager.hear(job_id, _reports(await request.body()), by=caller)
     return Response(
-        msgspec.json.encode(job_out(job, backend.forecasts.of(job), backend.stalls.of(job))),
+        msgspec.json.encode(job_out(job, backend)),
         media_type="application/json",
     )
 

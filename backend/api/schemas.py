@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, Field
 
+from backend.app import Backend
 from backend.clock import iso
 from backend.errors import Fault
 from backend.jobs import Cause, Job, Outcome, Status, Video, VideoStatus
 from backend.manager import MOST_PRIORITY, Submission
-from backend.pace import Estimate
 
 FAULT = "where a failure lies: permanent (with the file), transient, or machine (every video would meet it)"
 
@@ -171,7 +171,7 @@ OF_A_JOB: Mapping[int, str] = {
 }
 
 
-def job_out(job: Job, estimate: Estimate | None = None, stalled_since: datetime | None = None) -> dict[str, Any]:
+def job_out(job: Job, backend: Backend) -> dict[str, Any]:
     """The JSON of `JobOut`; `error` only when there is one."""
     return {
         **msgspec.to_builtins(job.update()),
@@ -186,19 +186,19 @@ def job_out(job: Job, estimate: Estimate | None = None, stalled_since: datetime 
         "kept": job.kept,
         "trouble": job.trouble,
         "resumed": job.resumed,
-        "eta": msgspec.to_builtins(estimate),
-        "stalled_since": _moment(stalled_since),
+        "eta": msgspec.to_builtins(backend.forecasts.of(job)),
+        "stalled_since": _moment(backend.stalls.of(job)),
     }
 
 
-def submitted_out(submission: Submission, media_dir: str) -> dict[str, Any]:
+def submitted_out(submission: Submission, backend: Backend) -> dict[str, Any]:
     """The JSON of `SubmittedOut`."""
     return {
-        **job_out(submission.job),
+        **job_out(submission.job, backend),
         "duplicates": [{"line": row.line, "value": row.value} for row in submission.duplicates],
         "invalid": [{"line": row.line, "value": row.value, "reason": row.reason} for row in submission.invalid],
         "missing": submission.missing,
-        "files": _files(submission, media_dir),
+        "files": _files(submission, str(backend.media.root)),
     }
 
 

@@ -180,7 +180,7 @@ class JobView:
         ui.page_title("Deleted job")
         with self._gone:
             icon("delete")
-            tag("h2", "This job is gone")
+            tag("h1", "This job is gone")
             tag("p", f"“{self._job.name}” was deleted, with its results.")
             _ways_out()
 
@@ -199,7 +199,7 @@ def _not_there(backend: Backend, sentence: str) -> None:
     context.client.status_code = 404
     with page_frame("No such job", "", user, backend.settings), tag("section", classes="empty"):
         icon("search_off")
-        tag("h2", "No such job")
+        tag("h1", "No such job")
         tag("p", sentence)
         tag("p", f"{whose_jobs(user)}.")
         _ways_out()
