@@ -1,4 +1,4 @@
-"""Numbers, durations and sizes as people read them: pure. `job_grid.vue` says durations in the same words."""
+"""Numbers, durations and sizes as people read them, and what jobs say in sentences: pure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from backend.jobs import WITH_FAILURES, Job, Status, Times, counted
 from backend.pace import LEAST_VIDEOS, Estimate, in_words, rate_in_words
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+SPANS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
 CLAUSE = re.compile(r"[,.:;!?](?=\s|$)| \(")
 SUBJECT = re.compile(r"\A(?:the )?(?:file|video) (?:is|was) ", re.IGNORECASE)
 USUAL_REASONS = (
@@ -21,6 +22,8 @@ USUAL_REASONS = (
 LONGEST_REASON = 40  # characters
 NAMED_REASONS = 4
 SHORTEST_SECONDS = 0.1
+FOUND_BY = "A name or an error is found by any part of it, a job or video ID from its beginning"
+JOBS_STAY = "Jobs leave the dashboard some time after their end, and stay in History"
 # Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
 NEEDS_SOMEBODY = tuple(WITH_FAILURES)
 
@@ -84,13 +87,14 @@ def elapsed(seconds: float) -> str:
 
 
 def standing_still(since: datetime, now: datetime) -> str:
-    """For how long nothing has come of a job, in whole minutes.
+    """For how long nothing has come of a job, in one unit, as `span` of `browser.js` says it on its card.
 
     >>> standing_still(datetime(2026, 1, 31, 14, 2), datetime(2026, 1, 31, 14, 6, 50))
     'No progress for 4 min'
     """
-    seconds = (now - since).total_seconds()
-    return f"No progress for {duration(max(MINUTE, seconds // MINUTE * MINUTE))}"
+    seconds = max(0, int((now - since).total_seconds()))
+    length, unit = next(((length, unit) for length, unit in SPANS if seconds >= length), (1, "s"))
+    return f"No progress for {seconds // length} {unit}"
 
 
 def overall_rate(job: Job, tried: int) -> float | None:

@@ -384,3 +384,33 @@ def test_an_empty_dashboard_invites_at_first_and_says_later_that_all_is_done(bro
         expect(empty).to_contain_text("No active jobs")
         expect(empty).to_contain_text("All done")
         expect(page.get_by_text("1 job in History")).to_be_visible()
+
+
+def test_a_search_on_an_empty_dashboard_is_an_empty_dashboard(stage: Stage) -> None:
+    stage.open("q=anything&show=failed")
+    expect(stage.page.get_by_text("No active jobs")).to_be_visible()
+    expect(stage.page.get_by_test_id("no-match")).to_have_count(0)
+
+
+def test_how_many_jobs_a_search_leaves_is_said_once_the_server_has_answered(stage: Stage) -> None:
+    stage.open()
+    all_kinds(stage)
+    stage.tell(having_video={VIDEO: ["one-paused"]})
+    voice = stage.page.get_by_test_id("live-region")
+    search(stage).fill(VIDEO)
+    expect(voice).to_have_text("1 job.")
+    chip(stage, "active").click()
+    expect(voice.locator("p")).to_have_text(["1 job.", "1 job."])
+    assert "0 jobs" not in voice.inner_text()
+
+
+def test_a_job_that_stands_still_is_announced_once(stage: Stage) -> None:
+    stage.page.clock.install()
+    stage.open()
+    stage.tell(a_job("one", name="one.csv", updated_ago=250, started_ago=900), stalled_ago={"one": 250})
+    expect(stage.card("one")).to_contain_text("stalled")
+    stage.page.evaluate("window.socket.disconnect().connect()")
+    stage.tell(a_job("one", name="one.csv", updated_ago=250, started_ago=900, progress=30), stalled_ago={"one": 250})
+    expect(stage.card("one")).to_contain_text("30")
+    stage.page.clock.run_for(11_000)
+    expect(stage.page.get_by_test_id("live-region")).not_to_contain_text("stalled")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 
 from tests import ROOT
 
 TABLE = ROOT / "tests" / "acceptance" / "ux.md"
 TEST = re.compile(r"`(tests/[\w/]+\.py)::([\w*]+)`")
 PICTURE = re.compile(r"\]\(([^)]+\.png)\)")
-COMMAND = re.compile(r"`python -m tests\.")
+COMMAND = re.compile(r"`python -m ([\w.]+)`")
 
 
 def rows() -> list[str]:
@@ -31,6 +32,12 @@ def test_every_test_that_is_named_exists() -> None:
         if not re.search(rf"def {name}\(" if name != "*" else r"def test_", (ROOT / path).read_text(encoding="utf-8"))
     ]
     assert missing == []
+
+
+def test_every_command_that_is_named_exists() -> None:
+    named = [found for shown in rows() for found in COMMAND.findall(shown)]
+    assert named
+    assert [module for module in named if find_spec(module) is None] == []
 
 
 def test_every_picture_that_is_named_exists() -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from backend.jobs import UNFINISHED, Status
+from ui.text import FOUND_BY, JOBS_STAY
 
 ALL, ATTENTION, CARDS = "all", "attention", "cards"
 
@@ -26,7 +27,22 @@ FILTERS: Mapping[str, Filter] = {
     "failed": Filter("Failed", frozenset({Status.FAILED})),
     ALL: Filter("All", frozenset(Status)),
 }
-ORDERS = {ATTENTION: "Attention first", "newest": "Newest first", "oldest": "Oldest first", "name": "By name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Its words, and what of a card it goes by: facts, the first one that differs decides; `-` is from high to low."""
+
+    words: str
+    by: tuple[str, ...]
+
+
+ORDERS: Mapping[str, Order] = {
+    ATTENTION: Order("Attention first", ("rank", "-created", "id")),
+    "newest": Order("Newest first", ("-created", "id")),
+    "oldest": Order("Oldest first", ("created", "id")),
+    "name": Order("By name", ("name", "-created", "id")),
+}
 VIEWS = (CARDS, "table")
 
 
@@ -55,9 +71,16 @@ class DashboardView:
 
 
 def choices() -> dict[str, Any]:
-    """What can be chosen, for the component that draws it."""
+    """What can be chosen, and what to say where nothing is left, for the component that draws it."""
     filters = [
         {"name": name, "word": one.word, "statuses": [status.value for status in Status if status in one.statuses]}
         for name, one in FILTERS.items()
     ]
-    return {"filters": filters, "orders": ORDERS, "usual": asdict(DashboardView())}
+    return {
+        "filters": filters,
+        "orders": {name: asdict(order) for name, order in ORDERS.items()},
+        "views": VIEWS,
+        "usual": asdict(DashboardView()),
+        "found_by": FOUND_BY,
+        "stay": JOBS_STAY,
+    }

@@ -3,17 +3,6 @@ import { clockTime, exactTime, span } from "browser";
 import CopyButton from "copy_button";
 import JobActions from "job_actions";
 
-const amount = (n, unit, rest, smaller) => (rest ? `${n} ${unit} ${rest} ${smaller}` : `${n} ${unit}`);
-
-function duration(seconds) {
-  const s = Math.max(0, Math.round(seconds));
-  if (s < 1) return "< 1 s";
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return amount(Math.floor(s / 60), "min", s % 60, "s");
-  if (s < 86400) return amount(Math.floor(s / 3600), "h", Math.floor((s % 3600) / 60), "min");
-  return amount(Math.floor(s / 86400), "d", Math.floor((s % 86400) / 3600), "h");
-}
-
 const age = (seconds) => (seconds < 1 ? "now" : `${span(seconds)} ago`);
 
 function countdown(seconds) {
@@ -38,9 +27,9 @@ const facts = {
       return this.contact.away ? this.contact.seen : this.time.now; // away, nobody knows what has happened since
     },
     ran() {
-      const { started, finished } = this.job;
-      if (!started) return "";
-      return ` · ${finished ? duration((finished - started) / 1000) : span((this.known - started) / 1000)}`;
+      const { started, finished, took } = this.job;
+      if (finished) return took && ` · ${took}`;
+      return started ? ` · ${span((this.known - started) / 1000)}` : "";
     },
     standing() {
       return this.job.stalled ? `No progress for ${span((this.known - this.job.stalled) / 1000)}` : "";

@@ -7,7 +7,8 @@ const ANSWER_MS = 5000; // a request for a snapshot that was lost is repeated
 const HIDDEN_MS = 1000; // a hidden tab applies what came once a second: its title stays true
 
 // `watch` asks the server for a snapshot; `changed` gets each job that is new or other than before, with what it was
-// (undefined: it was not there) and what is other; `drawn` gets the newest frame when all that came is applied.
+// (undefined: it was not there) and what is other (null: it has left); `drawn` gets the newest frame when all that came
+// is applied, and whether a snapshot was among it.
 export function jobFeed({ watch, changed, drawn }) {
   const jobs = new Map(); // id -> shallowReactive facts: a change repaints its own job
   let seq = null;
@@ -50,7 +51,7 @@ export function jobFeed({ watch, changed, drawn }) {
     const isWhole = frames.some((frame) => frame.snapshot);
     const shownBefore = isWhole && (carried ?? marks());
     for (const frame of frames) apply(frame);
-    drawn(frames.at(-1));
+    drawn(frames.at(-1), isWhole);
     if (isWhole) tellCaughtUp(differences(shownBefore, marks()));
   }
 

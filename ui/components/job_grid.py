@@ -15,7 +15,7 @@ from backend.clock import to_millis
 from backend.jobs import WITH_FAILURES, Action, Job, Source, Status, counted
 from ui.components.dashboard_view import DashboardView, choices
 from ui.components.job_actions import action_looks, asked_for, busy, offers, quick
-from ui.text import count, resumed, spoken_progress
+from ui.text import count, resumed, spoken_progress, time_taken
 from ui.theme import STALLED_LOOK, STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
@@ -102,6 +102,7 @@ def card(
         "created": to_millis(job.created_at),
         "started": _millis(job.started_at),
         "finished": _millis(job.finished_at) if job.is_finished else None,
+        "took": _took(job),
         "updated": to_millis(job.updated_at),
         "leaves": _millis(leaves_at),
     }
@@ -111,6 +112,13 @@ def _subtitle(job: Job) -> str:
     first = [f"attempt {job.attempt}"] if job.attempt > 1 else []
     where = ["runs elsewhere"] if job.is_elsewhere else []
     return " · ".join([*first, resumed(job) or counted(job.total_videos, "video"), *where])
+
+
+def _took(job: Job) -> str:
+    """Of a job that has ended; how long one has been running passes in the browser."""
+    if not job.is_finished or job.started_at is None or job.finished_at is None:
+        return ""
+    return time_taken(job, job.finished_at)
 
 
 def _fact(job: Job) -> str:

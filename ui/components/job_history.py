@@ -17,6 +17,7 @@ from ui.components.choice import choice
 from ui.components.job_table import JobTable
 from ui.components.search_field import SearchField
 from ui.session import act, current_user
+from ui.text import FOUND_BY
 from ui.theme import STATUS_LOOK, button, icon, link, tag
 
 ROWS = 50
@@ -162,7 +163,7 @@ class JobHistory:
         elif self._search.narrows:
             icon("search_off")
             tag("h2", "No job matches")
-            tag("p", "A name or an error is found by any part of it, a job or video ID from its beginning.")
+            tag("p", f"{FOUND_BY}.")
             with tag("div", classes="act"):
                 link("Show all jobs", "/history", classes="btn")
         else:

@@ -18,6 +18,7 @@ from ui.components.page_frame import page_frame
 from ui.following import while_open
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
+from ui.text import JOBS_STAY
 from ui.theme import button, icon, link, tag, whose_jobs
 
 DOUBLE_CLICK_SECONDS = 2.0
@@ -144,4 +145,4 @@ def _welcome() -> None:
 def _all_done() -> None:
     icon("task_alt")
     tag("h2", "No active jobs")
-    tag("p", "All done: jobs leave the dashboard some time after their end, and stay in History.")
+    tag("p", f"All done. {JOBS_STAY}.")
