@@ -30,7 +30,10 @@ ATTENTION_FIRST = (
 )
 STALLED_RANK = 0
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST, STALLED_RANK + 1)}
-PARTS: list[str | Path] = ["browser.js", "copy_button.js", "job_actions.js", "job_card.js", "job_feed.js"]
+PARTS: list[str | Path] = [
+    *("browser.js", "copy_button.js", "job_actions.js", "job_card.js"),
+    *("job_choice.js", "job_feed.js", "row_window.js"),
+]
 
 
 class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):

@@ -1,0 +1,82 @@
+// Which rows of a long list are drawn. Heights are fixed by the theme, so they follow from the scroll position.
+import { computed, nextTick, reactive, watch } from "vue";
+import { zoom } from "browser";
+
+const WINDOWED_FROM = 60; // fewer are all drawn
+const SPARE_ROWS = 2;
+
+// `space` is the element that the list lies in, with a heading of class `headings` where there is one; `columns` says from
+// which width on a list of cards has how many.
+export function rowWindow({ order, isTable, columns, space }) {
+  const view = reactive({ columns: 1, from: 0, to: 1, height: 248, gap: 16, head: 0, zoom: 1 });
+  const isWindowed = computed(() => order.value.length > WINDOWED_FROM);
+  const step = computed(() => view.height + view.gap);
+  const rows = computed(() => Math.ceil(order.value.length / view.columns));
+  const first = computed(() => (isWindowed.value ? view.from * view.columns : 0));
+  const ids = computed(() => (isWindowed.value ? order.value.slice(first.value, view.to * view.columns) : order.value));
+  const gridStyle = computed(() => ({
+    gridTemplateColumns: `repeat(${view.columns}, minmax(0, 1fr))`,
+    gap: `${view.gap}px`,
+    ...(isWindowed.value && { transform: `translateY(${view.from * step.value}px)` }),
+  }));
+  const spaceStyle = computed(() => (isWindowed.value ? { height: `${rows.value * step.value - view.gap + view.head}px` } : {}));
+
+  function measure() {
+    const style = getComputedStyle(document.documentElement);
+    const size = (name) => parseFloat(style.getPropertyValue(name));
+    [view.height, view.gap] = isTable.value ? [size("--row-height"), 0] : [size("--card-height"), size("--gap")];
+    view.columns = 1;
+    for (const [width, number] of isTable.value ? [] : columns) {
+      if (matchMedia(`(min-width: ${width}px)`).matches) view.columns = number;
+    }
+    view.zoom = zoom();
+    view.head = space.value?.querySelector(".headings")?.offsetHeight ?? 0;
+    follow();
+  }
+
+  function follow() {
+    if (!space.value || !isWindowed.value) return;
+    const above = -space.value.getBoundingClientRect().top / view.zoom - view.head;
+    const from = Math.floor(above / step.value) - SPARE_ROWS;
+    view.from = Math.max(0, Math.min(from, rows.value - 1));
+    view.to = Math.max(view.from + 1, Math.ceil((above + innerHeight / view.zoom) / step.value) + SPARE_ROWS);
+  }
+
+  async function bringIntoSight(index) {
+    const top = space.value.getBoundingClientRect().top + scrollY;
+    const row = Math.floor(index / view.columns) * step.value * view.zoom;
+    scrollTo({ top: top + row - innerHeight / 2, behavior: "instant" });
+    follow();
+    await nextTick();
+  }
+
+  const onScroll = inFrame(follow);
+  const onResize = inFrame(measure);
+  watch([() => order.value.length, isTable], measure, { flush: "post" });
+
+  return {
+    ...{ first, ids, gridStyle, spaceStyle, bringIntoSight },
+    start() {
+      measure();
+      addEventListener("scroll", onScroll, { passive: true });
+      addEventListener("resize", onResize);
+    },
+    stop() {
+      removeEventListener("scroll", onScroll);
+      removeEventListener("resize", onResize);
+    },
+  };
+}
+
+// At most once a frame.
+function inFrame(work) {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      work();
+    });
+  };
+}
