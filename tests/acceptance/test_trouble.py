@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from backend.jobs import Job, Status
 from backend.settings import load_settings
 from tests.support.accounts import open_office
 from tests.support.clips import make_clip
+from tests.support.clock import JumpingClock
 from tests.support.disks import fill, limit_files, make_read_only, may_mount, memory_mib, small_file_system
 from tests.support.logged import Note, StartLog, install_plug_in
 from tests.support.processes import fork_server
@@ -379,15 +380,6 @@ async def test_a_database_that_may_not_grow_for_a_while_takes_everything_afterwa
 
 async def _let_grow(backend: Backend, *, to: int) -> None:
     await backend.database.write(lambda db: db.exec_driver_sql(f"PRAGMA max_page_count = {to}").all())
-
-
-class JumpingClock(SystemClock):
-    """The machine's time, with a wall clock that somebody sets."""
-
-    ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
 
 
 async def test_whatever_the_wall_clock_does_work_ends_in_order_and_nobody_is_signed_out(tmp_path: Path) -> None:

@@ -137,8 +137,12 @@ READS: dict[str, Callable[[JobManager, str, User], Awaitable[Any]]] = {
     "the job": lambda manager, job_id, by: manager.find(job_id, by=by),
     "its videos": lambda manager, job_id, by: manager.videos(job_id, by=by),
     "one of its videos": lambda manager, job_id, by: manager.video(job_id, 0, by=by),
+    "what came of one of its videos": lambda manager, job_id, by: manager.outcomes(job_id, 0, by=by),
     "how its videos stand": lambda manager, job_id, by: manager.outcomes_strip(job_id, by=by),
+    "how long its videos took": lambda manager, job_id, by: manager.times(job_id, by=by),
+    "why its videos failed": lambda manager, job_id, by: manager.causes(job_id, by=by),
     "its columns": lambda manager, job_id, by: manager.columns(job_id, by=by),
+    "its timeline": lambda manager, job_id, by: manager.timeline(job_id, by=by),
     "its history": lambda manager, job_id, by: manager.history(job_id, by=by),
 }
 
@@ -148,6 +152,7 @@ async def test_a_job_is_read_by_its_owner_and_the_admin_and_to_others_it_is_not_
     managed: Managed, what: str
 ) -> None:
     job = await managed.submit("one")
+    await managed.run(job, ["File is cut off"])
     mine, admins = [await READS[what](managed.manager, job.id, user) for user in (ANA, ADMIN)]
     assert mine
     assert mine == admins

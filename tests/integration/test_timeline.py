@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from backend.csv_files import list_of_ids
-from backend.errors import Fault, JobNotFound
+from backend.errors import Fault
 from backend.jobs import ELSEWHERE, Job, Milestone, Selection, SenderReport, Status, Timeline
 from backend.manager import TriedInVain
 from backend.retention import Pruning
@@ -19,7 +19,7 @@ from backend.settings import Settings
 from backend.store import Database, JobStore, open_database
 from backend.store.jobs import MOST_MILESTONES
 from tests.support.clock import NOON
-from tests.support.managed import ADMIN, ANA, BEN, PAUSE_AFTER_FAILURES, Managed, open_managed
+from tests.support.managed import ANA, PAUSE_AFTER_FAILURES, Managed, open_managed
 
 PENDING, PROCESSING, PAUSED = Status.PENDING, Status.PROCESSING, Status.PAUSED
 
@@ -146,13 +146,6 @@ async def test_a_job_elsewhere_starts_with_its_first_report_and_fails_by_silence
 async def test_what_the_list_had_besides_is_known(managed: Managed) -> None:
     job = await managed.submit("one", "two", "one", ".hidden")
     assert (await managed.stored(job)).left_out == 2
-
-
-async def test_somebody_elses_timeline_is_not_there(managed: Managed) -> None:
-    job = await managed.submit("one")
-    assert (await managed.manager.timeline(job.id, by=ADMIN)).milestones
-    with pytest.raises(JobNotFound):
-        await managed.manager.timeline(job.id, by=BEN)
 
 
 async def test_when_history_is_pruned_the_timeline_stays(managed: Managed) -> None:

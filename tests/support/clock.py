@@ -1,4 +1,4 @@
-"""Time that stands still until a test moves it."""
+"""Time that a test moves: by itself it stands still, but for the `JumpingClock`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import heapq
 import itertools
 from datetime import UTC, datetime, timedelta
+
+from backend.clock import SystemClock
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TURNS = 20  # of the event loop, for what was woken to run and to sleep again
@@ -60,3 +62,12 @@ class QuickClock(VirtualClock):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
+
+
+class JumpingClock(SystemClock):
+    """The machine's time, with a wall clock that somebody sets."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead

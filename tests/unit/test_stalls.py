@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from backend.jobs import CANCEL, ELSEWHERE, Job, Status
+from backend.jobs import CANCEL, ELSEWHERE, PAUSE, Job, Status
 from backend.stalls import Stalls, limit_seconds
 from tests.support.clock import VirtualClock
 from tests.support.jobs import a_job
@@ -30,7 +31,7 @@ def at_work(clock: VirtualClock, **facts: Any) -> Job:
     return a_job(**{**usual, **facts})
 
 
-async def since(stalls: Stalls, job: Job) -> object:
+async def since(stalls: Stalls, job: Job) -> datetime | None:
     await stalls.run_once()
     return stalls.of(job)
 
@@ -50,6 +51,15 @@ async def test_a_job_stands_still_after_a_minute_without_progress_and_no_more_on
     assert await since(stalls, moved) is None
 
 
+async def test_a_job_as_it_is_stored_which_does_not_know_what_runs_stands_still_like_itself(
+    clock: VirtualClock,
+) -> None:
+    stalls, job = watching(clock), at_work(clock)
+    stalls.learn(job)
+    await clock.advance(60)
+    assert await since(stalls, job.evolve(running=0)) == job.updated_at
+
+
 async def test_a_job_of_slow_videos_has_three_times_as_long_as_most_of_them_took(clock: VirtualClock) -> None:
     stalls, job = watching(clock, took=[100.0] * 30), at_work(clock)
     stalls.learn(job)
@@ -57,6 +67,17 @@ async def test_a_job_of_slow_videos_has_three_times_as_long_as_most_of_them_took
     assert await since(stalls, job) is None
     await clock.advance(1)
     assert await since(stalls, job) == job.updated_at
+
+
+async def test_a_job_whose_only_video_gets_on_does_not_stand_still_though_its_percent_does(
+    clock: VirtualClock,
+) -> None:
+    stalls, job = watching(clock), at_work(clock)
+    for _ in range(4):
+        stalls.learn(job)
+        await clock.advance(30)
+        job = job.moved(fractions=0.0, running=1, at=clock.now())
+    assert await since(stalls, job) is None
 
 
 async def test_a_job_elsewhere_is_measured_by_the_time_between_its_videos(clock: VirtualClock) -> None:
@@ -71,6 +92,17 @@ async def test_a_job_elsewhere_is_measured_by_the_time_between_its_videos(clock:
     assert await since(stalls, job) == job.updated_at
 
 
+async def test_a_job_elsewhere_has_its_time_again_after_the_server_was_down(clock: VirtualClock) -> None:
+    before = clock.now() - timedelta(minutes=10)
+    stalls, job = watching(clock), at_work(clock, processor=ELSEWHERE, running=0, updated_at=before)
+    up_again = clock.now()
+    stalls.learn(job)
+    await clock.advance(59)
+    assert await since(stalls, job) is None
+    await clock.advance(1)
+    assert await since(stalls, job) == up_again
+
+
 @pytest.mark.parametrize(
     "resting",
     [{"running": 0}, {"status": Status.PAUSED}, {"status": Status.COMPLETED}, {"requested": CANCEL}],
@@ -83,10 +115,35 @@ async def test_a_job_of_which_nothing_is_expected_does_not_stand_still(
     stalls.learn(job)
     await clock.advance(60)
     assert await since(stalls, job)
-    resting_job = job.evolve(**resting)
-    assert stalls.of(resting_job) is None
-    stalls.learn(resting_job)
-    assert stalls.since == {}
+    job = job.evolve(updated_at=clock.now(), **resting)
+    assert stalls.of(job) is None
+    stalls.learn(job)
+    await clock.advance(60)
+    assert await since(stalls, job) is None
+
+
+async def test_a_pause_that_is_taken_back_is_no_progress(clock: VirtualClock) -> None:
+    stalls, job = watching(clock), at_work(clock)
+    stalls.learn(job)
+    await clock.advance(60)
+    last_progress = await since(stalls, job)
+    for requested in (PAUSE, None):
+        await clock.advance(5)
+        job = job.asked_to(requested, at=clock.now(), message="")
+        stalls.learn(job)
+    assert stalls.of(job) == last_progress is not None
+
+
+async def test_what_ran_on_while_a_pause_was_asked_for_is_progress(clock: VirtualClock) -> None:
+    stalls, job = watching(clock), at_work(clock)
+    stalls.learn(job)
+    await clock.advance(50)
+    stalls.learn(job := job.asked_to(PAUSE, at=clock.now(), message=""))
+    await clock.advance(5)
+    stalls.learn(job := job.moved(fractions=0.5, running=1, at=clock.now()))
+    stalls.learn(job := job.asked_to(None, at=clock.now(), message=""))
+    await clock.advance(59)
+    assert await since(stalls, job) is None
 
 
 def test_the_slowest_twentieth_does_not_count() -> None:
