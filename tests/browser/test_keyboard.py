@@ -37,6 +37,7 @@ def test_the_keyboard_alone_does_the_whole_demo_story(browser: Browser, tmp_path
         expect(row).to_have_attribute("data-status", "completed_with_errors", timeout=1000 * DEMO_SECONDS)
         keyboard.activate(row.get_by_role("link").first)
         expect(page).to_have_url(re.compile("/jobs/"))
+        expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected")
         keyboard.press("g", "d")
         expect(card).to_have_attribute("data-status", "completed_with_errors")
         assert complaints == []
