@@ -82,6 +82,12 @@ class Desk:
             assert answer.status_code == 201, answer.text
             return str(answer.json()["job_id"])
 
+    def submit_elsewhere(self, *video_ids: str) -> str:
+        """A job that another program is to run; its ID."""
+        with api(self.program, self.jwt) as client:
+            order = {"video_ids": video_ids, "name": "elsewhere", "processor": "external"}
+            return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
+
     def finished(self, job_id: str) -> str:
         """The same job at its end."""
         with api(self.program, self.jwt) as client:
@@ -426,6 +432,20 @@ def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of
     desk.open(f"/jobs/{desk.finished(desk.submit(*SLOW_CLIPS[:4], name='too few', max_speed=2))}")
     expect(header).to_contain_text("4 / 4")
     expect(header.get_by_text("p50")).to_be_hidden()
+
+
+def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: Desk) -> None:
+    ended, waiting = desk.finished(desk.submit("one", "cut_off", name="still")), desk.submit_elsewhere("one")
+    sent: list[str] = []
+    desk.page.on("websocket", lambda line: line.on("framereceived", lambda frame: sent.append(str(frame))))
+    desk.open(f"/jobs/{ended}")
+    with desk.page.context.new_page() as other:
+        other.goto(f"{desk.program.url}/jobs/{waiting}")
+        time_taken = other.get_by_test_id("job-header").get_by_text(re.compile(r"^\d+ s$"))
+        for _ in range(3):
+            expect(time_taken).not_to_have_text(time_taken.inner_text())
+    assert sent
+    assert [frame for frame in sent if '["update"' in frame or '["run_javascript"' in frame] == []
 
 
 def test_the_view_of_a_jobs_videos_is_in_the_address(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
@@ -59,7 +60,8 @@ class JobView:
 
     def __init__(self, backend: Backend, job: Job, chosen: VideoFilter, *, tab: str) -> None:
         self._manager, self._clock = backend.manager, backend.clock
-        self._job = job
+        self._goes_on = asyncio.Event()
+        self._take(job)
         self._timed: tuple[int, bool, int] | None = None
         self._gone = tag("section", classes="empty").props("role=status")
         self._gone.set_visibility(False)
@@ -88,7 +90,7 @@ class JobView:
         title = _title(self._job)
         try:
             async for newest in self._states(HEADER_SECONDS):
-                self._job = newest
+                self._take(newest)
                 self._header.show(newest, now=self._clock.now())
                 self._causes.show(newest)
                 self._videos.show(newest)
@@ -115,12 +117,20 @@ class JobView:
                 await self._explain(newest)
 
     async def count_up(self) -> None:
-        """Let its time pass."""
+        """Let its time pass while it has not ended."""
         while True:
+            await self._goes_on.wait()
             await self._clock.sleep(1)
             now = self._clock.now()
             self._header.tick(now=now)
             self._timeline.tick(now=now)
+
+    def _take(self, job: Job) -> None:
+        self._job = job
+        if job.is_finished:
+            self._goes_on.clear()
+        else:
+            self._goes_on.set()
 
     def _draw_tabs(self, chosen: VideoFilter) -> None:
         job, again = self._job, partial(retry, self._manager, self._job.id)
