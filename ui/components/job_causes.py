@@ -44,8 +44,9 @@ class JobCauses:
 
     def show(self, job: Job) -> None:
         """The job's newest state: whether its videos can be retried."""
-        self._job = job
-        self._draw()
+        earlier, self._job = self._job, job
+        if _state(job) != _state(earlier):
+            self._draw()
 
     async def refresh(self, job: Job) -> None:
         """Show what is stored now; reads again when other videos have failed."""
@@ -115,7 +116,13 @@ class JobCauses:
     def _say_choice(self) -> None:
         chosen = [(cause.count, short_reason(cause.error)) for cause in self._causes.values() if self._is_ticked(cause)]
         self._words.text = retry_words(chosen, self._job)
-        self._again.props["disabled"] = not chosen
+        self._again.props("" if chosen else "disabled", remove="disabled" if chosen else "")
+
+
+def _state(job: Job) -> tuple[object, ...]:
+    """What the rows are drawn anew for, once it changes."""
+    can_retry = Action.RETRY in offered(job)
+    return job.status, job.failed > 0, can_retry, can_retry and job.undone
 
 
 def _why_nothing(job: Job) -> str:
