@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -87,6 +89,12 @@ class Desk:
         with api(self.program, self.jwt) as client:
             order = {"video_ids": video_ids, "name": "elsewhere", "processor": "external"}
             return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
+
+    def report_failures(self, job_id: str, errors: Mapping[str, str], *, n: int) -> None:
+        """Of a job that runs elsewhere: video ID -> why it failed; `n` counts on from one call to the next."""
+        reports = [{"n": n + at, "video_id": name, "error": error} for at, (name, error) in enumerate(errors.items())]
+        with api(self.program, self.jwt) as client:
+            client.post(f"/api/jobs/{job_id}/progress", json=reports).raise_for_status()
 
     def finished(self, job_id: str) -> str:
         """The same job at its end."""
@@ -387,6 +395,30 @@ def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(de
     assert sentence == "No file for this ID in the media directory"
     assert affected == "1 of 1 video of copied, for example absent"
     assert trace.startswith("Traceback")
+
+
+def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(desk: Desk) -> None:
+    causes = {f"video-{letter}": f"The codec {letter} is unknown" for letter in ascii_lowercase[:21]}
+    again = {f"again-{number}": causes["video-u"] for number in range(3)}
+    job_id = desk.submit_elsewhere(*causes, *again, "to-come")
+    desk.report_failures(job_id, causes, n=1)
+    desk.open(f"/jobs/{job_id}?tab=errors")
+    expect(desk.causes).to_have_count(20)
+    expect(desk.page.get_by_text("and 1 more cause")).to_be_visible()
+    desk.report_failures(job_id, again, n=100)
+    expect(desk.causes).to_have_count(21)
+    expect(desk.causes.first).to_contain_text("codec a")
+    expect(desk.causes.last).to_contain_text(re.compile("codec u.*and 3 more", re.DOTALL))
+    expect(desk.page.get_by_text("more cause")).to_be_hidden()
+
+
+def test_of_very_many_causes_it_says_that_there_may_be_more(desk: Desk) -> None:
+    codecs = islice(map("".join, product(ascii_lowercase, repeat=2)), 201)
+    causes = {f"video-{codec}": f"The codec {codec} is unknown" for codec in codecs}
+    job_id = desk.submit_elsewhere(*causes, "to-come")
+    desk.report_failures(job_id, causes, n=1)
+    desk.open(f"/jobs/{job_id}?tab=errors")
+    expect(desk.page.get_by_text("and at least 180 more causes")).to_be_visible()
 
 
 def test_several_causes_are_retried_together_and_the_button_says_what_it_touches(
