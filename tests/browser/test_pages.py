@@ -595,6 +595,7 @@ def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone
     expect(desk.page.get_by_role("dialog")).to_contain_text("gone for good")
     desk.page.get_by_role("button", name="Delete for good").click()
     expect(other.get_by_role("heading", name="This job is gone")).to_be_visible()
+    expect(other.get_by_test_id("live-region")).to_contain_text("This job is gone. “unwanted” was deleted")
     expect(desk.page).to_have_url(f"{desk.program.url}/")
     expect(desk.card(job_id)).to_have_count(0)
     other.close()

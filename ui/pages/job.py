@@ -19,6 +19,7 @@ from ui.components.job_causes import JobCauses
 from ui.components.job_header import JobHeader
 from ui.components.job_timeline import JobTimeline
 from ui.components.job_videos import JobVideos, VideoFilter
+from ui.components.live_region import say
 from ui.components.page_frame import page_frame
 from ui.components.tabs import Tabs
 from ui.following import states, while_open
@@ -63,7 +64,7 @@ class JobView:
         self._goes_on = asyncio.Event()
         self._take(job)
         self._timed: tuple[int, bool, int] | None = None
-        self._gone = tag("section", classes="empty").props("role=status")
+        self._gone = tag("section", classes="empty")
         self._gone.set_visibility(False)
         self._shown = tag("div")
         with self._shown:
@@ -188,11 +189,13 @@ class JobView:
         self._shown.set_visibility(False)
         self._gone.set_visibility(True)
         ui.page_title("Deleted job")
+        heading, sentence = "This job is gone", f"“{self._job.name}” was deleted, with its results."
         with self._gone:
             icon("delete")
-            tag("h1", "This job is gone")
-            tag("p", f"“{self._job.name}” was deleted, with its results.")
+            tag("h1", heading)
+            tag("p", sentence)
             _ways_out()
+        say(f"{heading}. {sentence}")
 
 
 def _usual_tab(job: Job) -> str:
