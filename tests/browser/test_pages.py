@@ -381,13 +381,14 @@ def test_a_cause_leads_to_its_example_among_all_videos(desk: Desk) -> None:
     expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
 
 
-def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> None:
+@pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('refused')) }"])
+def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk, clipboard: str) -> None:
     job_id = desk.finished(desk.submit("absent", name="copied"))
-    desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    desk.page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
     desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
     desk.open(f"/jobs/{job_id}")
     desk.page.get_by_role("button", name="Copy the job ID").click()
-    expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_visible()
+    expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_focused()
     assert desk.page.evaluate("window.copied") == job_id
     desk.causes.get_by_role("button", name="Copy: not found").click()
     expect(desk.causes.get_by_role("button", name="Copied: not found")).to_be_visible()
@@ -395,6 +396,21 @@ def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(de
     assert sentence == "No file for this ID in the media directory"
     assert affected == "1 of 1 video of copied, for example absent"
     assert trace.startswith("Traceback")
+
+
+def test_what_cannot_be_copied_says_so(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("cut_off", name="not copied"))
+    desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    desk.page.add_init_script("document.execCommand = () => false")
+    desk.open(f"/jobs/{job_id}")
+    desk.page.get_by_role("button", name="Copy the job ID").click()
+    expect(desk.page.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
+    desk.causes.get_by_role("button", name="Copy: cut off").click()
+    expect(desk.causes.get_by_role("button", name="Not copied: cut off")).to_have_text("Not copied")
+    desk.causes.get_by_text("Stack trace").click()
+    desk.causes.get_by_role("button", name="Copy", exact=True).click()
+    expect(desk.causes.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
+    expect(desk.page.get_by_role("button", name="Copy the job ID")).to_be_visible()
 
 
 def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(desk: Desk) -> None:
