@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -13,7 +14,7 @@ from string import ascii_lowercase
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, WebSocketRoute, expect
 
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip, truncated
@@ -105,6 +106,16 @@ class Desk:
                 time.sleep(0.05)
         return job_id
 
+    def ask(self, job_id: str, action: str) -> None:
+        """Over the API."""
+        with api(self.program, self.jwt) as client:
+            client.post(f"/api/jobs/{job_id}/{action}").raise_for_status()
+
+    def delete(self, job_id: str) -> None:
+        """The job, over the API."""
+        with api(self.program, self.jwt) as client:
+            client.delete(f"/api/jobs/{job_id}").raise_for_status()
+
     def jobs_named(self, name: str) -> int:
         with api(self.program, self.jwt) as client:
             return len(client.get("/api/jobs", params={"q": name}).json()["items"])
@@ -136,6 +147,36 @@ class Desk:
     @property
     def history(self) -> Locator:
         return self.page.get_by_test_id("history-row")
+
+
+class Line:
+    """Between a page that is opened from now on and the server, to be cut for a while."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._ends: list[WebSocketRoute] = []
+        self._is_cut = False
+        page.route_web_socket(re.compile("_nicegui_ws"), self._connect)
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """The page has lost the server, and finds it again at the end."""
+        banner = self._page.get_by_test_id("connection-banner")
+        self._is_cut = True
+        for end in self._ends:
+            end.close()
+        self._ends.clear()
+        expect(banner).to_have_attribute("data-state", "reconnecting")
+        yield
+        self._is_cut = False
+        self._page.evaluate("dispatchEvent(new Event('online'))")
+        expect(banner).to_have_attribute("data-state", "connected")
+
+    def _connect(self, route: WebSocketRoute) -> None:
+        if self._is_cut:
+            route.close()
+        else:
+            self._ends += [route, route.connect_to_server()]
 
 
 @pytest.fixture
@@ -615,6 +656,38 @@ def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone
     expect(desk.page).to_have_url(f"{desk.program.url}/")
     expect(desk.card(job_id)).to_have_count(0)
     other.close()
+
+
+def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(desk: Desk) -> None:
+    job_id, line = desk.finished(desk.submit("one", "cut_off", name="away")), Line(desk.page)
+    desk.open(f"/jobs/{job_id}?tab=timeline")
+    desk.page.evaluate("window.isTheSame = true")
+    with line.cut():
+        desk.ask(job_id, "retry")
+        desk.finished(job_id)
+        desk.ask(job_id, "dismiss")
+    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
+    expect(desk.page.get_by_test_id("job-timeline")).to_contain_text("Attempt 2: 1 video")
+    assert desk.page.evaluate("window.isTheSame")
+
+
+def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(desk: Desk) -> None:
+    job_id, line = desk.finished(desk.submit("one", name="deleted meanwhile")), Line(desk.page)
+    desk.open(f"/jobs/{job_id}")
+    with line.cut():
+        desk.delete(job_id)
+    expect(desk.page.get_by_role("heading", name="This job is gone")).to_be_visible()
+
+
+def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(desk: Desk) -> None:
+    job_id, line = desk.submit_elsewhere("one"), Line(desk.page)
+    desk.open("/history")
+    row = desk.page.locator(f'[data-job-id="{job_id}"]')
+    expect(row).to_have_attribute("data-status", "pending")
+    with line.cut():
+        desk.ask(job_id, "cancel")
+        desk.ask(job_id, "dismiss")
+    expect(row).to_have_attribute("data-status", "cancelled")
 
 
 def test_administrators_change_how_many_videos_run_at_once(desk: Desk) -> None:

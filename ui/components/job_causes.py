@@ -8,7 +8,7 @@ from itertools import islice
 from backend.jobs import Action, Cause, Job, Selection, Status, counted, offered
 from backend.manager import MOST_CAUSES, JobManager
 from ui.components.cause_row import CauseRow
-from ui.session import act, current_user
+from ui.session import current_user
 from ui.text import retry_words, short_reason
 from ui.theme import tag
 
@@ -53,11 +53,9 @@ class JobCauses:
         """Show what is stored now; reads again when other videos have failed."""
         if self._read == (job.attempt, job.failed):
             return
-        causes = await act(self._manager.causes(job.id, by=current_user())) if job.failed else []
-        if causes is not None:
-            self._read = job.attempt, job.failed
-            self._take(causes)
-            self._draw()
+        self._take(await self._manager.causes(job.id, by=current_user()) if job.failed else [])
+        self._read = job.attempt, job.failed
+        self._draw()
 
     def _take(self, causes: list[Cause]) -> None:
         """Those that are shown already keep their places; what is among the commonest now comes after them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from urllib.parse import urlencode
@@ -22,7 +22,7 @@ from ui.components.job_videos import JobVideos, VideoFilter
 from ui.components.live_region import say
 from ui.components.page_frame import page_frame
 from ui.components.tabs import Tabs
-from ui.following import states, while_open
+from ui.following import patiently, states, while_connected
 from ui.session import act, current_user, page
 from ui.text import count, tab_state
 from ui.theme import icon, link, tag, whose_jobs
@@ -48,12 +48,12 @@ def add_job_page(backend: Backend) -> None:
             chosen = VideoFilter.of(show=show, q=q, after=after)
             usual = VIDEOS if show or q or after else _usual_tab(job)
             view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
-        await view.refresh()
+        await act(view.refresh())
         client = context.client
-        while_open(client, view.move(), name=f"figures of {job.id}")
-        while_open(client, view.follow(), name=f"videos of {job.id}")
-        while_open(client, view.explain(), name=f"causes of {job.id}")
-        while_open(client, view.count_up(), name=f"time of {job.id}")
+        while_connected(client, view.move, name=f"figures of {job.id}")
+        while_connected(client, view.follow, name=f"videos of {job.id}")
+        while_connected(client, view.explain, name=f"causes of {job.id}")
+        while_connected(client, view.count_up, name=f"time of {job.id}")
 
 
 class JobView:
@@ -81,10 +81,8 @@ class JobView:
 
     async def refresh(self) -> None:
         """Show what is stored now of its videos."""
-        await self._show_strip(self._job)
         await self._explain(self._job)
-        await self._timeline.refresh(self._job)
-        await self._videos.refresh()
+        await self._show_videos(self._job)
 
     async def move(self) -> None:
         """Show the job's newest state as long as there is the job."""
@@ -104,18 +102,11 @@ class JobView:
 
     async def follow(self) -> None:
         """Show its videos as they change, as long as there is the job."""
-        with suppress(JobNotFound):  # `move` says so
-            async for newest in self._states(ROWS_SECONDS):
-                self._videos.show(newest)  # `move` may be behind
-                await self._videos.refresh()
-                await self._show_strip(newest)
-                await self._timeline.refresh(newest)
+        await self._follow(self._show_videos, ROWS_SECONDS)
 
     async def explain(self) -> None:
         """Show why its videos failed, as long as there is the job."""
-        with suppress(JobNotFound):  # `move` says so
-            async for newest in self._states(CAUSES_SECONDS):
-                await self._explain(newest)
+        await self._follow(self._explain, CAUSES_SECONDS)
 
     async def count_up(self) -> None:
         """Let its time pass while it has not ended."""
@@ -153,19 +144,26 @@ class JobView:
         query = {"tab": self._tabs.chosen, **self._videos.chosen.query()}
         ui.navigate.history.replace(f"/jobs/{self._job.id}?{urlencode(query)}")
 
+    async def _follow(self, show: Callable[[Job], Awaitable[None]], every_seconds: float) -> None:
+        with suppress(JobNotFound):  # `move` says so
+            async for newest in self._states(every_seconds):
+                await patiently(partial(show, newest), clock=self._clock, every_seconds=every_seconds)
+
+    async def _show_videos(self, job: Job) -> None:
+        await self._show_strip(job)
+        await self._timeline.refresh(job)
+        self._videos.show(job)  # `move` may be behind
+        await self._videos.refresh()
+
     async def _explain(self, job: Job) -> None:
         await self._causes.refresh(job)
         state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not at each of very many
         if self._timed != state:
-            times = await act(self._manager.times(job.id, by=current_user()))
-            if times is not None:
-                self._timed = state
-                self._header.show_times(times)
+            self._header.show_times(await self._manager.times(job.id, by=current_user()))
+            self._timed = state
 
     async def _show_strip(self, job: Job) -> None:
-        strip = await act(self._manager.outcomes_strip(job.id, by=current_user()))
-        if strip is not None:
-            self._strip.show(strip, job)
+        self._strip.show(await self._manager.outcomes_strip(job.id, by=current_user()), job)
 
     async def _jump(self, position: int) -> None:
         """To this video among all of them, wherever the reader is."""
