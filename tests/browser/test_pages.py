@@ -576,6 +576,20 @@ def test_a_press_on_a_failed_cell_opens_its_video(desk: Desk) -> None:
     expect(desk.rows).to_have_count(3)
 
 
+def test_the_strip_follows_single_videos_and_many_at_once(desk: Desk) -> None:
+    videos = [f"video-{number}" for number in range(40)]
+    job_id = desk.submit_elsewhere(*videos)
+    desk.open(f"/jobs/{job_id}")
+    for failed in (1, 30):
+        desk.report_failures(job_id, dict.fromkeys(videos[:failed], "Cut off"), n=failed)
+        told = f"40 videos: {failed} failed, {40 - failed} to come, or not told"
+        expect(desk.page.get_by_role("group", name=told)).to_be_visible()
+    desk.page.get_by_role("group", name="40 videos").press("End")
+    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 40, to come, or not told: video-39")
+    desk.page.keyboard.press("Home")
+    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 1, failed: video-0")
+
+
 def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: Desk) -> None:
     job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(60)), name="by keys"))
     desk.open(f"/jobs/{job_id}?show=all")

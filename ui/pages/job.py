@@ -29,6 +29,7 @@ from ui.theme import icon, link, tag, whose_jobs
 
 HEADER_SECONDS = 0.25
 ROWS_SECONDS = 1.0
+LARGE, LARGE_STRIP_SECONDS = 10_000, 5.0  # videos; their strip is read whole
 CAUSES_SECONDS = 3.0  # of a large job they are counted over all its failed videos, as the times are over all
 VIDEOS, ERRORS, TIMELINE = "videos", "errors", "timeline"
 TABS = {VIDEOS: "Videos", ERRORS: "Errors", TIMELINE: "Timeline"}
@@ -52,6 +53,7 @@ def add_job_page(backend: Backend) -> None:
         client = context.client
         while_connected(client, view.move, name=f"figures of {job.id}")
         while_connected(client, view.follow, name=f"videos of {job.id}")
+        while_connected(client, view.colour, name=f"strip of {job.id}")
         while_connected(client, view.explain, name=f"causes of {job.id}")
         while_connected(client, view.count_up, name=f"time of {job.id}")
 
@@ -64,6 +66,7 @@ class JobView:
         self._goes_on = asyncio.Event()
         self._take(job)
         self._timed: tuple[int, bool, int] | None = None
+        self._coloured: int | None = None
         self._gone = tag("section", classes="empty")
         self._gone.set_visibility(False)
         self._shown = tag("div")
@@ -81,6 +84,7 @@ class JobView:
 
     async def refresh(self) -> None:
         """Show what is stored now of its videos."""
+        await self._show_strip(self._job)
         await self._explain(self._job)
         await self._show_videos(self._job)
 
@@ -103,6 +107,10 @@ class JobView:
     async def follow(self) -> None:
         """Show its videos as they change, as long as there is the job."""
         await self._follow(self._show_videos, ROWS_SECONDS)
+
+    async def colour(self) -> None:
+        """Show in the strip how they stand, as long as there is the job."""
+        await self._follow(self._show_strip, LARGE_STRIP_SECONDS if self._job.total_videos > LARGE else ROWS_SECONDS)
 
     async def explain(self) -> None:
         """Show why its videos failed, as long as there is the job."""
@@ -150,7 +158,6 @@ class JobView:
                 await patiently(partial(show, newest), clock=self._clock, every_seconds=every_seconds)
 
     async def _show_videos(self, job: Job) -> None:
-        await self._show_strip(job)
         await self._timeline.refresh(job)
         self._videos.show(job)  # `move` may be behind
         await self._videos.refresh()
@@ -163,7 +170,9 @@ class JobView:
             self._timed = state
 
     async def _show_strip(self, job: Job) -> None:
-        self._strip.show(await self._manager.outcomes_strip(job.id, by=current_user()), job)
+        if self._coloured != job.seq:
+            self._strip.show(await self._manager.outcomes_strip(job.id, by=current_user()), job)
+            self._coloured = job.seq
 
     async def _jump(self, position: int) -> None:
         """To this video among all of them, wherever the reader is."""
