@@ -49,6 +49,7 @@ from backend.media import MediaDirectory, MediaSource
 from backend.processors import validated_options
 from backend.settings import PAUSE_AFTER_FAILURES
 from backend.store import SORTS, JobStore, NewJob, Page, Reset, Selected, VideoChange
+from backend.store.jobs import MOST_CAUSES as MOST_CAUSES  # what `causes` gives at most, for who shows them
 
 log = logging.getLogger(__name__)
 INSERTED_AT_ONCE = 2_000

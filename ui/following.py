@@ -1,17 +1,24 @@
-"""Following jobs for as long as a page is open."""
+"""Following jobs for as long as somebody has the page open."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from nicegui import Client, background_tasks
 
 from backend.auth import User
 from backend.clock import Clock
+from backend.errors import DashboardError, JobNotFound, Unavailable
 from backend.hub import View
 from backend.jobs import Job
 from backend.manager import JobManager
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 async def views(manager: JobManager, *, by: User, clock: Clock, every_seconds: float) -> AsyncIterator[View]:
@@ -33,13 +40,81 @@ async def views(manager: JobManager, *, by: User, clock: Clock, every_seconds: f
 async def states(
     manager: JobManager, job_id: str, *, by: User, clock: Clock, every_seconds: float
 ) -> AsyncIterator[Job]:
-    """The newest state of one job as it changes, at most one in `every_seconds`; none while it is off the dashboard."""
+    """The newest state of one job, then as it changes, at most one in `every_seconds`; raises `JobNotFound` at its end.
+
+    While the job is off the dashboard nothing changes.
+    """
+    is_missing = False
     async for view in views(manager, by=by, clock=clock, every_seconds=every_seconds):
-        for job in view.updates:
-            if job.id == job_id:
-                yield job
-        if job_id in view.removed:  # a view may hold the end as well, which comes before
-            yield await manager.find(job_id, by=by)
+        found = [job for job in view.updates if job.id == job_id]
+        for job in found:
+            yield job
+        is_missing = (view.snapshot or is_missing) and not found
+        if job_id in view.removed or (
+            is_missing and not view.more
+        ):  # a view may hold the end as well, which comes before
+            find = partial(manager.find, job_id, by=by)
+            if stored := await patiently(find, clock=clock, every_seconds=every_seconds):
+                yield stored
+
+
+async def patiently(reading: Callable[[], Awaitable[T]], *, clock: Clock, every_seconds: float) -> T | None:
+    """What `reading` gives; while the data cannot be had, it is asked again and again, and only the log is told, once.
+
+    Raises `JobNotFound`; None when it is refused for what was asked for, of which the user has heard.
+    """
+    was_refused = False
+    while True:
+        try:
+            return await reading()
+        except JobNotFound:
+            raise
+        except Unavailable as error:
+            if not was_refused:
+                log.warning("a page stays behind: %s", error.sentence, extra={"action": "page_stays_behind"})
+            was_refused = True
+        except DashboardError:
+            return None
+        await clock.sleep(every_seconds)
+
+
+class OpenPage(Protocol):
+    """What is asked of a `nicegui.Client`."""
+
+    @property
+    def has_socket_connection(self) -> bool: ...
+
+    def on_connect(self, handler: Callable[[], None]) -> None: ...
+
+    def on_disconnect(self, handler: Callable[[], None]) -> None: ...
+
+
+def while_connected(
+    page: OpenPage,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    name: str,
+    start: Callable[..., asyncio.Task[None]] = background_tasks.create,
+) -> None:
+    """Do `work` beside the page while a browser is connected to it: from its beginning each time, until it has ended.
+
+    For a tab that was closed, or that has lost the server, nothing is read and nothing told.
+    """
+    task: asyncio.Task[None] | None = None
+
+    def go_on() -> None:
+        nonlocal task
+        if task is None or task.cancelling():
+            task = start(work(), name=name, context=page)
+
+    def pause() -> None:
+        if task is not None and not page.has_socket_connection:  # it may be back before its old socket is given up
+            task.cancel()
+
+    page.on_connect(go_on)
+    page.on_disconnect(pause)
+    if page.has_socket_connection:
+        go_on()
 
 
 def while_open(client: Client, work: Coroutine[Any, Any, None], *, name: str) -> None:

@@ -184,9 +184,11 @@ def test_the_corner_says_how_long_the_way_to_the_server_takes(reader: Reader) ->
     expect(reader.page.get_by_test_id("connection-banner")).to_contain_text(re.compile(r"Connected\s*· \d+ ms"))
 
 
-@pytest.mark.parametrize("path", ["/", "/lists", "/history"])
+@pytest.mark.parametrize("path", ["/", "/lists", "/history", "/jobs/{job_id}"])
 def test_a_page_has_one_polite_voice(reader: Reader, path: str) -> None:
-    reader.open(path)
+    reader.open("/history")
+    job_id = reader.page.get_by_test_id("history-row").first.get_attribute("data-job-id")
+    reader.open(path.format(job_id=job_id))
     expect(reader.page.locator(VOICES)).to_have_count(1)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, WebSocketRoute, expect
 
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip, truncated
@@ -82,6 +85,18 @@ class Desk:
             assert answer.status_code == 201, answer.text
             return str(answer.json()["job_id"])
 
+    def submit_elsewhere(self, *video_ids: str) -> str:
+        """A job that another program is to run; its ID."""
+        with api(self.program, self.jwt) as client:
+            order = {"video_ids": video_ids, "name": "elsewhere", "processor": "external"}
+            return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
+
+    def report_failures(self, job_id: str, errors: Mapping[str, str], *, n: int) -> None:
+        """Of a job that runs elsewhere: video ID -> why it failed; `n` counts on from one call to the next."""
+        reports = [{"n": n + at, "video_id": name, "error": error} for at, (name, error) in enumerate(errors.items())]
+        with api(self.program, self.jwt) as client:
+            client.post(f"/api/jobs/{job_id}/progress", json=reports).raise_for_status()
+
     def finished(self, job_id: str) -> str:
         """The same job at its end."""
         with api(self.program, self.jwt) as client:
@@ -90,6 +105,16 @@ class Desk:
                 assert time.monotonic() < deadline, "the job did not end"
                 time.sleep(0.05)
         return job_id
+
+    def ask(self, job_id: str, action: str) -> None:
+        """Over the API."""
+        with api(self.program, self.jwt) as client:
+            client.post(f"/api/jobs/{job_id}/{action}").raise_for_status()
+
+    def delete(self, job_id: str) -> None:
+        """The job, over the API."""
+        with api(self.program, self.jwt) as client:
+            client.delete(f"/api/jobs/{job_id}").raise_for_status()
 
     def jobs_named(self, name: str) -> int:
         with api(self.program, self.jwt) as client:
@@ -122,6 +147,36 @@ class Desk:
     @property
     def history(self) -> Locator:
         return self.page.get_by_test_id("history-row")
+
+
+class Line:
+    """Between a page that is opened from now on and the server, to be cut for a while."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._ends: list[WebSocketRoute] = []
+        self._is_cut = False
+        page.route_web_socket(re.compile("_nicegui_ws"), self._connect)
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """The page has lost the server, and finds it again at the end."""
+        banner = self._page.get_by_test_id("connection-banner")
+        self._is_cut = True
+        for end in self._ends:
+            end.close()
+        self._ends.clear()
+        expect(banner).to_have_attribute("data-state", "reconnecting")
+        yield
+        self._is_cut = False
+        self._page.evaluate("dispatchEvent(new Event('online'))")
+        expect(banner).to_have_attribute("data-state", "connected")
+
+    def _connect(self, route: WebSocketRoute) -> None:
+        if self._is_cut:
+            route.close()
+        else:
+            self._ends += [route, route.connect_to_server()]
 
 
 @pytest.fixture
@@ -367,13 +422,14 @@ def test_a_cause_leads_to_its_example_among_all_videos(desk: Desk) -> None:
     expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
 
 
-def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk) -> None:
+@pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('refused')) }"])
+def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk, clipboard: str) -> None:
     job_id = desk.finished(desk.submit("absent", name="copied"))
-    desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    desk.page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
     desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
     desk.open(f"/jobs/{job_id}")
     desk.page.get_by_role("button", name="Copy the job ID").click()
-    expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_visible()
+    expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_focused()
     assert desk.page.evaluate("window.copied") == job_id
     desk.causes.get_by_role("button", name="Copy: not found").click()
     expect(desk.causes.get_by_role("button", name="Copied: not found")).to_be_visible()
@@ -381,6 +437,45 @@ def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(de
     assert sentence == "No file for this ID in the media directory"
     assert affected == "1 of 1 video of copied, for example absent"
     assert trace.startswith("Traceback")
+
+
+def test_what_cannot_be_copied_says_so(desk: Desk) -> None:
+    job_id = desk.finished(desk.submit("cut_off", name="not copied"))
+    desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    desk.page.add_init_script("document.execCommand = () => false")
+    desk.open(f"/jobs/{job_id}")
+    desk.page.get_by_role("button", name="Copy the job ID").click()
+    expect(desk.page.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
+    desk.causes.get_by_role("button", name="Copy: cut off").click()
+    expect(desk.causes.get_by_role("button", name="Not copied: cut off")).to_have_text("Not copied")
+    desk.causes.get_by_text("Stack trace").click()
+    desk.causes.get_by_role("button", name="Copy", exact=True).click()
+    expect(desk.causes.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
+    expect(desk.page.get_by_role("button", name="Copy the job ID")).to_be_visible()
+
+
+def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(desk: Desk) -> None:
+    causes = {f"video-{letter}": f"The codec {letter} is unknown" for letter in ascii_lowercase[:21]}
+    again = {f"again-{number}": causes["video-u"] for number in range(3)}
+    job_id = desk.submit_elsewhere(*causes, *again, "to-come")
+    desk.report_failures(job_id, causes, n=1)
+    desk.open(f"/jobs/{job_id}?tab=errors")
+    expect(desk.causes).to_have_count(20)
+    expect(desk.page.get_by_text("and 1 more cause")).to_be_visible()
+    desk.report_failures(job_id, again, n=100)
+    expect(desk.causes).to_have_count(21)
+    expect(desk.causes.first).to_contain_text("codec a")
+    expect(desk.causes.last).to_contain_text(re.compile("codec u.*and 3 more", re.DOTALL))
+    expect(desk.page.get_by_text("more cause")).to_be_hidden()
+
+
+def test_of_very_many_causes_it_says_that_there_may_be_more(desk: Desk) -> None:
+    codecs = islice(map("".join, product(ascii_lowercase, repeat=2)), 201)
+    causes = {f"video-{codec}": f"The codec {codec} is unknown" for codec in codecs}
+    job_id = desk.submit_elsewhere(*causes, "to-come")
+    desk.report_failures(job_id, causes, n=1)
+    desk.open(f"/jobs/{job_id}?tab=errors")
+    expect(desk.page.get_by_text("and at least 180 more causes")).to_be_visible()
 
 
 def test_several_causes_are_retried_together_and_the_button_says_what_it_touches(
@@ -428,6 +523,20 @@ def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of
     expect(header.get_by_text("p50")).to_be_hidden()
 
 
+def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: Desk) -> None:
+    ended, waiting = desk.finished(desk.submit("one", "cut_off", name="still")), desk.submit_elsewhere("one")
+    sent: list[str] = []
+    desk.page.on("websocket", lambda line: line.on("framereceived", lambda frame: sent.append(str(frame))))
+    desk.open(f"/jobs/{ended}")
+    with desk.page.context.new_page() as other:
+        other.goto(f"{desk.program.url}/jobs/{waiting}")
+        time_taken = other.get_by_test_id("job-header").get_by_text(re.compile(r"^\d+ s$"))
+        for _ in range(3):
+            expect(time_taken).not_to_have_text(time_taken.inner_text())
+    assert sent
+    assert [frame for frame in sent if '["update"' in frame or '["run_javascript"' in frame] == []
+
+
 def test_the_view_of_a_jobs_videos_is_in_the_address(desk: Desk) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "two", name="shared view"))
     desk.open(f"/jobs/{job_id}")
@@ -465,6 +574,20 @@ def test_a_press_on_a_failed_cell_opens_its_video(desk: Desk) -> None:
     expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
     expect(desk.page.get_by_role("searchbox")).to_have_value("")
     expect(desk.rows).to_have_count(3)
+
+
+def test_the_strip_follows_single_videos_and_many_at_once(desk: Desk) -> None:
+    videos = [f"video-{number}" for number in range(40)]
+    job_id = desk.submit_elsewhere(*videos)
+    desk.open(f"/jobs/{job_id}")
+    for failed in (1, 30):
+        desk.report_failures(job_id, dict.fromkeys(videos[:failed], "Cut off"), n=failed)
+        told = f"40 videos: {failed} failed, {40 - failed} to come, or not told"
+        expect(desk.page.get_by_role("group", name=told)).to_be_visible()
+    desk.page.get_by_role("group", name="40 videos").press("End")
+    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 40, to come, or not told: video-39")
+    desk.page.keyboard.press("Home")
+    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 1, failed: video-0")
 
 
 def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: Desk) -> None:
@@ -543,9 +666,42 @@ def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone
     expect(desk.page.get_by_role("dialog")).to_contain_text("gone for good")
     desk.page.get_by_role("button", name="Delete for good").click()
     expect(other.get_by_role("heading", name="This job is gone")).to_be_visible()
+    expect(other.get_by_test_id("live-region")).to_contain_text("This job is gone. “unwanted” was deleted")
     expect(desk.page).to_have_url(f"{desk.program.url}/")
     expect(desk.card(job_id)).to_have_count(0)
     other.close()
+
+
+def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(desk: Desk) -> None:
+    job_id, line = desk.finished(desk.submit("one", "cut_off", name="away")), Line(desk.page)
+    desk.open(f"/jobs/{job_id}?tab=timeline")
+    desk.page.evaluate("window.isTheSame = true")
+    with line.cut():
+        desk.ask(job_id, "retry")
+        desk.finished(job_id)
+        desk.ask(job_id, "dismiss")
+    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
+    expect(desk.page.get_by_test_id("job-timeline")).to_contain_text("Attempt 2: 1 video")
+    assert desk.page.evaluate("window.isTheSame")
+
+
+def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(desk: Desk) -> None:
+    job_id, line = desk.finished(desk.submit("one", name="deleted meanwhile")), Line(desk.page)
+    desk.open(f"/jobs/{job_id}")
+    with line.cut():
+        desk.delete(job_id)
+    expect(desk.page.get_by_role("heading", name="This job is gone")).to_be_visible()
+
+
+def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(desk: Desk) -> None:
+    job_id, line = desk.submit_elsewhere("one"), Line(desk.page)
+    desk.open("/history")
+    row = desk.page.locator(f'[data-job-id="{job_id}"]')
+    expect(row).to_have_attribute("data-status", "pending")
+    with line.cut():
+        desk.ask(job_id, "cancel")
+        desk.ask(job_id, "dismiss")
+    expect(row).to_have_attribute("data-status", "cancelled")
 
 
 def test_administrators_change_how_many_videos_run_at_once(desk: Desk) -> None:

@@ -1,11 +1,37 @@
 // What only the browser can do or knows: the clipboard, the reader's time zone, the seconds that pass.
 
-export async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const field = document.body.appendChild(Object.assign(document.createElement("textarea"), { value: text })); // plain HTTP
+const SAID_MS = 1500;
+
+// For a component that copies: `copied` is what became of it, to be said for a moment in place of what the button says.
+export const copying = {
+  data: () => ({ copied: "" }),
+  methods: {
+    async copy(text) {
+      this.copied = (await intoClipboard(text)) ? "Copied" : "Not copied";
+      clearTimeout(this.saying);
+      this.saying = setTimeout(() => (this.copied = ""), SAID_MS);
+    },
+  },
+};
+
+async function intoClipboard(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return intoClipboardByHand(text); // plain HTTP has no such clipboard, and elsewhere it may refuse
+  }
+}
+
+function intoClipboardByHand(text) {
+  const [focused, field] = [document.activeElement, document.createElement("textarea")];
+  document.body.append(field);
+  field.value = text;
   field.select();
-  document.execCommand("copy");
+  const isCopied = document.execCommand("copy");
   field.remove();
+  focused?.focus({ preventScroll: true });
+  return isCopied;
 }
 
 // Tells assistive technology, after what it is being told; `live_region.vue` draws it.
@@ -58,8 +84,9 @@ function formatOf(form) {
 }
 
 // "14:02", or "14:02:07" if `exact`, with the day when that is not today, with the year when it is not this one.
-export function clockTime(moment, { exact = false } = {}) {
-  const now = new Date();
+// `at` is a Date here and below, or what one is made of.
+export function clockTime(at, { exact = false } = {}) {
+  const [moment, now] = [new Date(at), new Date()];
   const form = { hour: "2-digit", minute: "2-digit" };
   if (exact) form.second = "2-digit";
   if (moment.toDateString() !== now.toDateString()) Object.assign(form, { day: "numeric", month: "short" });
@@ -67,7 +94,7 @@ export function clockTime(moment, { exact = false } = {}) {
   return formatOf(form).format(moment);
 }
 
-export const exactTime = (moment) => formatOf({ dateStyle: "medium", timeStyle: "long" }).format(moment);
+export const exactTime = (at) => formatOf({ dateStyle: "medium", timeStyle: "long" }).format(new Date(at));
 
 export function zoneName(moment) {
   const parts = formatOf({ timeZoneName: "short" }).formatToParts(moment);

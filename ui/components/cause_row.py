@@ -47,7 +47,7 @@ class CauseRow(Element, component="cause_row.vue", dependencies=["browser.js", "
             "ticked": is_ticked,
         }
         for name, value in shown.items():
-            if self._props.get(name, shown) != value:
+            if name not in self._props or self._props[name] != value:
                 self._props[name] = value
 
 

@@ -1,24 +1,20 @@
-import { copyText } from "browser";
+import { copying } from "browser";
 
-const SHOWN_MS = 1500;
+const ICONS = { Copied: "check", "Not copied": "error_outline" };
 
 export default {
+  mixins: [copying],
   props: { value: String, label: String },
-  data: () => ({ copied: false }),
   computed: {
     said() {
-      return this.copied ? "Copied" : this.label;
+      return this.copied || this.label;
     },
-  },
-  methods: {
-    async copy() {
-      await copyText(this.value);
-      this.copied = true;
-      setTimeout(() => (this.copied = false), SHOWN_MS);
+    icon() {
+      return ICONS[this.copied] ?? "content_copy";
     },
   },
   template: `
-    <button type="button" class="copy" data-offline :title="said" :aria-label="said" @click="copy">
-      <span class="i s" :data-icon="copied ? 'check' : 'content_copy'" aria-hidden="true"></span>
+    <button type="button" class="copy" data-offline :title="said" :aria-label="said" @click="copy(value)">
+      <span class="i s" :data-icon="icon" aria-hidden="true"></span>
     </button>`,
 };

@@ -9,6 +9,9 @@ from nicegui.events import GenericEventArguments
 
 from backend.jobs import OUTCOME_MARKS, Job, VideoStatus
 
+BLOCK = 128  # marks that are compared at once
+WHOLE_FROM = 10  # a change takes as much room as so many marks
+
 
 class HeatStrip(Element, component="heat_strip.vue", dependencies=["browser.js"]):
     """One cell a video, in the order of the file; several videos share a cell where they are too many for that.
@@ -35,18 +38,33 @@ class HeatStrip(Element, component="heat_strip.vue", dependencies=["browser.js"]
 
     def show(self, strip: str, job: Job) -> None:
         """The newest marks of all videos: the browser gets all of them once, and from then on what has changed."""
-        words = _words(job)
+        words, changed = _words(job), _changes(self._strip, strip)
         if len(strip) != len(self._strip):
             self._props["strip"], self._props["words"] = strip, words
-        else:
-            changed = [(at, mark) for at, mark in enumerate(strip) if mark != self._strip[at]]
-            if changed or words != self._words:
-                self.run_method("change", changed, words)
+        elif len(changed) * WHOLE_FROM > len(strip):
+            self.run_method("replace", strip, words)
+        elif changed or words != self._words:
+            self.run_method("change", changed, words)
         self._strip, self._words = strip, words
 
     def name(self, position: int, video_id: str) -> None:
         """Which video it is that is pointed at."""
         self.run_method("name", position, video_id)
+
+
+def _changes(before: str, now: str) -> list[tuple[int, str]]:
+    """Where the marks are other ones; block by block, because nearly all of very many are as they were.
+
+    >>> _changes("..", "o."), _changes("." * 600, "." * 599 + "f")
+    ([(0, 'o')], [(599, 'f')])
+    """
+    return [
+        (at, mark)
+        for start in range(0, len(now), BLOCK)
+        if (block := now[start : start + BLOCK]) != (earlier := before[start : start + BLOCK])
+        for at, (mark, other) in enumerate(zip(block, earlier, strict=False), start)
+        if mark != other
+    ]
 
 
 def _words(job: Job) -> dict[str, str]:

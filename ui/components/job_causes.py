@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from itertools import islice
 
 from backend.jobs import Action, Cause, Job, Selection, Status, counted, offered
-from backend.manager import JobManager
+from backend.manager import MOST_CAUSES, JobManager
 from ui.components.cause_row import CauseRow
-from ui.session import act, current_user
+from ui.session import current_user
 from ui.text import retry_words, short_reason
 from ui.theme import tag
 
-SHOWN = 20
+SHOWN = 20  # at first; a cause that becomes one of the commonest later is added
 
 
 class JobCauses:
@@ -33,7 +33,8 @@ class JobCauses:
         self._causes: dict[str, Cause] = {}
         self._rows: dict[str, CauseRow] = {}
         self._ticked: dict[str, bool] = {}
-        self._rarer = 0
+        self._more = 0
+        self._are_all_read = True
         self._read: tuple[int, int] | None = None
         with tag("div", classes="causes").props("data-testid=job-causes"):
             self._several()
@@ -44,27 +45,25 @@ class JobCauses:
 
     def show(self, job: Job) -> None:
         """The job's newest state: whether its videos can be retried."""
-        self._job = job
-        self._draw()
+        earlier, self._job = self._job, job
+        if _state(job) != _state(earlier):
+            self._draw()
 
     async def refresh(self, job: Job) -> None:
         """Show what is stored now; reads again when other videos have failed."""
         if self._read == (job.attempt, job.failed):
             return
-        causes = await act(self._manager.causes(job.id, by=current_user())) if job.failed else []
-        if causes is not None:
-            self._read = job.attempt, job.failed
-            self._take(causes)
-            self._draw()
+        self._take(await self._manager.causes(job.id, by=current_user()) if job.failed else [])
+        self._read = job.attempt, job.failed
+        self._draw()
 
     def _take(self, causes: list[Cause]) -> None:
-        """Those that are shown already keep their places."""
+        """Those that are shown already keep their places; what is among the commonest now comes after them."""
         found = {cause.fingerprint: cause for cause in causes}
         shown = [name for name in self._causes if name in found]
-        new = (name for name in found if name not in self._causes)
-        shown += islice(new, max(0, SHOWN - len(shown)))
+        shown += [name for name in islice(found, SHOWN) if name not in self._causes]
         self._causes = {name: found[name] for name in shown}
-        self._rarer = len(found) - len(shown)
+        self._more, self._are_all_read = len(found) - len(shown), len(found) < MOST_CAUSES
         for name in self._rows.keys() - self._causes.keys():
             self._rows.pop(name).delete()
         with self._list:
@@ -107,15 +106,22 @@ class JobCauses:
         self._choice.set_visibility(is_choice)
         if is_choice:
             self._say_choice()
-        self._others.text = f"and {counted(self._rarer, 'rarer cause')}"
-        self._others.set_visibility(self._rarer > 0)
+        at_least = "" if self._are_all_read else "at least "
+        self._others.text = f"and {at_least}{counted(self._more, 'more cause')}"
+        self._others.set_visibility(self._more > 0)
         self._nothing.text = _why_nothing(self._job)
         self._nothing.set_visibility(not self._causes)
 
     def _say_choice(self) -> None:
         chosen = [(cause.count, short_reason(cause.error)) for cause in self._causes.values() if self._is_ticked(cause)]
         self._words.text = retry_words(chosen, self._job)
-        self._again.props["disabled"] = not chosen
+        self._again.props("" if chosen else "disabled", remove="disabled" if chosen else "")
+
+
+def _state(job: Job) -> tuple[object, ...]:
+    """What the rows are drawn anew for, once it changes."""
+    can_retry = Action.RETRY in offered(job)
+    return job.status, job.failed > 0, can_retry, can_retry and job.undone
 
 
 def _why_nothing(job: Job) -> str:

@@ -28,7 +28,8 @@ from ui.theme import icon, link, stalled_badge, status_badge, tag
 class JobHeader:
     """Name, status and actions, and by `draw_panel` the figures, the bar and the newest error.
 
-    `show` brings them up to the job's newest state. `stalled` says since when a job stands still.
+    `show` brings them up to the job's newest state; what is as it was is not sent. `stalled` says since when a job
+    stands still.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class JobHeader:
     def show_times(self, times: Times) -> None:
         """How long its videos take."""
         self._times = times
+        self._pace.props(f'title="{explained_times(times)}"')
         self._draw_pace()
 
     def tick(self, *, now: datetime) -> None:
@@ -134,9 +136,8 @@ class JobHeader:
         self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
         self._took.text = time_taken(job, self._now)
         self._draw_pace()
-        self._progress.props["aria-valuenow"] = job.progress
         waiting = " and waiting" if job.status is Status.PENDING else ""
-        self._progress.props["aria-valuetext"] = spoken_progress(job) + waiting
+        self._progress.props(f'aria-valuenow={job.progress} aria-valuetext="{spoken_progress(job)}{waiting}"')
         for name, videos in (("ok", job.succeeded), ("bad", job.failed), ("run", job.running)):
             self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
 
@@ -147,7 +148,6 @@ class JobHeader:
         rate = overall_rate(self._job, self._times.tried) if estimate is None else estimate.videos_per_minute
         self._rate.text = "" if rate is None else per_time(rate)
         self._usual.text = usual_times(self._times) or "on average"
-        self._pace.props["title"] = explained_times(self._times)
         self._pace.set_visibility(since is None and rate is not None)
         self._left.text = "" if estimate is None else in_words(estimate)
         self._coming.set_visibility(since is None and estimate is not None)

@@ -12,7 +12,7 @@ from backend.clock import Clock
 from backend.errors import DashboardError
 from backend.hub import View
 from backend.jobs import Job, Status, counted
-from backend.manager import JobManager
+from backend.manager import MAX_PAGE, JobManager
 from ui.components.choice import choice
 from ui.components.job_table import JobTable
 from ui.components.search_field import SearchField
@@ -51,7 +51,7 @@ class Search:
 
 
 class JobHistory:
-    """The panel; `refresh` reads its first page anew, `follow` keeps the rows that are shown true."""
+    """The panel; `refresh` reads its first page anew, `renew` and `update` keep the rows that are shown true."""
 
     def __init__(self, manager: JobManager, clock: Clock, search: Search, *, show_owner: bool) -> None:
         self._manager = manager
@@ -80,6 +80,14 @@ class JobHistory:
                 jobs, self._next = [], None
                 self._trouble = error.sentence
             self._show(jobs)
+
+    async def renew(self) -> None:
+        """As many rows as are shown, as they are stored now; raises what refuses them."""
+        async with self._reading:
+            jobs, self._next = await self._read(None, rows=min(max(ROWS, len(self._jobs)), MAX_PAGE))
+            if (jobs, "") != (self._jobs, self._trouble):
+                self._trouble = ""
+                self._show(jobs)
 
     async def update(self, view: View) -> None:
         """The newest states of the jobs that are shown, and jobs that were made since where these come first."""
@@ -123,7 +131,7 @@ class JobHistory:
                 jobs, self._next = read
                 self._show([*self._jobs, *jobs])
 
-    async def _read(self, cursor: str | None) -> tuple[list[Job], str | None]:
+    async def _read(self, cursor: str | None, *, rows: int = ROWS) -> tuple[list[Job], str | None]:
         """The jobs after `cursor`, and where the next ones begin."""
         wanted = self._search
         page = await self._manager.jobs(
@@ -131,7 +139,7 @@ class JobHistory:
             status=Status(wanted.status) if wanted.status else None,
             q=wanted.q,
             sort=wanted.sort,
-            limit=ROWS,
+            limit=rows,
             cursor=cursor,
         )
         return page.items, page.next_cursor

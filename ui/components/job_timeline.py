@@ -12,7 +12,7 @@ from backend.clock import Clock
 from backend.jobs import Job, Milestone, Status, Timeline, counted
 from backend.manager import JobManager
 from ui.components.moment import Moment
-from ui.session import act, current_user
+from ui.session import current_user
 from ui.text import count, elapsed
 from ui.theme import STATUS_LOOK, icon, tag
 
@@ -57,10 +57,9 @@ class JobTimeline:
         """Show what is stored now; reads again when the job has become something else."""
         if self._read == _state(job):
             return
-        timeline = await act(self._manager.timeline(job.id, by=current_user()))
-        if timeline is not None:
-            self._read, self._job = _state(job), job
-            self._draw(timeline)
+        timeline = await self._manager.timeline(job.id, by=current_user())
+        self._read, self._job = _state(job), job
+        self._draw(timeline)
 
     def tick(self, *, now: datetime) -> None:
         """Time went on."""

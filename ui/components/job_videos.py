@@ -58,7 +58,7 @@ class JobVideos:
         self._next: str | None = None
         self._open: list[int] = []
         self._shown: set[int] = set()
-        self._columns: tuple[str, ...] = ()
+        self._columns: tuple[str, ...] | None = None
         self._outcomes: dict[int, tuple[int, list[Outcome]]] = {}
         self._drawing = asyncio.Lock()
         with tag("div").props("data-testid=job-videos"):
@@ -86,18 +86,9 @@ class JobVideos:
         """Show what is stored now."""
         async with self._drawing:
             chosen = self.chosen
-            page = await act(
-                self._manager.videos(
-                    self._job.id,
-                    by=current_user(),
-                    status=chosen.status,
-                    q=chosen.q,
-                    limit=ROWS,
-                    cursor=chosen.after,
-                )
+            page = await self._manager.videos(
+                self._job.id, by=current_user(), status=chosen.status, q=chosen.q, limit=ROWS, cursor=chosen.after
             )
-            if page is None:
-                return
             self._next = page.next_cursor
             self._shown = {video.position for video in page.items}
             self._table.show(page.items)
@@ -148,18 +139,18 @@ class JobVideos:
         self.chosen = chosen
         self._on_select()
         self.show(self._job)
-        await self.refresh()
+        await act(self.refresh())
 
     async def _opened(self, positions: list[int]) -> None:
         self._open = positions
-        if not self._columns:
-            self._columns = await self._manager.columns(self._job.id, by=current_user())
-        await self.refresh()
+        await act(self.refresh())
 
     async def _show_open(self, videos: list[Video]) -> None:
         opened = [video for video in videos if video.position in self._open]
+        if opened and self._columns is None:
+            self._columns = await self._manager.columns(self._job.id, by=current_user())
         outcomes = {video.position: await self._outcomes_of(video) for video in opened}
-        self._table.show_details(opened, self._columns, outcomes, retry=_retry_words(self._job))
+        self._table.show_details(opened, self._columns or (), outcomes, retry=_retry_words(self._job))
 
     async def _outcomes_of(self, video: Video) -> list[Outcome]:
         """What is stored of a video besides its newest result; read again when there is more of it."""

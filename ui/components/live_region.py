@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from nicegui import ElementFilter
 from nicegui.element import Element
 
 
-class LiveRegion(Element, component="live_region.vue"):
-    """Speaks, one after the other, what any part of the page gives to `say` of `browser.js`."""
+class LiveRegion(Element, component="live_region.vue", dependencies=["browser.js"]):
+    """Speaks, one after the other, what any part of the page gives to `say`, here or in `browser.js`."""
+
+
+def say(sentence: str) -> None:
+    """Let assistive technology hear this on the present page."""
+    for region in ElementFilter(kind=LiveRegion):
+        region.run_method("say", sentence)

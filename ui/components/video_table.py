@@ -46,7 +46,7 @@ class VideoTable(Element, component="video_table.vue", dependencies=["browser.js
             self._props["rows"] = rows
 
     def reveal(self, position: int) -> None:
-        """Open this video's row and bring it into sight, at once or when `show` has brought it."""
+        """Open this video's row and bring it into sight; nothing when it is not among those that `show` got last."""
         self.run_method("reveal", position)
 
     def show_details(

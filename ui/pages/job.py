@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from urllib.parse import urlencode
@@ -18,15 +19,17 @@ from ui.components.job_causes import JobCauses
 from ui.components.job_header import JobHeader
 from ui.components.job_timeline import JobTimeline
 from ui.components.job_videos import JobVideos, VideoFilter
+from ui.components.live_region import say
 from ui.components.page_frame import page_frame
 from ui.components.tabs import Tabs
-from ui.following import states, while_open
+from ui.following import patiently, states, while_connected
 from ui.session import act, current_user, page
 from ui.text import count, tab_state
 from ui.theme import icon, link, tag, whose_jobs
 
 HEADER_SECONDS = 0.25
 ROWS_SECONDS = 1.0
+LARGE, LARGE_STRIP_SECONDS = 10_000, 5.0  # videos; their strip is read whole
 CAUSES_SECONDS = 3.0  # of a large job they are counted over all its failed videos, as the times are over all
 VIDEOS, ERRORS, TIMELINE = "videos", "errors", "timeline"
 TABS = {VIDEOS: "Videos", ERRORS: "Errors", TIMELINE: "Timeline"}
@@ -46,12 +49,13 @@ def add_job_page(backend: Backend) -> None:
             chosen = VideoFilter.of(show=show, q=q, after=after)
             usual = VIDEOS if show or q or after else _usual_tab(job)
             view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
-        await view.refresh()
+        await act(view.refresh())
         client = context.client
-        while_open(client, view.move(), name=f"figures of {job.id}")
-        while_open(client, view.follow(), name=f"videos of {job.id}")
-        while_open(client, view.explain(), name=f"causes of {job.id}")
-        while_open(client, view.count_up(), name=f"time of {job.id}")
+        while_connected(client, view.move, name=f"figures of {job.id}")
+        while_connected(client, view.follow, name=f"videos of {job.id}")
+        while_connected(client, view.colour, name=f"strip of {job.id}")
+        while_connected(client, view.explain, name=f"causes of {job.id}")
+        while_connected(client, view.count_up, name=f"time of {job.id}")
 
 
 class JobView:
@@ -59,9 +63,11 @@ class JobView:
 
     def __init__(self, backend: Backend, job: Job, chosen: VideoFilter, *, tab: str) -> None:
         self._manager, self._clock = backend.manager, backend.clock
-        self._job = job
+        self._goes_on = asyncio.Event()
+        self._take(job)
         self._timed: tuple[int, bool, int] | None = None
-        self._gone = tag("section", classes="empty").props("role=status")
+        self._coloured: int | None = None
+        self._gone = tag("section", classes="empty")
         self._gone.set_visibility(False)
         self._shown = tag("div")
         with self._shown:
@@ -80,15 +86,14 @@ class JobView:
         """Show what is stored now of its videos."""
         await self._show_strip(self._job)
         await self._explain(self._job)
-        await self._timeline.refresh(self._job)
-        await self._videos.refresh()
+        await self._show_videos(self._job)
 
     async def move(self) -> None:
         """Show the job's newest state as long as there is the job."""
         title = _title(self._job)
         try:
             async for newest in self._states(HEADER_SECONDS):
-                self._job = newest
+                self._take(newest)
                 self._header.show(newest, now=self._clock.now())
                 self._causes.show(newest)
                 self._videos.show(newest)
@@ -101,26 +106,31 @@ class JobView:
 
     async def follow(self) -> None:
         """Show its videos as they change, as long as there is the job."""
-        with suppress(JobNotFound):  # `move` says so
-            async for newest in self._states(ROWS_SECONDS):
-                self._videos.show(newest)  # `move` may be behind
-                await self._videos.refresh()
-                await self._show_strip(newest)
-                await self._timeline.refresh(newest)
+        await self._follow(self._show_videos, ROWS_SECONDS)
+
+    async def colour(self) -> None:
+        """Show in the strip how they stand, as long as there is the job."""
+        await self._follow(self._show_strip, LARGE_STRIP_SECONDS if self._job.total_videos > LARGE else ROWS_SECONDS)
 
     async def explain(self) -> None:
         """Show why its videos failed, as long as there is the job."""
-        with suppress(JobNotFound):  # `move` says so
-            async for newest in self._states(CAUSES_SECONDS):
-                await self._explain(newest)
+        await self._follow(self._explain, CAUSES_SECONDS)
 
     async def count_up(self) -> None:
-        """Let its time pass."""
+        """Let its time pass while it has not ended."""
         while True:
+            await self._goes_on.wait()
             await self._clock.sleep(1)
             now = self._clock.now()
             self._header.tick(now=now)
             self._timeline.tick(now=now)
+
+    def _take(self, job: Job) -> None:
+        self._job = job
+        if job.is_finished:
+            self._goes_on.clear()
+        else:
+            self._goes_on.set()
 
     def _draw_tabs(self, chosen: VideoFilter) -> None:
         job, again = self._job, partial(retry, self._manager, self._job.id)
@@ -142,19 +152,27 @@ class JobView:
         query = {"tab": self._tabs.chosen, **self._videos.chosen.query()}
         ui.navigate.history.replace(f"/jobs/{self._job.id}?{urlencode(query)}")
 
+    async def _follow(self, show: Callable[[Job], Awaitable[None]], every_seconds: float) -> None:
+        with suppress(JobNotFound):  # `move` says so
+            async for newest in self._states(every_seconds):
+                await patiently(partial(show, newest), clock=self._clock, every_seconds=every_seconds)
+
+    async def _show_videos(self, job: Job) -> None:
+        await self._timeline.refresh(job)
+        self._videos.show(job)  # `move` may be behind
+        await self._videos.refresh()
+
     async def _explain(self, job: Job) -> None:
         await self._causes.refresh(job)
         state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not at each of very many
         if self._timed != state:
-            times = await act(self._manager.times(job.id, by=current_user()))
-            if times is not None:
-                self._timed = state
-                self._header.show_times(times)
+            self._header.show_times(await self._manager.times(job.id, by=current_user()))
+            self._timed = state
 
     async def _show_strip(self, job: Job) -> None:
-        strip = await act(self._manager.outcomes_strip(job.id, by=current_user()))
-        if strip is not None:
-            self._strip.show(strip, job)
+        if self._coloured != job.seq:
+            self._strip.show(await self._manager.outcomes_strip(job.id, by=current_user()), job)
+            self._coloured = job.seq
 
     async def _jump(self, position: int) -> None:
         """To this video among all of them, wherever the reader is."""
@@ -178,11 +196,13 @@ class JobView:
         self._shown.set_visibility(False)
         self._gone.set_visibility(True)
         ui.page_title("Deleted job")
+        heading, sentence = "This job is gone", f"“{self._job.name}” was deleted, with its results."
         with self._gone:
             icon("delete")
-            tag("h1", "This job is gone")
-            tag("p", f"“{self._job.name}” was deleted, with its results.")
+            tag("h1", heading)
+            tag("p", sentence)
             _ways_out()
+        say(f"{heading}. {sentence}")
 
 
 def _usual_tab(job: Job) -> str:
