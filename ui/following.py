@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from nicegui import Client, background_tasks
+from nicegui import background_tasks
 
 from backend.auth import User
 from backend.clock import Clock
@@ -50,9 +50,8 @@ async def states(
         for job in found:
             yield job
         is_missing = (view.snapshot or is_missing) and not found
-        if job_id in view.removed or (
-            is_missing and not view.more
-        ):  # a view may hold the end as well, which comes before
+        has_left = job_id in view.removed  # a view may hold the end as well, which comes before
+        if has_left or (is_missing and not view.more):
             find = partial(manager.find, job_id, by=by)
             if stored := await patiently(find, clock=clock, every_seconds=every_seconds):
                 yield stored
@@ -115,9 +114,3 @@ def while_connected(
     page.on_disconnect(pause)
     if page.has_socket_connection:
         go_on()
-
-
-def while_open(client: Client, work: Coroutine[Any, Any, None], *, name: str) -> None:
-    """Do `work` beside the page, until it ends or the page is gone for good."""
-    task = background_tasks.create(work, name=name, context=client)
-    client.on_delete(task.cancel)

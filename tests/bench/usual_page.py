@@ -6,12 +6,11 @@ its own, which are set as its updates come in. Import it once the server's setti
 
 from __future__ import annotations
 
-from nicegui import context, ui
+from nicegui import background_tasks, context, ui
 
 from backend import Backend
 from backend.hub import View
 from backend.jobs import Job
-from ui.following import while_open
 from ui.session import current_user, page
 
 ADDRESS = "/usual"
@@ -65,4 +64,5 @@ def add_usual_page(backend: Backend) -> None:
                 show(await reader.next())
 
         show(await reader.next())
-        while_open(context.client, follow(), name="usual page")
+        following = background_tasks.create(follow(), name="usual page", context=context.client)
+        context.client.on_delete(following.cancel)

@@ -15,7 +15,7 @@ from ui.components.job_actions import do
 from ui.components.job_grid import JobGrid
 from ui.components.number_field import NumberField
 from ui.components.page_frame import page_frame
-from ui.following import while_open
+from ui.following import while_connected
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
 from ui.text import JOBS_STAY
@@ -56,7 +56,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
 
         live.feed(grid, current_user)
         grid.on("recount", recount, args=[], throttle=RECOUNT_SECONDS)
-        while_open(context.client, note.follow_slots(), name="slots")
+        while_connected(context.client, note.follow_slots, name="slots")
         await recount()
 
 
