@@ -10,7 +10,8 @@ from nicegui.events import GenericEventArguments
 from backend.clock import iso
 from backend.errors import Fault
 from backend.jobs import Cause, Job, counted
-from ui.text import and_undone, count, short_reason
+from ui.reasons import and_undone, short_reason
+from ui.text import count
 
 LIES = {
     Fault.PERMANENT: "Lies with the file: retry once it is mended.",

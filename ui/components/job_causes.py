@@ -8,8 +8,8 @@ from itertools import islice
 from backend.jobs import Action, Cause, Job, Selection, Status, counted, offered
 from backend.manager import MOST_CAUSES, JobManager
 from ui.components.cause_row import CauseRow
+from ui.reasons import retry_words, short_reason
 from ui.session import current_user
-from ui.text import retry_words, short_reason
 from ui.theme import tag
 
 SHOWN = 20  # at first; a cause that becomes one of the commonest later is added

@@ -1,0 +1,59 @@
+"""Why videos failed in a few words, and what a retry of some causes touches: pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from backend.errors import reason
+from backend.jobs import Job
+from ui.text import count
+
+CLAUSE = re.compile(r"[,.:;!?](?=\s|$)| \(")
+SUBJECT = re.compile(r"\A(?:the )?(?:file|video) (?:is|was) ", re.IGNORECASE)
+USUAL_REASONS = (
+    (re.compile(r"\btimed?[ -]?out\b|\btook (?:too long|longer)", re.IGNORECASE), "timed out"),
+    (re.compile(r"\bnot found\b|\bno such file\b|\bno file for\b", re.IGNORECASE), "not found"),
+)
+LONGEST_REASON = 40  # characters
+NAMED_REASONS = 4
+
+
+def short_reason(error: str) -> str:
+    """An error in a few words: what its first clause says.
+
+    >>> short_reason("Took longer than 600 s, the limit for one video."), short_reason("No file for this ID in x")
+    ('timed out', 'not found')
+    >>> short_reason("The file is cut off: it ends after 2.5 s"), short_reason("HTTP 503 (later)"), short_reason(": ")
+    ('cut off', 'HTTP 503', 'no words')
+    >>> short_reason("The process of this video answered with something that is not a report.")
+    'the process of this video answered with…'
+    """
+    clause = SUBJECT.sub("", next(filter(None, (part.strip() for part in CLAUSE.split(error))), "no words"))
+    for pattern, words in USUAL_REASONS:
+        if pattern.search(clause):
+            return words
+    said = reason(clause)
+    if len(said) <= LONGEST_REASON:
+        return said
+    return f"{said[:LONGEST_REASON].rpartition(' ')[0] or said[:LONGEST_REASON]}…"
+
+
+def retry_words(chosen: Iterable[tuple[int, str]], job: Job) -> str:
+    """What a retry of some causes touches, each given as its number of videos and its reason: all of it, in numbers."""
+    videos = Counter[str]()
+    for number, why in chosen:
+        videos[why] += number
+    if not videos:
+        return "Tick what to retry"
+    parts = [f"{count(number)} {why}" for why, number in videos.most_common(NAMED_REASONS)]
+    others = videos.total() - sum(number for _, number in videos.most_common(NAMED_REASONS))
+    parts += [f"{count(others)} for other causes"] if others else []
+    parts += [f"{count(job.undone)} not done so far"] if job.undone else []
+    return f"Retry {count(videos.total() + job.undone)} of {count(job.total_videos)}: {', '.join(parts)}"
+
+
+def and_undone(job: Job) -> str:
+    """What goes along with every retry; "" when all was done."""
+    return f" and {count(job.undone)} not done so far" if job.undone else ""
