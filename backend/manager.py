@@ -485,10 +485,13 @@ class JobManager:
         """How many jobs this user may see in History."""
         return await self._store.count(owner_id=seen_by(by))
 
-    async def having_video(self, beginning: str, *, by: User) -> list[str]:
-        """The ids of the jobs on this user's dashboard with a video whose ID begins so; none for ""."""
-        wanted = checked_text(beginning, "A video ID")
-        return await self._store.having_video(wanted, owner_id=seen_by(by)) if wanted else []
+    async def with_video(self, q: str, *, by: User) -> list[str]:
+        """The ids of the jobs on this user's dashboard with a video whose ID begins so, or whose error says so.
+
+        None for "".
+        """
+        wanted = checked_text(q, "What is searched for")
+        return await self._store.with_video(wanted, owner_id=seen_by(by)) if wanted else []
 
     async def count_found(self, video_ids: Collection[str]) -> int:
         """How many of these have a file in the media directory."""

@@ -11,7 +11,7 @@ from backend.pace import LEAST_VIDEOS, Estimate, in_words, rate_in_words
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 SPANS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
 SHORTEST_SECONDS = 0.1
-FOUND_BY = "A name or an error is found by any part of it, a job or video ID from its beginning"
+FOUND_BY = "A name or {error} is found by any part of it, a job or video ID from its beginning"
 JOBS_STAY = "Jobs leave the dashboard some time after their end, and stay in History"
 # Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
 NEEDS_SOMEBODY = tuple(WITH_FAILURES)
@@ -110,15 +110,16 @@ def usual_times(times: Times) -> str:
 
 
 def explained_times(times: Times) -> str:
-    """The same in a sentence, with how many videos it stands for; "" while there are too few.
+    """The same in sentences, with how many videos it stands for; "" while there are too few.
 
     >>> explained_times(Times(videos=491, p50=4.1, p95=11.8))
-    'Of 491 videos half took up to 4.1 s each, and 95 % up to 11.8 s'
+    'Of 491 videos half took up to 4.1 s each, and 95 % up to 11.8 s. The rate of an ended job includes its pauses'
     """
     if times.videos < LEAST_VIDEOS:
         return ""
     p50, p95 = _short_time(times.p50), _short_time(times.p95)
-    return f"Of {counted(times.videos, 'video')} half took up to {p50} each, and 95 % up to {p95}"
+    took = f"Of {counted(times.videos, 'video')} half took up to {p50} each, and 95 % up to {p95}"
+    return f"{took}. The rate of an ended job includes its pauses"
 
 
 def pace(estimate: Estimate) -> str:
@@ -154,6 +155,17 @@ def spoken_progress(job: Job) -> str:
     """How far a job is, for who hears it: "9 of 20, 2 failed"."""
     failed = f", {count(job.failed)} failed" if job.failed else ""
     return f"{count(job.current_video)} of {count(job.total_videos)}{failed}"
+
+
+def shares(job: Job) -> tuple[float, float, float]:
+    """Of the bar what is ok, what failed and what is on its way, in percent.
+
+    Of a job that runs elsewhere nobody knows how many videos run: what its sender tells beyond those that ended.
+    """
+    ok, failed, running = (100 * videos / job.total_videos for videos in (job.succeeded, job.failed, job.running))
+    if job.is_elsewhere and not job.is_finished:
+        running = max(0.0, job.progress - ok - failed)
+    return round(ok, 3), round(failed, 3), round(running, 3)
 
 
 def resumed(job: Job) -> str:

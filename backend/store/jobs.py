@@ -260,15 +260,16 @@ class JobStore:
         more = len(rows) > limit
         return Page(items, _cursor(rows[limit - 1]._mapping[key.name], items[-1].id) if more else None)
 
-    async def having_video(self, beginning: str, *, owner_id: str | None) -> list[str]:
-        """The ids of the jobs on this reader's dashboard that have a video whose ID begins so.
+    async def with_video(self, q: str, *, owner_id: str | None) -> list[str]:
+        """The ids of the jobs on this reader's dashboard with a video whose ID begins so, or whose error says so.
 
         It looks through the videos of these jobs, whose number is bounded, and not through the index of all IDs, where
         a letter or two begin most of what ever ran.
         """
-        begins = func.substr(VIDEOS.c.video_id, 1, len(beginning)) == beginning
+        begins = func.substr(VIDEOS.c.video_id, 1, len(q)) == q
         on_dashboard = _visible(select(JOBS.c.id).where(JOBS.c.on_dashboard), owner_id)
-        rows = await self._all(on_dashboard.where(exists().where(VIDEOS.c.job_id == JOBS.c.id, begins)))
+        found = [exists().where(VIDEOS.c.job_id == JOBS.c.id, wanted) for wanted in (begins, _failed_with(q))]
+        rows = await self._all(on_dashboard.where(or_(*found)))
         return [row.id for row in rows]
 
     async def count(self, *, owner_id: str | None) -> int:

@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "one-completed": {"status": "completed"},
     "one-cancelled": {"status": "cancelled"},
 }
-CHIPS = {"active": "3", "completed": "1", "with-errors": "1", "failed": "1", "all": "7"}
+CHIPS = {"active": "3", "completed": "1", "with-errors": "1", "failed": "1", "cancelled": "1", "all": "7"}
 VIDEO = "dQw4w9WgXcQ"
 # what lies outside its card, but for texts that end in an ellipsis
 STICKING_OUT = """cards => cards.flatMap((card) => {
@@ -77,9 +77,10 @@ def test_each_filter_says_how_many_jobs_it_leaves(stage: Stage) -> None:
     all_kinds(stage)
     for name, number in CHIPS.items():
         expect(chip(stage, name).locator("span")).to_have_text(number)
-    stage.tell(a_job("one-running", status="failed", failed=20, current_video=20))
+    stage.tell(a_job("one-running", status="failed", failed=20, current_video=20), removed=("one-cancelled",))
     expect(chip(stage, "active").locator("span")).to_have_text("2")
     expect(chip(stage, "failed").locator("span")).to_have_text("2")
+    expect(chip(stage, "cancelled")).to_have_count(0)  # that one is rare
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_job_that_comes_to_match_appears_and_one_that_no_longer_does_leaves(st
 def test_a_search_finds_by_name_error_job_and_video(stage: Stage, words: str, shown: tuple[str, ...]) -> None:
     stage.open()
     all_kinds(stage)
-    stage.tell(having_video={VIDEO[:4]: ["one-paused"]})
+    stage.tell(with_video={VIDEO[:4]: ["one-paused"]})
     search(stage).fill(words)
     until_shown(stage, *shown)
     expect(stage.page.get_by_test_id("hits")).to_have_text(f"{len(shown)} of 7")
@@ -155,6 +156,41 @@ def test_nothing_matches_says_what_was_looked_for_and_leads_on(stage: Stage) -> 
     expect(stage.cards).to_have_count(len(KINDS))
     expect(search(stage)).to_have_value("")
     assert query(stage) == ""
+
+
+def test_what_was_looked_for_is_cut_and_wrapped_however_long_it_is(stage: Stage) -> None:
+    stage.page.set_viewport_size({"width": 360, "height": 740})
+    stage.open(f"q={'x' * 600}")
+    stage.tell(a_job("one"))
+    expect(stage.page.get_by_test_id("no-match")).to_contain_text("x" * 500)
+    expect(search(stage)).to_have_value("x" * 500)
+    assert stage.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("view", ["cards", "table"])
+def test_the_place_of_a_job_that_leaves_stays_empty_while_somebody_points_there(stage: Stage, view: str) -> None:
+    stage.open(f"view={view}")
+    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9, name="b.csv"))
+    stage.card("first").hover()
+    at = stage.card("second").bounding_box()
+    stage.tell(removed=("first",))
+    expect(stage.page.get_by_text("list.csv has left the dashboard")).to_be_visible()
+    assert stage.order() == ["second"]
+    assert stage.card("second").bounding_box() == at
+    stage.page.mouse.move(1, 1)
+    expect(stage.page.get_by_text("has left the dashboard")).to_have_count(0)
+    assert stage.card("second").bounding_box() != at
+
+
+def test_the_way_back_leads_to_where_somebody_was(stage: Stage) -> None:
+    stage.open()
+    stage.tell(*(a_job(f"job-{number:03}", created_ago=number) for number in range(100)))
+    stage.cards.first.wait_for()
+    stage.page.evaluate("scrollTo(0, 1500)")
+    stage.page.goto(f"{stage.server.url}/other")
+    stage.page.evaluate("scrollTo(0, 0)")
+    stage.page.go_back()
+    stage.page.wait_for_function("scrollY === 1500")
 
 
 def test_a_filter_without_jobs_is_no_empty_dashboard(stage: Stage) -> None:
@@ -395,7 +431,7 @@ def test_a_search_on_an_empty_dashboard_is_an_empty_dashboard(stage: Stage) -> N
 def test_how_many_jobs_a_search_leaves_is_said_once_the_server_has_answered(stage: Stage) -> None:
     stage.open()
     all_kinds(stage)
-    stage.tell(having_video={VIDEO: ["one-paused"]})
+    stage.tell(with_video={VIDEO: ["one-paused"]})
     voice = stage.page.get_by_test_id("live-region")
     search(stage).fill(VIDEO)
     expect(voice).to_have_text("1 job.")

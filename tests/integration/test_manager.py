@@ -170,14 +170,20 @@ async def test_everybody_lists_counts_and_watches_their_own_jobs_and_the_admin_a
         assert {job.id for job in (await managed.manager.jobs(by=user)).items} == visible
         assert await managed.manager.count_jobs(by=user) == len(visible)
         assert {job.id for job in (await managed.manager.watch(by=user).next()).updates} == visible
-        assert set(await managed.manager.having_video("on", by=user)) == visible
+        assert set(await managed.manager.with_video("on", by=user)) == visible
 
 
-async def test_a_video_is_found_by_its_beginning_in_jobs_on_the_dashboard_only(managed: Managed) -> None:
+async def test_a_video_is_found_by_its_beginning_or_its_error_in_jobs_on_the_dashboard_only(managed: Managed) -> None:
     shown, left = await managed.submit("clip-1", "clip-2"), await managed.submit("clip-3")
     await managed.manager.cancel(left.id, by=ANA)
     await managed.manager.dismiss(left.id, by=ANA)
-    found = {q: await managed.manager.having_video(q, by=ANA) for q in ("clip", "clip-2", "lip", "CLIP", " ", "")}
+    found = {q: await managed.manager.with_video(q, by=ANA) for q in ("clip", "clip-2", "lip", "CLIP", " ", "")}
+    claimed = await managed.claim(shown)
+    first, _ = await managed.videos(claimed)
+    await managed.report(claimed, ended(first, error="The file is cut off at 100 %."))
+    found |= {q: await managed.manager.with_video(q, by=ANA) for q in ("CUT off", "100 %", "100_")}
+    assert found.pop("CUT off") == found.pop("100 %") == [shown.id]
+    assert found.pop("100_") == []
     assert found == {"clip": [shown.id], "clip-2": [shown.id], "lip": [], "CLIP": [], " ": [], "": []}
 
 

@@ -48,7 +48,7 @@ class PostedJobs:
         self.deserted = asyncio.Event()  # nobody reads any more
         self.acts: list[tuple[str, str]] = []  # what was pressed on the cards
         self.stalled: dict[str, datetime] = {}  # job -> since when it stands still
-        self.having_video: dict[str, list[str]] = {}  # what is searched for -> jobs
+        self.with_video: dict[str, list[str]] = {}  # what is searched for -> jobs
 
     async def act(self, job_id: str, action: Action) -> None:
         self.acts.append((job_id, action.value))
@@ -57,7 +57,7 @@ class PostedJobs:
         self.acts.append(("number", str(number)))
 
     async def search(self, q: str) -> list[str]:
-        return self.having_video.get(q, [])
+        return self.with_video.get(q, [])
 
     def watch(self, user: User) -> PostedReader:
         return PostedReader(self)
@@ -141,7 +141,7 @@ def build(silence_seconds: float) -> FastAPI:
         order = await request.json()
         ago = {job_id: timedelta(seconds=seconds) for job_id, seconds in order.get("stalled_ago", {}).items()}
         posted.stalled |= {job_id: datetime.now(UTC) - passed for job_id, passed in ago.items()}
-        posted.having_video |= order.get("having_video", {})
+        posted.with_video |= order.get("with_video", {})
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
@@ -164,7 +164,7 @@ def build(silence_seconds: float) -> FastAPI:
     async def clear() -> None:
         posted.acts.clear()
         posted.stalled.clear()
-        posted.having_video.clear()
+        posted.with_video.clear()
         posted.publish([], list(posted.jobs))
 
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)

@@ -33,7 +33,7 @@ class Stage:
     def tell(self, *jobs: dict[str, Any], removed: tuple[str, ...] = (), **known: Mapping[str, Any]) -> int:
         """Returns how many readers of jobs there are.
 
-        `known` is what the server knows besides: `stalled_ago` (job -> seconds), `having_video` (search -> jobs).
+        `known` is what the server knows besides: `stalled_ago` (job -> seconds), `with_video` (search -> jobs).
         """
         body = json.dumps({"jobs": jobs, "removed": removed, **known}).encode()
         order = urllib.request.Request(f"{self.server.url}/control", body, {"Content-Type": "application/json"})

@@ -109,20 +109,21 @@ export const count = (number) => counted.format(number);
 // By how much the theme enlarges the page: what is measured on the screen, divided by it, is what styles say.
 export const zoom = () => Number(getComputedStyle(document.documentElement).getPropertyValue("--zoom")) || 1;
 
-// What `give` returns when the page is left comes out of `carriedOver` in the same tab, when that was a reload, or when
-// the page had lost the server and somebody signed in again.
+// What `give` returns when the page is left comes out of `carriedOver` at the same address in the same tab, when that was
+// a reload or a way back, or when the page had lost the server and somebody signed in again.
 export function carryOver(name, give) {
   addEventListener("pagehide", () => {
-    const kept = { address: location.href, isLost: document.body.classList.contains("away"), value: give() };
-    sessionStorage.setItem(name, JSON.stringify(kept));
+    const kept = { isLost: document.body.classList.contains("away"), value: give() };
+    sessionStorage.setItem(`${name} ${location.href}`, JSON.stringify(kept));
   });
 }
 
 export function carriedOver(name) {
-  const kept = JSON.parse(sessionStorage.getItem(name));
-  sessionStorage.removeItem(name);
-  const isReload = performance.getEntriesByType("navigation")[0]?.type === "reload";
-  return (isReload || kept?.isLost) && kept?.address === location.href ? kept.value : null;
+  const key = `${name} ${location.href}`;
+  const kept = JSON.parse(sessionStorage.getItem(key));
+  sessionStorage.removeItem(key);
+  const isSame = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
+  return kept && (isSame || kept.isLost) ? kept.value : null;
 }
 
 const WAITED_MS = 10000;

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from backend.jobs import UNFINISHED, Status
+from backend.jobs import LONGEST_TEXT, UNFINISHED, Status
 from ui.text import FOUND_BY, JOBS_STAY
 
 ALL, ATTENTION, CARDS = "all", "attention", "cards"
@@ -14,10 +14,11 @@ ALL, ATTENTION, CARDS = "all", "attention", "cards"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A chip: its word, and the statuses of the jobs that it leaves."""
+    """A chip: its word, and the statuses of the jobs that it leaves; a rare one is only there while there are some."""
 
     word: str
     statuses: frozenset[Status]
+    is_rare: bool = False
 
 
 FILTERS: Mapping[str, Filter] = {
@@ -25,6 +26,7 @@ FILTERS: Mapping[str, Filter] = {
     "completed": Filter("Completed", frozenset({Status.COMPLETED})),
     "with-errors": Filter("With errors", frozenset({Status.COMPLETED_WITH_ERRORS})),
     "failed": Filter("Failed", frozenset({Status.FAILED})),
+    "cancelled": Filter("Cancelled", frozenset({Status.CANCELLED}), is_rare=True),
     ALL: Filter("All", frozenset(Status)),
 }
 
@@ -64,7 +66,7 @@ class DashboardView:
         """What an address asks for; words that it does not know count as not given."""
         return cls(
             show if show in FILTERS else ALL,
-            q,
+            q[:LONGEST_TEXT],
             sort if sort in ORDERS else ATTENTION,
             view if view in VIEWS else CARDS,
         )
@@ -73,7 +75,7 @@ class DashboardView:
 def choices() -> dict[str, Any]:
     """What can be chosen, and what to say where nothing is left, for the component that draws it."""
     filters = [
-        {"name": name, "word": one.word, "statuses": [status.value for status in Status if status in one.statuses]}
+        {**asdict(one), "name": name, "statuses": [status.value for status in Status if status in one.statuses]}
         for name, one in FILTERS.items()
     ]
     return {
@@ -81,6 +83,6 @@ def choices() -> dict[str, Any]:
         "orders": {name: asdict(order) for name, order in ORDERS.items()},
         "views": VIEWS,
         "usual": asdict(DashboardView()),
-        "found_by": FOUND_BY,
+        "found_by": FOUND_BY.format(error="an error"),
         "stay": JOBS_STAY,
     }

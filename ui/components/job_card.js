@@ -118,6 +118,12 @@ export const JobCard = {
     </div>`,
 };
 
+// The place of a job that has left while somebody points at the jobs: what stood beside it does not come under the pointer.
+export const JobGone = {
+  props: ["job"],
+  template: `<div class="card gone" :class="{ 'job-row': $parent.isTable }" :role="$parent.isTable ? 'row' : 'listitem'"><span :role="$parent.isTable ? 'cell' : null">{{ job.name }} has left the dashboard</span></div>`,
+};
+
 export const COLUMN_NAMES = ["Status", "Job", "Progress", "Videos", "Now", "Updated", "Actions"];
 
 export const JobRow = {
@@ -128,7 +134,7 @@ export const JobRow = {
       <span class="badges" role="cell">${badges}</span>
       <span class="subject" role="cell">
         <a class="name" :href="page" :title="job.name">{{ job.name }}</a>
-        <span class="sub"><span class="mono" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ about }}</span>
+        <span class="sub" :title="about"><span class="mono" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ ran }}</span>
       </span>
       <span class="far" role="cell">${bar}<span class="strong">{{ job.progress }} %</span></span>
       <span class="count" role="cell"><span><b>{{ job.done }}</b> / {{ job.total }}</span><span class="facts"><a v-if="job.failed" class="bad" :href="failures">{{ job.failed }}</a></span></span>

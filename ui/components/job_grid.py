@@ -15,7 +15,7 @@ from backend.clock import to_millis
 from backend.jobs import WITH_FAILURES, Action, Job, Source, Status, counted
 from ui.components.dashboard_view import DashboardView, choices
 from ui.components.job_actions import action_looks, asked_for, busy, offers, quick
-from ui.text import count, resumed, spoken_progress, time_taken
+from ui.text import count, resumed, shares, spoken_progress, time_taken
 from ui.theme import STALLED_LOOK, STATUS_LOOK, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
@@ -91,7 +91,7 @@ def card(
         "progress": job.progress,
         "done": count(job.current_video),
         "total": count(job.total_videos),
-        "shares": [round(100 * part / job.total_videos, 3) for part in (job.succeeded, job.failed, job.running)],
+        "shares": shares(job),
         "says": spoken_progress(job),
         "fact": _fact(job),
         "failed": f"{count(job.failed)} failed" if job.failed else "",

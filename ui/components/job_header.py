@@ -17,6 +17,7 @@ from ui.text import (
     explained_times,
     overall_rate,
     resumed,
+    shares,
     spoken_progress,
     standing_still,
     time_taken,
@@ -138,8 +139,8 @@ class JobHeader:
         self._draw_pace()
         waiting = " and waiting" if job.status is Status.PENDING else ""
         self._progress.props(f'aria-valuenow={job.progress} aria-valuetext="{spoken_progress(job)}{waiting}"')
-        for name, videos in (("ok", job.succeeded), ("bad", job.failed), ("run", job.running)):
-            self._shares[name].style(replace=f"width: {100 * videos / job.total_videos:.3f}%")
+        for part, share in zip(self._shares.values(), shares(job), strict=True):
+            part.style(replace=f"width: {share}%")
 
     def _draw_pace(self) -> None:
         """How fast it gets on and how long its videos take; or else since when it stands still."""

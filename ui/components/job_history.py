@@ -171,7 +171,7 @@ class JobHistory:
         elif self._search.narrows:
             icon("search_off")
             tag("h2", "No job matches")
-            tag("p", f"{FOUND_BY}.")
+            tag("p", f"{FOUND_BY.format(error='the newest error')}.")
             with tag("div", classes="act"):
                 link("Show all jobs", "/history", classes="btn")
         else:

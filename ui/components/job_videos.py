@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from backend.jobs import Action, Job, Outcome, Selection, Video, VideoStatus, counted, offered
+from backend.jobs import Action, Job, Outcome, Selection, Status, Video, VideoStatus, counted, offered
 from backend.manager import JobManager
 from ui.components.job_actions import retry
 from ui.components.search_field import SearchField
@@ -68,7 +68,7 @@ class JobVideos:
                 self._finder = SearchField(
                     chosen.q, label="Video ID or error", hook="video-search", on_search=self._search
                 )
-            self._table = VideoTable(on_opened=self._opened, on_retry=self._retry)
+            self._table = VideoTable(is_elsewhere=job.is_elsewhere, on_opened=self._opened, on_retry=self._retry)
             self._nothing = tag("p", classes="muted nothing")
             self._pager()
         self.show(job)
@@ -185,7 +185,8 @@ def _retry_words(job: Job) -> str:
 
 def _videos_of(job: Job, show: str) -> int | None:
     """How many rows there are of them; None where a sender elsewhere has counted videos without naming them."""
-    if job.is_elsewhere and not job.is_finished and show not in (ALL, VideoStatus.FAILED):
+    all_named = not job.is_elsewhere or job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
+    if not all_named and show not in (ALL, VideoStatus.FAILED):
         return None
     return {
         ALL: job.total_videos,

@@ -151,7 +151,8 @@ def _totals(read: ReadList) -> None:
     if missing:
         tag(
             "p",
-            f"{counted(missing, 'video')} without a file will fail, each with its reason; the others go on. "
+            f"{counted(missing, 'video')} without a file will fail, each with its reason"
+            f"{'; the others go on' if read.found else ''}. "
             "If the files are elsewhere, start the server with DASHBOARD_MEDIA_DIR set to their directory.",
             classes="muted small",
         )

@@ -22,10 +22,17 @@ class VideoTable(Element, component="video_table.vue", dependencies=["browser.js
     """
 
     def __init__(
-        self, *, on_opened: Callable[[list[int]], Awaitable[None]], on_retry: Callable[[int], Awaitable[None]]
+        self,
+        *,
+        is_elsewhere: bool,
+        on_opened: Callable[[list[int]], Awaitable[None]],
+        on_retry: Callable[[int], Awaitable[None]],
     ) -> None:
         super().__init__()
-        self._props["looks"] = looks(Status(status.value) for status in VideoStatus)
+        words = looks(Status(status.value) for status in VideoStatus)
+        if is_elsewhere:
+            words[VideoStatus.PENDING]["word"] = "not told"  # its sender may have counted it without naming it
+        self._props["looks"] = words
         self._props["rows"] = []
         self._props["details"] = {}
 

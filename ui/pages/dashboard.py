@@ -37,7 +37,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             await do(backend.manager, job_id, action)
 
         async def search(q: str) -> Sequence[str]:
-            return await act(backend.manager.having_video(q, by=current_user())) or ()
+            return await act(backend.manager.with_video(q, by=current_user())) or ()
 
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
         with page_frame("Dashboard", "dashboard", user, backend.settings):
