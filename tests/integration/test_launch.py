@@ -105,12 +105,12 @@ def test_nothing_of_a_killed_server_goes_on_working(tmp_path: Path, data: Path) 
 def children_of(media: Path) -> list[str]:
     """Processes that have a file below this directory open."""
     holders = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if link.readlink().is_relative_to(media):
-                holders.append(link.parts[2])
+            files = [link.readlink() for link in (process / "fd").iterdir()]
         except OSError:
-            continue  # it went away meanwhile
+            continue  # it went away meanwhile, or closed one
+        holders += [process.name for file in files if file.is_relative_to(media)]
     return holders
 
 

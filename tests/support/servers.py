@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,19 +10,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from tests import ROOT
+from ui.cli.data import open_accounts
 
 FROM_OUTSIDE = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 START_SECONDS = 60
 STOP_SECONDS = 15
+TOKEN_SECONDS = 86_400
+Result = TypeVar("Result")
 Server = TypeVar("Server", bound="ServerProcess")
 
 
@@ -180,10 +185,13 @@ def _ready(server: Server, line: str) -> Iterator[Server]:
 
 
 def token(data_dir: Path, name: str) -> str:
-    """A JWT of this user, made by the command."""
-    done = run_command("token", name, data_dir=data_dir)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    """A JWT of this user, as the command `token` makes it."""
+
+    async def issue() -> str:
+        async with open_accounts(data_dir) as accounts:
+            return await accounts.issue_token(await accounts.user(name), lifetime_seconds=TOKEN_SECONDS)
+
+    return apart(issue())
 
 
 def password_of(name: str) -> str:
@@ -192,18 +200,20 @@ def password_of(name: str) -> str:
 
 
 def add_user(data_dir: Path, name: str, *, admin: bool = False) -> str:
-    """A new user with the password of that name, and their token."""
-    done = run_command(
-        "users",
-        "add",
-        name,
-        "--password-stdin",
-        *(["--admin"] if admin else []),
-        data_dir=data_dir,
-        stdin=f"{password_of(name)}\n",
-    )
-    assert done.returncode == 0, done.stderr
+    """A new user with the password of that name, as the command `users add` makes it, and their token."""
+
+    async def add() -> None:
+        async with open_accounts(data_dir) as accounts:
+            await accounts.add_user(name, password_of(name), is_admin=admin)
+
+    apart(add())
     return token(data_dir, name)
+
+
+def apart(work: Coroutine[Any, Any, Result]) -> Result:
+    """What comes of it, in a loop of its own: that of this thread may be Playwright's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def api(program: Program, jwt: str) -> httpx.Client:

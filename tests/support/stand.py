@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +21,7 @@ from tests.support.accounts import open_office
 from tests.support.clips import make_clip
 from tests.support.freshness import Change
 from tests.support.recorder import Card, Cards
-from tests.support.servers import Program, free_port, password_of, run_command, running
+from tests.support.servers import Program, apart, free_port, password_of, run_command, running
 
 PARTS = ("main.py", "backend", "ui")
 CLIPS, CLIP_SECONDS = 8, 1.0
@@ -52,8 +50,7 @@ class Stand:
         self._life = ExitStack()
         self._program: Program | None = None
         self.data_dir.mkdir()
-        with ThreadPoolExecutor(1) as thread:  # Playwright's own loop runs in this one
-            self._tokens = thread.submit(asyncio.run, self._add(users)).result()
+        self._tokens = apart(self._add(users))
 
     def start(self) -> float:
         """A new life, ready; since when."""

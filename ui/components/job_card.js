@@ -120,8 +120,11 @@ export const JobCard = {
 
 // The place of a job that has left while somebody points at the jobs: what stood beside it does not come under the pointer.
 export const JobGone = {
-  props: ["job"],
-  template: `<div class="card gone" :class="{ 'job-row': $parent.isTable }" :role="$parent.isTable ? 'row' : 'listitem'"><span :role="$parent.isTable ? 'cell' : null">{{ job.name }} has left the dashboard</span></div>`,
+  props: ["job", "isRow"],
+  template: `
+    <div class="card gone" :class="{ 'job-row': isRow }" :role="isRow ? 'row' : 'listitem'">
+      <span :role="isRow ? 'cell' : null">{{ job.name }} has left the dashboard</span>
+    </div>`,
 };
 
 export const COLUMN_NAMES = ["Status", "Job", "Progress", "Videos", "Now", "Updated", "Actions"];
