@@ -9,6 +9,8 @@ import sqlite3
 import stat
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +106,15 @@ def test_nothing_of_a_killed_server_goes_on_working(tmp_path: Path, data: Path) 
 
 def children_of(media: Path) -> list[str]:
     """Processes that have a file below this directory open."""
-    holders = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            files = [link.readlink() for link in (process / "fd").iterdir()]
-        except OSError:
-            continue  # it went away meanwhile, or closed one
-        holders += [process.name for file in files if file.is_relative_to(media)]
-    return holders
+    return [process.name for process in Path("/proc").glob("[0-9]*") if any(is_below(media, process / "fd"))]
+
+
+def is_below(directory: Path, descriptors: Path) -> Iterator[bool]:
+    """Of each open file of a process; what goes away meanwhile is not."""
+    with suppress(OSError):
+        for link in descriptors.iterdir():
+            with suppress(OSError):
+                yield link.readlink().is_relative_to(directory)
 
 
 def test_a_taken_port_is_said_in_one_sentence(data: Path) -> None:
