@@ -49,7 +49,7 @@ def duration(seconds: float) -> str:
 
 
 def took(seconds: float) -> str:
-    """How long one video took.
+    """How long a video or a job took.
 
     >>> took(0.04), took(4.06)
     ('< 0.1 s', '4.1 s')
@@ -61,7 +61,7 @@ def time_taken(job: Job, now: datetime) -> str:
     """From its start (while it waits: from its making) to its end, or to `now` in whole seconds."""
     began = job.started_at or job.created_at
     if job.is_finished and job.finished_at:
-        return duration((job.finished_at - began).total_seconds())
+        return took((job.finished_at - began).total_seconds())
     return elapsed((now - began).total_seconds())
 
 
