@@ -148,7 +148,7 @@ def test_nothing_matches_says_what_was_looked_for_and_leads_on(stage: Stage) -> 
     search(stage).fill("nobody & nothing")
     nothing = stage.page.get_by_test_id("no-match")
     expect(nothing).to_contain_text("Nothing matches “nobody & nothing”")
-    expect(nothing).to_contain_text("among those that are failed")
+    expect(nothing).to_contain_text("among failed jobs")
     expect(nothing.get_by_role("link", name="Search History")).to_have_attribute(
         "href", "/history?q=nobody%20%26%20nothing"
     )
@@ -196,7 +196,7 @@ def test_the_way_back_leads_to_where_somebody_was(stage: Stage) -> None:
 def test_a_filter_without_jobs_is_no_empty_dashboard(stage: Stage) -> None:
     stage.open("show=failed")
     stage.tell(a_job("one"))
-    expect(stage.page.get_by_test_id("no-match")).to_contain_text("No job is failed here")
+    expect(stage.page.get_by_test_id("no-match")).to_contain_text("No failed jobs here")
     expect(stage.page.get_by_text("No active jobs")).to_have_count(0)
 
 

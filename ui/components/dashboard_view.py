@@ -14,20 +14,21 @@ ALL, ATTENTION, CARDS = "all", "attention", "cards"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A chip: its word, and the statuses of the jobs that it leaves; a rare one is only there while there are some."""
+    """A chip: its word, what it leaves in words and by status; a rare one is only there while there are some."""
 
     word: str
+    jobs: str
     statuses: frozenset[Status]
     is_rare: bool = False
 
 
 FILTERS: Mapping[str, Filter] = {
-    "active": Filter("Active", UNFINISHED),
-    "completed": Filter("Completed", frozenset({Status.COMPLETED})),
-    "with-errors": Filter("With errors", frozenset({Status.COMPLETED_WITH_ERRORS})),
-    "failed": Filter("Failed", frozenset({Status.FAILED})),
-    "cancelled": Filter("Cancelled", frozenset({Status.CANCELLED}), is_rare=True),
-    ALL: Filter("All", frozenset(Status)),
+    "active": Filter("Active", "active jobs", UNFINISHED),
+    "completed": Filter("Completed", "completed jobs", frozenset({Status.COMPLETED})),
+    "with-errors": Filter("With errors", "jobs with errors", frozenset({Status.COMPLETED_WITH_ERRORS})),
+    "failed": Filter("Failed", "failed jobs", frozenset({Status.FAILED})),
+    "cancelled": Filter("Cancelled", "cancelled jobs", frozenset({Status.CANCELLED}), is_rare=True),
+    ALL: Filter("All", "jobs", frozenset(Status)),
 }
 
 

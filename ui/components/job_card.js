@@ -54,7 +54,8 @@ const facts = {
       if (this.job.kept) return "kept";
       if (this.job.leaves) return countdown((this.job.leaves - this.time.now) / 1000);
       const seconds = (this.time.now - this.job.updated) / 1000;
-      return `${this.job.status === "pending" ? "queued" : "updated"} ${age(seconds)}`;
+      if (this.job.status === "pending") return `queued ${age(seconds)}`;
+      return this.isBrief ? age(seconds) : `updated ${age(seconds)}`;
     },
     about() {
       return `${this.job.sub}${this.ran}${this.showOwner ? ` · ${this.job.owner}` : ""}`;
@@ -131,7 +132,7 @@ export const COLUMN_NAMES = ["Status", "Job", "Progress", "Videos", "Now", "Upda
 
 export const JobRow = {
   mixins: [facts],
-  data: () => ({ isBrief: true }), // of two badges one has its word
+  data: () => ({ isBrief: true }), // what the row's headings say already, and the second of two badges' words, are left out
   template: `
     <div class="card job-row" role="row" ${hooks} :aria-rowindex="place + 1">
       <span class="badges" role="cell">${badges}</span>
@@ -146,7 +147,7 @@ export const JobRow = {
         <span v-else :title="job.error ? 'Earlier error: ' + job.error : job.now.more"><span :class="{ mono: job.now.is_id }">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
         <span class="sub" :class="{ standing }" :title="exactly">{{ when }}</span>
       </span>
-      <span class="age" role="cell" :title="updatedExactly">{{ freshness.replace("updated ", "") }}</span>
+      <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>
       <job-actions role="cell" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" quick="" :looks="actions" @act="$emit('act', $event)"></job-actions>
     </div>`,
 };

@@ -86,10 +86,10 @@ export function jobChoice({ choices, begins, contact, search, changed }) {
     return wanted.sort(inOrder.value).map(({ id }) => id);
   }
 
-  const nothing = computed(() => (words.value ? `Nothing matches “${words.value}”` : `No job is ${filter.value.word.toLowerCase()} here`));
+  const nothing = computed(() => (words.value ? `Nothing matches “${words.value}”` : `No ${filter.value.jobs} here`));
   const why = computed(() => {
     if (!words.value) return `${choices.stay}.`;
-    const part = choice.show === choices.usual.show ? "" : ` among those that are ${filter.value.word.toLowerCase()}`;
+    const part = choice.show === choices.usual.show ? "" : ` among ${filter.value.jobs}`;
     const videos = contact.away ? " Video IDs can be searched once the server is back." : "";
     return `${choices.found_by}${part}.${videos}`;
   });
