@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from backend.app import Backend, open_backend
     from backend.settings import Settings
 
-VERSION = "0.1.0"
+from progress_dashboard.version import VERSION
+
 __all__ = ["VERSION", "Backend", "Settings", "open_backend"]
 _HOMES = {"Backend": "backend.app", "open_backend": "backend.app", "Settings": "backend.settings"}
 

@@ -1,4 +1,4 @@
-"""Builds the program's parts, starts them in order, and stops them in the reverse one."""
+"""Builds the program's parts, starts them in order, and stops them in the reverse order."""
 
 from __future__ import annotations
 
@@ -13,56 +13,71 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.accounts import Accounts
-from backend.auth import Keys
+from backend.accounts.accounts import Accounts
+from backend.accounts.keys import Keys
 from backend.clock import Clock, SystemClock
-from backend.demo import DemoClips
+from backend.delivery.hub import ProgressHub
+from backend.delivery.journal import Journal
 from backend.errors import CannotStart, StoreRefused
-from backend.executors import Executor
 from backend.executors.inprocess import InProcessExecutor
-from backend.forecasts import Forecasts
-from backend.hub import ProgressHub
-from backend.manager import JobManager
-from backend.media import MediaDirectory
+from backend.executors.slots import Slots
+from backend.executors.video_work import VideoWork
+from backend.jobs.active import ActiveJobs
+from backend.jobs.executor import Executor
+from backend.jobs.external import ExternalJobs
+from backend.jobs.forecasts import Forecasts
+from backend.jobs.leases import Leases
+from backend.jobs.manager import JobManager
+from backend.jobs.outputs import Outputs
+from backend.jobs.queries import JobQueries
+from backend.jobs.retention import Cleanup, Erasure, Pruning
+from backend.jobs.stalls import Stalls
+from backend.media.demo import DemoClips
+from backend.media.directory import MediaDirectory
+from backend.media.sources import MediaSources
 from backend.processors.child import ChildRunner
-from backend.retention import Cleanup, Erasure, Pruning
 from backend.settings import Settings
-from backend.stalls import Stalls
-from backend.store import Database, JobStore, open_database
-from backend.work import VideoWork
+from backend.store import Store
+from backend.store.database import Database, open_database
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """The running parts, for the routes and pages that are put on top of them."""
+    """The running parts, for the routes and pages on top of them."""
 
     settings: Settings
     clock: Clock
     database: Database
     accounts: Accounts
-    store: JobStore
+    store: Store
     hub: ProgressHub
+    journal: Journal
     manager: JobManager
+    queries: JobQueries
+    leases: Leases
+    external: ExternalJobs
     work: VideoWork
-    media: MediaDirectory
+    slots: Slots
+    outputs: Outputs
+    sources: MediaSources
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
-    broken: asyncio.Event
+    failed: asyncio.Event
 
-    async def wind_down(self) -> None:
-        """Start no more videos and end those that run; the first part of closing, which may go on beside others."""
-        self.manager.wind_down()
+    async def drain(self) -> None:
+        """Start no more videos and end those that run; the first part of closing, which may run beside others."""
+        self.leases.drain()
         await self.executor.shutdown(self.settings.shutdown_grace_seconds)
 
 
 @asynccontextmanager
 async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Backend]:
-    """Everything but the web server, running; leaves nothing behind.
+    """Run everything but the web server, and leave nothing behind.
 
-    Raises `CannotStart` when the data directory cannot be used or belongs to another server.
+    Raises `CannotStart` if the data directory cannot be used or belongs to another server.
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
@@ -91,7 +106,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
 def prepare_data_directory(settings: Settings) -> None:
     """Make the data directory, for nobody else to read, and at the first start the default media directory.
 
-    Raises `CannotStart`. Later a media directory that is gone is trouble, and an empty one in its place would hide it.
+    Raises `CannotStart`. Later a missing media directory is a fault, which an empty one in its place would hide.
     """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,7 +126,7 @@ def prepare_data_directory(settings: Settings) -> None:
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
-    """`work` as a task while the block runs; cancelled and dead behind it."""
+    """Run `work` as a task during the block; behind it the task is cancelled and has ended."""
     task = asyncio.create_task(work, name=name)
     try:
         yield task
@@ -133,29 +148,35 @@ def _only_server(data_dir: Path) -> FileLock:
 
 def _build(settings: Settings, clock: Clock, database: Database, children: ChildRunner, demo: DemoClips) -> Backend:
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
-    store = JobStore(database)
-    hub = ProgressHub(store, clock)
+    store, hub = Store(database), ProgressHub()
+    journal = Journal(store, hub, clock)
     executor = InProcessExecutor(
         max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
     )
-    media = MediaDirectory(settings.media, clock)
+    sources = MediaSources(MediaDirectory(settings.media, clock), demo)
+    active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
+    external = ExternalJobs(active, queries, store.videos, clock)
+    leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=settings.pause_after_failures)
     manager = JobManager(
         store=store,
-        hub=hub,
+        journal=journal,
+        active=active,
+        queries=queries,
+        external=external,
         executor=executor,
-        media=media,
-        demo=demo,
+        sources=sources,
         clock=clock,
-        pause_after_failures=settings.pause_after_failures,
     )
+    outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
     work = VideoWork(
-        manager,
+        leases,
         children,
-        slots=settings.max_running_videos,
+        sources,
+        outputs,
+        slots,
+        clock,
         retries=settings.video_retries,
         pause_after_failures=settings.pause_after_failures,
-        outputs=settings.outputs,
-        clock=clock,
     )
     return Backend(
         settings=settings,
@@ -164,46 +185,52 @@ def _build(settings: Settings, clock: Clock, database: Database, children: Child
         accounts=accounts,
         store=store,
         hub=hub,
+        journal=journal,
         manager=manager,
+        queries=queries,
+        leases=leases,
+        external=external,
         work=work,
-        media=media,
+        slots=slots,
+        outputs=outputs,
+        sources=sources,
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
-        stalls=Stalls(lambda: hub.reader(None), store.seconds_taken, clock),
-        broken=asyncio.Event(),
+        stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        failed=asyncio.Event(),
     )
 
 
 async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.accounts.ensure_admin()
-    await backend.hub.load()
+    await backend.journal.load()
     ticking = asyncio.create_task(_tick(backend), name="tick")
-    stack.push_async_callback(_last_tick, backend.hub, ticking)
+    stack.push_async_callback(_last_tick, backend.journal, ticking)
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
-    await backend.hub.durable(patient=False)
-    cleanup = Cleanup(backend.manager, backend.accounts, backend.settings, backend.clock)
+    await backend.journal.durable(patient=False)
+    cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
-    pruning = Pruning(backend.store, backend.settings, backend.clock)
+    pruning = Pruning(backend.store.history, backend.settings, backend.clock)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
-    erasure = Erasure(backend.store, backend.settings, backend.clock)
+    erasure = Erasure(backend.store.jobs, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
     await backend.executor.start(backend.work.process_job)
-    stack.push_async_callback(backend.wind_down)
+    stack.push_async_callback(backend.drain)
 
 
 async def _tick(backend: Backend) -> None:
     try:
-        await backend.hub.run()
+        await backend.journal.run()
     except StoreRefused as error:  # of the last tick; what it held is found as it was at the next start
         log.error("the last tick cannot be stored: %s", error.sentence, extra={"action": "last_tick_refused"})
-        backend.broken.set()
+        backend.failed.set()
     except Exception:
-        log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_broken"})
-        backend.broken.set()
+        log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_failed"})
+        backend.failed.set()
 
 
-async def _last_tick(hub: ProgressHub, ticking: asyncio.Task[None]) -> None:
-    hub.close()
+async def _last_tick(journal: Journal, ticking: asyncio.Task[None]) -> None:
+    journal.close()
     await ticking

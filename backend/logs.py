@@ -67,7 +67,7 @@ class WithoutSecrets(logging.Filter):
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO backend.manager: cancel asked for action=cancel_asked job_id=…`"""
+    """`2026-01-31T12:00:00.123Z INFO backend.jobs.manager: cancel asked for action=cancel_asked job_id=…`"""
 
     def format(self, record: logging.LogRecord) -> str:
         when = iso(datetime.fromtimestamp(record.created, UTC))

@@ -20,9 +20,9 @@ from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
 ADMIN = "admin"  # the account that is always there
-MOST_SLOTS = 1024
+MAX_SLOTS = 1024
 VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 128
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 10, 128
 HOST_NAME = re.compile(
     r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     admin_password: SecretStr | None = Field(
         None,
         description=f"password of the account {ADMIN}, set at each start; "
-        f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
+        f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters",
     )
     allowed_hosts: Names = Field((), description="further names in the Host header, comma-separated")
     allowed_origins: Names = Field(
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     max_running_videos: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
-        le=MOST_SLOTS,
+        le=MAX_SLOTS,
         description="videos that run at once; default: the number of CPUs",
     )
     video_timeout_seconds: Seconds = Field(3600, description="longest time for one video")
@@ -152,8 +152,8 @@ class Settings(BaseSettings):
     @field_validator("admin_password")
     @classmethod
     def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not SHORTEST_PASSWORD <= len(value.get_secret_value()) <= LONGEST_PASSWORD:
-            raise ValueError(f"must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
+        if value is not None and not MIN_PASSWORD_LENGTH <= len(value.get_secret_value()) <= MAX_PASSWORD_LENGTH:
+            raise ValueError(f"must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
         return value
 
     @field_validator("allowed_hosts")

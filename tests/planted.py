@@ -18,7 +18,7 @@ from tests import ROOT
 
 STORIES, SOUND_STORIES = 2_000, 50
 STORIES_SECONDS = 1200
-COMPLAINTS = ("AssertionError", "backend.client.mirror.OutOfStep")
+COMPLAINTS = ("AssertionError", "progress_dashboard.mirror.OutOfStep")
 STORIES_MODULE = "tests.integration.test_never_wrong"
 
 
@@ -32,18 +32,20 @@ class Planted:
     wrong: str
 
 
-HUB, STORE, DELIVERY = "backend/hub.py", "backend/store/jobs.py", "backend/api/delivery.py"
+JOURNAL, HUB = "backend/delivery/journal.py", "backend/delivery/hub.py"
+HISTORY, SENDING = "backend/store/history.py", "backend/api/sending.py"
 PLANTED = (
     Planted(
         "sent before commit",
-        HUB,
-        "            await self._store_surely(self._transaction(staged, batch), staged)\n",
-        "            transaction = self._transaction(staged, batch)\n"
-        "            self._publish(batch)\n"
-        "            await self._store_surely(transaction, staged)\n",
+        JOURNAL,
+        "            await self._commit(self._transaction(staged, entries), staged)\n",
+        "            transaction = self._transaction(staged, entries)\n"
+        "            if entries:\n"
+        "                self._hub.publish(entries[-1].seq, entries)\n"
+        "            await self._commit(transaction, staged)\n",
     ),
     Planted(
-        "snapshot before subscribe: what is published between the two is not told",
+        "snapshot before subscribe: what is published between the two is not sent",
         HUB,
         "        self._parts.clear()\n        self._published.set()\n",
         "        self._published.set()\n",
@@ -51,33 +53,33 @@ PLANTED = (
     Planted(
         "a removal dropped",
         HUB,
-        "        gone = _newer(self._gone, behind.removals)\n",
-        "        gone: list[Removal] = []\n",
+        "        removed = _newer(self._tombstones, cursor.removals)\n",
+        "        removed: list[Removal] = []\n",
     ),
     Planted(
         "a status change conflated away",
-        HUB,
-        "            self._staged.kept.append(job)\n",
-        "            born = [new.job for new in self._staged.new]\n"
-        "            self._staged.kept = [*(one for one in self._staged.kept if one in born), job]\n",
+        JOURNAL,
+        "        self._staged.lossless.append(job)\n",
+        "        new = [new.job for new in self._staged.new]\n"
+        "        self._staged.lossless = [*(one for one in self._staged.lossless if one in new), job]\n",
     ),
     Planted(
         "older after newer: a percent staged before a status change is sent behind it",
-        HUB,
-        "        if kept:\n            self._staged.percents.pop(job.id, None)\n",
-        "        if kept:\n",
+        JOURNAL,
+        "        self._staged.percents.pop(job.id, None)\n        self._staged.lossless.append(job)\n",
+        "        self._staged.lossless.append(job)\n",
     ),
-    Planted("since exclusive", STORE, "AND at >= ?", "AND at > ?"),
+    Planted("since exclusive", HISTORY, "AND at >= ?", "AND at > ?"),
     Planted(
         "a resume that repeats",
         HUB,
-        "        return Reader(self, owner_id, CatchingUp(after, after) if",
-        "        return Reader(self, owner_id, CatchingUp(after - 1, after) if",
+        "        cursor = CatchUpCursor(after, after) if after",
+        "        cursor = CatchUpCursor(after - 1, after) if after",
     ),
     Planted(
         "a slow reader's queue that drops",
-        DELIVERY,
-        "        while self.outlet.is_writable and (view := self.reader.take()) is not None:\n",
+        SENDING,
+        "        while self.transport.is_writable and (view := self.reader.take()) is not None:\n",
         "        while (view := self.reader.take()) is not None:\n",
     ),
 )

@@ -10,23 +10,24 @@ if TYPE_CHECKING:
 
 
 def register(backend: Backend) -> LiveJobs:
-    """Attach all pages; what is returned feeds them, and ends with NiceGUI or by `aclose`."""
+    """Attach all pages, and return what feeds them; it ends with NiceGUI or by `aclose`."""
     # NiceGUI reads its settings when it is imported, and the commands do without it.
     from nicegui import app
 
-    from backend.retention import leaves_at
-    from ui.csp import sign_scripts
-    from ui.live import Known, LiveJobs
+    from backend.jobs.retention import leaves_at
+    from ui.live import CardFacts, LiveJobs
+    from ui.nicegui_internals import broadcasts, guard_sockets, require_security_members, sign_scripts
     from ui.pages.dashboard import add_dashboard_page
     from ui.pages.history import add_history_page
     from ui.pages.job import add_job_page
     from ui.pages.lists import add_lists_page
-    from ui.session import guard_sockets
 
+    require_security_members()
     live = LiveJobs(
-        lambda user: backend.manager.watch(by=user),
+        lambda user, after: backend.queries.watch(by=user, after=after),
+        broadcasts(),
         backend.clock,
-        Known(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
+        CardFacts(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
     )
     sign_scripts()
     guard_sockets(backend.accounts)

@@ -10,57 +10,71 @@ from typing import Any, Protocol, TypeVar
 
 from nicegui import background_tasks
 
-from backend.auth import User
 from backend.clock import Clock
+from backend.delivery.batches import View
+from backend.domain.auth import User
+from backend.domain.job import Job
 from backend.errors import DashboardError, JobNotFound, Unavailable
-from backend.hub import View
-from backend.jobs import Job
-from backend.manager import JobManager
+from backend.jobs.queries import JobQueries
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-async def views(manager: JobManager, *, by: User, clock: Clock, every_seconds: float) -> AsyncIterator[View]:
-    """The jobs on this user's dashboard, then what changed since the last view, at most one view in `every_seconds`.
+async def views(
+    queries: JobQueries, *, by: User, after: int, clock: Clock, every_seconds: float
+) -> AsyncIterator[View]:
+    """Yield what changed on this user's dashboard after a position, at most one view in `every_seconds`.
 
     What happened in between is conflated: each job comes in its newest state. A large view comes in parts at once.
     """
-    seq = None
     while True:
-        # A reader kept over the pause would hand out batch after batch and fall behind.
-        reader, more = manager.watch(by=by, after=seq), True
+        # A reader that is kept over the pause would give batch after batch and fall behind.
+        reader, more = queries.watch(by=by, after=after), True
         while more:
             view = await reader.next()
-            seq, more = view.seq, view.more
+            after, more = view.seq, view.more
             yield view
         await clock.sleep(every_seconds)
 
 
-async def states(
-    manager: JobManager, job_id: str, *, by: User, clock: Clock, every_seconds: float
-) -> AsyncIterator[Job]:
-    """The newest state of one job, then as it changes, at most one in `every_seconds`; raises `JobNotFound` at its end.
+class JobSubscription:
+    """One reader of a job, for all parts of its page. `run` follows the job, `changes` serves each part at its own pace."""
 
-    While the job is off the dashboard nothing changes.
-    """
-    is_missing = False
-    async for view in views(manager, by=by, clock=clock, every_seconds=every_seconds):
-        found = [job for job in view.updates if job.id == job_id]
-        for job in found:
-            yield job
-        is_missing = (view.snapshot or is_missing) and not found
-        has_left = job_id in view.removed  # a view may hold the end as well, which comes before
-        if has_left or (is_missing and not view.more):
-            find = partial(manager.find, job_id, by=by)
-            if stored := await patiently(find, clock=clock, every_seconds=every_seconds):
-                yield stored
+    def __init__(self, queries: JobQueries, job: Job, clock: Clock) -> None:
+        self._queries = queries
+        self._clock = clock
+        self._newest = job
+        self._changed = asyncio.Event()
+
+    async def run(self, *, by: User, every_seconds: float) -> None:
+        """Follow the job until it is deleted, reading at most once in `every_seconds`. Raises `JobNotFound` then."""
+        job_id = self._newest.id
+        read = partial(patiently, clock=self._clock, every_seconds=every_seconds)
+        reader = await read(partial(self._queries.watch_job, job_id, by=by))
+        while reader is not None:
+            state = await reader.next() or await read(partial(self._queries.find, job_id, by=by))
+            if state is not None:
+                self._newest = state
+                self._changed.set()
+                self._changed = asyncio.Event()
+            await self._clock.sleep(every_seconds)
+
+    async def changes(self, every_seconds: float) -> AsyncIterator[Job]:
+        """Yield the job's newest state, then each time it has changed, at most once in `every_seconds`."""
+        seen: Job | None = None
+        while True:
+            while self._newest is seen:
+                await self._changed.wait()
+            seen = self._newest
+            yield seen
+            await self._clock.sleep(every_seconds)
 
 
 async def patiently(reading: Callable[[], Awaitable[T]], *, clock: Clock, every_seconds: float) -> T | None:
-    """What `reading` gives; while the data cannot be had, it is asked again and again, and only the log is told, once.
+    """Await `reading()`, retrying while the store is unavailable. Logs the first failure only.
 
-    Raises `JobNotFound`; None when it is refused for what was asked for, of which the user has heard.
+    Raises `JobNotFound`. Returns None if the user's request is refused, of which the user has been told.
     """
     was_refused = False
     while True:
@@ -70,7 +84,7 @@ async def patiently(reading: Callable[[], Awaitable[T]], *, clock: Clock, every_
             raise
         except Unavailable as error:
             if not was_refused:
-                log.warning("a page stays behind: %s", error.sentence, extra={"action": "page_stays_behind"})
+                log.warning("a page cannot be updated: %s", error.sentence, extra={"action": "page_behind"})
             was_refused = True
         except DashboardError:
             return None
@@ -78,7 +92,7 @@ async def patiently(reading: Callable[[], Awaitable[T]], *, clock: Clock, every_
 
 
 class OpenPage(Protocol):
-    """What is asked of a `nicegui.Client`."""
+    """The part of a `nicegui.Client` that is needed here."""
 
     @property
     def has_socket_connection(self) -> bool: ...
@@ -95,22 +109,22 @@ def while_connected(
     name: str,
     start: Callable[..., asyncio.Task[None]] = background_tasks.create,
 ) -> None:
-    """Do `work` beside the page while a browser is connected to it: from its beginning each time, until it has ended.
+    """Run `work` while a browser is connected to the page: from its beginning each time, until it has ended.
 
-    For a tab that was closed, or that has lost the server, nothing is read and nothing told.
+    Nothing is read or sent for a tab that was closed or that has lost the server.
     """
     task: asyncio.Task[None] | None = None
 
-    def go_on() -> None:
+    def resume() -> None:
         nonlocal task
         if task is None or task.cancelling():
             task = start(work(), name=name, context=page)
 
     def pause() -> None:
-        if task is not None and not page.has_socket_connection:  # it may be back before its old socket is given up
+        if task is not None and not page.has_socket_connection:  # it may be back before its old socket is closed
             task.cancel()
 
-    page.on_connect(go_on)
+    page.on_connect(resume)
     page.on_disconnect(pause)
     if page.has_socket_connection:
-        go_on()
+        resume()

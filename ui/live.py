@@ -1,8 +1,8 @@
-"""From the manager to the browser: one reader and one shared Socket.IO room for everybody who sees the same jobs.
+"""From the backend to the browser: one reader and one broadcast for everybody who sees the same jobs.
 
-A frame is encoded once and sent to all tabs of a room: `{prev, seq, snapshot, now, jobs, removed, headline, state}`,
-`now` being the server's clock in milliseconds, and `jobs` of each card that changed its id and what is other on it. A
-tab that joins, or that missed a frame, gets a snapshot: all cards, whole.
+A frame is `{prev, seq, snapshot, now, jobs, removed, headline, state}`: `now` is the server's clock in milliseconds,
+`jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a snapshot: all cards,
+whole. A tab that comes back tells the `seq` it has, and gets what changed since, if that can still be told.
 """
 
 from __future__ import annotations
@@ -12,78 +12,84 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, Protocol
 
-from nicegui import Client, core
+from nicegui.events import GenericEventArguments
 
-from backend.auth import User
 from backend.clock import Clock, to_millis
-from backend.hub import View
-from backend.jobs import Job, Status
-from backend.manager import seen_by
-from backend.pace import Estimate
-from ui.components.job_grid import JobGrid, card
+from backend.delivery.batches import View
+from backend.domain.auth import User
+from backend.domain.job import Job
+from backend.domain.pace import Estimate
+from progress_dashboard.protocol import Status
+from ui.components.dashboard.job_grid import JobGrid, card
+from ui.nicegui_internals import Broadcast
 from ui.text import headline, outlook, pace, tab_state
 
 log = logging.getLogger(__name__)
-EVENT = "jobs"
 RETRY_SECONDS = 1.0
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
+TIME_DEPENDENT = ("id", "pace", "stalled", "rank")  # the facts of a card that change without a new state of its job
 Card = Mapping[str, Any]
 
 
-class Reader(Protocol):
-    """One watcher's position among the live states."""
+class StateReader(Protocol):
+    """The position of one watcher among the live states."""
 
     async def next(self) -> View:
-        """The first time a snapshot, then what changed, as soon as something did."""
+        """Return what is there, then what changed as soon as something did."""
+
+    def take(self) -> View | None:
+        """Return the same without waiting; None if there is nothing new."""
+
+
+Watch = Callable[[User, int | None], StateReader]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is to be said of a job besides what is in it: when it leaves, how it gets on, since when it stands still."""
+class CardFacts:
+    """What a card shows beyond its job: when it leaves, its pace, and since when it is stalled."""
 
     leaves_at: Callable[[Job], datetime | None]
     estimate: Callable[[Job], Estimate | None]
     stalled_since: Callable[[Job], datetime | None]
 
     def card(self, job: Job) -> Card:
-        """The job's card as it is now."""
+        """Return the job's card as it is now."""
         return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job))
 
     def pace(self, job: Job) -> str:
-        """How fast it gets on and when it will be done, in words; "" while that is not known."""
+        """Return in words how fast the job gets on and when it will be done; "" while that is unknown."""
         estimate = self.estimate(job)
         return pace(estimate) if estimate else ""
 
 
-@dataclass
-class Room:
-    """What the tabs of one room have seen so far, and which clients they are; it sees what `user` may see.
+@dataclass(eq=False)
+class Audience:
+    """The tabs that see the same jobs (those `user` may see), and what they have been sent.
 
-    `outlook` is when all will be done, in words.
+    `waiting` are tabs that wait until all jobs are known (`is_complete`), with the `seq` that each has. `outlook` says
+    when all jobs will be done.
     """
 
     user: User
-    viewers: set[str] = field(default_factory=set)
+    broadcast: Broadcast
+    grids: set[JobGrid] = field(default_factory=set)
+    waiting: dict[JobGrid, int | None] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     cards: dict[str, Card] = field(default_factory=dict)
     outlook: str = ""
-    seq: int | None = None
+    seq: int = 0
+    is_complete: bool = False
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
 
     @property
     def owner_id(self) -> str | None:
-        return seen_by(self.user)
-
-    @property
-    def name(self) -> str:
-        return f"jobs of {self.owner_id or 'everybody'}"
+        return self.user.sees_jobs_of
 
     def take(self, view: View) -> Iterable[Job]:
-        """Bring the room up to the view; returns the newest state of each job that changed."""
+        """Apply the view, and return the newest state of each job that changed."""
         changed = {job.id: job for job in view.updates}
         if view.snapshot:
             self.jobs.clear()
@@ -93,22 +99,28 @@ class Room:
             self.jobs.pop(job_id, None)
             self.cards.pop(job_id, None)
             changed.pop(job_id, None)
-        self.seq = view.seq
+        self.seq, self.is_complete = view.seq, not view.more
         return changed.values()
 
-    def renew(self, jobs: Iterable[Job], known: Known) -> list[Card]:
-        """Make the cards of these jobs anew; returns what is other on them than before."""
-        told: list[Card] = []
+    def renew(self, jobs: Iterable[Job], facts: CardFacts) -> list[Card]:
+        """Make the cards of these jobs again, and return what differs from before."""
+        differing: list[Card] = []
         for job in jobs:
-            before, self.cards[job.id] = self.cards.get(job.id, {}), known.card(job)
-            told.append({**_differences(before, self.cards[job.id]), "id": job.id})
-        return told
+            before, self.cards[job.id] = self.cards.get(job.id, {}), facts.card(job)
+            differing.append({**_differences(before, self.cards[job.id]), "id": job.id})
+        return differing
 
-    def is_behind(self, job: Job, known: Known) -> bool:
-        """Whether time has made its card untrue, though nothing came: it stands still now, or gets on slower."""
+    def is_stale(self, job: Job, facts: CardFacts) -> bool:
+        """Return True if the card is stale because time passed: the job stalled or its ETA changed."""
         shown = self.cards[job.id]
-        is_stalled = known.stalled_since(job) is not None
-        return (shown["stalled"] is not None) != is_stalled or shown["pace"] != known.pace(job)
+        is_stalled = facts.stalled_since(job) is not None
+        return (shown["stalled"] is not None) != is_stalled or shown["pace"] != facts.pace(job)
+
+    def since(self, after: int) -> list[Card]:
+        """Return the cards that changed after a position; of other processing jobs what time may have changed."""
+        changed = [self.cards[job.id] for job in self.jobs.values() if job.seq > after]
+        processing = (job for job in self.jobs.values() if job.seq <= after and job.status is Status.PROCESSING)
+        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT} for job in processing]
 
     @property
     def headline(self) -> str:
@@ -118,113 +130,150 @@ class Room:
 
 
 class LiveJobs:
-    """Feeds the grids of all pages with what `watch` gives. A room's reader runs only while somebody looks."""
+    """Feeds the grids of all pages. The reader of an audience runs only while somebody looks.
 
-    def __init__(self, watch: Callable[[User], Reader], clock: Clock, known: Known) -> None:
-        self._reader = watch
+    `watch` returns a reader of what a user sees, from a position on; `broadcast` makes a broadcast by its name.
+    """
+
+    def __init__(self, watch: Watch, broadcast: Callable[[str], Broadcast], clock: Clock, facts: CardFacts) -> None:
+        self._watch = watch
+        self._broadcast = broadcast
         self._clock = clock
-        self._known = known
-        self._rooms: dict[str | None, Room] = {}
+        self._facts = facts
+        self._audiences: dict[str | None, Audience] = {}
 
     def feed(self, grid: JobGrid, viewer: Callable[[], User]) -> None:
-        """Let the grid have what `viewer` may see, asked anew at each subscription, while its page is connected."""
+        """Feed the grid while its page is connected. `viewer` returns the user, asked at each subscription."""
         client = grid.client
-        grid.on("watch", lambda: self._watch(client, viewer()), args=[])
-        client.on_disconnect(partial(self._left, client))
-        client.on_delete(partial(self._left, client))
+
+        async def subscribe(event: GenericEventArguments) -> None:
+            await self._subscribe(grid, viewer(), event.args if isinstance(event.args, int) else None)
+
+        def leave() -> None:
+            if client.is_deleted or not client.has_socket_connection:  # it may be back before its old socket is closed
+                self._leave(grid)
+
+        grid.on("watch", subscribe)
+        client.on_disconnect(leave)
+        client.on_delete(leave)
 
     async def aclose(self) -> None:
-        """Stop all readers and wait until they are gone."""
-        tasks = [room.task for room in self._rooms.values() if room.task]
-        self._rooms.clear()
+        """Stop all readers and wait until they have ended."""
+        tasks = [audience.task for audience in self._audiences.values() if audience.task]
+        self._audiences.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, client: Client, user: User) -> None:
-        owner_id = seen_by(user)
-        await self._leave_others(client, owner_id)
-        room = self._rooms.setdefault(owner_id, Room(user))
-        room.viewers.add(client.id)
-        if room.task is None:
-            room.task = asyncio.create_task(self._follow(room), name=room.name)
-        async with room.sending:
-            for sid in _sockets(client):
-                await core.sio.enter_room(sid, room.name)
-            if room.seq is not None:
-                await self._send(room, client.id, room.seq, snapshot=True, cards=room.cards.values())
+    async def _subscribe(self, grid: JobGrid, user: User, after: int | None) -> None:
+        owner_id = user.sees_jobs_of
+        await self._leave_others(grid, owner_id)
+        audience = self._audiences.get(owner_id)
+        if audience is None:
+            audience = Audience(user, self._broadcast(f"jobs of {owner_id or 'everybody'}"))
+            self._audiences[owner_id] = audience
+            audience.task = asyncio.create_task(self._follow(audience), name="live jobs")
+        audience.grids.add(grid)
+        async with audience.sending:
+            audience.waiting[grid] = after
+            await self._admit_waiting(audience)
 
-    async def _leave_others(self, client: Client, owner_id: str | None) -> None:
-        """A user who is no administrator any more, or has become one, sees other jobs from now on."""
-        for room in [room for room in self._rooms.values() if room.owner_id != owner_id]:
-            if client.id in room.viewers:
-                self._withdraw(room, client)
-                for sid in _sockets(client):
-                    await core.sio.leave_room(sid, room.name)
+    async def _leave_others(self, grid: JobGrid, owner_id: str | None) -> None:
+        """Leave the audience of an earlier role: a user who became an administrator, or no longer is one."""
+        for audience in [audience for audience in self._audiences.values() if audience.owner_id != owner_id]:
+            if grid in audience.grids:
+                self._remove(audience, grid)
+                await audience.broadcast.leave(grid)
 
-    def _left(self, client: Client) -> None:
-        if client.has_socket_connection and not client.is_deleted:
-            return  # it came back before its old socket was given up
-        for room in list(self._rooms.values()):
-            self._withdraw(room, client)
+    def _leave(self, grid: JobGrid) -> None:
+        for audience in list(self._audiences.values()):
+            self._remove(audience, grid)
 
-    def _withdraw(self, room: Room, client: Client) -> None:
-        room.viewers.discard(client.id)
-        if not room.viewers:
-            self._rooms.pop(room.owner_id, None)
-            if room.task:
-                room.task.cancel()
+    def _remove(self, audience: Audience, grid: JobGrid) -> None:
+        audience.grids.discard(grid)
+        audience.waiting.pop(grid, None)
+        if not audience.grids:
+            self._audiences.pop(audience.owner_id, None)
+            if audience.task:
+                audience.task.cancel()
 
-    async def _follow(self, room: Room) -> None:
+    async def _follow(self, audience: Audience) -> None:
         while True:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._relay(room))
-                    tasks.create_task(self._look(room))
+                    tasks.create_task(self._relay(audience))
+                    tasks.create_task(self._check(audience))
             except Exception:
                 log.exception("the live view stopped and starts again", extra={"action": "live_view_failed"})
                 await self._clock.sleep(RETRY_SECONDS)
 
-    async def _relay(self, room: Room) -> None:
-        """Pass on what happens."""
-        reader = self._reader(room.user)
+    async def _relay(self, audience: Audience) -> None:
+        """Send what happens."""
+        reader = self._watch(audience.user, None)
         while True:
             view = await reader.next()
-            async with room.sending:
-                cards = room.renew(room.take(view), self._known)
-                await self._send(room, room.name, view.prev, snapshot=view.snapshot, cards=cards, removed=view.removed)
+            async with audience.sending:
+                cards = audience.renew(audience.take(view), self._facts)
+                frame = self._frame(audience, view.prev, cards, view.removed, snapshot=view.snapshot)
+                await audience.broadcast.send(frame)
+                await self._admit_waiting(audience)
 
-    async def _look(self, room: Room) -> None:
-        """Tell once a second what only time has changed."""
+    async def _check(self, audience: Audience) -> None:
+        """Send once a second what only time has changed."""
         while True:
-            await self._clock.sleep(LOOK_SECONDS)
-            async with room.sending:
-                running = [job for job in room.jobs.values() if job.status is Status.PROCESSING]
-                cards = room.renew([job for job in running if room.is_behind(job, self._known)], self._known)
-                before, room.outlook = room.outlook, outlook(room.jobs.values(), self._known.estimate)
-                if room.seq is not None and (cards or room.outlook != before):
-                    await self._send(room, room.name, room.seq, snapshot=False, cards=cards)
+            await self._clock.sleep(CHECK_SECONDS)
+            async with audience.sending:
+                processing = [job for job in audience.jobs.values() if job.status is Status.PROCESSING]
+                stale = [job for job in processing if audience.is_stale(job, self._facts)]
+                cards = audience.renew(stale, self._facts)
+                before, audience.outlook = audience.outlook, outlook(audience.jobs.values(), self._facts.estimate)
+                if audience.is_complete and (cards or audience.outlook != before):
+                    await audience.broadcast.send(self._frame(audience, audience.seq, cards))
 
-    async def _send(
-        self, room: Room, to: str, prev: int, *, snapshot: bool, cards: Iterable[Card], removed: Iterable[str] = ()
-    ) -> None:
-        frame = {
+    async def _admit_waiting(self, audience: Audience) -> None:
+        """Let the waiting tabs join: each gets what changed since it was here, or everything if that cannot be told."""
+        while audience.is_complete and audience.waiting:
+            grid, after = audience.waiting.popitem()
+            await audience.broadcast.join(grid)
+            await audience.broadcast.send_to(grid, self._missed_frame(audience, after))
+
+    def _missed_frame(self, audience: Audience, after: int | None) -> Mapping[str, Any]:
+        removed = self._removed_since(audience, after)
+        if after is None or removed is None:
+            return self._frame(audience, audience.seq, audience.cards.values(), snapshot=True)
+        return self._frame(audience, after, audience.since(after), removed)
+
+    def _removed_since(self, audience: Audience, after: int | None) -> list[str] | None:
+        """Return the jobs that left after a position; None if the position cannot be resumed from."""
+        if after is None or after > audience.seq:
+            return None
+        view = self._watch(audience.user, after).take()
+        if view is None:
+            return []
+        if view.snapshot or view.more:
+            return None
+        return [job_id for job_id in view.removed if job_id not in audience.jobs]
+
+    def _frame(
+        self,
+        audience: Audience,
+        prev: int,
+        cards: Iterable[Card],
+        removed: Iterable[str] = (),
+        *,
+        snapshot: bool = False,
+    ) -> Mapping[str, Any]:
+        return {
             "prev": prev,
-            "seq": room.seq,
+            "seq": audience.seq,
             "snapshot": snapshot,
             "now": to_millis(self._clock.now()),
             "jobs": list(cards),
             "removed": list(removed),
-            "headline": room.headline,
-            "state": tab_state(room.jobs.values()),
+            "headline": audience.headline,
+            "state": tab_state(audience.jobs.values()),
         }
-        await core.sio.emit(EVENT, frame, room=to)
 
 
 def _differences(before: Card, now: Card) -> Card:
     return {name: value for name, value in now.items() if name not in before or before[name] != value}
-
-
-def _sockets(client: Client) -> list[str]:
-    """The sockets of this page; NiceGUI keeps them in a room named after it."""
-    return [sid for sid, _ in core.sio.manager.get_participants("/", client.id)]

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from backend.domain.job import Job
 from backend.errors import reason
-from backend.jobs import Job
 from ui.text import count
 
 CLAUSE = re.compile(r"[,.:;!?](?=\s|$)| \(")
@@ -16,7 +16,7 @@ USUAL_REASONS = (
     (re.compile(r"\btimed?[ -]?out\b|\btook (?:too long|longer)", re.IGNORECASE), "timed out"),
     (re.compile(r"\bnot found\b|\bno such file\b|\bno file for\b", re.IGNORECASE), "not found"),
 )
-LONGEST_REASON = 40  # characters
+MAX_REASON_LENGTH = 40  # characters
 NAMED_REASONS = 4
 
 
@@ -35,9 +35,9 @@ def short_reason(error: str) -> str:
         if pattern.search(clause):
             return words
     said = reason(clause)
-    if len(said) <= LONGEST_REASON:
+    if len(said) <= MAX_REASON_LENGTH:
         return said
-    return f"{said[:LONGEST_REASON].rpartition(' ')[0] or said[:LONGEST_REASON]}…"
+    return f"{said[:MAX_REASON_LENGTH].rpartition(' ')[0] or said[:MAX_REASON_LENGTH]}…"
 
 
 def retry_words(chosen: Iterable[tuple[int, str]], job: Job) -> str:

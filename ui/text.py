@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
-from backend.jobs import WITH_FAILURES, Job, Status, Times, counted
-from backend.pace import LEAST_VIDEOS, Estimate, in_words, rate_in_words
+from backend.domain.job import Job
+from backend.domain.pace import MIN_VIDEOS, Estimate, in_words, rate_in_words
+from backend.domain.texts import counted
+from backend.domain.video import VideoTimes
+from progress_dashboard.protocol import WITH_FAILURES, Status
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 SPANS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
-SHORTEST_SECONDS = 0.1
+MIN_SHOWN_SECONDS = 0.1
 FOUND_BY = "A name or {error} is found by any part of it, a job or video ID from its beginning"
 JOBS_STAY = "Jobs leave the dashboard some time after their end, and stay in History"
 # Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
@@ -54,7 +57,7 @@ def took(seconds: float) -> str:
     >>> took(0.04), took(4.06)
     ('< 0.1 s', '4.1 s')
     """
-    return duration(seconds) if seconds >= SHORTEST_SECONDS else f"< {duration(SHORTEST_SECONDS)}"
+    return duration(seconds) if seconds >= MIN_SHOWN_SECONDS else f"< {duration(MIN_SHOWN_SECONDS)}"
 
 
 def time_taken(job: Job, now: datetime) -> str:
@@ -93,29 +96,29 @@ def overall_rate(job: Job, tried: int) -> float | None:
     """
     if not job.is_finished or job.started_at is None or job.finished_at is None:
         return None
-    videos = job.current_video if job.is_elsewhere else tried
+    videos = job.current_video if job.is_external else tried
     seconds = (job.finished_at - job.started_at).total_seconds()
-    return videos * MINUTE / seconds if videos >= LEAST_VIDEOS and seconds >= 1 else None
+    return videos * MINUTE / seconds if videos >= MIN_VIDEOS and seconds >= 1 else None
 
 
-def usual_times(times: Times) -> str:
+def usual_times(times: VideoTimes) -> str:
     """How long the videos of a job take; "" while there are too few.
 
     >>> usual_times(Times(videos=491, p50=4.1, p95=11.8))
     'p50 4.1 s, p95 11.8 s'
     """
-    if times.videos < LEAST_VIDEOS:
+    if times.videos < MIN_VIDEOS:
         return ""
     return f"p50 {_short_time(times.p50)}, p95 {_short_time(times.p95)}"
 
 
-def explained_times(times: Times) -> str:
+def explained_times(times: VideoTimes) -> str:
     """The same in sentences, with how many videos it stands for; "" while there are too few.
 
     >>> explained_times(Times(videos=491, p50=4.1, p95=11.8))
     'Of 491 videos half took up to 4.1 s each, and 95 % up to 11.8 s. The rate of an ended job includes its pauses'
     """
-    if times.videos < LEAST_VIDEOS:
+    if times.videos < MIN_VIDEOS:
         return ""
     p50, p95 = _short_time(times.p50), _short_time(times.p95)
     took = f"Of {counted(times.videos, 'video')} half took up to {p50} each, and 95 % up to {p95}"
@@ -163,7 +166,7 @@ def shares(job: Job) -> tuple[float, float, float]:
     Of a job that runs elsewhere nobody knows how many videos run: what its sender tells beyond those that ended.
     """
     ok, failed, running = (100 * videos / job.total_videos for videos in (job.succeeded, job.failed, job.running))
-    if job.is_elsewhere and not job.is_finished:
+    if job.is_external and not job.is_finished:
         running = max(0.0, job.progress - ok - failed)
     return round(ok, 3), round(failed, 3), round(running, 3)
 
@@ -230,11 +233,11 @@ def tab_state(jobs: Iterable[Job]) -> str:
 
 def _is_in_trouble(job: Job) -> bool:
     """Whether it paused itself."""
-    return job.trouble is not None and job.status is Status.PAUSED
+    return job.pause_reason is not None and job.status is Status.PAUSED
 
 
 def _short_time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if MINUTE > seconds >= SHORTEST_SECONDS else took(seconds)
+    return f"{seconds:.1f} s" if MINUTE > seconds >= MIN_SHOWN_SECONDS else took(seconds)
 
 
 def _two(first: int, unit: str, second: int, smaller: str) -> str:

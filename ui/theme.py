@@ -15,30 +15,30 @@ from nicegui import context, ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from backend.auth import User
-from backend.jobs import Status
+from backend.domain.auth import User
+from progress_dashboard.protocol import Status
 
 CSS = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StatusLook:
     """How a status is shown: a Material icon and the word; the colour comes from `theme.css`."""
 
     icon: str
     word: str
 
 
-STATUS_LOOK: Mapping[Status, Look] = {
-    Status.PENDING: Look("schedule", Status.PENDING.words),
-    Status.PROCESSING: Look("autorenew", Status.PROCESSING.words),
-    Status.PAUSED: Look("pause_circle", Status.PAUSED.words),
-    Status.COMPLETED: Look("check_circle", Status.COMPLETED.words),
-    Status.COMPLETED_WITH_ERRORS: Look("warning_amber", Status.COMPLETED_WITH_ERRORS.words),
-    Status.FAILED: Look("error_outline", Status.FAILED.words),
-    Status.CANCELLED: Look("block", Status.CANCELLED.words),
+STATUS_LOOK: Mapping[Status, StatusLook] = {
+    Status.PENDING: StatusLook("schedule", Status.PENDING.words),
+    Status.PROCESSING: StatusLook("autorenew", Status.PROCESSING.words),
+    Status.PAUSED: StatusLook("pause_circle", Status.PAUSED.words),
+    Status.COMPLETED: StatusLook("check_circle", Status.COMPLETED.words),
+    Status.COMPLETED_WITH_ERRORS: StatusLook("warning_amber", Status.COMPLETED_WITH_ERRORS.words),
+    Status.FAILED: StatusLook("error_outline", Status.FAILED.words),
+    Status.CANCELLED: StatusLook("block", Status.CANCELLED.words),
 }
-STALLED_LOOK = Look("hourglass_empty", "stalled")
+STALLED_LOOK = StatusLook("hourglass_empty", "stalled")
 """Beside the status of a job that stands still."""
 
 PAGES = (

@@ -1,4 +1,4 @@
-"""Which host names, web origins and proxies the server believes: decisions on header values, nothing else."""
+"""Which host names, web origins and proxies the server trusts: decisions on header values, nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from urllib.parse import urlsplit
 
-from backend.auth import ip_of
+from backend.domain.networks import ip_of
 from backend.settings import HOST_NAME, Settings
 
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  addresses to compare with, not to bind
@@ -15,7 +15,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Hosts:
-    """The names this server answers to.
+    """The host names of this server.
 
     They are exact, because a foreign page may point a name of its own at this machine (DNS rebinding). Loopback names
     and `--host` count with the server's own port, an `ALLOWED_HOSTS` entry without a port counts with every port.
@@ -31,18 +31,18 @@ class Hosts:
         if settings.public_url:
             self._exact.add(_host_of(settings.public_url))
 
-    def know(self, host: str) -> bool:
-        """Whether a Host header names this server."""
+    def include(self, host: str) -> bool:
+        """Return True if a Host header names this server."""
         found = HOST_NAME.fullmatch(host.lower())
         return found is not None and (found[0] in self._exact or found["name"] in self._names)
 
 
-class Sender(Enum):
-    """Who made a request, as far as a browser tells: nothing here is a proof against a program that is no browser."""
+class OriginKind(Enum):
+    """Where a request comes from, as far as a browser tells. It proves nothing about a program that is no browser."""
 
     OWN = "a page of this server"
-    FRIEND = "a page of an ALLOWED_ORIGINS: may call the API with a token, its cookies do not count"
-    SILENT = "a typed address, a link, or a program that is no browser"
+    ALLOWED = "a page of an ALLOWED_ORIGINS: may call the API with a token, its cookies do not count"
+    ABSENT = "a typed address, a link, or a program that is no browser"
     FOREIGN = "any other page"
 
 
@@ -54,22 +54,22 @@ class Origins:
         self._public = frozenset({_origin_of(settings.public_url)} if settings.public_url else ())
 
     def own(self, scheme: str, host: str) -> frozenset[str]:
-        """The origins of this server's pages, for a request to `host`.
+        """Return the origins of this server's pages, for a request to `host`.
 
-        An ALLOWED_ORIGINS entry with the same host and port is one of them: it names what a proxy makes of us.
+        An ALLOWED_ORIGINS entry with the same host and port is one of them: it names what a proxy makes of this server.
         """
         here = {f"{scheme}://{host}"} | {origin for origin in self._allowed if origin.partition("://")[2] == host}
         return self._public | here
 
-    def sender(self, headers: Mapping[str, str], own: frozenset[str]) -> Sender:
-        """Who sent these headers; `Sec-Fetch-Site` can only make it worse, but for a proxy that changes the host."""
+    def kind(self, headers: Mapping[str, str], own: frozenset[str]) -> OriginKind:
+        """Return the kind of these headers. `Sec-Fetch-Site` can only make it worse, but for a proxy that changes the host."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is None:
-            return Sender.SILENT if site in (None, "none", "same-origin") else Sender.FOREIGN
+            return OriginKind.ABSENT if site in (None, "none", "same-origin") else OriginKind.FOREIGN
         allowed = origin in self._allowed
         if site in (None, "same-origin") and (origin in own or (allowed and site is not None)):
-            return Sender.OWN
-        return Sender.FRIEND if allowed else Sender.FOREIGN
+            return OriginKind.OWN
+        return OriginKind.ALLOWED if allowed else OriginKind.FOREIGN
 
 
 class Proxies:
@@ -79,12 +79,12 @@ class Proxies:
         self._trusted = [ipaddress.ip_network(entry, strict=False) for entry in settings.trusted_proxies]
 
     def trust(self, address: str) -> bool:
-        """Whether `address` is one of them."""
+        """Return True if `address` is one of them."""
         found = ip_of(address)
         return found is not None and any(found in network for network in self._trusted)
 
     def client(self, forwarded_for: str) -> str | None:
-        """The client that trusted proxies name: the last address that is not one of theirs."""
+        """Return the client that trusted proxies name: the last address that is not one of theirs."""
         for hop in reversed(forwarded_for.split(",")):
             if not self.trust(hop.strip()):
                 found = ip_of(hop.strip())
@@ -93,7 +93,7 @@ class Proxies:
 
 
 def public_host(settings: Settings) -> str | None:
-    """PUBLIC_URL's host and port, as a browser writes them, if it is an https address."""
+    """Return the host and port of PUBLIC_URL, as a browser writes them, if it is an https address."""
     return _host_of(settings.public_url) if settings.public_url.startswith("https://") else None
 
 

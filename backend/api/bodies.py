@@ -1,22 +1,27 @@
-"""How a request's body is read: its type, and the form or the JSON in it."""
+"""How a request is read and an answer is written."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from backend.errors import Invalid, Unreadable
 
 T = TypeVar("T")
-SHOWN = 200  # characters of what does not fit
+MAX_SHOWN_LENGTH = 200  # characters of what does not fit
+
+
+def json_response(answer: Any, status: int = 200) -> Response:
+    """Return the answer as JSON."""
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")
 
 
 def media_type(request: Request) -> str:
-    """What the body claims to be, in lower case and without parameters; empty when it does not say.
+    """Return the declared type of the body, in lower case and without parameters; "" without one.
 
     >>> media_type(Request({"type": "http", "headers": [(b"content-type", b"Text/CSV; charset=utf-8")]}))
     'text/csv'
@@ -25,7 +30,7 @@ def media_type(request: Request) -> str:
 
 
 async def upload_form(request: Request) -> FormData:
-    """A multipart form with one file, to be closed by the caller. Raises `Unreadable`."""
+    """Read a multipart form with one file, to be closed by the caller. Raises `Unreadable`."""
     try:
         return await request.form(max_files=1, max_fields=10)
     except HTTPException as error:
@@ -35,10 +40,10 @@ async def upload_form(request: Request) -> FormData:
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """The JSON in a body. Raises `Unreadable` when it is none, and `Invalid` when it is not what belongs there."""
+    """Decode a JSON body. Raises `Unreadable` if it is not JSON, and `Invalid` if it is not what belongs there."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Invalid(f"The request does not fit: {str(error)[:SHOWN]}.") from None
+        raise Invalid(f"The request does not fit: {str(error)[:MAX_SHOWN_LENGTH]}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreadable("The body is not valid JSON; check it and send it again.") from None

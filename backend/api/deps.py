@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from backend.app import Backend
-from backend.auth import Authority, User
+from backend.domain.auth import Authority, User
 from backend.errors import NotSignedIn
 
 TOKEN_ADDRESS = "/api/auth/token"  # noqa: S105  an address
@@ -26,7 +26,7 @@ TheBackend = Annotated[Backend, Depends(_backend)]
 async def _maybe_caller(
     request: Request, backend: TheBackend, token: Annotated[str | None, Depends(_bearer)]
 ) -> User | None:
-    """The token's user, else the session's, whose Origin the border has checked; a session saves no bad token."""
+    """Return the token's user, else the session's, whose Origin was checked; a session saves no bad token."""
     if token is not None:
         return (await backend.accounts.token(token)).user
     authority: Authority | None = getattr(request.state, "authority", None)

@@ -1,4 +1,4 @@
-"""`/docs`: the routes' documentation, from files of our own and under a content policy of its own."""
+"""`/docs`: the routes' documentation, from local files and under a content policy of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES_ADDRESS = "/static-offline-docs"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve `/docs` and what it loads; `app` was made with `docs_url=None, redoc_url=None`."""
+    """Serve `/docs` and what it loads. `app` was made with `docs_url=None, redoc_url=None`."""
     files = Path(fastapi_offline.__file__).parent / "static"
     app.mount(FILES_ADDRESS, StaticFiles(directory=files), name="docs-files")
     app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False, response_class=HTMLResponse)

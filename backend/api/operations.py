@@ -1,23 +1,53 @@
-"""Health."""
+"""The routes of operations: health, and the slots that running videos share."""
 
 from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Response
+import msgspec
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from backend.api.deps import MaybeCaller, TheBackend
+from backend.api.bodies import decoded, json_response
+from backend.api.deps import Caller, MaybeCaller, TheBackend
+from backend.api.openapi import answers, body
+from backend.api.types import SlotsBody
+from backend.settings import MAX_SLOTS
 
 router = APIRouter(tags=["operations"])
+SLOTS = msgspec.json.Decoder(SlotsBody)
+ERRORS = {401: "not signed in"}
+CHANGE_ERRORS = ERRORS | {
+    400: "the body is not valid JSON",
+    403: "only administrators change the slots",
+    413: "the body is over 1 MiB",
+    422: f"not a number from 1 to {MAX_SLOTS:,}",
+}
 
 
-@router.get("/healthz", summary="One word for strangers, the health of each part for the signed-in")
+@router.get("/healthz", summary="Get one word for strangers, the health of each part for the signed-in")
 async def health(backend: TheBackend, caller: MaybeCaller) -> Response:
-    healthy = backend.hub.is_storing
+    healthy = backend.journal.is_storing
     status = 200 if healthy else 503
     if caller is None:
         return PlainTextResponse("ok" if healthy else "failing", status)
-    media = await asyncio.to_thread(backend.media.root.is_dir)  # it may be a network disk
+    media = await asyncio.to_thread(backend.sources.media.root.is_dir)  # it may be a network disk
     parts = {"database": "ok" if healthy else "failing", "media_directory": "ok" if media else "missing"}
     return JSONResponse({"status": "ok" if healthy else "failing", "parts": parts}, status)
+
+
+@router.get("/api/slots", responses=answers(SlotsBody, ERRORS), summary="Get how many videos may run at once")
+async def find_slots(backend: TheBackend, caller: Caller) -> Response:
+    return json_response(SlotsBody(backend.slots.number))
+
+
+@router.put(
+    "/api/slots",
+    responses=answers(SlotsBody, CHANGE_ERRORS),
+    openapi_extra=body(SlotsBody),
+    summary="Change how many videos may run at once, until the next start",
+)
+async def change_slots(request: Request, backend: TheBackend, caller: Caller) -> Response:
+    """Running videos above the new number are not stopped."""
+    backend.slots.change(decoded(SLOTS, await request.body()).slots, by=caller)
+    return json_response(SlotsBody(backend.slots.number))

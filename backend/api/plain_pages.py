@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
 
-from backend.settings import LONGEST_PASSWORD
+from backend.command import command
+from backend.settings import MAX_PASSWORD_LENGTH
 
 FONTS = f"/_nicegui/{version('nicegui')}/static/fonts.css"
 THEMES = ("light", "dark")
@@ -70,19 +71,16 @@ THEMED = f"""
 @media (min-width: 2560px) {{ :root {{ --zoom: 1.2; zoom: var(--zoom) }} }}
 @media (min-width: 3400px) {{ :root {{ --zoom: 1.5; zoom: var(--zoom) }} }}
 """
-LINK_HINT = (
-    "No password yet? On the server, <code>python main.py login-link NAME</code> prints a link that signs NAME in once."
-)
 
 
 def chosen_theme(cookies: Mapping[str, str]) -> str:
-    """The theme that somebody chose on the pages behind the sign-in; "" is as the system has it."""
+    """Return the theme that was chosen on the pages behind the sign-in; "" for that of the system."""
     chosen = cookies.get(THEME_COOKIE, "")
     return chosen if chosen in THEMES else ""
 
 
 def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", problem: str = "") -> str:
-    """The sign-in form; `name` is what was typed before, `problem` the sentence about it."""
+    """Return the sign-in form; `name` is what was typed before, `problem` the sentence about it."""
     wrong = ' aria-invalid="true" aria-describedby="problem"' if problem else ""
     at_name, at_password = ("", " autofocus") if name else (" autofocus", "")
     alert = f'<p role="alert" id="problem">{escape(problem)}</p>' if problem else ""
@@ -94,11 +92,12 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
 <label>Username<input name="username" value="{escape(name)}" autocomplete="username" autocapitalize="none"
  spellcheck="false" maxlength="64" required{at_name}{wrong}></label>
 <label>Password<input name="password" type="password" autocomplete="current-password"
- maxlength="{LONGEST_PASSWORD}" required{at_password}{wrong}></label>
+ maxlength="{MAX_PASSWORD_LENGTH}" required{at_password}{wrong}></label>
 <input type="hidden" name="next" value="{escape(next_address)}">
 <button class="act">Sign in</button>
 </form>
-<p class="muted">{LINK_HINT}</p>""",
+<p class="muted">No password yet? On the server, <code>{escape(command("login-link NAME"))}</code> prints a link that
+signs NAME in once.</p>""",
         nonce,
         theme,
     )
@@ -107,7 +106,7 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
 def problem_page(
     *, nonce: str, theme: str, title: str, sentence: str, to: str = "/", act: str = "Open the dashboard"
 ) -> str:
-    """What went wrong, in one sentence, and one way on."""
+    """Return a page with what went wrong, in one sentence, and one way on."""
     return _page(
         title,
         f'<h1>{escape(title)}</h1>\n<p>{escape(sentence)}</p>\n<a class="act" href="{escape(to)}">{escape(act)}</a>',

@@ -1,6 +1,6 @@
-"""`GET /api/ws/progress`: the protocol of the README, one reader a socket.
+"""`GET /api/ws/progress`: the protocol of this folder's README, one reader a socket.
 
-A handshake that may not be is accepted and closed with 1008, so that a browser can tell it from a lost network. The
+A handshake that is refused is accepted and closed with 1008, so that a browser can tell it from a lost network. The
 cookie means nothing here: the token does.
 """
 
@@ -18,63 +18,25 @@ from fastapi import APIRouter, WebSocket
 from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
-from backend.accounts import Accounts
-from backend.api.delivery import DirectDelivery, Stalled, deliver_plainly, outlet_of
-from backend.auth import Authority, network_of
+from backend.accounts.accounts import Accounts
+from backend.api.rate_limit import RefusalLimiter
+from backend.api.sending import DirectSender, Stalled, direct_transport, send_plainly
 from backend.clock import Clock, repeat
+from backend.domain.auth import Authority
 from backend.errors import NotSignedIn
-from backend.manager import JobManager
+from backend.jobs.queries import JobQueries
 from backend.settings import Settings
+from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
-POLICY, TOO_LARGE, TRY_LATER = 1008, 1009, 1013
+POLICY, TOO_LARGE, TRY_LATER = 1008, 1009, 1013  # WebSocket close codes
 MAX_FRAME_BYTES = 64 * 1024
 CLOSE_SECONDS = 1.0
-WATCH_SECONDS = 1.0
-REFUSAL_WINDOW_SECONDS = 60.0
-REMEMBERED_ADDRESSES = 10_000
+CHECK_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class _Refusals:
-    since: float
-    count: int
-
-
-class Refusals:
-    """How often sockets from an address were refused; `MAX_REFUSALS_PER_MINUTE` block it until the minute is over.
-
-    A minute begins at the first refusal; IPv6 counts by /64. Remembers the newest 10,000.
-    """
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._limit = settings.max_refusals_per_minute
-        self._clock = clock
-        self._of: dict[str, _Refusals] = {}
-
-    def note(self, address: str) -> None:
-        """A socket from there was stopped."""
-        now, place = self._clock.monotonic(), network_of(address, ipv4_bits=32)
-        minute = self._minute(place) or _Refusals(now, 0)
-        self._of.pop(place, None)
-        self._of[place] = _Refusals(minute.since, minute.count + 1)
-        if len(self._of) > REMEMBERED_ADDRESSES:
-            del self._of[next(iter(self._of))]
-
-    def blocked(self, address: str) -> bool:
-        """Whether a socket from there is not even looked at."""
-        minute = self._minute(network_of(address, ipv4_bits=32))
-        return minute is not None and minute.count >= self._limit
-
-    def _minute(self, place: str) -> _Refusals | None:
-        minute = self._of.get(place)
-        if minute is None or self._clock.monotonic() - minute.since >= REFUSAL_WINDOW_SECONDS:
-            return None
-        return minute
-
-
-class Refused(Exception):
-    """Close the socket with this code and reason; `is_fault`: the client is to blame."""
+class CloseSocket(Exception):
+    """Closes the socket with this code and reason; `is_fault` is True if the client is to blame."""
 
     def __init__(self, code: int, reason: str, *, is_fault: bool = True) -> None:
         super().__init__(reason)
@@ -84,116 +46,106 @@ class Refused(Exception):
 
 
 @dataclass(eq=False)
-class Connection:
-    """An open socket: whose it is, and the means to end it from outside."""
+class OpenSocket:
+    """An open socket: its authority, and the means to end it from outside."""
 
     authority: Authority
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self) -> None:
-        """Close it: its authority is gone."""
+        """Close the socket, because its authority has ended."""
         self._ended.set()
 
     async def until_ended(self) -> None:
-        """Raises `Refused` once its authority is gone."""
+        """Raise `CloseSocket` once its authority has ended."""
         await self._ended.wait()
-        raise Refused(POLICY, "Your token has ended; get a new one.", is_fault=False)
+        raise CloseSocket(POLICY, "Your token has ended; get a new one.", is_fault=False)
 
 
 class ProgressSockets:
-    """All open sockets, with their limits; ends those whose authority ran out or was taken away."""
+    """All open sockets, with their limits. Closes those whose authority has ended."""
 
     def __init__(
-        self, accounts: Accounts, manager: JobManager, direct: DirectDelivery, settings: Settings, clock: Clock
+        self, accounts: Accounts, queries: JobQueries, direct: DirectSender, settings: Settings, clock: Clock
     ) -> None:
         self._accounts = accounts
-        self._manager = manager
+        self._queries = queries
         self._direct = direct
         self._settings = settings
         self._clock = clock
-        self._refusals = Refusals(settings, clock)
-        self._open: set[Connection] = set()
+        self._refusals = RefusalLimiter(settings.max_refusals_per_minute, clock)
+        self._open: set[OpenSocket] = set()
         self._addresses: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
 
     async def serve(self, socket: WebSocket) -> None:
-        """A socket from handshake to end."""
+        """Serve a socket from handshake to end."""
         address = socket.client.host if socket.client else ""
-        if self._refusals.blocked(address) or self._addresses[address] >= self._settings.max_connections_per_address:
+        is_full = self._addresses[address] >= self._settings.max_connections_per_address
+        if is_full or self._refusals.is_blocked(address):
             detail = "Too many connections from this address; wait a minute and try again."
             await socket.send_denial_response(JSONResponse({"detail": detail}, 429, {"Retry-After": "60"}))
             return
         await socket.accept()
         try:
-            async with self._admitted(socket, address) as connection:
-                await self._talk(socket, connection)
-        except Refused as refused:
-            if refused.code == POLICY and refused.is_fault:
-                self._refusals.note(address)
-            await _close(socket, refused)
+            async with self._admitted(socket, address) as opened:
+                await self._exchange(socket, opened)
+        except CloseSocket as closing:
+            if closing.code == POLICY and closing.is_fault:
+                self._refusals.count(address)
+            await _close(socket, closing)
 
     async def run_once(self) -> None:
-        """End the sockets whose token ran out or whose user may no longer."""
-        looked_at = tuple(self._open)  # one that is admitted meanwhile has just been looked at
-        if not looked_at:
+        """End the sockets whose token has ended or whose user was disabled or has another role."""
+        checked = tuple(self._open)  # a socket that is admitted meanwhile has just been checked
+        if not checked:
             return
-        valid = await self._accounts.still_valid([connection.authority for connection in looked_at])
-        for connection in looked_at:
-            if connection.authority.key not in valid:
-                connection.end()
+        valid = await self._accounts.still_valid([opened.authority for opened in checked])
+        for opened in checked:
+            if opened.authority.key not in valid:
+                opened.end()
 
     async def run(self) -> None:
-        """Look every second, until cancelled."""
-        await repeat(self.run_once, every=WATCH_SECONDS, clock=self._clock, what="socket watch")
+        """Check every second, until cancelled."""
+        await repeat(self.run_once, every=CHECK_SECONDS, clock=self._clock, what="socket check")
 
     @asynccontextmanager
-    async def _admitted(self, socket: WebSocket, address: str) -> AsyncIterator[Connection]:
+    async def _admitted(self, socket: WebSocket, address: str) -> AsyncIterator[OpenSocket]:
         try:
             authority = await self._accounts.token(_token(socket))
         except NotSignedIn as error:
-            raise Refused(POLICY, error.sentence) from None
+            raise CloseSocket(POLICY, error.sentence) from None
         user_id = authority.user.id
         if self._users[user_id] >= self._settings.max_connections_per_user:
-            raise Refused(TRY_LATER, "Too many connections of this user; close some and try again.")
-        connection = Connection(authority)
-        self._open.add(connection)
+            raise CloseSocket(TRY_LATER, "Too many connections of this user; close some and try again.")
+        opened = OpenSocket(authority)
+        self._open.add(opened)
         self._addresses[address] += 1
         self._users[user_id] += 1
         try:
-            yield connection
+            yield opened
         finally:
-            self._open.discard(connection)
-            _take_one(self._addresses, address)
-            _take_one(self._users, user_id)
+            self._open.discard(opened)
+            _subtract_one(self._addresses, address)
+            _subtract_one(self._users, user_id)
 
-    async def _talk(self, socket: WebSocket, connection: Connection) -> None:
-        tasks = [
-            asyncio.create_task(self._send(socket, connection), name="socket send"),
-            asyncio.create_task(self._receive(socket), name="socket receive"),
-            asyncio.create_task(connection.until_ended(), name="socket end"),
-        ]
+    async def _exchange(self, socket: WebSocket, opened: OpenSocket) -> None:
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done:
-            error = task.exception()
-            if error is not None and not isinstance(error, WebSocketDisconnect):
-                raise error
+            await first_completed(self._send(socket, opened), self._receive(socket), opened.until_ended())
+        except WebSocketDisconnect:
+            return
 
-    async def _send(self, socket: WebSocket, connection: Connection) -> None:
-        reader = self._manager.watch(by=connection.authority.user, after=_position(socket))
+    async def _send(self, socket: WebSocket, opened: OpenSocket) -> None:
+        reader = self._queries.watch(by=opened.authority.user, after=_position(socket))
         in_batches = socket.query_params.get("format") == "batch"
-        outlet = outlet_of(socket)
+        transport = direct_transport(socket)
         try:
-            if outlet is None:
-                await deliver_plainly(socket, reader, in_batches=in_batches)
+            if transport is None:
+                await send_plainly(socket, reader, in_batches=in_batches)
             else:
-                await self._direct.deliver(outlet, reader, in_batches=in_batches)
+                await self._direct.send(transport, reader, in_batches=in_batches)
         except Stalled:
-            raise Refused(TRY_LATER, "You read too slowly; connect again to resume.") from None
+            raise CloseSocket(TRY_LATER, "You read too slowly; connect again to resume.") from None
 
     async def _receive(self, socket: WebSocket) -> None:
         second, frames = 0.0, 0
@@ -202,20 +154,20 @@ class ProgressSockets:
             now = self._clock.monotonic()
             second, frames = (now, 1) if now - second >= 1 else (second, frames + 1)
             if frames > self._settings.max_client_frames_per_second:
-                raise Refused(POLICY, "Too many messages; send a ping every 25 seconds.")
+                raise CloseSocket(POLICY, "Too many messages; send a ping every 25 seconds.")
             answer = _answer(text)
             if answer:
                 await socket.send_text(answer)
 
 
 def router_of(sockets: ProgressSockets) -> APIRouter:
-    """The route of the socket."""
+    """Return the route of the socket."""
     router = APIRouter()
     router.add_api_websocket_route("/api/ws/progress", sockets.serve)
     return router
 
 
-class Message(msgspec.Struct):
+class ClientMessage(msgspec.Struct):
     """What a client may say as JSON."""
 
     type: str = ""
@@ -225,10 +177,10 @@ def _answer(text: str) -> str:
     if text == "ping":
         return "pong"
     try:
-        asks = msgspec.json.decode(text, type=Message).type == "ping"
+        is_ping = msgspec.json.decode(text, type=ClientMessage).type == "ping"
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return ""  # other frames are ignored
-    return '{"type": "pong"}' if asks else ""
+    return '{"type": "pong"}' if is_ping else ""
 
 
 def _token(socket: WebSocket) -> str:
@@ -247,21 +199,21 @@ async def _frame(socket: WebSocket) -> str:
         raise WebSocketDisconnect(message.get("code") or 1005)
     text: str = message.get("text") or ""
     if len(message.get("bytes") or text.encode()) > MAX_FRAME_BYTES:
-        raise Refused(TOO_LARGE, "A message may have at most 64 KiB.")
+        raise CloseSocket(TOO_LARGE, "A message may have at most 64 KiB.")
     return text.strip()
 
 
-async def _close(socket: WebSocket, refused: Refused) -> None:
+async def _close(socket: WebSocket, closing: CloseSocket) -> None:
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
-            await socket.close(refused.code, refused.reason[:120])
+            await socket.close(closing.code, closing.reason[:120])
     except (RuntimeError, TimeoutError):
-        log.debug("the peer was gone before it was told why", extra={"action": "socket_close", "code": refused.code})
-    if outlet := outlet_of(socket):
-        outlet.abort_soon()
+        log.debug("the peer had gone before the close frame", extra={"action": "socket_close", "code": closing.code})
+    if transport := direct_transport(socket):
+        transport.abort_soon()
 
 
-def _take_one(counts: Counter[str], key: str) -> None:
+def _subtract_one(counts: Counter[str], key: str) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -7,41 +7,31 @@ from urllib.parse import parse_qsl, quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BaseModel
 
-from backend.accounts import SESSION_LONGEST
-from backend.api.bodies import media_type
-from backend.api.border import session_cookie
+from backend.accounts.accounts import MAX_SESSION_AGE
+from backend.api.bodies import json_response, media_type
 from backend.api.deps import TOKEN_ADDRESS, Caller, TheBackend
+from backend.api.errors import headers_of
+from backend.api.openapi import answers
 from backend.api.plain_pages import chosen_theme, login_page, problem_page
-from backend.api.problems import headers_of
-from backend.api.schemas import ProblemOut
+from backend.api.security import session_cookie
+from backend.api.types import CallerOut, TokenOut
 from backend.app import Backend
-from backend.auth import User
+from backend.domain.auth import User
 from backend.errors import DashboardError, Invalid, NotSignedIn, WrongType
 
 log = logging.getLogger(__name__)
 router = APIRouter()
 TOKEN_SECONDS = 3600
-LONGEST_ADDRESS = 2000
+MAX_ADDRESS_LENGTH = 2000
 FORM = "application/x-www-form-urlencoded"
-MOST_FIELDS = 20
-
-
-class TokenOut(BaseModel):
-    """A token for `Authorization: Bearer`; `expires_in` is in seconds."""
-
-    access_token: str
-    token_type: str = "bearer"  # noqa: S105  a word of OAuth2
-    expires_in: int
-
-
-class CallerOut(BaseModel):
-    """Who is asking."""
-
-    id: str
-    name: str
-    is_admin: bool
+MAX_FIELDS = 20
+TOKEN_ERRORS = {
+    401: "the user name or the password is wrong",
+    415: "not a form",
+    422: "a field is missing or not valid",
+    429: "too many attempts",
+}
 
 
 TOKEN_FORM = {
@@ -65,12 +55,12 @@ TOKEN_FORM = {
 
 
 def local_address(wanted: str) -> str:
-    """`wanted` if a browser cannot take it for another site's address, else the dashboard.
+    """Return `wanted` if a browser cannot take it for another site's address, else the dashboard.
 
     >>> local_address("/jobs/1?tab=errors"), local_address("//evil.example"), local_address("/\\\\evil.example")
     ('/jobs/1?tab=errors', '/', '/')
     """
-    if len(wanted) > LONGEST_ADDRESS or not wanted.startswith("/") or wanted.startswith("//"):
+    if len(wanted) > MAX_ADDRESS_LENGTH or not wanted.startswith("/") or wanted.startswith("//"):
         return "/"
     if "\\" in wanted or any(character < " " or character == "\x7f" for character in wanted):
         return "/"
@@ -79,7 +69,7 @@ def local_address(wanted: str) -> str:
 
 @router.get("/login", include_in_schema=False)
 async def show_login(request: Request) -> Response:
-    """The form; who is signed in already goes on."""
+    """Show the form, or lead on whoever is signed in already."""
     wanted = local_address(request.query_params.get("next", "/"))
     if request.state.authority is not None:
         return RedirectResponse(wanted, 303)
@@ -89,7 +79,7 @@ async def show_login(request: Request) -> Response:
 
 @router.post("/login", include_in_schema=False)
 async def sign_in(request: Request, backend: TheBackend) -> Response:
-    """A new session, and on to `next`; or the form again with a sentence."""
+    """Start a session and lead on to `next`, or show the form again with a sentence."""
     form = await _form(request)
     name, wanted = form.get("username", ""), local_address(form.get("next", "/"))
     try:
@@ -108,7 +98,7 @@ async def sign_in(request: Request, backend: TheBackend) -> Response:
 
 @router.post("/logout", include_in_schema=False)
 async def sign_out(request: Request, backend: TheBackend) -> Response:
-    """The session ends, here and in its open pages."""
+    """End the session, here and in its open pages."""
     if request.state.session is not None:
         await backend.accounts.end_session(request.state.session)
         log.info("signed out", extra={"action": "signed_out", "user": request.state.authority.user.name})
@@ -120,7 +110,7 @@ async def sign_out(request: Request, backend: TheBackend) -> Response:
 
 @router.get("/link", include_in_schema=False)
 async def use_link(request: Request, backend: TheBackend) -> Response:
-    """A new session for the link's user. A browser that only fetches ahead does not use the link up."""
+    """Start a session for the link's user. A browser that only prefetches does not use the link up."""
     if "prefetch" in (request.headers.get("sec-purpose") or request.headers.get("purpose") or ""):
         return Response(status_code=503)
     try:
@@ -141,32 +131,33 @@ async def use_link(request: Request, backend: TheBackend) -> Response:
 @router.post(
     TOKEN_ADDRESS,
     tags=["sign-in"],
-    summary="A token, valid for an hour (OAuth2 password flow)",
-    response_model=TokenOut,
-    responses={code: {"model": ProblemOut} for code in (401, 415, 422, 429)},
+    summary="Get a token, valid for an hour (OAuth2 password flow)",
+    responses=answers(TokenOut, TOKEN_ERRORS),
     openapi_extra=TOKEN_FORM,
 )
-async def make_token(request: Request, backend: TheBackend) -> TokenOut:
+async def make_token(request: Request, backend: TheBackend) -> Response:
     form = await _form(request)
     if form.get("grant_type", "password") != "password":
         raise Invalid("The grant_type must be password.")
     user = await _check_password(request, backend, form)
     token = await backend.accounts.issue_token(user, lifetime_seconds=TOKEN_SECONDS)
-    return TokenOut(access_token=token, expires_in=TOKEN_SECONDS)
+    return json_response(TokenOut(token, "bearer", TOKEN_SECONDS))
 
 
-@router.get("/api/auth/me", tags=["sign-in"], summary="Who is asking", responses={401: {"model": ProblemOut}})
-async def who_am_i(caller: Caller) -> CallerOut:
-    return CallerOut(id=caller.id, name=caller.name, is_admin=caller.is_admin)
+@router.get(
+    "/api/auth/me", tags=["sign-in"], summary="Get who asks", responses=answers(CallerOut, {401: "not signed in"})
+)
+async def who_am_i(caller: Caller) -> Response:
+    return json_response(CallerOut(caller.id, caller.name, caller.is_admin))
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a plain form; raises `WrongType`, `Invalid`."""
+    """Return the fields of a plain form. Raises `WrongType`, `Invalid`."""
     if media_type(request) != FORM:
         raise WrongType(f"Send username and password as a form ({FORM}).")
     body = (await request.body()).decode("utf-8", "replace")
     try:
-        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
         raise Invalid("The form has too many fields.") from None
 
@@ -191,7 +182,7 @@ async def _signed_in(request: Request, backend: Backend, user: User, wanted: str
     response.set_cookie(
         session_cookie(backend.settings, request.scope["scheme"]),
         await backend.accounts.open_session(user),
-        max_age=int(SESSION_LONGEST.total_seconds()),
+        max_age=int(MAX_SESSION_AGE.total_seconds()),
         secure=secure,
         httponly=True,
         samesite="lax",

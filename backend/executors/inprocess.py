@@ -8,14 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import count
 
-from backend.executors import ProcessJob
+from backend.jobs.executor import ProcessJob
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A job in line; `turn` grows with every submission."""
+class QueuedJob:
+    """A job in the queue; `turn` grows with every submission."""
 
     job_id: str
     user: str
@@ -24,15 +24,15 @@ class Waiting:
 
 
 class InProcessExecutor:
-    """At most `max_running` jobs at once, and `max_running_per_user` of one user; the same job never twice."""
+    """Runs at most `max_running` jobs at once, `max_running_per_user` of one user, and never the same job twice."""
 
     def __init__(self, *, max_running: int, max_running_per_user: int) -> None:
         self._max_running = max_running
         self._max_running_per_user = max_running_per_user
         self._turns = count()
         self._served: dict[str, int] = {}
-        self._waiting: dict[str, Waiting] = {}
-        self._running: dict[asyncio.Task[None], Waiting] = {}
+        self._waiting: dict[str, QueuedJob] = {}
+        self._running: dict[asyncio.Task[None], QueuedJob] = {}
         self._process_job: ProcessJob | None = None
 
     async def start(self, process_job: ProcessJob) -> None:
@@ -43,14 +43,11 @@ class InProcessExecutor:
         earlier = self._waiting.get(job_id) or next(
             (job for job in self._running.values() if job.job_id == job_id), None
         )
-        self._waiting[job_id] = Waiting(job_id, user, priority, earlier.turn if earlier else next(self._turns))
+        self._waiting[job_id] = QueuedJob(job_id, user, priority, earlier.turn if earlier else next(self._turns))
         self._fill()
 
-    async def cancel(self, job_id: str) -> None:
+    async def withdraw(self, job_id: str) -> None:
         self._waiting.pop(job_id, None)
-        for task, running in self._running.items():
-            if running.job_id == job_id:
-                _end(task)
 
     async def shutdown(self, grace: float) -> None:
         self._process_job = None
@@ -59,7 +56,8 @@ class InProcessExecutor:
             return
         await asyncio.wait(tasks, timeout=grace)
         for task in tasks:
-            _end(task)
+            if not task.cancelling():  # a second cancellation would interrupt the cleanup after the first
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fill(self) -> None:
@@ -70,7 +68,7 @@ class InProcessExecutor:
             self._running[task] = chosen
             task.add_done_callback(self._ended)
 
-    def _next(self) -> Waiting | None:
+    def _next(self) -> QueuedJob | None:
         busy = Counter(job.user for job in self._running.values())
         if busy.total() >= self._max_running:
             return None
@@ -90,13 +88,8 @@ class InProcessExecutor:
         ended = self._running.pop(task)
         if not task.cancelled() and task.exception() is not None:
             log.error(
-                "a job's run ended with an error",
+                "the run of a job raised an error",
                 exc_info=task.exception(),
                 extra={"action": "run_failed", "job_id": ended.job_id},
             )
         self._fill()
-
-
-def _end(task: asyncio.Task[None]) -> None:
-    if not task.cancelling():  # a second cancellation would interrupt the cleaning up after the first
-        task.cancel()

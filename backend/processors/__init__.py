@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from backend.errors import Invalid, reason
-from backend.jobs import ELSEWHERE
+from progress_dashboard.protocol import EXTERNAL
 
 GROUP = "dashboard.processors"
 BUILT_IN: Mapping[str, str] = MappingProxyType({"probe": "backend.processors.probe"})
@@ -71,7 +71,7 @@ def load(name: str) -> Processor:
         if isinstance(plug_in, Processor):
             return plug_in
         raise Invalid(f'The entry point "{name}" is not a Processor; ask whoever maintains that package.')
-    raise Invalid(f'There is no processor "{_shown(name)}"; there are: {", ".join(names())}, {ELSEWHERE}.')
+    raise Invalid(f'There is no processor "{_shown(name)}"; there are: {", ".join(names())}, {EXTERNAL}.')
 
 
 def validated_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

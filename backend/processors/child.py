@@ -18,15 +18,15 @@ import msgspec
 from backend.clock import Clock
 from backend.errors import Fault, Unavailable, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
+from backend.processors.ipc import Failure, Limits, Progress, Result, Task, line, parse_message
 from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher, Stopping
-from backend.processors.wire import Failure, Limits, Progress, Result, Task, line, parse_message
 from backend.settings import VIDEO_OUTPUT_MIB
 
 log = logging.getLogger(__name__)
 CAN_FORK = hasattr(os, "fork")
-LONGEST_WORD = 60  # characters of what a step says it does
-LONGEST_SENTENCE, LONGEST_TRACEBACK = 1000, 20_000  # characters of a failure
-DEEPEST = 32  # levels of a result
+MAX_WORD_LENGTH = 60  # characters of what a step says it does
+MAX_SENTENCE_LENGTH, MAX_TRACEBACK_LENGTH = 1000, 20_000  # characters of a failure
+MAX_DEPTH = 32  # levels of a result
 T = TypeVar("T")
 
 
@@ -165,13 +165,13 @@ class NoProcess(VideoFailed):
 
 def _failure(said: Failure) -> VideoFailed:
     return VideoFailed(
-        said.sentence[:LONGEST_SENTENCE], traceback=said.traceback[-LONGEST_TRACEBACK:], fault=said.fault
+        said.sentence[:MAX_SENTENCE_LENGTH], traceback=said.traceback[-MAX_TRACEBACK_LENGTH:], fault=said.fault
     )
 
 
 def _storable(result: dict[str, Any]) -> dict[str, Any]:
     """The result, if it is no deeper than what the store and the API can take; raises `ValueError`."""
-    if not _fits(result, DEEPEST):
+    if not _fits(result, MAX_DEPTH):
         raise ValueError("the result is nested too deeply")
     return result
 
@@ -182,7 +182,7 @@ def _fits(value: object, levels: int) -> bool:
 
 
 def _step(progress: Progress) -> Step:
-    return Step(min(1.0, max(0.0, progress.fraction)), progress.doing[:LONGEST_WORD])
+    return Step(min(1.0, max(0.0, progress.fraction)), progress.doing[:MAX_WORD_LENGTH])
 
 
 def _signal_name(number: int) -> str:

@@ -25,7 +25,7 @@ ON_FIRST_USE = ("av.subtitles.stream", "resource")  # what each child would load
 PRELOADED = ("backend.processors.inspection", *ON_FIRST_USE, *BUILT_IN.values())
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """A record's meaning; its number is the server's name for a child, its value a signal or a wait status."""
 
     READY = 0
@@ -72,7 +72,7 @@ class _Server:
         self._selector.register(self._woken, selectors.EVENT_READ)
 
     def run(self) -> None:
-        self._tell(Kind.READY, 0, 0)
+        self._tell(RecordKind.READY, 0, 0)
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._woken:
@@ -95,9 +95,9 @@ class _Server:
         if len(raw) < RECORD.size:
             return False
         kind, number, value = RECORD.unpack(raw)
-        if kind == Kind.FORK:
+        if kind == RecordKind.FORK:
             self._fork(number, descriptors[0])
-        elif kind == Kind.SIGNAL and number in self._pids:
+        elif kind == RecordKind.SIGNAL and number in self._pids:
             _signal(self._pids[number], value)
         return True
 
@@ -106,7 +106,7 @@ class _Server:
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell(Kind.NOT_FORKED, number, error.errno or 0)
+            self._tell(RecordKind.NOT_FORKED, number, error.errno or 0)
         else:
             if pid == 0:
                 self._live(parent, channel)
@@ -135,9 +135,9 @@ class _Server:
                 del self._pids[number]
                 with contextlib.suppress(ProcessLookupError, PermissionError):  # what it started dies with it
                     os.killpg(pid, signal.SIGKILL)
-                self._tell(Kind.DIED, number, status)
+                self._tell(RecordKind.DIED, number, status)
 
-    def _tell(self, kind: Kind, number: int, value: int) -> None:
+    def _tell(self, kind: RecordKind, number: int, value: int) -> None:
         with contextlib.suppress(BrokenPipeError):  # the loop sees the end of the socket
             self._control.sendall(RECORD.pack(kind, number, value))
 

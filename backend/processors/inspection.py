@@ -21,7 +21,7 @@ from backend.processors import Step, VideoFile
 from backend.processors.opening import audio_stream, check_readable, check_size, opened, video_stream
 from backend.processors.poster import write_poster
 
-MOST_BAD_SHARE = 0.05  # of the packets that are decoded; more, and the file counts as damaged
+MAX_BAD_SHARE = 0.05  # of the packets that are decoded; more, and the file counts as damaged
 SHORT_SECONDS, SHORT_SHARE = 0.3, 0.05  # a file that ends earlier than it says by more than both is cut off
 READ_FAILURES = 100  # in a row, after which the rest counts as unreadable
 POSTER_AT = 0.2  # of the duration
@@ -30,7 +30,7 @@ DECODED = 0.97  # of the work
 
 
 @dataclass(slots=True)
-class Pace:
+class ReadingPace:
     """Holds reading back to `max_speed` times real time, by media time against a clock."""
 
     max_speed: float | None
@@ -101,14 +101,14 @@ def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, d
             start=(container.start_time or 0) / av.time_base,
             duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
         )
-        yield from _decode(streams, tally, Pace(max_speed))
+        yield from _decode(streams, tally, ReadingPace(max_speed))
         poster = _judge(file, tally)
         yield Step(DECODED, "drawing the poster")
         write_poster(poster, streams.video.sample_aspect_ratio, file.output / "poster.jpg")
         return _facts(file, streams, tally)
 
 
-def _decode(streams: Streams, tally: Tally, pace: Pace) -> Generator[Step, None, None]:
+def _decode(streams: Streams, tally: Tally, pace: ReadingPace) -> Generator[Step, None, None]:
     size, position, share = max(streams.container.size, 1), 0, 0.0
     for packet in _packets(streams.container, tally):
         at, lasting = _span(packet)
@@ -174,7 +174,7 @@ def _judge(file: VideoFile, tally: Tally) -> VideoFrame:
         raise VideoFailed(
             f"File is cut off: it should last {tally.duration:.1f} s but ends after {tally.end:.1f} s; fetch it again."
         ) from tally.last_error
-    if tally.bad > MOST_BAD_SHARE * max(tally.packets, 1):
+    if tally.bad > MAX_BAD_SHARE * max(tally.packets, 1):
         raise VideoFailed(
             f"File is damaged: {tally.bad:,} of {tally.packets:,} packets cannot be decoded; fetch it again."
         ) from tally.last_error

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from backend.domain.os_errors import reason_of
 from backend.errors import Unavailable
-from backend.faults import reason_of
-from backend.processors.forkserver import RECORD, Kind
-from backend.processors.wire import LONGEST_LINE
+from backend.processors.forkserver import RECORD, RecordKind
+from backend.processors.ipc import LONGEST_LINE
 
 NEEDED_TO_START = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP")  # what Python itself may need
 TERM_SECONDS = 0.5  # between asking a process to end and ending it
@@ -194,7 +194,7 @@ class _ForkServer:
         """Ask for a child on this channel; once asked it returns without a pause, so that no child is forgotten."""
         while not self.is_over:
             self._forked += 1
-            record = RECORD.pack(Kind.FORK, self._forked, 0)
+            record = RECORD.pack(RecordKind.FORK, self._forked, 0)
             try:
                 socket.send_fds(self._control, [record], [channel.fileno()])
             except BlockingIOError:
@@ -208,17 +208,17 @@ class _ForkServer:
 
     def _signal(self, number: int, value: int) -> None:
         if number in self._deaths:
-            self._writer.write(RECORD.pack(Kind.SIGNAL, number, value))
+            self._writer.write(RECORD.pack(RecordKind.SIGNAL, number, value))
 
     async def _listen(self) -> None:
         try:
             while True:
                 kind, number, value = RECORD.unpack(await self._reader.readexactly(RECORD.size))
-                if kind == Kind.READY:
+                if kind == RecordKind.READY:
                     self._ready.set()
-                elif kind == Kind.DIED:
+                elif kind == RecordKind.DIED:
                     self._died(number, os.waitstatus_to_exitcode(value))
-                elif kind == Kind.NOT_FORKED:
+                elif kind == RecordKind.NOT_FORKED:
                     self._died(number, NotStarted.because(OSError(value, os.strerror(value))))
         except (asyncio.IncompleteReadError, ConnectionError):
             self._ready.set()  # whoever waits learns that it is over by asking
@@ -254,7 +254,7 @@ class SpawnLauncher:
     async def launch(self) -> Child:
         try:
             process = await asyncio.create_subprocess_exec(
-                *python_command("backend.processors.alone", "main", self._find),
+                *python_command("backend.processors.spawned_child", "main", self._find),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=bare_environment(),

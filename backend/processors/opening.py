@@ -23,8 +23,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from backend.domain.os_errors import GONE_FOR_NOW, quoted, unreadable
 from backend.errors import VideoFailed
-from backend.faults import GONE_FOR_NOW, quoted, unreadable
 from backend.processors import VideoFile
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,dv,rm"
@@ -40,7 +40,7 @@ AUDIO_CODECS = (
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
 LONG_SIDE, SHORT_SIDE = 8192, 4320
 HEAD_BYTES = 4096  # pages of text within a video's head are no text file
-MOST_BOXES, LAST_PLACE = 1000, 2**62  # of an MP4 file's outermost boxes
+MAX_BOXES, LAST_PLACE = 1000, 2**62  # of an MP4 file's outermost boxes
 BLOCK_BYTES = 2**20
 NO_VIDEO = "There is no video in this file."
 # no link as the last step, no waiting for the other end of a pipe; Windows has neither flag but another
@@ -152,7 +152,7 @@ def _why_no_video(descriptor: int) -> str:
 def _index_end(descriptor: int) -> int | None:
     """Where the index of an MP4 file says that it ends; None without one."""
     place = 0
-    for _ in range(MOST_BOXES):
+    for _ in range(MAX_BOXES):
         os.lseek(descriptor, place, os.SEEK_SET)
         head = os.read(descriptor, 16)
         size = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4])

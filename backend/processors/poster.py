@@ -11,9 +11,9 @@ from typing import cast
 from av import CodecContext, VideoFrame
 from av.filter import Graph
 
-from backend.faults import unwritable
+from backend.domain.os_errors import unwritable
 
-WIDEST = 640  # pixels
+MAX_WIDTH = 640  # pixels
 TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip")}
 
 
@@ -44,10 +44,10 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _drawn_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height before turning, such that the turned picture is at most `WIDEST` wide."""
+    """Width and height before turning, such that the turned picture is at most `MAX_WIDTH` wide."""
     width, height = frame.width * float(aspect or 1), float(frame.height)
     lying = abs(frame.rotation) == 90
-    scale = min(1.0, WIDEST / (height if lying else width))
+    scale = min(1.0, MAX_WIDTH / (height if lying else width))
     return _even(width * scale), _even(height * scale)
 
 

@@ -19,14 +19,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from backend.domain.os_errors import DISK, EXHAUSTED, GONE_FOR_NOW, fault_of, reason_of, unwritable
 from backend.errors import VideoFailed
-from backend.faults import DISK, EXHAUSTED, GONE_FOR_NOW, fault_of, reason_of, unwritable
 from backend.processors import Processor, Step
-from backend.processors.wire import Failure, Limits, Message, Progress, Result, Task, line, parse_task
+from backend.processors.ipc import Failure, Limits, Message, Progress, Result, Task, line, parse_task
 
 STEP_SECONDS = 0.1  # more often, nobody sees the difference, and each is a change to store
-MOST_DESCRIPTORS = 65_536  # where the system's own bound may be a billion; the parent held only a handful
-LONGEST_TRACEBACK = 20_000  # characters
+MAX_DESCRIPTORS = 65_536  # where the system's own bound may be a billion; the parent held only a handful
+MAX_TRACEBACK_LENGTH = 20_000  # characters
 REFUSED = frozenset({errno.EACCES, errno.EPERM})
 PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
@@ -57,7 +57,7 @@ def keep_only(*descriptors: int) -> None:
     for kept in sorted(descriptor for descriptor in descriptors if descriptor > 2):
         os.closerange(lowest, kept)
         lowest = kept + 1
-    os.closerange(lowest, max(lowest, min(os.sysconf("SC_OPEN_MAX"), MOST_DESCRIPTORS)))
+    os.closerange(lowest, max(lowest, min(os.sysconf("SC_OPEN_MAX"), MAX_DESCRIPTORS)))
 
 
 def limit(limits: Limits) -> None:
@@ -103,7 +103,7 @@ def _outcome(task: Task, find: Find, tell: Callable[[Message], None]) -> Message
         raise
     except Exception as error:  # the top of this process: whatever a processor raises becomes this video's failure
         failure = error if isinstance(error, VideoFailed) else _in_words(error, task)
-        return Failure(failure.sentence, traceback.format_exc()[-LONGEST_TRACEBACK:], failure.fault)
+        return Failure(failure.sentence, traceback.format_exc()[-MAX_TRACEBACK_LENGTH:], failure.fault)
 
 
 def _make_directory(output: bytes) -> None:

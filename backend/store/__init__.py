@@ -1,17 +1,24 @@
-"""The only folder that speaks SQL: tables, migrations, and a module a subject."""
+"""The only package that speaks SQL: tables, migrations, a module a subject, and `Store` in front of them."""
 
-from backend.store.database import Database, open_database
-from backend.store.jobs import SORTS, JobStore, NewJob, Page, Reset, Selected, Tick, VideoChange
+from __future__ import annotations
 
-__all__ = [
-    "SORTS",
-    "Database",
-    "JobStore",
-    "NewJob",
-    "Page",
-    "Reset",
-    "Selected",
-    "Tick",
-    "VideoChange",
-    "open_database",
-]
+from backend.store.changes import Tick
+from backend.store.commit import commit
+from backend.store.database import Database
+from backend.store.history import HistoryStore
+from backend.store.jobs import JobStore
+from backend.store.videos import VideoStore
+
+
+class Store:
+    """All that is stored about jobs: reads by subject, and one way to write."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.jobs = JobStore(database)
+        self.videos = VideoStore(database)
+        self.history = HistoryStore(database)
+
+    async def commit(self, tick: Tick) -> None:
+        """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""
+        await self._database.write(lambda connection: commit(connection, tick))

@@ -9,14 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
-from backend.auth import Authority, User
+from backend.domain.auth import Authority, User
 from backend.errors import NotAllowed, UserNotFound
-from backend.store.tables import METADATA
+from backend.store.tables import LINKS, SESSIONS, TOKENS, USERS
 
-USER = METADATA.tables["user"]
-SESSION = METADATA.tables["session"]
-TOKEN = METADATA.tables["token"]
-LINK = METADATA.tables["login_link"]
 KEYS_AT_ONCE = 1000  # databases limit the parameters of a statement
 
 
@@ -47,28 +43,28 @@ class Token:
 
 
 def find_account(connection: Connection, name: str) -> Account | None:
-    """The account of that (lower-case) name."""
-    row = connection.execute(select(USER).where(USER.c.name == name)).one_or_none()
+    """Return the account of that lower-case name."""
+    row = connection.execute(select(USERS).where(USERS.c.name == name)).one_or_none()
     return None if row is None else Account(_user(row), row.password_hash)
 
 
 def find_user(connection: Connection, user_id: str) -> User | None:
-    """The user with that id."""
-    row = connection.execute(select(USER).where(USER.c.id == user_id)).one_or_none()
+    """Return the user with that ID."""
+    row = connection.execute(select(USERS).where(USERS.c.id == user_id)).one_or_none()
     return None if row is None else _user(row)
 
 
 def all_users(connection: Connection) -> list[User]:
-    """Everybody, by name."""
-    return [_user(row) for row in connection.execute(select(USER).order_by(USER.c.name))]
+    """Return all users, by name."""
+    return [_user(row) for row in connection.execute(select(USERS).order_by(USERS.c.name))]
 
 
 def add_user(connection: Connection, user: User, password_hash: str | None) -> bool:
-    """A new account; False when the name is taken."""
+    """Add an account; False if the name is taken."""
     if find_account(connection, user.name) is not None:
         return False
     connection.execute(
-        insert(USER).values(
+        insert(USERS).values(
             id=user.id,
             name=user.name,
             password_hash=password_hash,
@@ -81,76 +77,76 @@ def add_user(connection: Connection, user: User, password_hash: str | None) -> b
 
 
 def change_password(connection: Connection, user_id: str, password_hash: str) -> None:
-    """The new password; everything that was signed in with the old one ends."""
-    connection.execute(update(USER).where(USER.c.id == user_id).values(password_hash=password_hash))
+    """Set the new password; everything that was signed in with the old one ends."""
+    connection.execute(update(USERS).where(USERS.c.id == user_id).values(password_hash=password_hash))
     _sign_out(connection, user_id)
 
 
 def disable(connection: Connection, user_id: str) -> None:
-    """The account cannot be used any more, and whatever was signed in ends."""
-    connection.execute(update(USER).where(USER.c.id == user_id).values(disabled=True))
+    """Disable the account; everything that was signed in ends."""
+    connection.execute(update(USERS).where(USERS.c.id == user_id).values(disabled=True))
     _sign_out(connection, user_id)
 
 
 def _sign_out(connection: Connection, user_id: str) -> None:
-    for table in (SESSION, TOKEN, LINK):
+    for table in (SESSIONS, TOKENS, LINKS):
         connection.execute(delete(table).where(table.c.user_id == user_id))
 
 
 def add_session(connection: Connection, token_hash: str, user_id: str, at: datetime) -> None:
-    """A session that begins. Raises `NotAllowed` when the account is disabled."""
+    """Add a session. Raises `NotAllowed` if the account is disabled."""
     _require_enabled(connection, user_id)
-    connection.execute(insert(SESSION).values(token_hash=token_hash, user_id=user_id, created_at=at, last_seen_at=at))
+    connection.execute(insert(SESSIONS).values(token_hash=token_hash, user_id=user_id, created_at=at, last_seen_at=at))
 
 
 def find_session(connection: Connection, token_hash: str) -> Session | None:
-    """The session, however old."""
-    statement = select(USER, SESSION.c.created_at.label("since"), SESSION.c.last_seen_at)
+    """Return the session, however old."""
+    statement = select(USERS, SESSIONS.c.created_at.label("since"), SESSIONS.c.last_seen_at)
     row = connection.execute(
-        statement.join(SESSION, SESSION.c.user_id == USER.c.id).where(SESSION.c.token_hash == token_hash)
+        statement.join(SESSIONS, SESSIONS.c.user_id == USERS.c.id).where(SESSIONS.c.token_hash == token_hash)
     ).one_or_none()
     return None if row is None else Session(_user(row), row.since, row.last_seen_at)
 
 
 def touch_session(connection: Connection, token_hash: str, at: datetime) -> None:
-    """The session was used."""
-    connection.execute(update(SESSION).where(SESSION.c.token_hash == token_hash).values(last_seen_at=at))
+    """Record that the session was used."""
+    connection.execute(update(SESSIONS).where(SESSIONS.c.token_hash == token_hash).values(last_seen_at=at))
 
 
 def remove_session(connection: Connection, token_hash: str) -> None:
-    """The session ends."""
-    connection.execute(delete(SESSION).where(SESSION.c.token_hash == token_hash))
+    """End the session."""
+    connection.execute(delete(SESSIONS).where(SESSIONS.c.token_hash == token_hash))
 
 
 def add_token(
-    connection: Connection, jti_hash: str, user_id: str, purpose: str, at: datetime, expires_at: datetime
+    connection: Connection, jti_hash: str, user_id: str, purpose: str, *, at: datetime, expires_at: datetime
 ) -> None:
-    """A token that was handed out. Raises `NotAllowed` when the account is disabled."""
+    """Add a token that was handed out. Raises `NotAllowed` if the account is disabled."""
     _require_enabled(connection, user_id)
     connection.execute(
-        insert(TOKEN).values(jti_hash=jti_hash, user_id=user_id, purpose=purpose, created_at=at, expires_at=expires_at)
+        insert(TOKENS).values(jti_hash=jti_hash, user_id=user_id, purpose=purpose, created_at=at, expires_at=expires_at)
     )
 
 
 def find_token(connection: Connection, jti_hash: str) -> Token | None:
-    """The token, however old."""
-    statement = select(USER, TOKEN.c.purpose, TOKEN.c.expires_at)
+    """Return the token, however old."""
+    statement = select(USERS, TOKENS.c.purpose, TOKENS.c.expires_at)
     row = connection.execute(
-        statement.join(TOKEN, TOKEN.c.user_id == USER.c.id).where(TOKEN.c.jti_hash == jti_hash)
+        statement.join(TOKENS, TOKENS.c.user_id == USERS.c.id).where(TOKENS.c.jti_hash == jti_hash)
     ).one_or_none()
     return None if row is None else Token(_user(row), row.purpose, row.expires_at)
 
 
 def add_link(connection: Connection, link_hash: str, user_id: str, expires_at: datetime) -> None:
-    """A sign-in link that was handed out. Raises `NotAllowed` when the account is disabled."""
+    """Add a sign-in link that was handed out. Raises `NotAllowed` if the account is disabled."""
     _require_enabled(connection, user_id)
-    connection.execute(insert(LINK).values(link_hash=link_hash, user_id=user_id, expires_at=expires_at))
+    connection.execute(insert(LINKS).values(link_hash=link_hash, user_id=user_id, expires_at=expires_at))
 
 
 def take_link(connection: Connection, link_hash: str, at: datetime) -> User | None:
-    """The link's user, once: the link is gone after this. None when it was used or has ended."""
+    """Return the link's user and delete the link; None if it was used or has ended."""
     taken = connection.execute(
-        delete(LINK).where(LINK.c.link_hash == link_hash).returning(LINK.c.user_id, LINK.c.expires_at)
+        delete(LINKS).where(LINKS.c.link_hash == link_hash).returning(LINKS.c.user_id, LINKS.c.expires_at)
     ).one_or_none()
     return find_user(connection, taken.user_id) if taken and taken.expires_at > at else None
 
@@ -158,20 +154,22 @@ def take_link(connection: Connection, link_hash: str, at: datetime) -> User | No
 def live(
     connection: Connection, authorities: Collection[Authority], *, at: datetime, seen_after: datetime, since: datetime
 ) -> set[str]:
-    """The keys that are still good: a session begun after `since`, used after `seen_after`; a token ending after `at`.
+    """Return the keys that are still good: sessions begun after `since` and used after `seen_after`, tokens past `at`.
 
-    None of a user who was disabled or whose role is another one now.
+    Leaves out those of users who were disabled or whose role has changed.
     """
-    sessions = select(SESSION.c.token_hash.label("key"), USER.c.is_admin).join(USER, SESSION.c.user_id == USER.c.id)
-    sessions = sessions.where(
-        SESSION.c.last_seen_at > seen_after, SESSION.c.created_at > since, USER.c.disabled.is_(False)
+    sessions = select(SESSIONS.c.token_hash.label("key"), USERS.c.is_admin).join(
+        USERS, SESSIONS.c.user_id == USERS.c.id
     )
-    tokens = select(TOKEN.c.jti_hash.label("key"), USER.c.is_admin).join(USER, TOKEN.c.user_id == USER.c.id)
-    tokens = tokens.where(TOKEN.c.expires_at > at, USER.c.disabled.is_(False))
+    sessions = sessions.where(
+        SESSIONS.c.last_seen_at > seen_after, SESSIONS.c.created_at > since, USERS.c.disabled.is_(False)
+    )
+    tokens = select(TOKENS.c.jti_hash.label("key"), USERS.c.is_admin).join(USERS, TOKENS.c.user_id == USERS.c.id)
+    tokens = tokens.where(TOKENS.c.expires_at > at, USERS.c.disabled.is_(False))
     roles = {authority.key: authority.user.is_admin for authority in authorities}
     found = [
-        *_among(connection, sessions, SESSION.c.token_hash, [one.key for one in authorities if one.kind == "session"]),
-        *_among(connection, tokens, TOKEN.c.jti_hash, [one.key for one in authorities if one.kind == "token"]),
+        *_among(connection, sessions, SESSIONS.c.token_hash, [one.key for one in authorities if one.kind == "session"]),
+        *_among(connection, tokens, TOKENS.c.jti_hash, [one.key for one in authorities if one.kind == "token"]),
     ]
     return {row.key for row in found if row.is_admin == roles[row.key]}
 
@@ -182,10 +180,12 @@ def _among(connection: Connection, statement: Select[Any], column: Any, keys: li
 
 
 def prune(connection: Connection, *, at: datetime, seen_after: datetime, since: datetime) -> None:
-    """Forget the sessions, tokens and links that have ended."""
-    connection.execute(delete(SESSION).where((SESSION.c.last_seen_at <= seen_after) | (SESSION.c.created_at <= since)))
-    connection.execute(delete(TOKEN).where(TOKEN.c.expires_at <= at))
-    connection.execute(delete(LINK).where(LINK.c.expires_at <= at))
+    """Delete the sessions, tokens and links that have ended."""
+    connection.execute(
+        delete(SESSIONS).where((SESSIONS.c.last_seen_at <= seen_after) | (SESSIONS.c.created_at <= since))
+    )
+    connection.execute(delete(TOKENS).where(TOKENS.c.expires_at <= at))
+    connection.execute(delete(LINKS).where(LINKS.c.expires_at <= at))
 
 
 def _require_enabled(connection: Connection, user_id: str) -> None:

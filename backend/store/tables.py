@@ -1,20 +1,28 @@
-"""The tables.
+"""The tables, and the types that convert their columns.
 
-Moments are UTC, kept as milliseconds since 1970; hashes are SHA-256 in hex; `seq` orders all updates of a server.
+Times are UTC, stored as milliseconds since 1970; hashes are SHA-256 in hex; `seq` orders all updates of a server.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, Text, TypeDecorator, false
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, String, Text, TypeDecorator, false
 from sqlmodel import Field, SQLModel
 
 from backend.clock import from_millis, to_millis
+from backend.domain.job import Job, Source
+from backend.domain.video import VideoStatus
+from backend.errors import Fault
+from progress_dashboard.protocol import Status
+
+E = TypeVar("E", bound=StrEnum)
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime as milliseconds since 1970: sorts and compares the same in every database."""
 
     impl = BigInteger
@@ -25,6 +33,36 @@ class Moment(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else from_millis(value)
+
+
+class EnumText(TypeDecorator[E], Generic[E]):
+    """A member of an enumeration as its value."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, enumeration: type[E]) -> None:
+        super().__init__()
+        self.enumeration = enumeration
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
+        return None if value is None else self.enumeration(value)
+
+
+class TextTuple(TypeDecorator[tuple[str, ...]]):
+    """A tuple of texts as a JSON array."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> list[str] | None:
+        return None if value is None else list(value)
+
+    def process_result_value(self, value: list[str] | None, dialect: Dialect) -> tuple[str, ...] | None:
+        return None if value is None else tuple(value)
 
 
 CLUSTERED = {"sqlite_with_rowid": False}
@@ -40,7 +78,7 @@ class UserRow(SQLModel, table=True):
     password_hash: str | None = None
     is_admin: bool = False
     disabled: bool = False
-    created_at: datetime = Field(sa_type=Moment)
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class SessionRow(SQLModel, table=True):
@@ -50,8 +88,8 @@ class SessionRow(SQLModel, table=True):
 
     token_hash: str = Field(primary_key=True)
     user_id: str = Field(index=True, foreign_key="user.id")
-    created_at: datetime = Field(sa_type=Moment)
-    last_seen_at: datetime = Field(sa_type=Moment)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    last_seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class TokenRow(SQLModel, table=True):
@@ -62,8 +100,8 @@ class TokenRow(SQLModel, table=True):
     jti_hash: str = Field(primary_key=True)
     user_id: str = Field(index=True, foreign_key="user.id")
     purpose: str
-    created_at: datetime = Field(sa_type=Moment)
-    expires_at: datetime = Field(sa_type=Moment)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class LoginLinkRow(SQLModel, table=True):
@@ -73,11 +111,11 @@ class LoginLinkRow(SQLModel, table=True):
 
     link_hash: str = Field(primary_key=True)
     user_id: str = Field(foreign_key="user.id")
-    expires_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class JobRow(SQLModel, table=True):
-    """A job's newest state. `reported`: its sender's newest counter; `removed_seq`: when it left the dashboard."""
+    """The newest state of a job. `reported` is its sender's newest counter, `removed_seq` when it left the dashboard."""
 
     __tablename__ = "job"
     __table_args__ = (Index("ix_job_owner_created", "owner_id", "created_at", "id"),)
@@ -87,29 +125,29 @@ class JobRow(SQLModel, table=True):
     name: str = Field(sa_type=Text)
     processor: str
     options: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    source: str
-    columns: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    source: Source = Field(sa_type=EnumText(Source))
+    columns: tuple[str, ...] = Field(sa_column=Column(TextTuple, nullable=False))
     total_videos: int
     found: int
-    left_out: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
-    status: str
+    skipped_rows: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
+    status: Status = Field(sa_type=EnumText(Status))
     requested: str | None = None
     attempt: int
-    epoch: int
+    lease_id: int
     current_video: int
     failed: int
     progress: int
     message: str = Field(sa_type=Text)
     video_id: str | None = None
     error: str | None = Field(default=None, sa_type=Text)
-    created_at: datetime = Field(sa_type=Moment)
-    updated_at: datetime = Field(sa_type=Moment)
-    started_at: datetime | None = Field(default=None, sa_type=Moment)
-    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     on_dashboard: bool = Field(index=True)
-    kept: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
+    pinned: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
     priority: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
-    trouble: str | None = Field(default=None, sa_type=Text)
+    pause_reason: str | None = Field(default=None, sa_type=Text)
     resumed: int | None = None
     reported: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="-1"))
     seq: int = Field(sa_type=BigInteger)
@@ -117,7 +155,7 @@ class JobRow(SQLModel, table=True):
 
 
 class VideoRow(SQLModel, table=True):
-    """A row of a job's list; `attempts` numbers its newest result."""
+    """A row of a job's list. `attempts` numbers its newest result."""
 
     __tablename__ = "video"
     __table_args__ = (Index("ix_video_video_id", "video_id"), CLUSTERED)
@@ -126,13 +164,13 @@ class VideoRow(SQLModel, table=True):
     position: int = Field(primary_key=True)
     video_id: str
     line: int | None = None
-    cells: list[str] = Field(sa_column=Column(JSON, nullable=False))
-    status: str
+    cells: tuple[str, ...] = Field(sa_column=Column(TextTuple, nullable=False))
+    status: VideoStatus = Field(sa_type=EnumText(VideoStatus))
     attempts: int = 0
 
 
 class TombstoneRow(SQLModel, table=True):
-    """Of a deleted job what a client needs to forget it; `erased` when nothing else is left of it."""
+    """What a client needs to forget a deleted job. `erased` is True when nothing else is left of the job."""
 
     __tablename__ = "tombstone"
 
@@ -143,7 +181,7 @@ class TombstoneRow(SQLModel, table=True):
 
 
 class ResultRow(SQLModel, table=True):
-    """What came of one attempt at one video, in which attempt of the job; `fingerprint` is the same for one cause."""
+    """The result of one attempt at one video. `job_attempt` is the job's; `fingerprint` is the same for one cause."""
 
     __tablename__ = "result"
     __table_args__ = (CLUSTERED,)
@@ -153,12 +191,12 @@ class ResultRow(SQLModel, table=True):
     attempt: int = Field(primary_key=True)
     error: str | None = Field(default=None, sa_type=Text)
     traceback: str | None = Field(default=None, sa_type=Text)
-    fault: str | None = None
+    fault: Fault | None = Field(default=None, sa_type=EnumText(Fault))
     fingerprint: str | None = None
     job_attempt: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
     tries: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
     result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    started_at: datetime = Field(sa_type=Moment)
+    started_at: datetime = Field(sa_type=UtcDateTime)
     duration_seconds: float
 
 
@@ -170,7 +208,7 @@ class ProgressEventRow(SQLModel, table=True):
 
     job_id: str = Field(primary_key=True)
     seq: int = Field(sa_type=BigInteger, primary_key=True)
-    at: datetime = Field(sa_type=Moment)
+    at: datetime = Field(sa_type=UtcDateTime)
     body: str = Field(sa_type=Text)
 
 
@@ -182,18 +220,18 @@ class MilestoneRow(SQLModel, table=True):
 
     job_id: str = Field(primary_key=True)
     seq: int = Field(sa_type=BigInteger, primary_key=True)
-    at: datetime = Field(sa_type=Moment)
-    status: str
+    at: datetime = Field(sa_type=UtcDateTime)
+    status: Status = Field(sa_type=EnumText(Status))
     attempt: int
     current_video: int
     resumed: int | None = None
-    trouble: str | None = Field(default=None, sa_type=Text)
+    pause_reason: str | None = Field(default=None, sa_type=Text)
     message: str = Field(sa_type=Text)
-    heard_at: datetime | None = Field(default=None, sa_type=Moment)
+    previous_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class IdempotencyRow(SQLModel, table=True):
-    """An `Idempotency-Key` that made a job; `request_hash` tells a repetition from another request."""
+    """An `Idempotency-Key` that made a job. `request_hash` tells a repetition from another request."""
 
     __tablename__ = "idempotency_key"
 
@@ -201,7 +239,15 @@ class IdempotencyRow(SQLModel, table=True):
     key: str = Field(primary_key=True)
     request_hash: str
     job_id: str
-    created_at: datetime = Field(sa_type=Moment)
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 METADATA = SQLModel.metadata
+USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, EVENTS, MILESTONES, KEYS, TOMBSTONES = (
+    METADATA.tables[name]
+    for name in (
+        *("user", "session", "token", "login_link"),
+        *("job", "video", "result", "progress_event", "milestone", "idempotency_key", "tombstone"),
+    )
+)
+JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)

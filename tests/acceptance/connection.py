@@ -19,14 +19,14 @@ import httpx
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 from playwright.sync_api import Error as PageError
 
-from tests.support.asleep import asleep
+from tests.support.suspended_browser import asleep
 from tests.support.browser import FLAGS, chromium_path, sign_in
 from tests.support.freshness import Answers, judge
-from tests.support.frozen import line_to
-from tests.support.let_go import own_browser
+from tests.support.frozen_proxy import line_to
+from tests.support.detached_browser import own_browser
 from tests.support.recorder import Cards, Record, record_pages
 from tests.support.servers import password_of
-from tests.support.stand import Sender, Stand, elsewhere, on_dashboard, real, status_changes
+from tests.support.restartable_server import Sender, Stand, elsewhere, on_dashboard, real, status_changes
 
 OFFICE, VISITOR, EXPIRED, REVOKED, DISABLED = USERS = ("office", "ana", "ben", "cleo", "dora")
 ADDRESS = "/?seen=today"
@@ -42,7 +42,7 @@ LEAST_VALUES = 30  # different values of two cards
 
 
 @dataclass(frozen=True)
-class Times:
+class VideoTimes:
     """How long everything lasts, in seconds; the last two are what the page is allowed."""
 
     settings: Mapping[str, object]
@@ -55,7 +55,7 @@ class Times:
     back: float
 
 
-SHORT = Times(
+SHORT = VideoTimes(
     settings={"reconnect_delays_seconds": "0.2,0.4", "reconnect_attempts": 500, "page_silence_seconds": 2},
     outages=(0.2, 2),
     freezes=(1, 6),
@@ -65,7 +65,7 @@ SHORT = Times(
     silence=4,
     back=20,
 )
-REAL = Times(settings={}, outages=(5, 40), freezes=(10, 70), sleep=90, hidden=60, watched=60, silence=60, back=60)
+REAL = VideoTimes(settings={}, outages=(5, 40), freezes=(10, 70), sleep=90, hidden=60, watched=60, silence=60, back=60)
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Stage:
 
     stand: Stand
     browser: Browser
-    times: Times
+    times: VideoTimes
     office: httpx.Client
     _contexts: dict[str, BrowserContext] = field(default_factory=dict)
 
@@ -91,7 +91,9 @@ class Stage:
             context.close()
 
     @contextmanager
-    def visit(self, user: str = VISITOR, *, port: int | None = None, page: Page | None = None) -> Iterator[Visit]:
+    def visit(
+        self, user: str = VISITOR, *, port: int | None = None, page: Page | None = None
+    ) -> Iterator[RequestContext]:
         """Somebody at the dashboard, scrolled down, with a job that moves.
 
         `port`: of the line that leads there; `page`: of another browser than the one for all stories.
@@ -101,13 +103,13 @@ class Stage:
         with ExitStack() as last:
             sender = last.enter_context(Sender(last.enter_context(self.stand.client(OFFICE)), job_id))
             here = page or last.enter_context(closing(self.context(user).new_page()))
-            visit = Visit(self, here, user, address, job_id, sender)
+            visit = RequestContext(self, here, user, address, job_id, sender)
             visit.arrive()
             yield visit
 
 
 @dataclass
-class Visit:
+class RequestContext:
     """What a story looks at. The page is never reloaded by hand, and its "Retry" is never pressed."""
 
     stage: Stage
@@ -328,7 +330,7 @@ STORIES: Mapping[str, Callable[[Stage], str]] = {
 }
 
 
-def all_stories(times: Times) -> dict[str, Callable[[Stage], str]]:
+def all_stories(times: VideoTimes) -> dict[str, Callable[[Stage], str]]:
     """Every story by its name; the build changes in the last one."""
     killed = {f"the server is killed for {s:g} s": partial(server_killed, seconds=s) for s in times.outages}
     frozen = {f"the line is frozen for {s:g} s": partial(line_frozen, seconds=s) for s in times.freezes}
@@ -336,7 +338,7 @@ def all_stories(times: Times) -> dict[str, Callable[[Stage], str]]:
 
 
 @contextmanager
-def open_stage(browser: Browser, home: Path, times: Times) -> Iterator[Stage]:
+def open_stage(browser: Browser, home: Path, times: VideoTimes) -> Iterator[Stage]:
     """A server with enough jobs on its dashboard to scroll."""
     stand = Stand(home, USERS, **times.settings)
     with ExitStack() as last:

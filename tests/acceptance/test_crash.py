@@ -25,12 +25,12 @@ from typing import Any
 import httpx
 
 from backend.clock import SystemClock
-from backend.hub import INTERVAL_SECONDS
+from backend.delivery.hub import INTERVAL_SECONDS
 from tests.support.accounts import open_office
 from tests.support.clips import make_clip, truncated
-from tests.support.lives import Remains, Server
-from tests.support.logged import StartLog, install_plug_in
-from tests.support.mirrored import MirroredClient
+from tests.support.server_runs import Remains, Server
+from tests.support.logging_processor import StartLog, install_plug_in
+from tests.support.mirror_client import MirroredClient
 
 ROUNDS = 100
 IN_THE_GATE = 1  # the seed

@@ -21,14 +21,14 @@ import httpx
 import msgspec
 
 from backend.clock import SystemClock
-from backend.hub import INTERVAL_SECONDS
-from backend.jobs import ProgressUpdate
+from backend.delivery.hub import INTERVAL_SECONDS
+from progress_dashboard.protocol import ProgressUpdate
 from tests.support.accounts import open_office
 from tests.support.chaos_proxy import BAD, SLOW, ChaosProxy, bad_line
 from tests.support.clips import make_clip, truncated
-from tests.support.lives import Remains, Server
-from tests.support.mirrored import HISTORY, MirroredClient
-from tests.support.reporting import Order, Sender, planned
+from tests.support.server_runs import Remains, Server
+from tests.support.mirror_client import HISTORY, MirroredClient
+from tests.support.senders import Order, Sender, planned
 
 EXAMPLES = 50
 IN_THE_GATE = 5

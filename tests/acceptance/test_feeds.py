@@ -21,14 +21,14 @@ from typing import Any
 import httpx
 import msgspec
 
-from backend.client import ProgressFeed, ProgressUpdate
 from backend.clock import SystemClock
+from progress_dashboard import ProgressFeed, ProgressUpdate
 from tests.bench.measure import allow_many_files, held_mib
 from tests.support.chaos_proxy import BAD, ChaosProxy, bad_line
-from tests.support.lives import Server
-from tests.support.reporting import Order, Sender, planned
+from tests.support.server_runs import Server
+from tests.support.senders import Order, Sender, planned
 from tests.support.servers import add_user
-from tests.support.told import FIELDS, reported
+from tests.support.received import FIELDS, reported
 
 FEEDS_IN_THE_GATE, SECONDS_IN_THE_GATE = 20, 10.0
 FEEDS, SECONDS = 200, 120.0

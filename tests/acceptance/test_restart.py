@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support.clips import make_clip
-from tests.support.logged import StartLog, install_plug_in
+from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.servers import Program, api, running, token
 from tests.support.watchers import Watcher
 

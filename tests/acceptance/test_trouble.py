@@ -23,15 +23,16 @@ import pytest
 
 from backend.app import Backend, open_backend
 from backend.clock import SystemClock
-from backend.csv_files import list_of_ids
+from backend.domain.job import Job
 from backend.errors import StoreRefused
-from backend.jobs import Job, Status
+from backend.lists.csv_files import list_of_ids
 from backend.settings import load_settings
+from progress_dashboard.protocol import Status
 from tests.support.accounts import open_office
 from tests.support.clips import make_clip
 from tests.support.clock import JumpingClock
-from tests.support.disks import fill, limit_files, make_read_only, may_mount, memory_mib, small_file_system
-from tests.support.logged import Note, StartLog, install_plug_in
+from tests.support.full_disks import fill, limit_files, make_read_only, may_mount, memory_mib, small_file_system
+from tests.support.logging_processor import Footer, StartLog, install_plug_in
 from tests.support.processes import fork_server
 from tests.support.servers import Program, api, running
 from tests.support.watchers import Watcher
@@ -242,7 +243,7 @@ def test_when_the_outputs_have_no_room_the_job_pauses_itself_and_resume_ends_it_
     work.must_be_complete()
 
 
-def _no_posters(scene: Scene, notes: list[Note]) -> Callable[[], None]:
+def _no_posters(scene: Scene, notes: list[Footer]) -> Callable[[], None]:
     """Let whatever is written into the running videos' posters find no room."""
     for note in notes:
         (scene.home.data / "outputs" / note.job_id / str(note.position) / "poster.jpg.part").symlink_to("/dev/full")

@@ -30,7 +30,7 @@ from tests.bench.measure import load, percentile, row
 from tests.bench.throughput import copies, slow_clip
 from tests.support.processes import VideoProcesses, Vigil
 from tests.support.servers import Program, api, running, token
-from tests.support.unfinished import install_plug_in
+from tests.support.unfinished_output import install_plug_in
 from tests.support.watchers import Watcher
 
 CANCELS, DEAF_SHARE = 100, 5

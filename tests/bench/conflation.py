@@ -32,15 +32,17 @@ from websockets.sync.client import connect
 
 from backend import Backend, open_backend
 from backend.api import build_app
-from backend.api.direct_protocol import DirectProtocol
+from backend.api.uvicorn_internals import DirectProtocol
 from backend.app import running
-from backend.csv_files import list_of_ids
-from backend.demo import DemoClips
-from backend.hub import ProgressHub
-from backend.jobs import UNFINISHED, Job, ProgressUpdate, Video
-from backend.manager import Ended, JobManager, Moved, Report
+from backend.delivery.hub import ProgressHub
+from backend.domain.job import Job
+from backend.domain.video import Video
+from backend.jobs.manager import JobManager, Report, VideoFinished, VideoProgressed
+from backend.lists.csv_files import list_of_ids
+from backend.media.demo import DemoClips
 from backend.settings import ADMIN, load_settings
 from backend.store import Database, JobStore, Tick
+from progress_dashboard.protocol import UNFINISHED, ProgressUpdate
 from tests.bench.measure import load as busy
 from tests.bench.measure import percentile, row
 from tests.support.servers import free_port
@@ -144,9 +146,9 @@ class Load:
         position, step = divmod(turn * len(videos), self.of_each)
         video, share = videos[position], step / self.of_each
         if step + len(videos) < self.of_each:
-            return Moved(video, share, "decoding")
+            return VideoProgressed(video, share, "decoding")
         error = error_of(video.video_id) if fails(job, video) else None
-        return Ended(video, datetime.now(UTC), 1.0, error=error, result=None if error else {"width": 1920})
+        return VideoFinished(video, datetime.now(UTC), 1.0, error=error, result=None if error else {"width": 1920})
 
 
 def fails(job: Job, video: Video) -> bool:
@@ -161,7 +163,7 @@ def error_of(video_id: str | None) -> str:
 async def serving(home: Path) -> AsyncIterator[tuple[Backend, TimedStore]]:
     """The server in this process, over a hub whose transactions are timed; no job runs by itself."""
     async with open_backend(load_settings(data_dir=home, port=free_port())) as opened:
-        await opened.wind_down()
+        await opened.drain()
         store = TimedStore(opened.database)
         hub = ProgressHub(store, opened.clock)
         await hub.load()
@@ -199,7 +201,7 @@ async def watching(backend: Backend) -> AsyncIterator[Connection]:
     token = await backend.accounts.issue_token(admin, lifetime_seconds=3600)
     address = f"ws://127.0.0.1:{backend.settings.port}/api/ws/progress?format=batch&token={token}"
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
+    here, there = context.Subscription()
     process = context.Process(target=watch, args=(address, there), daemon=True)
     process.start()
     try:

@@ -31,7 +31,7 @@ from typing import Any, Self
 import msgspec
 import uvloop
 
-from backend.jobs import ProgressUpdate
+from progress_dashboard.protocol import ProgressUpdate
 from tests import ROOT
 from tests.bench.measure import allow_many_files, cpu_seconds, load, percentile
 from tests.bench.senders import ROOMY, ExternalJob, Sender, at_rate, connect_senders, make_jobs, program

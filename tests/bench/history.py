@@ -25,8 +25,9 @@ from pathlib import Path
 import msgspec
 
 from backend.clock import from_millis, iso, to_millis
-from backend.jobs import Job, ProgressUpdate, Status
+from backend.domain.job import Job
 from backend.store import Database, JobStore, open_database
+from progress_dashboard.protocol import ProgressUpdate, Status
 from tests.bench.measure import load, percentile, row
 
 EVENTS, JOBS, BIG_SHARE = 1_000_000, 1_000, 0.1

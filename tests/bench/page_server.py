@@ -18,11 +18,11 @@ from itertools import count
 from pathlib import Path
 
 from backend import Backend, open_backend
-from backend.api.border import session_cookie
-from backend.auth import User
-from backend.csv_files import list_of_ids
-from backend.jobs import ELSEWHERE, SenderReport
+from backend.api.security import session_cookie
+from backend.domain.auth import User
+from backend.lists.csv_files import list_of_ids
 from backend.settings import load_settings
+from progress_dashboard.protocol import EXTERNAL, SenderReport
 from ui.cli.serve import Server, config_of
 
 VIDEOS = 20
@@ -47,7 +47,7 @@ class Sender:
 
         async def make(number: int) -> str:
             name = f"nightly-{number:04}.csv"
-            made = await self._backend.manager.submit(videos, by=self._user, name=name, processor=ELSEWHERE)
+            made = await self._backend.manager.submit(videos, by=self._user, name=name, processor=EXTERNAL)
             await self._hear(made.job.id, SenderReport(n=0, status="processing"))
             return made.job.id
 

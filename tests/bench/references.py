@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from backend.jobs import ProgressUpdate
+from progress_dashboard.protocol import ProgressUpdate
 from tests.support.servers import ServerProcess, free_port, serving
 
 FIRST_SEQ = 1_767_182_400_001_234

@@ -9,8 +9,8 @@ from __future__ import annotations
 from nicegui import background_tasks, context, ui
 
 from backend import Backend
-from backend.hub import View
-from backend.jobs import Job
+from backend.delivery.hub import View
+from backend.domain.job import Job
 from ui.session import current_user, page
 
 ADDRESS = "/usual"

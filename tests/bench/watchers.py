@@ -26,7 +26,7 @@ import msgspec
 import uvloop
 from websockets.utils import accept_key
 
-from backend.jobs import ProgressUpdate
+from progress_dashboard.protocol import ProgressUpdate
 from tests import ROOT
 from tests.bench.measure import allow_many_files, percentile
 

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from tests.support.axe import grave_findings
 from tests.support.browser import sign_in
 from tests.support.clips import make_clip, truncated
-from tests.support.frozen import line_to
+from tests.support.frozen_proxy import line_to
 from tests.support.servers import Program, add_user, api, running, token
 
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}

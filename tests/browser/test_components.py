@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, expect
 
 from tests.support.servers import serving
-from tests.support.stage import APP, Stage, a_job, on_stage
+from tests.support.dashboard_app import APP, Stage, a_job, on_stage
 
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}" + "x" * 200
 STATUSES = ("failed", "completed_with_errors", "processing", "paused", "pending", "completed", "cancelled")
@@ -519,7 +519,7 @@ def test_a_silent_server_counts_as_gone_when_the_silence_is_over(context: Browse
             expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
-class Wire:
+class FrameEncoder:
     """What lies between a page and its server, which a test cuts, or lets nothing of one kind through for a while."""
 
     def __init__(self, page: Page) -> None:
@@ -550,7 +550,7 @@ class Wire:
 
 
 def test_the_banner_says_for_a_moment_how_many_updates_came_with_the_connection(stage: Stage) -> None:
-    wire = Wire(stage.page)
+    wire = FrameEncoder(stage.page)
     stage.tell(a_job("same"), a_job("changed"), a_job("gone"))
     stage.open("delays=600")
     wire.cut()
@@ -563,7 +563,7 @@ def test_the_banner_says_for_a_moment_how_many_updates_came_with_the_connection(
 
 
 def test_a_page_without_cards_is_back_without_a_number(stage: Stage) -> None:
-    wire = Wire(stage.page)
+    wire = FrameEncoder(stage.page)
     stage.page.goto(f"{stage.server.url}/other?delays=600")
     expect(stage.banner).to_have_attribute("data-state", "connected")
     wire.cut()
@@ -573,7 +573,7 @@ def test_a_page_without_cards_is_back_without_a_number(stage: Stage) -> None:
 
 
 def test_it_is_connected_only_when_the_cards_show_the_servers_state_again(stage: Stage) -> None:
-    wire = Wire(stage.page)
+    wire = FrameEncoder(stage.page)
     stage.tell(a_job("one"))
     stage.open("delays=600")
     wire.cut()
@@ -607,7 +607,7 @@ def test_a_page_out_of_the_browsers_cache_fetches_the_servers_state(stage: Stage
 
 
 def test_what_needs_the_server_says_why_it_does_nothing_to_the_keyboard_as_well(stage: Stage) -> None:
-    wire = Wire(stage.page)
+    wire = FrameEncoder(stage.page)
     stage.page.goto(f"{stage.server.url}/other?delays=600")
     expect(stage.banner).to_have_attribute("data-state", "connected")
     wire.cut()
@@ -630,7 +630,7 @@ def test_what_needs_the_server_says_why_it_does_nothing_to_the_keyboard_as_well(
 
 
 def test_an_open_question_can_be_closed_but_not_answered_while_the_server_is_away(stage: Stage) -> None:
-    wire = Wire(stage.page)
+    wire = FrameEncoder(stage.page)
     stage.tell(a_job("one"))
     stage.open("delays=600")
     stage.opener("one").click()

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, WebSocketRoute, expect
 
 from tests.support.browser import sign_in
 from tests.support.servers import add_user, api, running, serving
-from tests.support.stage import APP, Stage, a_job
+from tests.support.dashboard_app import APP, Stage, a_job
 
 KINDS: dict[str, dict[str, Any]] = {
     "one-failed": {"status": "failed", "failed": 20, "current_video": 20, "error": "The file is cut off"},
@@ -130,7 +130,7 @@ def test_a_job_that_comes_to_match_appears_and_one_that_no_longer_does_leaves(st
 def test_a_search_finds_by_name_error_job_and_video(stage: Stage, words: str, shown: tuple[str, ...]) -> None:
     stage.open()
     all_kinds(stage)
-    stage.tell(with_video={VIDEO[:4]: ["one-paused"]})
+    stage.tell(ids_with_video={VIDEO[:4]: ["one-paused"]})
     search(stage).fill(words)
     until_shown(stage, *shown)
     expect(stage.page.get_by_test_id("hits")).to_have_text(f"{len(shown)} of 7")
@@ -431,7 +431,7 @@ def test_a_search_on_an_empty_dashboard_is_an_empty_dashboard(stage: Stage) -> N
 def test_how_many_jobs_a_search_leaves_is_said_once_the_server_has_answered(stage: Stage) -> None:
     stage.open()
     all_kinds(stage)
-    stage.tell(with_video={VIDEO: ["one-paused"]})
+    stage.tell(ids_with_video={VIDEO: ["one-paused"]})
     voice = stage.page.get_by_test_id("live-region")
     search(stage).fill(VIDEO)
     expect(voice).to_have_text("1 job.")

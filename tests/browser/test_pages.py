@@ -61,7 +61,7 @@ def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
 
 
 @dataclass
-class Desk:
+class UploadFlow:
     """A signed-in page of the program."""
 
     program: Program
@@ -180,16 +180,16 @@ class Line:
 
 
 @pytest.fixture
-def desk(context: BrowserContext, program: Program, jwt: str) -> Iterator[Desk]:
+def desk(context: BrowserContext, program: Program, jwt: str) -> Iterator[UploadFlow]:
     """A page whose browser console must stay quiet."""
     page = context.new_page()
     complaints = complaints_of(page)
-    yield Desk(program, page, jwt)
+    yield UploadFlow(program, page, jwt)
     page.close()
     assert complaints == []
 
 
-def test_a_double_click_on_start_makes_one_job_and_leads_to_it(desk: Desk) -> None:
+def test_a_double_click_on_start_makes_one_job_and_leads_to_it(desk: UploadFlow) -> None:
     desk.open("/lists")
     desk.choose("double.csv", "video_id,title\none,First\ntwo,Second\n")
     desk.page.get_by_test_id("upload-start").dblclick()
@@ -198,7 +198,7 @@ def test_a_double_click_on_start_makes_one_job_and_leads_to_it(desk: Desk) -> No
     assert desk.jobs_named("double.csv") == 1
 
 
-def test_the_preview_says_what_becomes_of_each_row(desk: Desk) -> None:
+def test_the_preview_says_what_becomes_of_each_row(desk: UploadFlow) -> None:
     desk.open("/lists")
     desk.choose("mixed.csv", "title;id\nFirst;one\nAgain;one\nBad;n/a\nAway;nowhere\n")
     expect(desk.preview).to_contain_text("4 rows · UTF-8 · semicolon · IDs in the column id")
@@ -214,7 +214,7 @@ def test_the_preview_says_what_becomes_of_each_row(desk: Desk) -> None:
     ]
 
 
-def test_problem_rows_can_be_downloaded_with_their_lines(desk: Desk) -> None:
+def test_problem_rows_can_be_downloaded_with_their_lines(desk: UploadFlow) -> None:
     desk.open("/lists")
     desk.choose("problems.csv", "video_id\none\none\n=1+1\n")
     with desk.page.expect_download() as download:
@@ -227,7 +227,7 @@ def test_problem_rows_can_be_downloaded_with_their_lines(desk: Desk) -> None:
     ]
 
 
-def test_the_template_is_a_list_that_is_taken(desk: Desk) -> None:
+def test_the_template_is_a_list_that_is_taken(desk: UploadFlow) -> None:
     desk.open("/lists")
     with desk.page.expect_download() as download:
         desk.page.get_by_role("button", name="Template").click()
@@ -245,7 +245,7 @@ def test_the_template_is_a_list_that_is_taken(desk: Desk) -> None:
     ids=["binary", "empty", "no ID column"],
 )
 def test_what_is_no_list_is_refused_in_a_sentence_and_the_next_file_is_taken(
-    desk: Desk, content: bytes, sentence: str
+    desk: UploadFlow, content: bytes, sentence: str
 ) -> None:
     desk.open("/lists")
     desk.choose("wrong.csv", content)
@@ -256,7 +256,7 @@ def test_what_is_no_list_is_refused_in_a_sentence_and_the_next_file_is_taken(
     assert desk.jobs_named("wrong.csv") == 0
 
 
-def test_a_file_over_the_limit_is_refused_before_it_is_sent(desk: Desk, tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_refused_before_it_is_sent(desk: UploadFlow, tmp_path: Path) -> None:
     large = tmp_path / "large.csv"
     large.write_bytes(b"one\n" * (5 * 2**20 + 1))
     sent = []
@@ -269,7 +269,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_sent(desk: Desk, tmp_path
     assert "POST" not in sent
 
 
-def test_pasted_ids_are_a_list_like_a_file(desk: Desk) -> None:
+def test_pasted_ids_are_a_list_like_a_file(desk: UploadFlow) -> None:
     desk.open("/lists")
     desk.page.get_by_role("button", name="paste IDs").click()
     desk.page.get_by_role("textbox").fill("one\nhttps://youtu.be/dQw4w9WgXcQ\n")
@@ -277,7 +277,7 @@ def test_pasted_ids_are_a_list_like_a_file(desk: Desk) -> None:
     expect(desk.preview.locator("td.mono")).to_have_text(["one", "dQw4w9WgXcQ"])
 
 
-def test_a_dropped_file_is_a_list_like_a_chosen_one(desk: Desk) -> None:
+def test_a_dropped_file_is_a_list_like_a_chosen_one(desk: UploadFlow) -> None:
     desk.open("/lists")
     dropped = desk.page.evaluate_handle(
         "() => { const held = new DataTransfer(); held.items.add(new File(['one\\n'], 'dropped.csv')); return held }"
@@ -286,7 +286,7 @@ def test_a_dropped_file_is_a_list_like_a_chosen_one(desk: Desk) -> None:
     expect(desk.preview.get_by_role("heading")).to_have_text("dropped.csv")
 
 
-def test_a_hundred_thousand_rows_leave_the_server_live(desk: Desk) -> None:
+def test_a_hundred_thousand_rows_leave_the_server_live(desk: UploadFlow) -> None:
     desk.open("/lists")
     desk.choose("many.csv", "video_id,title\n" + "".join(f"id{n:06d},Title {n}\n" for n in range(100_000)))
     waits = []
@@ -298,7 +298,7 @@ def test_a_hundred_thousand_rows_leave_the_server_live(desk: Desk) -> None:
     assert max(waits) < 2.0
 
 
-def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: Desk) -> None:
+def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: UploadFlow) -> None:
     job_id = desk.submit("one", "cut_off", "two", "absent", "three", name="moving")
     desk.open(f"/jobs/{job_id}?show=all")
     desk.rows.filter(has_text="three").get_by_role("button").click()
@@ -314,7 +314,7 @@ def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: 
     expect(desk.page).to_have_title("! moving")
 
 
-def test_a_job_with_failures_opens_on_its_errors_in_three_layers(desk: Desk) -> None:
+def test_a_job_with_failures_opens_on_its_errors_in_three_layers(desk: UploadFlow) -> None:
     desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', name='failing'))}")
     expect(desk.tab("Errors")).to_have_text("Errors 1")
     expect(desk.tab("Videos")).to_have_text("Videos 2")
@@ -327,7 +327,7 @@ def test_a_job_with_failures_opens_on_its_errors_in_three_layers(desk: Desk) -> 
     expect(desk.causes.locator("pre")).to_contain_text("Traceback")
 
 
-def test_a_job_without_failures_opens_on_its_videos_and_says_that_none_failed(desk: Desk) -> None:
+def test_a_job_without_failures_opens_on_its_videos_and_says_that_none_failed(desk: UploadFlow) -> None:
     desk.open(f"/jobs/{desk.finished(desk.submit('one', name='fine'))}")
     expect(desk.tab("Videos")).to_have_attribute("aria-selected", "true")
     expect(desk.rows).to_have_count(1)
@@ -336,7 +336,7 @@ def test_a_job_without_failures_opens_on_its_videos_and_says_that_none_failed(de
 
 
 def test_a_deep_link_in_a_cold_tab_leads_through_the_sign_in_to_a_job_whose_card_is_gone(
-    desk: Desk, browser: Browser
+    desk: UploadFlow, browser: Browser
 ) -> None:
     with api(desk.program, add_user(desk.program.data_dir, "carol")) as client:
         job_id = client.post("/api/jobs", json={"video_ids": ["absent"], "name": "of carol"}).json()["job_id"]
@@ -352,7 +352,7 @@ def test_a_deep_link_in_a_cold_tab_leads_through_the_sign_in_to_a_job_whose_card
         expect(page.get_by_role("heading", name="of carol")).to_be_visible()
 
 
-def test_the_cards_link_to_its_failures_leads_to_the_failed_videos(desk: Desk) -> None:
+def test_the_cards_link_to_its_failures_leads_to_the_failed_videos(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "two", name="linked"))
     desk.open("/")
     desk.card(job_id).get_by_role("link", name="1 failed").click()
@@ -360,7 +360,7 @@ def test_the_cards_link_to_its_failures_leads_to_the_failed_videos(desk: Desk) -
     expect(desk.rows).to_have_attribute("data-status", "failed")
 
 
-def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(desk: Desk) -> None:
+def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", name="tabs"))
     desk.open(f"/jobs/{job_id}")
     desk.tab("Errors").focus()
@@ -377,7 +377,7 @@ def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(desk: De
     assert desk.page.get_by_role("tab", selected=False).evaluate_all("tabs => tabs.map(tab => tab.tabIndex)") == [-1]
 
 
-def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_narrow(desk: Desk) -> None:
+def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_narrow(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", name="aside"))
     desk.open(f"/jobs/{job_id}?tab=timeline")
     timeline, header = desk.page.get_by_test_id("job-timeline"), desk.page.get_by_test_id("job-header")
@@ -395,7 +395,7 @@ def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_na
     expect(desk.rows).to_be_visible()
 
 
-def test_what_is_open_and_focused_stays_so_while_other_videos_fail(desk: Desk) -> None:
+def test_what_is_open_and_focused_stays_so_while_other_videos_fail(desk: UploadFlow) -> None:
     clips = SLOW_CLIPS[:4]
     job_id = desk.submit(
         "cut_off", "absent-0", *clips[:2], "absent-1", *clips[2:], "absent-2", name="live", max_speed=1
@@ -412,7 +412,7 @@ def test_what_is_open_and_focused_stays_so_while_other_videos_fail(desk: Desk) -
     expect(first.locator("pre")).to_be_visible()
 
 
-def test_a_cause_leads_to_its_example_among_all_videos(desk: Desk) -> None:
+def test_a_cause_leads_to_its_example_among_all_videos(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(55)), "cut_off", name="example"))
     desk.open(f"/jobs/{job_id}")
     desk.causes.get_by_role("button", name="cut_off").click()
@@ -423,7 +423,7 @@ def test_a_cause_leads_to_its_example_among_all_videos(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('refused')) }"])
-def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: Desk, clipboard: str) -> None:
+def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: UploadFlow, clipboard: str) -> None:
     job_id = desk.finished(desk.submit("absent", name="copied"))
     desk.page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
     desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
@@ -439,7 +439,7 @@ def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(de
     assert trace.startswith("Traceback")
 
 
-def test_what_cannot_be_copied_says_so(desk: Desk) -> None:
+def test_what_cannot_be_copied_says_so(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("cut_off", name="not copied"))
     desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     desk.page.add_init_script("document.execCommand = () => false")
@@ -454,7 +454,7 @@ def test_what_cannot_be_copied_says_so(desk: Desk) -> None:
     expect(desk.page.get_by_role("button", name="Copy the job ID")).to_be_visible()
 
 
-def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(desk: Desk) -> None:
+def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(desk: UploadFlow) -> None:
     causes = {f"video-{letter}": f"The codec {letter} is unknown" for letter in ascii_lowercase[:21]}
     again = {f"again-{number}": causes["video-u"] for number in range(3)}
     job_id = desk.submit_elsewhere(*causes, *again, "to-come")
@@ -469,7 +469,7 @@ def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(de
     expect(desk.page.get_by_text("more cause")).to_be_hidden()
 
 
-def test_of_very_many_causes_it_says_that_there_may_be_more(desk: Desk) -> None:
+def test_of_very_many_causes_it_says_that_there_may_be_more(desk: UploadFlow) -> None:
     codecs = islice(map("".join, product(ascii_lowercase, repeat=2)), 201)
     causes = {f"video-{codec}": f"The codec {codec} is unknown" for codec in codecs}
     job_id = desk.submit_elsewhere(*causes, "to-come")
@@ -488,7 +488,7 @@ def test_several_causes_are_retried_together_and_the_button_says_what_it_touches
         page = context.new_page()
         page.goto(program.sign_in_link())
         expect(page).to_have_url(SIGNED_IN)
-        desk = Desk(program, page, token(program.data_dir, "admin"))
+        desk = UploadFlow(program, page, token(program.data_dir, "admin"))
         job_id = desk.finished(desk.submit("away-1", "away-2", "away-3", *SLOW_CLIPS[:2], name="several", max_speed=1))
         desk.open(f"/jobs/{job_id}")
         together = page.get_by_test_id("retry-causes")
@@ -504,7 +504,7 @@ def test_several_causes_are_retried_together_and_the_button_says_what_it_touches
         expect(page.locator("main .identity")).to_contain_text("attempt 2")
 
 
-def test_a_retry_says_what_was_never_done_and_goes_along(desk: Desk) -> None:
+def test_a_retry_says_what_was_never_done_and_goes_along(desk: UploadFlow) -> None:
     job_id = desk.submit("absent", *SLOW_CLIPS[:6], name="undone", max_speed=1)
     desk.open(f"/jobs/{job_id}?tab=errors")
     expect(desk.causes).to_be_visible()
@@ -513,7 +513,7 @@ def test_a_retry_says_what_was_never_done_and_goes_along(desk: Desk) -> None:
     expect(desk.causes.get_by_role("button", name=re.compile(r"Retry 1 and [3-6] not done so far"))).to_be_visible()
 
 
-def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of(desk: Desk) -> None:
+def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of(desk: UploadFlow) -> None:
     header = desk.page.get_by_test_id("job-header")
     desk.open(f"/jobs/{desk.finished(desk.submit(*SLOW_CLIPS[:5], name='timed', max_speed=2))}")
     expect(header).to_contain_text(re.compile(r"/ min\s*p50 [\d.]+ s, p95 [\d.]+ s"))
@@ -523,7 +523,7 @@ def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of
     expect(header.get_by_text("p50")).to_be_hidden()
 
 
-def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: Desk) -> None:
+def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: UploadFlow) -> None:
     ended, waiting = desk.finished(desk.submit("one", "cut_off", name="still")), desk.submit_elsewhere("one")
     sent: list[str] = []
     desk.page.on("websocket", lambda line: line.on("framereceived", lambda frame: sent.append(str(frame))))
@@ -537,7 +537,7 @@ def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: Desk)
     assert [frame for frame in sent if '["update"' in frame or '["run_javascript"' in frame] == []
 
 
-def test_the_view_of_a_jobs_videos_is_in_the_address(desk: Desk) -> None:
+def test_the_view_of_a_jobs_videos_is_in_the_address(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "two", name="shared view"))
     desk.open(f"/jobs/{job_id}")
     desk.tab("Videos").click()
@@ -553,7 +553,7 @@ def test_the_view_of_a_jobs_videos_is_in_the_address(desk: Desk) -> None:
     expect(desk.page.get_by_text("No completed video has that ID, or an error with these words.")).to_be_visible()
 
 
-def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
+def test_a_long_list_of_videos_comes_in_pages(desk: UploadFlow) -> None:
     job_id = desk.submit(*(f"absent{n:03d}" for n in range(60)), name="paged")
     desk.open(f"/jobs/{job_id}?show=all")
     expect(desk.rows).to_have_count(50)
@@ -563,7 +563,7 @@ def test_a_long_list_of_videos_comes_in_pages(desk: Desk) -> None:
     expect(desk.page.get_by_text("1 to 50 of 60")).to_be_visible()
 
 
-def test_a_press_on_a_failed_cell_opens_its_video(desk: Desk) -> None:
+def test_a_press_on_a_failed_cell_opens_its_video(desk: UploadFlow) -> None:
     desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', 'two', name='pressed'))}?show=completed&q=on")
     expect(desk.rows).to_have_count(1)
     second = Position(x=150, y=8)
@@ -576,7 +576,7 @@ def test_a_press_on_a_failed_cell_opens_its_video(desk: Desk) -> None:
     expect(desk.rows).to_have_count(3)
 
 
-def test_the_strip_follows_single_videos_and_many_at_once(desk: Desk) -> None:
+def test_the_strip_follows_single_videos_and_many_at_once(desk: UploadFlow) -> None:
     videos = [f"video-{number}" for number in range(40)]
     job_id = desk.submit_elsewhere(*videos)
     desk.open(f"/jobs/{job_id}")
@@ -590,7 +590,7 @@ def test_the_strip_follows_single_videos_and_many_at_once(desk: Desk) -> None:
     expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 1, failed: video-0")
 
 
-def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: Desk) -> None:
+def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(60)), name="by keys"))
     desk.open(f"/jobs/{job_id}?show=all")
     expect(desk.rows).to_have_count(50)
@@ -603,7 +603,7 @@ def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: Desk) -
     expect(desk.rows.filter(has_text="absent058").get_by_role("button", expanded=True)).to_be_focused()
 
 
-def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(desk: Desk) -> None:
+def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(desk: UploadFlow) -> None:
     job_id = desk.submit(*SLOW_CLIPS, name="controlled", max_speed=1)
     desk.open("/")
     other = desk.page.context.new_page()
@@ -624,7 +624,7 @@ def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once
     other.close()
 
 
-def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(desk: Desk) -> None:
+def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", name="kept"))
     desk.open("/")
     desk.card(job_id).get_by_role("button", name="Keep").click()
@@ -635,7 +635,7 @@ def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(desk: De
     expect(desk.page.get_by_role("heading", name="kept")).to_be_visible()
 
 
-def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(desk: Desk) -> None:
+def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "away-1", "away-2", name="causes"))
     desk.open(f"/jobs/{job_id}")
     expect(desk.causes).to_have_count(2)
@@ -653,7 +653,7 @@ def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempt
     expect(attempts.nth(0).locator("pre")).to_be_hidden()
 
 
-def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone(desk: Desk) -> None:
+def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("absent", name="unwanted"))
     desk.open(f"/jobs/{job_id}")
     other = desk.page.context.new_page()
@@ -672,7 +672,7 @@ def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone
     other.close()
 
 
-def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(desk: Desk) -> None:
+def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(desk: UploadFlow) -> None:
     job_id, line = desk.finished(desk.submit("one", "cut_off", name="away")), Line(desk.page)
     desk.open(f"/jobs/{job_id}?tab=timeline")
     desk.page.evaluate("window.isTheSame = true")
@@ -685,7 +685,7 @@ def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(desk: Des
     assert desk.page.evaluate("window.isTheSame")
 
 
-def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(desk: Desk) -> None:
+def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(desk: UploadFlow) -> None:
     job_id, line = desk.finished(desk.submit("one", name="deleted meanwhile")), Line(desk.page)
     desk.open(f"/jobs/{job_id}")
     with line.cut():
@@ -693,7 +693,7 @@ def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(desk: Desk
     expect(desk.page.get_by_role("heading", name="This job is gone")).to_be_visible()
 
 
-def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(desk: Desk) -> None:
+def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(desk: UploadFlow) -> None:
     job_id, line = desk.submit_elsewhere("one"), Line(desk.page)
     desk.open("/history")
     row = desk.page.locator(f'[data-job-id="{job_id}"]')
@@ -704,7 +704,7 @@ def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(des
     expect(row).to_have_attribute("data-status", "cancelled")
 
 
-def test_administrators_change_how_many_videos_run_at_once(desk: Desk) -> None:
+def test_administrators_change_how_many_videos_run_at_once(desk: UploadFlow) -> None:
     desk.open("/")
     field = desk.page.get_by_label("at once, at most")
     before = field.input_value()
@@ -722,7 +722,7 @@ def test_administrators_change_how_many_videos_run_at_once(desk: Desk) -> None:
 
 
 def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
-    desk: Desk, browser: Browser, program: Program
+    desk: UploadFlow, browser: Browser, program: Program
 ) -> None:
     job_id = desk.submit("one", name="private")
     add_user(program.data_dir, "bob")
@@ -740,7 +740,7 @@ def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
     assert seen[0][0] == 404
 
 
-def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_address(desk: Desk) -> None:
+def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_address(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("cut_off", "findable-video", name="Findable Name"))
     desk.open("/history")
     for words in ("findable n", "findable-v", job_id[:13]):
@@ -754,7 +754,7 @@ def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_addre
     expect(desk.page).to_have_url(f"{desk.program.url}/history?q=is+cut+off&status=completed")
 
 
-def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(desk: Desk) -> None:
+def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(desk: UploadFlow) -> None:
     earlier = desk.finished(desk.submit("one", name="earlier"))
     desk.open("/history")
     expect(desk.history.first).to_have_attribute("data-job-id", earlier)
@@ -766,7 +766,7 @@ def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(desk: De
     expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}")
 
 
-def test_times_are_those_of_the_reader_with_their_zone(desk: Desk) -> None:
+def test_times_are_those_of_the_reader_with_their_zone(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", name="zoned"))
     desk.open(f"/jobs/{job_id}")
     expect(desk.page.get_by_test_id("job-header").locator("time").last).to_contain_text("GMT+5:30")
@@ -774,7 +774,7 @@ def test_times_are_those_of_the_reader_with_their_zone(desk: Desk) -> None:
     expect(desk.page.get_by_role("columnheader", name="Created, GMT+5:30")).to_be_visible()
 
 
-def test_markup_in_a_list_is_shown_as_text(desk: Desk) -> None:
+def test_markup_in_a_list_is_shown_as_text(desk: UploadFlow) -> None:
     desk.open("/lists")
     desk.choose("markup.csv", f"video_id,{MARKUP}\none,{MARKUP}\n{MARKUP},x\n")
     expect(desk.preview.get_by_role("columnheader", name=MARKUP)).to_be_visible()
@@ -790,7 +790,7 @@ def test_markup_in_a_list_is_shown_as_text(desk: Desk) -> None:
     assert desk.page.locator("main img, main b >> text=bold").count() == 0
 
 
-def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(desk: Desk) -> None:
+def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(desk: UploadFlow) -> None:
     job_id = desk.finished(desk.submit("one", "cut_off", "x" * 128, name=LONG))
     desk.page.set_viewport_size({"width": 360, "height": 740})
     small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"

@@ -19,9 +19,9 @@ from backend.clock import SystemClock
 from tests.support.accounts import PASSWORD, open_office
 from tests.support.chaos_proxy import ChaosProxy, Habits, bad_line
 from tests.support.client_pages import build, lay_out, served
-from tests.support.reporting import Order, Sender, planned
+from tests.support.senders import Order, Sender, planned
 from tests.support.servers import Program, api, free_port, running
-from tests.support.told import Told, reported
+from tests.support.received import Told, reported
 
 CUTS = 10
 CUTTING = Habits(life_bytes=(500, 60_000), silenced=0.0, bytes_at_once=8_192, delay_seconds=0.002)
@@ -43,7 +43,7 @@ WHAT_THEY_KNOW = "() => boards.map(jobs => [Object.fromEntries(jobs.newest), [..
 
 
 @dataclass
-class Visit:
+class RequestContext:
     """An open page of a client, and every socket that it ever asked for."""
 
     page: Page
@@ -101,9 +101,11 @@ class Ground:
         yield
         said.result(SLOW_MS / 1000)
 
-    def visit(self, page: Page, name: str, port: int, *, token: str = "", delays: Sequence[float] = ()) -> Visit:
+    def visit(
+        self, page: Page, name: str, port: int, *, token: str = "", delays: Sequence[float] = ()
+    ) -> RequestContext:
         """Open a client's page; without `delays` it waits as the README's example does."""
-        visit = Visit(page)
+        visit = RequestContext(page)
         page.on("websocket", visit.opened)
         query = {"server": f"http://127.0.0.1:{port}", "token": token or self.jwt}
         query |= {"delays": ",".join(map(str, delays))} if delays else {}
@@ -159,7 +161,7 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def check(visit: Visit, server: Program, ground: Ground, orders: Sequence[Order]) -> None:
+def check(visit: RequestContext, server: Program, ground: Ground, orders: Sequence[Order]) -> None:
     """Every part of the page ends equal to the API, and to what the senders said."""
     with api(server, ground.jwt) as http:
         told = Told.by(http)

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip
-from tests.support.frozen import line_to
+from tests.support.frozen_proxy import line_to
 from tests.support.recorder import Record, record_pages
 from tests.support.servers import Program, add_user, api, running
 

@@ -21,22 +21,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from backend.auth import User
-from backend.causes import fingerprint
-from backend.client import Mirror
-from backend.csv_files import list_of_ids
-from backend.demo import DemoClips
+from backend.delivery.hub import ProgressHub
+from backend.domain.auth import User
+from backend.domain.causes import fingerprint
+from backend.domain.job import Action, Job, Selection
+from backend.domain.video import Video, VideoStatus
 from backend.errors import Conflict, Fault, JobNotFound, StoreRefused
-from backend.executors import ProcessJob
-from backend.hub import ProgressHub
-from backend.jobs import NEXT, WITH_FAILURES, Action, Job, ProgressUpdate, Selection, Status, Video, VideoStatus
-from backend.manager import JobManager, Moved, Report, Started, TriedInVain
-from backend.media import MediaDirectory
-from backend.retention import Erasure
+from backend.jobs.executor import ProcessJob
+from backend.jobs.manager import JobManager, Report, TryFailed, VideoProgressed, VideoStarted
+from backend.jobs.retention import Erasure
+from backend.lists.csv_files import list_of_ids
+from backend.media.demo import DemoClips
+from backend.media.directory import MediaDirectory
+from progress_dashboard import Mirror
+from progress_dashboard.protocol import NEXT, WITH_FAILURES, ProgressUpdate, Status
 from tests.integration.test_control import ASKS
 from tests.support.clock import NOON, QuickClock, VirtualClock
-from tests.support.managed import ADMIN, ANA, BEN, RefusingStore, ended
-from tests.support.wired import Ground, prepare
+from tests.support.managed_backend import ADMIN, ANA, BEN, RefusingStore, ended
+from tests.support.in_memory_transport import Ground, prepare
 
 T = TypeVar("T")
 IN_THE_GATE, IN_A_ROUND = 40, 5_000
@@ -112,7 +114,7 @@ class Life:
         """As by SIGTERM: nothing more begins, what runs is ended, the rest is stored."""
         self.store.accept()
         await self.hub.durable()
-        self.manager.wind_down()
+        self.manager.drain()
         for job in self.held.values():
             await self.manager.let_go(job.id, job.epoch)
         self.hub.close()
@@ -287,7 +289,7 @@ class Control(RuleBasedStateMachine):
                 self.life.executor.line.remove(job.id)  # at once, as when nothing else waits
                 await self.taken_up(job.id)
         elif deed == "break":
-            manager.break_off(job.id, job.epoch, BROKEN)
+            manager.fail(job.id, job.epoch, BROKEN)
         elif deed == "begin":
             self.begin_next(job)
         elif self.life.running[job.id]:
@@ -301,14 +303,14 @@ class Control(RuleBasedStateMachine):
         left = self.life.left[job.id]
         if left and self.goes_on(job) and not self.is_refusing:
             self.life.running[job.id].append(left.pop(0))
-            self.life.manager.record(job.id, job.epoch, Started(self.life.running[job.id][-1]))
+            self.life.manager.record(job.id, job.epoch, VideoStarted(self.life.running[job.id][-1]))
 
     def go_on(self, job: Job, deed: str) -> None:
         running = self.life.running[job.id]
         video = running[0]
         reports: dict[str, Report] = {
-            "move": Moved(video, 0.7, "decoding"),
-            "vain": TriedInVain(video, FULL, Fault.MACHINE, 2.0),
+            "move": VideoProgressed(video, 0.7, "decoding"),
+            "vain": TryFailed(video, FULL, Fault.MACHINE, 2.0),
             "good": ended(video),
             "cut": ended(video, CUT),
             "slow": ended(video, SLOW),

@@ -25,14 +25,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from backend.auth import User
-from backend.client import Mirror
-from backend.jobs import Job, ProgressUpdate, Status
+from backend.domain.auth import User
+from backend.domain.job import Job
 from backend.store import NewJob
+from progress_dashboard import Mirror
+from progress_dashboard.protocol import ProgressUpdate, Status
 from tests.support.clock import VirtualClock
 from tests.support.jobs import a_job
-from tests.support.managed import ADMIN, ANA, BEN
-from tests.support.wired import Ground, Line, WiredServer, let_it_run, prepare
+from tests.support.managed_backend import ADMIN, ANA, BEN
+from tests.support.in_memory_transport import Ground, Line, WiredServer, let_it_run, prepare
 
 T = TypeVar("T")
 IN_THE_GATE, IN_A_ROUND = 500, 20_000

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.accounts import Accounts
-from backend.auth import Keys
+from backend.accounts.accounts import Accounts
+from backend.accounts.keys import Keys
 from backend.clock import Clock
 from backend.settings import Settings, load_settings
-from backend.store import Database, open_database
+from backend.store.database import Database, open_database
 
 PASSWORD = "correct horse"
 SECRET = "s" * 32

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-from tests.support.readme import example
+from tests.support.examples import example
 from tests.support.servers import environment
 
 SOURCES = ROOT / "tests" / "clients"

@@ -1,4 +1,4 @@
-"""Pages with the grid and the banner and nothing behind them: the jobs are what a test posts to `/control`.
+"""Pages with the grid and the banner and no backend: their jobs are what a test posts to `/control`.
 
 Run as `python -m tests.support.components_app PORT [SILENCE]`, the seconds after which a page has lost the server.
 """
@@ -6,6 +6,7 @@ Run as `python -m tests.support.components_app PORT [SILENCE]`, the seconds afte
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import tempfile
@@ -19,36 +20,39 @@ import uvicorn
 from fastapi import FastAPI, Request
 from nicegui import ui
 
-from backend.auth import User
 from backend.clock import SystemClock
-from backend.hub import Change, Removal, View
-from backend.jobs import Action, Job, Source, Status
+from backend.delivery.batches import Change, Removal, View
+from backend.delivery.hub import ProgressHub
+from backend.domain.auth import User
+from backend.domain.job import Action, Job, Source
 from backend.settings import Settings, load_settings
-from ui.components.connection_banner import ConnectionBanner
-from ui.components.dashboard_view import DashboardView
-from ui.components.job_grid import JobGrid
-from ui.components.live_region import LiveRegion
-from ui.components.number_field import NumberField
-from ui.components.shortcuts import Shortcuts
-from ui.live import Known, LiveJobs
-from ui.session import set_page_heartbeat
+from progress_dashboard.protocol import Status
+from ui.components.dashboard.dashboard_view import DashboardView
+from ui.components.dashboard.job_grid import JobGrid
+from ui.components.shared.connection_banner import ConnectionBanner
+from ui.components.shared.live_region import LiveRegion
+from ui.components.shared.number_field import NumberField
+from ui.components.shared.shortcuts import Shortcuts
+from ui.live import CardFacts, LiveJobs
+from ui.nicegui_internals import broadcasts, set_page_heartbeat
 from ui.theme import button, frame, icon, tag
 
-KEPT_SECONDS = 300
+RECONNECT_SECONDS = 300
 SILENCE_SECONDS = 12.0
 
 
 class PostedJobs:
-    """Stands for the manager: a list of jobs, each change a view for all readers."""
+    """Stands for the backend: a hub whose jobs are what a test posts."""
 
     def __init__(self) -> None:
+        self.hub = ProgressHub()
+        self.hub.load([], [], last_stored=0, start_seq=1_000)
         self.jobs: dict[str, Job] = {}
-        self.seq = 1_000
-        self.readers: list[asyncio.Queue[View]] = []
-        self.deserted = asyncio.Event()  # nobody reads any more
+        self.readers = 0
+        self.unread = asyncio.Event()  # set while there is no reader
         self.acts: list[tuple[str, str]] = []  # what was pressed on the cards
-        self.stalled: dict[str, datetime] = {}  # job -> since when it stands still
-        self.with_video: dict[str, list[str]] = {}  # what is searched for -> jobs
+        self.stalled: dict[str, datetime] = {}  # job -> since when it is stalled
+        self.ids_with_video: dict[str, list[str]] = {}  # what is searched for -> jobs
 
     async def act(self, job_id: str, action: Action) -> None:
         self.acts.append((job_id, action.value))
@@ -57,41 +61,48 @@ class PostedJobs:
         self.acts.append(("number", str(number)))
 
     async def search(self, q: str) -> list[str]:
-        return self.with_video.get(q, [])
+        return self.ids_with_video.get(q, [])
 
-    def watch(self, user: User) -> PostedReader:
-        return PostedReader(self)
+    def watch(self, user: User, after: int | None) -> PostedReader:
+        return PostedReader(self, after)
 
     def publish(self, changed: list[Job], removed: list[str]) -> None:
-        prev, self.seq = self.seq, self.seq + 1 + len(changed) + len(removed)
         self.jobs |= {job.id: job for job in changed}
         for job_id in removed:
             self.jobs.pop(job_id, None)
-        for reader in self.readers:
-            gone = [Removal(job_id, "u1", self.seq) for job_id in removed]
-            reader.put_nowait(View(prev, self.seq, False, (*map(Change, changed), *gone)))
+        numbers = itertools.count(self.hub.seq + 1)
+        changes = [Change(job.evolve(seq=next(numbers))) for job in changed]
+        removals = [Removal(job_id, "u1", next(numbers)) for job_id in removed]
+        self.hub.publish(next(numbers), (*changes, *removals))
 
 
 class PostedReader:
-    def __init__(self, posted: PostedJobs) -> None:
-        self.views: asyncio.Queue[View] = asyncio.Queue()
-        self.views.put_nowait(View(0, posted.seq, True, tuple(map(Change, posted.jobs.values()))))
+    """A reader of the posted jobs; it counts as one from its first `next` until that is cancelled."""
+
+    def __init__(self, posted: PostedJobs, after: int | None) -> None:
         self._posted = posted
-        posted.readers.append(self.views)
-        posted.deserted.clear()
+        self._reader = posted.hub.reader(None, after)
+        self._is_counted = False
 
     async def next(self) -> View:
+        if not self._is_counted:
+            self._is_counted = True
+            self._posted.readers += 1
+            self._posted.unread.clear()
         try:
-            return await self.views.get()
+            return await self._reader.next()
         except asyncio.CancelledError:
-            self._posted.readers.remove(self.views)
+            self._posted.readers -= 1
             if not self._posted.readers:
-                self._posted.deserted.set()
+                self._posted.unread.set()
             raise
+
+    def take(self) -> View | None:
+        return self._reader.take()
 
 
 def job_from(facts: dict[str, Any]) -> Job:
-    """A job from what a test says about it; `*_ago` are seconds before now."""
+    """Return a job from what a test says about it; `*_ago` are seconds before now."""
     now = datetime.now(UTC)
     given = dict(facts)
     moments = {
@@ -118,7 +129,7 @@ def job_from(facts: dict[str, Any]) -> Job:
 
 
 def leaves_at(job: Job) -> datetime | None:
-    return job.finished_at + timedelta(seconds=KEPT_SECONDS) if job.finished_at else None
+    return job.finished_at + timedelta(seconds=RECONNECT_SECONDS) if job.finished_at else None
 
 
 def settings_of(delays: str, attempts: int, silence_seconds: float) -> Settings:
@@ -133,20 +144,20 @@ def settings_of(delays: str, attempts: int, silence_seconds: float) -> Settings:
 def build(silence_seconds: float) -> FastAPI:
     app = FastAPI()
     posted = PostedJobs()
-    known = Known(leaves_at, lambda job: None, lambda job: posted.stalled.get(job.id))
-    live = LiveJobs(posted.watch, SystemClock(), known)
+    facts = CardFacts(leaves_at, lambda job: None, lambda job: posted.stalled.get(job.id))
+    live = LiveJobs(posted.watch, broadcasts(), SystemClock(), facts)
 
     @app.post("/control")
     async def control(request: Request) -> dict[str, int]:
         order = await request.json()
         ago = {job_id: timedelta(seconds=seconds) for job_id, seconds in order.get("stalled_ago", {}).items()}
         posted.stalled |= {job_id: datetime.now(UTC) - passed for job_id, passed in ago.items()}
-        posted.with_video |= order.get("with_video", {})
+        posted.ids_with_video |= order.get("with_video", {})
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
         )
-        return {"readers": len(posted.readers)}
+        return {"readers": posted.readers}
 
     @app.get("/acts")
     async def acts() -> list[tuple[str, str]]:
@@ -154,7 +165,7 @@ def build(silence_seconds: float) -> FastAPI:
 
     @app.get("/deserted")
     async def deserted() -> None:
-        await posted.deserted.wait()
+        await posted.unread.wait()
 
     @app.get("/api/auth/me")
     async def me() -> dict[str, Any]:
@@ -164,11 +175,12 @@ def build(silence_seconds: float) -> FastAPI:
     async def clear() -> None:
         posted.acts.clear()
         posted.stalled.clear()
-        posted.with_video.clear()
+        posted.ids_with_video.clear()
         posted.publish([], list(posted.jobs))
 
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)
     def page(
+        *,
         admin: bool = False,
         delays: str = "3,6,12,24,30",
         attempts: int = 10,

@@ -1,4 +1,4 @@
-"""A server with one page behind the border and the socket guard: `python -m tests.support.guarded_page PORT DATA_DIR`.
+"""A server with one page behind the security middleware and the socket guard: `python -m tests.support.guarded_page PORT DATA_DIR`.
 
 Prints a line for each event that reached the page's own code, with the user it was for, and logs as the program does.
 """
@@ -16,17 +16,17 @@ from types import SimpleNamespace
 import uvicorn
 from fastapi import Depends, FastAPI
 
-from backend.accounts import Accounts
+from backend.accounts.accounts import Accounts
 from backend.api import session
-from backend.api.border import Border
 from backend.api.docs import add_docs
-from backend.api.problems import add_catch_all, add_problem_handlers
+from backend.api.errors import add_catch_all, add_error_handlers
+from backend.api.security import SecurityMiddleware
 from backend.clock import SystemClock
 from backend.errors import JobNotFound
 from backend.logs import configure_logs
 from backend.settings import Settings
 from tests.support.accounts import SECRET, open_office
-from tests.support.bordered import SECRET_OF_A_FAULT
+from tests.support.secured_app import SECRET_OF_A_FAULT
 
 
 def serve(port: int, data_dir: Path) -> None:
@@ -34,8 +34,7 @@ def serve(port: int, data_dir: Path) -> None:
     os.environ["NICEGUI_STORAGE_PATH"] = str(data_dir / "nicegui")
     from nicegui import ui
 
-    from ui.csp import sign_scripts
-    from ui.session import guard_sockets, page_owner
+    from ui.nicegui_internals import guard_sockets, page_owner, sign_scripts
 
     with open_office(data_dir, SystemClock(), port=port, jwt_secret=SECRET) as office:
         app = _app(office.settings, office.accounts)
@@ -46,7 +45,7 @@ def serve(port: int, data_dir: Path) -> None:
         ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
         configure_logs()
         uvicorn.run(
-            Border(app, settings=office.settings, accounts=office.accounts, page_owner=page_owner),
+            SecurityMiddleware(app, settings=office.settings, accounts=office.accounts, page_owner=page_owner),
             port=port,
             log_config=None,
             proxy_headers=False,
@@ -58,7 +57,7 @@ def serve(port: int, data_dir: Path) -> None:
 def _app(settings: Settings, accounts: Accounts) -> FastAPI:
     from nicegui import Client
 
-    from ui.session import SessionWatch
+    from ui.nicegui_internals import SessionWatch
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +67,7 @@ def _app(settings: Settings, accounts: Accounts) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.backend = SimpleNamespace(settings=settings, accounts=accounts)
-    add_problem_handlers(app)
+    add_error_handlers(app)
     app.include_router(session.router)
     add_docs(app)
 
@@ -83,7 +82,7 @@ def _app(settings: Settings, accounts: Accounts) -> FastAPI:
 def _add_page(settings: Settings) -> None:
     from nicegui import ui
 
-    from ui.components.connection_banner import ConnectionBanner
+    from ui.components.shared.connection_banner import ConnectionBanner
     from ui.session import act, current_user, require_user
 
     async def refuse() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from backend.jobs import Job
+from backend.domain.job import Job
 
 ERA = datetime(2026, 1, 31, tzinfo=UTC)
 

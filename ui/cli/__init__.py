@@ -9,9 +9,12 @@ from typing import Annotated
 import typer
 
 from backend import VERSION
+from backend.command import command
 from backend.errors import DashboardError
-from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, watch, worker
+from progress_dashboard.errors import FeedError
+from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, worker
 from ui.cli.data import DataDir
+from ui.cli.watch import command as watch
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(users.app, name="users")
@@ -31,8 +34,8 @@ app.command("worker", epilog=worker.EXAMPLE)(worker.worker)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; ends with exit code 0, 1 and one plain sentence, or 2 when the command line is wrong."""
     try:
-        app(args=arguments, prog_name="python main.py")
-    except DashboardError as error:
+        app(args=arguments, prog_name=command())
+    except (DashboardError, FeedError) as error:
         print(error.sentence, file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -43,7 +46,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True, epilog="Example: python main.py --port 9000 --no-browser")
+@app.callback(invoke_without_command=True, epilog=f"Example: {command('--port 9000 --no-browser')}")
 def start(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,

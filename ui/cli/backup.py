@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from backend.command import command
 from backend.errors import CannotStart, Invalid
 from backend.settings import load_settings
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py backup /backups/dashboard-monday.sqlite3"
+EXAMPLE = f"Example: {command('backup /backups/dashboard-monday.sqlite3')}"
 
 
 def backup(

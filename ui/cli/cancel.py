@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import httpx
 
-from backend.jobs import CANCEL, Status, VideoStatus, counted
+from backend.command import command
+from backend.domain.texts import counted
+from backend.domain.video import VideoStatus
+from progress_dashboard.protocol import CANCEL, Status
 from ui.cli.client import JobArgument, JobState, ask, checked, connected, find_job
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py cancel 8f3a21c9"
-MOST_COUNTED = 1_000
+EXAMPLE = f"Example: {command('cancel 8f3a21c9')}"
+MAX_COUNTED_VIDEOS = 1_000
 
 
 def cancel(job: JobArgument, data_dir: DataDir = None) -> None:
@@ -26,7 +29,7 @@ def cancel(job: JobArgument, data_dir: DataDir = None) -> None:
 
 
 def _count_running(client: httpx.Client, job: JobState) -> int:
-    query: dict[str, str | int] = {"status": VideoStatus.PROCESSING.value, "limit": MOST_COUNTED}
+    query: dict[str, str | int] = {"status": VideoStatus.PROCESSING.value, "limit": MAX_COUNTED_VIDEOS}
     return len(checked(client.get(f"/api/jobs/{job['job_id']}/videos", params=query)).json()["items"])
 
 

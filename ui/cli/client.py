@@ -17,6 +17,7 @@ import typer
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.command import command
 from backend.errors import DashboardError, Invalid, JobNotFound, NotFound
 from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
 from ui.cli.data import open_accounts, server_address
@@ -25,7 +26,7 @@ MINTED_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
 WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JOBS_AT_ONCE = 1_000
-NOT_ADMITTED = "The server refuses the token; `python main.py token NAME` prints one for DASHBOARD_TOKEN."
+TOKEN_REFUSED = f"The server refuses the token; `{command('token NAME')}` prints one for DASHBOARD_TOKEN."
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's ID, or enough of its beginning.")]
 JobState = dict[str, Any]
 """A job as the server tells it."""
@@ -40,12 +41,12 @@ class ClientSettings(BaseSettings):
     token: SecretStr | None = None
 
 
-class ServerSaidNo(DashboardError):
+class RequestRefused(DashboardError):
     """The server refused the request."""
 
 
-class ServerAway(ServerSaidNo):
-    """No server answers; start it with `python main.py`, or set DASHBOARD_URL."""
+class ServerAway(RequestRefused):
+    """No server answers; start it, or set DASHBOARD_URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def connected(data_dir: Path | None) -> Iterator[httpx.Client]:
 
 @contextmanager
 def speaking(access: Access, *, timeout: httpx.Timeout = TIMEOUT) -> Iterator[httpx.Client]:
-    """A client of the server; what it refuses is raised as `ServerSaidNo`, no answer as `ServerAway`."""
+    """A client of the server; what it refuses is raised as `RequestRefused`, no answer as `ServerAway`."""
     url, headers = access.url, {"Authorization": f"Bearer {access.token}"}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
@@ -86,28 +87,28 @@ def speaking(access: Access, *, timeout: httpx.Timeout = TIMEOUT) -> Iterator[ht
     except httpx.HTTPError as error:
         raise ServerAway(f"The connection to {url} failed ({error}); try again.") from None
     except httpx.InvalidURL:
-        raise ServerSaidNo(f"DASHBOARD_URL {url!r} is not an address such as http://localhost:8000.") from None
+        raise RequestRefused(f"DASHBOARD_URL {url!r} is not an address such as http://localhost:8000.") from None
 
 
 def no_answer(url: str) -> str:
     """That no server is there, in one sentence."""
-    return f"No server answers at {url}; start it with `python main.py`, or set DASHBOARD_URL."
+    return f"No server answers at {url}; start it with `{command()}`, or set DASHBOARD_URL."
 
 
 def checked(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is a refusal: then its own sentence is raised, as `NotFound` or `ServerSaidNo`."""
+    """The response, unless it is a refusal: then its own sentence is raised, as `NotFound` or `RequestRefused`."""
     if response.is_success:
         return response
     response.read()
     if response.status_code == httpx.codes.UNAUTHORIZED:
-        raise ServerSaidNo(NOT_ADMITTED)
+        raise RequestRefused(TOKEN_REFUSED)
     try:
         sentence = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        raise ServerSaidNo(
+        raise RequestRefused(
             f"The server answered {response.status_code}; is DASHBOARD_URL the dashboard's address?"
         ) from None
-    raise NotFound(sentence) if response.status_code == httpx.codes.NOT_FOUND else ServerSaidNo(sentence)
+    raise NotFound(sentence) if response.status_code == httpx.codes.NOT_FOUND else RequestRefused(sentence)
 
 
 def find_job(client: httpx.Client, given: str) -> JobState:
@@ -147,7 +148,7 @@ def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
 
 def _own_token(url: str, data_dir: Path | None, lifetime_seconds: int) -> str:
     if urlsplit(url).hostname not in LOOPBACK:
-        raise ServerSaidNo(f"Set DASHBOARD_TOKEN for {url}; `python main.py token NAME` on its machine prints one.")
+        raise RequestRefused(f"Set DASHBOARD_TOKEN for {url}; `{command('token NAME')}` on its machine prints one.")
     return asyncio.run(_mint(data_dir, lifetime_seconds))
 
 

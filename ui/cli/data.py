@@ -12,7 +12,7 @@ import typer
 from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from backend.accounts import Accounts
+    from backend.accounts.accounts import Accounts
 
 DataDir = Annotated[Path | None, typer.Option(help="Where the data is kept; default: ./data.")]
 
@@ -35,11 +35,11 @@ async def open_accounts(data_dir: Path | None) -> AsyncIterator[Accounts]:
 
     Raises `CannotStart` when the directory cannot be used.
     """
-    from backend.accounts import Accounts  # slow to load, and `--help` does not need it
+    from backend.accounts.accounts import Accounts  # slow to load, and `--help` does not need it
+    from backend.accounts.keys import Keys
     from backend.app import prepare_data_directory
-    from backend.auth import Keys
     from backend.clock import SystemClock
-    from backend.store import open_database
+    from backend.store.database import open_database
 
     settings, clock = load_settings(data_dir=data_dir), SystemClock()
     prepare_data_directory(settings)

@@ -9,11 +9,12 @@ from typing import Annotated, BinaryIO
 import httpx
 import typer
 
+from backend.command import command
 from backend.errors import Invalid
 from ui.cli.client import checked, connected, find_job
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py export 8f3a21c9 --output results.csv"
+EXAMPLE = f"Example: {command('export 8f3a21c9 --output results.csv')}"
 
 
 def export(

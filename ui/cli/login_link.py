@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from backend.command import command
 from backend.settings import ADMIN, load_settings
 from ui.cli.data import LINK_SECONDS, DataDir, open_accounts, server_address
 
-EXAMPLE = "Example: python main.py login-link ana"
+EXAMPLE = f"Example: {command('login-link ana')}"
 
 
 def login_link(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from backend.jobs import CANCEL, PAUSE, Status
+from backend.command import command
+from progress_dashboard.protocol import CANCEL, PAUSE, Status
 from ui.cli.client import JobArgument, JobState, ask, connected, find_job
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py pause 8f3a21c9"
+EXAMPLE = f"Example: {command('pause 8f3a21c9')}"
 
 
 def pause(job: JobArgument, data_dir: DataDir = None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from backend.jobs import PAUSE, Status, counted
+from backend.command import command
+from backend.domain.texts import counted
+from progress_dashboard.protocol import PAUSE, Status
 from ui.cli.client import JobArgument, JobState, ask, connected, find_job
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py resume 8f3a21c9"
+EXAMPLE = f"Example: {command('resume 8f3a21c9')}"
 
 
 def resume(job: JobArgument, data_dir: DataDir = None) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from backend.jobs import counted
+from backend.command import command
+from backend.domain.texts import counted
 from ui.cli.client import JobArgument, JobState, ask, checked, connected, find_job
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py retry 8f3a21c9 --all"
+EXAMPLE = f"Example: {command('retry 8f3a21c9 --all')}"
 
 
 def retry(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import shlex
 import signal
@@ -11,7 +10,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 
@@ -20,11 +19,12 @@ from starlette.types import ASGIApp
 
 from backend import Backend, Settings, open_backend
 from backend.api import build_app
-from backend.api.border import Border
-from backend.api.direct_protocol import DirectProtocol
+from backend.api.uvicorn_internals import Server, websocket_protocol
+from backend.command import command
 from backend.errors import CannotStart, DashboardError
 from backend.logs import configure_logs
 from backend.settings import ADMIN, load_settings, unknown_settings
+from progress_dashboard.tasks import first_completed
 from ui.cli.data import ADDRESS_FILE, LINK_SECONDS
 from ui.cli.window import require_window, show_window
 
@@ -32,38 +32,16 @@ GRACEFUL_SECONDS = 1
 BACKLOG = 2048
 OPENED_LINK_SECONDS = 60
 MAX_MESSAGE_BYTES = 2**20
-TURN_SECONDS = 0.001  # of a thread with the interpreter: neither the event loop nor a commit waits long for the other
 
 
-class Broken(DashboardError):
+class ServerFailed(DashboardError):
     """The server stopped because it could not store its data; its log says why. Mend that and start again."""
-
-
-class Server(uvicorn.Server):
-    """Uvicorn without signal handlers of its own: the program stops in its own order, and without a traceback.
-
-    From its start on the process belongs to it: threads take short turns, and what is loaded counts as permanent.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        sys.setswitchinterval(TURN_SECONDS)
-        gc.collect()
-        gc.freeze()  # what was loaded stays: looking through it again and again held the event loop up for 100 ms
-        self.ready.set()
 
 
 def serve(
     *, host: str | None, port: int | None, no_browser: bool, data_dir: Path | None, reload: bool, native: bool
 ) -> None:
-    """Serve until Ctrl-C, SIGTERM or the closing of the window; raises `CannotStart`."""
+    """Serve until Ctrl-C, SIGTERM or the closing of the window. Raises `CannotStart`."""
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     if reload:
         _reload_on_change(host, port, data_dir)
@@ -78,30 +56,25 @@ async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
     stop = _stop_signal()
     with _listening(settings) as listener:
         async with open_backend(settings) as backend:
-            await _refuse_open_door(backend)
+            await _require_password(backend)
             await _run(backend, stop, listener, browser=browser, native=native)
 
 
 async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *, browser: bool, native: bool) -> None:
-    """Serve until the first of these ends: the server itself, the window, the wish to go on."""
+    """Serve until the server ends, the window is closed, the data cannot be stored, or a signal asks to stop."""
     server = Server(config_of(backend))
     (backend.settings.data_dir / ADDRESS_FILE).write_text(backend.settings.local_url, encoding="utf-8")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
-    others = [
-        asyncio.create_task(stop.wait(), name="stop signal"),
-        asyncio.create_task(backend.broken.wait(), name="broken"),
-        asyncio.create_task(_greet(backend, server, browser=browser, native=native), name="greeting"),
-        asyncio.create_task(_watch_sessions(backend), name="session watch"),
-    ]
-    await asyncio.wait([serving, *others], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    for task in others:
-        task.cancel()
-    for ended in await asyncio.gather(serving, backend.wind_down(), *others, return_exceptions=True):
-        if isinstance(ended, Exception):
-            raise ended
-    if backend.broken.is_set():
-        raise Broken
+    greeting = _greet(backend, server, browser=browser, native=native)
+    try:
+        await first_completed(
+            stop.wait(), backend.failed.wait(), greeting, _watch_sessions(backend), asyncio.wait({serving})
+        )
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, backend.drain())
+    if backend.failed.is_set():
+        raise ServerFailed
 
 
 def _stop_signal() -> asyncio.Event:
@@ -112,7 +85,7 @@ def _stop_signal() -> asyncio.Event:
 
 
 def _listening(settings: Settings) -> socket.socket:
-    """A socket on the address, listening at once: only that keeps a second server off the port."""
+    """Return a socket that listens on the address already: only that keeps a second server off the port."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
     except OSError:
@@ -133,7 +106,7 @@ def _listening(settings: Settings) -> socket.socket:
     return listener
 
 
-async def _refuse_open_door(backend: Backend) -> None:
+async def _require_password(backend: Backend) -> None:
     settings = backend.settings
     if settings.is_loopback:
         return
@@ -141,12 +114,12 @@ async def _refuse_open_door(backend: Backend) -> None:
     if not admin.has_password:
         raise CannotStart(
             "The account admin needs a password before others can reach the server: "
-            f"run `python main.py users passwd admin --data-dir {settings.data_dir}`, then start again."
+            f"run `{command(f'users passwd admin --data-dir {settings.data_dir}')}`, then start again."
         )
 
 
 def config_of(backend: Backend) -> uvicorn.Config:
-    """How the whole program is served: routes, progress socket and pages behind the border."""
+    """Return how the whole program is served: routes, progress socket and pages."""
     settings = backend.settings
     return uvicorn.Config(
         _app(backend),
@@ -154,7 +127,7 @@ def config_of(backend: Backend) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        ws=DirectProtocol if settings.direct_sending else "websockets-sansio",
+        ws=websocket_protocol(direct=settings.direct_sending),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=settings.heartbeat_interval_seconds,
         ws_ping_timeout=settings.heartbeat_timeout_seconds - settings.heartbeat_interval_seconds,
@@ -170,9 +143,9 @@ def _app(backend: Backend) -> ASGIApp:
     from nicegui import ui
 
     from ui import register
-    from ui.session import page_owner, set_page_heartbeat
+    from ui.nicegui_internals import page_owner, set_page_heartbeat
 
-    app = build_app(backend)
+    app = build_app(backend, page_owner)
     register(backend)
     set_page_heartbeat(backend.settings.page_silence_seconds)
     ui.run_with(
@@ -184,23 +157,23 @@ def _app(backend: Backend) -> ASGIApp:
         tailwind=False,
         binding_refresh_interval=None,
     )
-    return Border(app, settings=backend.settings, accounts=backend.accounts, page_owner=page_owner)
+    return app
 
 
 async def _watch_sessions(backend: Backend) -> None:
-    from ui.session import SessionWatch
+    from ui.nicegui_internals import SessionWatch
 
     await SessionWatch(backend.accounts, backend.clock).run()
 
 
 async def _greet(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:
-    """Say where the server is and open it; returns when the native window was closed, else never."""
+    """Print where the server is and open it; returns after the native window was closed, else never."""
     await server.ready.wait()
     admin = await backend.accounts.user(ADMIN)
     base = backend.settings.base_url
     printed = await backend.accounts.make_link(admin, lifetime_seconds=LINK_SECONDS)
     print(f"Dashboard: {base}", f"Sign in:   {base}/link?token={printed}", sep="\n")
-    again = f"python main.py login-link --data-dir {backend.settings.data_dir}"
+    again = command(f"login-link --data-dir {backend.settings.data_dir}")
     print(f"The link works once, within 15 minutes; `{again}` makes another. Ctrl-C stops.")
     print(*(f"Warning: {warning}\n" for warning in _warnings(backend.settings)), sep="", end="", flush=True)
     if not (browser or native):
@@ -217,7 +190,7 @@ async def _greet(backend: Backend, server: Server, *, browser: bool, native: boo
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    """What may surprise whoever started it, a sentence each."""
+    """Yield what may surprise whoever started the server, a sentence each."""
     if not settings.is_loopback and not settings.base_url.startswith("https://"):
         yield "plain http beyond this machine, so anybody on the network can read along; put a TLS proxy before it."
     if not settings.media.is_dir():
@@ -228,7 +201,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def _redirect_file(data_dir: Path, address: str) -> Iterator[Path]:
-    """A page that leads on to `address`: a link on a command line could be read by every user of the machine."""
+    """Make a page that leads on to `address`: every user of the machine could read a link on a command line."""
     page = data_dir / f"open-{os.getpid()}.html"
     page.unlink(missing_ok=True)
     with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -242,12 +215,14 @@ def _redirect_file(data_dir: Path, address: str) -> Iterator[Path]:
 
 
 def _reload_on_change(host: str | None, port: int | None, data_dir: Path | None) -> None:
-    """Run the server as a child and start it anew whenever a file of the program changes."""
+    """Run the server as a child, and start it again whenever a file of the program changes."""
+    if not Path("main.py").is_file():
+        raise CannotStart(
+            "--reload needs a checkout of the program; change into it and start `python main.py --reload`."
+        )
     from watchfiles import run_process
 
     options = {"--host": host, "--port": port, "--data-dir": data_dir}
     given = [str(word) for name, value in options.items() if value is not None for word in (name, value)]
-    command = shlex.join([sys.executable, "main.py", "--no-browser", *given])
-    run_process(
-        "backend", "ui", "main.py", target=command, target_type="command", callback=lambda _: print("Reloading")
-    )
+    server = shlex.join([sys.executable, "main.py", "--no-browser", *given])
+    run_process("backend", "ui", "main.py", target=server, target_type="command", callback=lambda _: print("Reloading"))

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from backend.command import command
+from backend.domain.texts import counted
 from backend.errors import Invalid
-from backend.jobs import counted
 from ui.cli.client import checked, connected
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py submit nightly.csv --name 'Nightly batch'"
+EXAMPLE = "Example: " + command("submit nightly.csv --name 'Nightly batch'")
 SHOWN_PROBLEMS = 20
 
 

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backend.command import command
 from backend.errors import Invalid
 from ui.cli.data import DataDir, open_accounts
 
 if TYPE_CHECKING:
-    from backend.auth import User
+    from backend.domain.auth import User
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Add, list and disable users, and set their passwords.",
-    epilog="Example: python main.py users list",
+    epilog=f"Example: {command('users list')}",
 )
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and . _ - @; upper and lower case are one.")]
 PasswordStdin = Annotated[
@@ -27,7 +28,7 @@ PasswordStdin = Annotated[
 ]
 
 
-@app.command("add", epilog="Example: python main.py users add ana --admin")
+@app.command("add", epilog=f"Example: {command('users add ana --admin')}")
 def add(
     name: Name,
     admin: Annotated[bool, typer.Option("--admin", help="May see and do everything.")] = False,
@@ -39,20 +40,20 @@ def add(
     print(f"Added {user.name}.")
 
 
-@app.command("list", epilog="Example: python main.py users list")
+@app.command("list", epilog=f"Example: {command('users list')}")
 def list_users(data_dir: DataDir = None) -> None:
     """List all users."""
     print(table(asyncio.run(_users(data_dir))))
 
 
-@app.command("passwd", epilog="Example: python main.py users passwd ana")
+@app.command("passwd", epilog=f"Example: {command('users passwd ana')}")
 def passwd(name: Name, password_stdin: PasswordStdin = False, data_dir: DataDir = None) -> None:
     """Set a user's password; asks for it twice. All sessions and tokens of the user end."""
     user = asyncio.run(_passwd(name, password_stdin, data_dir))
     print(f"Set the password of {user.name}; all their sessions and tokens have ended.")
 
 
-@app.command("disable", epilog="Example: python main.py users disable ana")
+@app.command("disable", epilog=f"Example: {command('users disable ana')}")
 def disable(name: Name, data_dir: DataDir = None) -> None:
     """Shut a user out at once; their jobs stay."""
     user = asyncio.run(_disable(name, data_dir))

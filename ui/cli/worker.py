@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from backend.command import command
 from backend.errors import CannotStart
 from ui.cli.data import DataDir
 
-EXAMPLE = "Example: python main.py worker"
+EXAMPLE = f"Example: {command('worker')}"
 
 
 def worker(data_dir: DataDir = None) -> None:
-    """Work for several servers; this version runs everything in the one process of `python main.py`."""
+    """Work for several servers; this version runs everything in the one process of the server."""
     raise CannotStart(
-        "This version has no distributed engine, so there is nothing for a worker to do: run `python main.py`."
+        f"This version has no distributed engine, so there is nothing for a worker to do: run `{command()}`."
     )

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from nicegui import context
 
 from backend import Backend
-from backend.jobs import Action, counted
-from backend.settings import MOST_SLOTS
-from backend.work import VideoWork
-from ui.components.dashboard_view import DashboardView
-from ui.components.job_actions import do
-from ui.components.job_grid import JobGrid
-from ui.components.number_field import NumberField
-from ui.components.page_frame import page_frame
+from backend.domain.job import Action
+from backend.domain.texts import counted
+from backend.executors.slots import Slots
+from backend.settings import MAX_SLOTS
+from ui.components.dashboard.dashboard_view import DashboardView
+from ui.components.dashboard.job_grid import JobGrid
+from ui.components.shared.job_actions import do
+from ui.components.shared.number_field import NumberField
+from ui.components.shared.page_frame import page_frame
 from ui.following import while_connected
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
@@ -37,7 +38,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             await do(backend.manager, job_id, action)
 
         async def search(q: str) -> Sequence[str]:
-            return await act(backend.manager.with_video(q, by=current_user())) or ()
+            return await act(backend.queries.ids_with_video(q, by=current_user())) or ()
 
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
         with page_frame("Dashboard", "dashboard", user, backend.settings):
@@ -45,23 +46,23 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
             with grid.add_slot("empty"):
-                invitation = Invitation(backend)
+                empty = EmptyState(backend)
             with grid.add_slot("note"):
-                note = Note(backend)
+                footer = Footer(backend)
 
         async def recount() -> None:
-            jobs = await backend.manager.count_jobs(by=current_user())
-            invitation.show(jobs)
-            note.show(jobs)
+            jobs = await backend.queries.count_jobs(by=current_user())
+            empty.show(jobs)
+            footer.show(jobs)
 
         live.feed(grid, current_user)
         grid.on("recount", recount, args=[], throttle=RECOUNT_SECONDS)
-        while_connected(context.client, note.follow_slots, name="slots")
+        while_connected(context.client, footer.follow_slots, name="slots")
         await recount()
 
 
-class Invitation:
-    """What stands there while no job does: what to begin with, or that all is done."""
+class EmptyState:
+    """Shown while there is no job: what to begin with, or that all is done."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -69,7 +70,7 @@ class Invitation:
         self._place = tag("section", classes="empty").props("data-testid=empty")
 
     def show(self, jobs: int) -> None:
-        """So many jobs are in History."""
+        """Show that so many jobs are in History."""
         if self._is_first == (jobs == 0):
             return
         self._is_first = jobs == 0
@@ -85,7 +86,7 @@ class Invitation:
         await act(self._backend.manager.run_demo(by=current_user()), said="The demo is running")
 
 
-class Note:
+class Footer:
     """Who is signed in, whose jobs they see, how many there are in History, and for administrators the slots."""
 
     def __init__(self, backend: Backend) -> None:
@@ -95,42 +96,42 @@ class Note:
             with tag("p"):
                 tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
                 self._link = tag("a").props('href="/history"')
-            self._slots = Slots(backend.work) if user.is_admin else None
+            self._slots = SlotsField(backend.slots) if user.is_admin else None
 
     def show(self, jobs: int) -> None:
-        """So many jobs are in History."""
+        """Show that so many jobs are in History."""
         self._link.text = f"{counted(jobs, 'job')} in History"
 
     async def follow_slots(self) -> None:
-        """Show them as they are, whoever changes them."""
+        """Show the slots as they are, whoever changes them."""
         while self._slots:
             await self._backend.clock.sleep(SLOTS_SECONDS)
             self._slots.follow()
 
 
-class Slots:
-    """How many videos run at once, to be changed in place."""
+class SlotsField:
+    """The number of videos that run at once, to be changed in place."""
 
-    def __init__(self, work: VideoWork) -> None:
-        self._work = work
-        self._field = NumberField(least=1, most=MOST_SLOTS, on_number=self._change)
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._field = NumberField(least=1, most=MAX_SLOTS, on_number=self._change)
         self.show()
 
     def show(self) -> None:
-        """The number as it is."""
-        self._shown = self._work.slots
+        """Show the number as it is."""
+        self._shown = self._slots.number
         noun = "video" if self._shown == 1 else "videos"
         self._field.show(self._shown, f"{noun} at once, at most; a change holds until the next start")
 
     def follow(self) -> None:
-        """The number, where it is another one by now: what somebody is writing here stays."""
-        if self._work.slots != self._shown:
+        """Show the number if it has changed; what somebody is typing here stays."""
+        if self._slots.number != self._shown:
             self.show()
 
     async def _change(self, slots: int) -> None:
         async def change() -> int:
-            self._work.change_slots(slots, by=current_user())
-            return self._work.slots
+            self._slots.change(slots, by=current_user())
+            return self._slots.number
 
         await act(change(), said=lambda slots: f"{counted(slots, 'video')} at once from now on")
         self.show()

@@ -7,8 +7,8 @@ from functools import partial
 from nicegui import context
 
 from backend import Backend
-from ui.components.job_history import JobHistory, Search
-from ui.components.page_frame import page_frame
+from ui.components.history.job_history import JobHistory, Search
+from ui.components.shared.page_frame import page_frame
 from ui.following import patiently, views, while_connected
 from ui.session import current_user, page
 from ui.theme import link, tag, whose_jobs
@@ -30,13 +30,14 @@ def add_history_page(backend: Backend) -> None:
                 with tag("div", classes="act"):
                     link("Export CSV", "/api/jobs/export.csv", classes="btn", icon_name="download")
             search = Search.of(q=q, status=status, sort=sort)
-            history = JobHistory(backend.manager, backend.clock, search, show_owner=user.is_admin)
+            history = JobHistory(backend.queries, backend.clock, search, show_owner=user.is_admin)
         await history.refresh()
         while_connected(context.client, partial(_follow, backend, history), name="history")
 
 
 async def _follow(backend: Backend, history: JobHistory) -> None:
-    manager, clock = backend.manager, backend.clock
-    await patiently(history.renew, clock=clock, every_seconds=REFRESH_SECONDS)  # jobs may have changed and left by now
-    async for view in views(manager, by=current_user(), clock=clock, every_seconds=REFRESH_SECONDS):
+    queries, clock = backend.queries, backend.clock
+    position = queries.position  # before the rows: they have everything up to here
+    await patiently(history.renew, clock=clock, every_seconds=REFRESH_SECONDS)
+    async for view in views(queries, by=current_user(), after=position, clock=clock, every_seconds=REFRESH_SECONDS):
         await history.update(view)

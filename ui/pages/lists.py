@@ -9,11 +9,20 @@ from typing import BinaryIO
 from nicegui import ui
 
 from backend import Backend
-from backend.csv_files import Row, VideoList, csv_rows, csv_start, export_file_name, read_video_list
-from backend.jobs import counted
-from ui.components.list_preview import EXAMPLE, ReadList, draw_advice, draw_preview, draw_started, first_rows, verdict
-from ui.components.list_upload import ListUpload
-from ui.components.page_frame import page_frame
+from backend.domain.texts import counted
+from backend.jobs.submission import Order
+from backend.lists.csv_files import ListRow, VideoList, csv_rows, csv_start, export_file_name, read_video_list
+from ui.components.lists.list_preview import (
+    EXAMPLE,
+    ReadList,
+    draw_advice,
+    draw_preview,
+    draw_started,
+    first_rows,
+    verdict,
+)
+from ui.components.lists.list_upload import ListUpload
+from ui.components.shared.page_frame import page_frame
 from ui.session import act, current_user, page
 from ui.theme import button, tag
 
@@ -26,12 +35,12 @@ def add_lists_page(backend: Backend) -> None:
     @page("/lists")
     def lists_page() -> None:
         with page_frame("Lists", "lists", current_user(), backend.settings):
-            _heading(str(backend.media.root))
-            Desk(backend)
+            _heading(str(backend.sources.media.root))
+            UploadFlow(backend)
 
 
-class Desk:
-    """Where a list is put down, looked at, and started."""
+class UploadFlow:
+    """The way of a list: chosen, previewed, started."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -55,14 +64,15 @@ class Desk:
         self._upload.say(f"{name}: {counted(len(read.videos.rows), 'video')} ready.")
 
     def discard(self) -> None:
-        """As if no list had been chosen."""
+        """Go back to where no list was chosen."""
         self._advise()
         self._upload.say("Discarded.")
 
     async def start(self, read: ReadList, title: str, key: str) -> None:
-        """Make the job; clicks that came too often make the same one."""
+        """Create the job; repeated clicks create it once."""
         manager = self._backend.manager
-        submission = await act(manager.submit(read.videos, by=current_user(), name=title, idempotency_key=key))
+        order = Order(name=title)
+        submission = await act(manager.submit(read.videos, order, by=current_user(), idempotency_key=key))
         if submission is not None:
             self._result.clear()
             with self._result:
@@ -72,20 +82,20 @@ class Desk:
     def _advise(self) -> None:
         self._result.clear()
         with self._result:
-            draw_advice(str(self._backend.media.root))
+            draw_advice(str(self._backend.sources.media.root))
 
 
 async def read_list(backend: Backend, name: str, file: BinaryIO) -> ReadList:
-    """The list and what the media directory has of it; raises `DashboardError` when it cannot be taken."""
+    """Read the list and look up its files. Raises `DashboardError` if it cannot be taken."""
     videos = await asyncio.to_thread(read_video_list, file)
-    found = await backend.manager.count_found([row.video_id for row in videos.rows])
+    found = await backend.sources.media.count_found([row.video_id for row in videos.rows])
     missing = await _missing(backend, videos) if found < len(videos.rows) else frozenset()
-    return ReadList(name, videos, found, backend.media.root, missing)
+    return ReadList(name, videos, found, backend.sources.media.root, missing)
 
 
 async def _missing(backend: Backend, videos: VideoList) -> frozenset[str]:
-    ids = [row.video_id for row in first_rows(videos) if isinstance(row, Row)]
-    return frozenset([video_id for video_id in ids if not await backend.manager.count_found([video_id])])
+    ids = [row.video_id for row in first_rows(videos) if isinstance(row, ListRow)]
+    return frozenset([video_id for video_id in ids if not await backend.sources.media.count_found([video_id])])
 
 
 async def _download_problems(read: ReadList) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from backend.causes import fingerprint
+from backend.domain.causes import fingerprint
 
 revision = "0003"
 down_revision = "0002"

@@ -1,0 +1,1 @@
+"""Users, passwords, sessions, tokens and sign-in links; `accounts.Accounts` is the entry point."""

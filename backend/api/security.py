@@ -1,0 +1,424 @@
+"""The outermost ASGI middleware: decides who may request what, how large a body may be, and which headers are sent.
+
+It checks, in this order: the Host header, the proxies that may speak for a client, the Origin of every request that
+changes something, the session, the size of the body. Decisions rest on `scope["path"]`, never on an assembled URL. A
+request without a session reaches only what `route_class_of` names, so that strangers never make NiceGUI build anything.
+
+A request without an Origin may change something under `/api`, because no browser sends a foreign page's POST without
+one. Without Origin and session cookie a request has no authority but the token or password that it carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from importlib.metadata import version
+from urllib.parse import parse_qs, quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.accounts.accounts import Accounts
+from backend.api.addresses import Hosts, OriginKind, Origins, Proxies, public_host
+from backend.domain.auth import Authority
+from backend.errors import DashboardError, TooLarge
+from backend.lists.csv_files import MAX_BYTES
+from backend.settings import Settings
+
+MIB = 1024 * 1024
+UPLOAD_BYTES = MAX_BYTES + MIB  # the file and what multipart puts around it
+BODY_BYTES = MIB
+FORM_BYTES = 64 * 1024
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDED = (b"x-forwarded-", b"forwarded")
+
+
+class RouteClass(Enum):
+    """What a path leads to, as far as access is concerned."""
+
+    OPEN = auto()  # for everybody: sign-in, health
+    ASSET = auto()  # code and style of the pages, the same for everybody
+    DOCS = auto()
+    API = auto()  # each route asks for its own authority
+    FEED = auto()  # the progress socket: a token, any Origin, no cookie
+    SOCKET = auto()  # NiceGUI's socket, and the long polling that stands in for it
+    CLIENT = auto()  # what belongs to one open page, such as its uploads
+    PAGE = auto()  # everything else
+
+
+PLAIN = (
+    "default-src 'none'; style-src 'self' 'nonce-{nonce}'; font-src 'self'; img-src 'self'; "
+    "form-action 'self'; {closed}"
+)
+DOCS = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; {closed}"
+)
+PAGES = (
+    "default-src 'none'; script-src 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; media-src 'self'; connect-src 'self'; form-action 'self'; "
+    "object-src 'none'; {closed}"
+)  # without 'unsafe-eval' no input of NiceGUI renders
+DATA = "default-src 'none'; {closed}"
+CLOSED = "base-uri 'none'; frame-ancestors 'none'"
+CONTENT_POLICY = {
+    RouteClass.OPEN: PLAIN,
+    RouteClass.DOCS: DOCS,
+    RouteClass.PAGE: PAGES,
+    RouteClass.CLIENT: DATA,
+    RouteClass.API: DATA,
+    RouteClass.SOCKET: DATA,
+}
+
+OPEN_PATHS = frozenset(
+    {("GET", "/login"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/link"), ("GET", "/healthz")}
+)
+DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
+DOCS_ASSETS = re.compile(r"/static-offline-docs/[a-z.-]+")
+# Only addresses that NiceGUI has a route for: anything else would make it build its "not found" page.
+PAGE_ASSETS = re.compile(
+    rf"/favicon\.ico|/_nicegui/{re.escape(version('nicegui'))}"
+    r"/((static|libraries|components)/.+|(resources|esm)/[^/]+/.+|dynamic_resources/[^/]+)"
+)
+
+
+def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:
+    """Return the class of a request. What is not named here needs a session."""
+    if is_socket and path == "/api/ws/progress":
+        return RouteClass.FEED
+    if path.startswith("/_nicegui_ws/"):
+        return RouteClass.SOCKET
+    if path.startswith("/_nicegui/client/"):
+        return RouteClass.CLIENT
+    if is_socket:
+        return RouteClass.PAGE
+    if path == "/api" or path.startswith("/api/"):
+        return RouteClass.API
+    if (method, path) in OPEN_PATHS:
+        return RouteClass.OPEN
+    if method == "GET" and (path in DOCS_PATHS):
+        return RouteClass.DOCS
+    if method == "GET" and (PAGE_ASSETS.fullmatch(path) or DOCS_ASSETS.fullmatch(path)):
+        return RouteClass.ASSET
+    return RouteClass.PAGE
+
+
+def session_cookie(settings: Settings, scheme: str) -> str:
+    """Return the cookie's name. It has the port, since browsers share cookies between the ports of a host."""
+    return f"{'__Host-' if scheme == 'https' else ''}dash_{settings.port}"
+
+
+class Rejected(Exception):
+    """The request is answered here and goes no further."""
+
+    def __init__(self, status: int, sentence: str = "", *, location: str | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.location = location
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """A request or handshake. Its scope is already cleaned of what only a trusted proxy may say."""
+
+    scope: Scope
+    headers: Headers
+    route_class: RouteClass
+    origin_kind: OriginKind
+
+    @property
+    def is_socket(self) -> bool:
+        return bool(self.scope["type"] == "websocket")
+
+    @property
+    def changes(self) -> bool:
+        """True if it may change something, so that its origin has to be known."""
+        return self.is_socket or self.scope["method"] not in SAFE
+
+    @property
+    def has_token(self) -> bool:
+        """True if it carries a token of its own; then its cookies mean nothing."""
+        return self.route_class is RouteClass.API and self.headers.get("authorization", "").lower().startswith(
+            "bearer "
+        )
+
+    @property
+    def is_preflight(self) -> bool:
+        asked = "access-control-request-method" in self.headers
+        return asked and not self.is_socket and self.scope["method"] == "OPTIONS"
+
+    @property
+    def opens_a_page(self) -> bool:
+        """True if the browser says that somebody follows a link to it."""
+        return self.headers.get("sec-fetch-dest") == "document"
+
+    @property
+    def page_id(self) -> str | None:
+        """ID of the open page that it claims to belong to."""
+        if self.route_class is RouteClass.CLIENT:
+            return str(self.scope["path"]).split("/")[3]
+        named = parse_qs(self.scope["query_string"].decode("latin-1")).get("client_id", [])
+        return named[0] if len(named) == 1 else None
+
+    @property
+    def body_limit(self) -> int:
+        path = self.scope["path"]
+        if path == "/api/jobs" or self.route_class is RouteClass.CLIENT:
+            return UPLOAD_BYTES
+        return FORM_BYTES if self.route_class is RouteClass.OPEN or path == "/api/auth/token" else BODY_BYTES
+
+    def cookie(self, name: str) -> str | None:
+        """Return a cookie of the request."""
+        return cookie_parser(self.headers.get("cookie", "")).get(name)
+
+
+class SecurityMiddleware:
+    """Every request that reaches the app has passed here.
+
+    It leaves in `scope["state"]`: `authority` (of the session, or None), `session` (the value of its cookie),
+    `own_origins`, `csp_nonce`. `page_owner` returns the user ID of an open page.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, settings: Settings, accounts: Accounts, page_owner: Callable[[str], str | None]
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._accounts = accounts
+        self._page_owner = page_owner
+        self._hosts = Hosts(settings)
+        self._origins = Origins(settings)
+        self._proxies = Proxies(settings)
+        self._public_host = public_host(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        context = self._context(scope)
+        response = ResponseWriter(context, send)
+        try:
+            await self._admit(context)
+        except Rejected as rejected:
+            await response.reject(rejected, receive)
+        except DashboardError as error:
+            await response.reject(Rejected(error.status, error.sentence), receive)
+        else:
+            await self._forward(context, receive, response)
+
+    def _context(self, scope: Scope) -> RequestContext:
+        scope = self._cleaned(scope)
+        headers = Headers(scope=scope)
+        own = self._origins.own(scope["scheme"].replace("ws", "http"), headers.get("host", "").lower())
+        origin_kind = self._origins.kind(headers, own)
+        scope["state"] = {
+            **scope.get("state", {}),
+            "authority": None,
+            "session": None,
+            "own_origins": own | ({headers["origin"]} if origin_kind is OriginKind.OWN else set()),
+            "csp_nonce": secrets.token_urlsafe(16),
+        }
+        is_socket = scope["type"] == "websocket"
+        route_class = route_class_of(scope.get("method", ""), scope["path"], is_socket=is_socket)
+        return RequestContext(scope, headers, route_class, origin_kind)
+
+    def _cleaned(self, scope: Scope) -> Scope:
+        headers, given = Headers(scope=scope), dict(scope)
+        peer = scope["client"][0] if scope.get("client") else ""
+        if self._proxies.trust(peer):
+            client = self._proxies.client(",".join(headers.getlist("x-forwarded-for")))
+            secure = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip() == "https"
+            given |= {"client": (client, 0) if client else scope["client"]} | (_secured(scope) if secure else {})
+        if headers.get("host", "").lower() == self._public_host:
+            given |= _secured(scope)
+        given["headers"] = [pair for pair in scope["headers"] if not pair[0].lower().startswith(FORWARDED)]
+        return given
+
+    async def _admit(self, context: RequestContext) -> None:
+        """Raise `Rejected` for a request that may not pass."""
+        if len(context.headers.getlist("host")) != 1 or not self._hosts.include(context.headers["host"]):
+            raise Rejected(421, "This server does not go by that name; an administrator can add it to ALLOWED_HOSTS.")
+        if context.route_class is RouteClass.FEED:
+            return
+        if context.is_preflight and context.route_class is RouteClass.API and context.origin_kind is OriginKind.ALLOWED:
+            raise Rejected(204)
+        cookie = context.cookie(session_cookie(self._settings, context.scope["scheme"].replace("ws", "http")))
+        if context.changes and not _may_change(context, has_cookie=cookie is not None):
+            raise Rejected(
+                403, "This came from another web site, or your browser hid where it came from; open the page here."
+            )
+        if cookie and _cookie_counts(context):
+            await self._authenticate(context, cookie)
+        self._check_access(context, context.scope["state"]["authority"])
+        self._check_length(context)
+
+    async def _authenticate(self, context: RequestContext, cookie: str) -> None:
+        authority = await self._accounts.session(cookie)
+        if authority is not None:
+            context.scope["state"] |= {"authority": authority, "session": cookie}
+
+    def _check_access(self, context: RequestContext, authority: Authority | None) -> None:
+        if context.route_class in (RouteClass.OPEN, RouteClass.ASSET, RouteClass.DOCS, RouteClass.API):
+            return
+        if authority is None:
+            raise _sign_in_first(context)
+        if context.route_class is RouteClass.PAGE:
+            return
+        owner = self._page_owner(context.page_id) if context.page_id else ""
+        if owner not in (None, authority.user.id):  # None: the page is gone, which NiceGUI tells the browser
+            raise Rejected(403, "This page belongs to somebody else; open it again.")
+
+    def _check_length(self, context: RequestContext) -> None:
+        length = context.headers.get("content-length", "0")
+        if not context.is_socket and length.isdecimal() and int(length[:20]) > context.body_limit:
+            raise Rejected(413, _too_large(context))
+
+    async def _forward(self, context: RequestContext, receive: Receive, response: ResponseWriter) -> None:
+        body = LimitedBody(receive, context.body_limit)
+        response.body = body
+        try:
+            await self._app(context.scope, receive if context.is_socket else body.receive, response.send)
+        except asyncio.CancelledError:  # the server stops; nothing above this call is left that could care
+            if not context.is_socket and not response.is_started:
+                await response.reject(Rejected(503, "The server is stopping; try again in a moment."), receive)
+        except Exception:
+            if not body.is_exceeded and not context.scope["state"].get("is_reported"):
+                raise
+        if body.is_exceeded and not response.is_started:
+            await response.reject(Rejected(413, _too_large(context)), receive)
+
+
+class LimitedBody:
+    """The body of a request, counted while it comes in."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._size = 0
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self._size > self._limit
+
+    async def receive(self) -> Message:
+        """Return the next piece. Raises `TooLarge` above the limit."""
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self.is_exceeded:
+            raise TooLarge
+        return message
+
+
+class ResponseWriter:
+    """Sends the response with the headers of its route class."""
+
+    def __init__(self, context: RequestContext, send: Send) -> None:
+        self._context = context
+        self._send = send
+        self.is_started = False
+        self.body: LimitedBody | None = None
+
+    async def send(self, message: Message) -> None:
+        """Forward the app's response, unless the body of the request was too large."""
+        if self.body and self.body.is_exceeded and not self.is_started:
+            return
+        await self._pass(message)
+
+    async def reject(self, rejected: Rejected, receive: Receive) -> None:
+        """Answer the request here; a socket's handshake fails with 403."""
+        if self._context.is_socket:
+            await self._send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        await _rejection(self._context, rejected)(self._context.scope, receive, self._pass)
+
+    async def _pass(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            _put_headers(self._context, MutableHeaders(raw=message.setdefault("headers", [])))
+        await self._send(message)
+
+
+def _secured(scope: Scope) -> dict[str, str]:
+    return {"scheme": "wss" if scope["type"] == "websocket" else "https"}
+
+
+def _may_change(context: RequestContext, *, has_cookie: bool) -> bool:
+    if context.origin_kind is OriginKind.OWN or context.has_token:
+        return True
+    if context.route_class is not RouteClass.API:
+        return False
+    return context.origin_kind is OriginKind.ALLOWED or (context.origin_kind is OriginKind.ABSENT and not has_cookie)
+
+
+def _cookie_counts(context: RequestContext) -> bool:
+    if context.route_class is RouteClass.ASSET or context.has_token:
+        return False
+    return context.origin_kind in (OriginKind.OWN, OriginKind.ABSENT) or (
+        context.origin_kind is OriginKind.FOREIGN and context.opens_a_page
+    )
+
+
+def _sign_in_first(context: RequestContext) -> Rejected:
+    wants_page = "text/html" in context.headers.get("accept", "")
+    if (
+        context.is_socket
+        or context.route_class is not RouteClass.PAGE
+        or context.scope["method"] != "GET"
+        or not wants_page
+    ):
+        return Rejected(401, "You are not signed in, or your session has ended; sign in again.")
+    query = context.scope["query_string"].decode("latin-1")
+    wanted = context.scope["path"] + (f"?{query}" if query else "")
+    return Rejected(303, location="/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}")
+
+
+def _too_large(context: RequestContext) -> str:
+    limit = MAX_BYTES if context.body_limit == UPLOAD_BYTES else context.body_limit
+    shown = f"{limit // MIB} MiB" if limit >= MIB else f"{limit // 1024} KiB"
+    return f"That is too large: the limit here is {shown}."
+
+
+def _rejection(context: RequestContext, rejected: Rejected) -> Response:
+    if rejected.location is not None:
+        return RedirectResponse(rejected.location, 303)
+    if rejected.status == 204:
+        return Response(status_code=204)
+    headers = {"WWW-Authenticate": "Bearer"} if rejected.status == 401 else None
+    if context.route_class is RouteClass.API:
+        return JSONResponse({"detail": rejected.sentence}, rejected.status, headers)
+    return PlainTextResponse(rejected.sentence, rejected.status)
+
+
+def _put_headers(context: RequestContext, headers: MutableHeaders) -> None:
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Referrer-Policy"] = "same-origin"
+    if policy := CONTENT_POLICY.get(context.route_class):
+        nonce = context.scope["state"]["csp_nonce"]
+        headers["Content-Security-Policy"] = policy.format(nonce=nonce, closed=CLOSED)
+    if context.route_class is not RouteClass.ASSET:
+        headers.setdefault("Cache-Control", "no-store")
+    if context.scope["scheme"] == "https":
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    if context.route_class is RouteClass.API:
+        _put_sharing_headers(context, headers)
+
+
+def _put_sharing_headers(context: RequestContext, headers: MutableHeaders) -> None:
+    headers.add_vary_header("Origin")
+    if context.origin_kind is not OriginKind.ALLOWED:
+        return
+    headers["Access-Control-Allow-Origin"] = context.headers["origin"]
+    headers["Access-Control-Expose-Headers"] = "Retry-After, Content-Disposition"
+    if context.is_preflight:
+        headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE"
+        headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Idempotency-Key"
+        headers["Access-Control-Max-Age"] = "600"

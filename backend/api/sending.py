@@ -1,0 +1,210 @@
+"""How updates leave through the progress sockets: two ways, the same frames.
+
+The plain way hands each frame to the framework, a task a socket. The direct way encodes a view once and writes the bytes
+to the transport of each socket that keeps up, one task for all of them. A socket whose transport takes no more is left
+alone until it has drained, and then continues from its own position. The direct way needs `DirectProtocol` below the
+framework; without it the plain way serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
+from weakref import WeakKeyDictionary
+
+from fastapi import WebSocket
+from websockets.frames import Frame, Opcode
+
+from backend.delivery.batches import View
+from backend.delivery.hub import Reader
+
+log = logging.getLogger(__name__)
+STALLED_SECONDS = 15.0
+PLAIN_STALLED_SECONDS = 60.0  # longer: the framework does not tell a slow reader from one that takes nothing
+SENT_AT_ONCE = 100  # sockets written to before other tasks get a turn
+TRANSPORT_EXTENSION = "dashboard.transport"
+
+
+class Stalled(Exception):
+    """The reader took nothing for 15 s; on the plain way, it did not take one frame within 60 s."""
+
+
+class DirectTransport(Protocol):
+    """A socket's transport. It calls `on_drained` when it takes bytes again."""
+
+    stalled: asyncio.Event
+    on_drained: Callable[[], None]
+
+    def offer(self, frames: bytes) -> bool:
+        """Send whole WebSocket frames; False, with nothing sent, if the socket is closed or its buffer is full."""
+
+    @property
+    def is_writable(self) -> bool:
+        """True if an offer would be taken."""
+
+    def abort_soon(self) -> None:
+        """Abort the connection in a second, unless the peer has ended it by then."""
+
+
+def direct_transport(socket: WebSocket) -> DirectTransport | None:
+    """Return the direct way out of this socket; None if there is only the plain one."""
+    extension: dict[str, DirectTransport] = socket.scope.get("extensions", {}).get(TRANSPORT_EXTENSION, {})
+    return extension.get("transport")
+
+
+async def send_plainly(socket: WebSocket, reader: Reader, *, in_batches: bool) -> NoReturn:
+    """Send what the reader gets. Raises `Stalled`."""
+    while True:
+        view = await reader.next()
+        for frame in _payloads(view, in_batches):
+            try:
+                async with asyncio.timeout(PLAIN_STALLED_SECONDS):
+                    await socket.send_text(frame.decode())
+            except TimeoutError:
+                raise Stalled from None
+
+
+class FrameEncoder:
+    """Encodes views as WebSocket frames in one format, once for all sockets."""
+
+    def __init__(self, *, in_batches: bool) -> None:
+        self._in_batches = in_batches
+        self._encoded: WeakKeyDictionary[View, bytes] = WeakKeyDictionary()
+
+    def __call__(self, view: View) -> bytes:
+        encoded = self._encoded.get(view)
+        if encoded is None:
+            payloads = _payloads(view, self._in_batches)
+            encoded = b"".join(Frame(Opcode.TEXT, payload).serialize(mask=False) for payload in payloads)
+            self._encoded[view] = encoded
+        return encoded
+
+
+@dataclass(eq=False)
+class Subscription:
+    """What leads from a reader to a transport."""
+
+    reader: Reader
+    transport: DirectTransport
+    encoder: FrameEncoder
+
+    def send_ready(self) -> None:
+        """Send as much as the transport takes now."""
+        while self.transport.is_writable and (view := self.reader.take()) is not None:
+            self.transport.offer(self.encoder(view))
+
+
+@dataclass(eq=False)
+class BroadcastGroup:
+    """Subscriptions that are level with each other: one reader for all of them, and the same bytes."""
+
+    reader: Reader
+    encoder: FrameEncoder
+    subscriptions: dict[Subscription, None] = field(default_factory=dict)
+
+    async def flush(self, fall_behind: Callable[[Subscription, Reader], None]) -> None:
+        """Send what is new to each subscription; one that takes nothing falls behind, with a reader at its position."""
+        before = self.reader.fork()
+        while (view := self.reader.take()) is not None:
+            frames = self.encoder(view)
+            for number, subscription in enumerate(tuple(self.subscriptions) if frames else (), 1):
+                if not _offered(subscription, frames) and subscription in self.subscriptions:
+                    del self.subscriptions[subscription]
+                    fall_behind(subscription, before.fork())
+                if number % SENT_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            before = self.reader.fork()
+
+
+class DirectSender:
+    """Serves all sockets on the direct way. `wait_past(position)` returns the newest position once there is news.
+
+    Subscriptions in step with each other share a group. Lagging ones continue by themselves until they are level again.
+    """
+
+    def __init__(self, wait_past: Callable[[int], Awaitable[int]]) -> None:
+        self._wait_past = wait_past
+        self._lagging: dict[Subscription, None] = {}
+        self._groups: dict[tuple[str | None, FrameEncoder], BroadcastGroup] = {}
+        self._encoders = {in_batches: FrameEncoder(in_batches=in_batches) for in_batches in (False, True)}
+
+    async def run(self) -> None:
+        """Send what is published, until cancelled."""
+        position = 0
+        while True:
+            position = await self._wait_past(position)
+            for group in tuple(self._groups.values()):
+                await self._flush(group)
+            for subscription in tuple(self._lagging):
+                self._catch_up(subscription)
+
+    async def send(self, transport: DirectTransport, reader: Reader, *, in_batches: bool) -> NoReturn:
+        """Send what the reader gets. Raises `Stalled`."""
+        subscription = Subscription(reader, transport, self._encoders[in_batches])
+        self._lagging[subscription] = None
+        transport.on_drained = lambda: self._catch_up(subscription)
+        try:
+            self._catch_up(subscription)
+            await transport.stalled.wait()
+            raise Stalled
+        finally:
+            self._remove(subscription)
+
+    async def _flush(self, group: BroadcastGroup) -> None:
+        try:
+            await group.flush(self._fall_behind)
+        except Exception:  # its sockets come back and resume; those of the other groups continue
+            for subscription in tuple(group.subscriptions):
+                _abort(subscription)
+                self._remove(subscription)
+
+    def _catch_up(self, subscription: Subscription) -> None:
+        """Send a lagging subscription what its transport takes; once level, it joins the group."""
+        if subscription not in self._lagging:
+            return
+        try:
+            subscription.send_ready()
+        except Exception:
+            _abort(subscription)
+            self._remove(subscription)
+            return
+        key = subscription.reader.owner_id, subscription.encoder
+        if key not in self._groups and subscription.reader.is_in_step:
+            self._groups[key] = BroadcastGroup(subscription.reader.fork(), subscription.encoder)
+        if key in self._groups and subscription.reader.is_level_with(self._groups[key].reader):
+            del self._lagging[subscription]
+            self._groups[key].subscriptions[subscription] = None
+
+    def _fall_behind(self, subscription: Subscription, reader: Reader) -> None:
+        subscription.reader = reader
+        self._lagging[subscription] = None
+
+    def _remove(self, subscription: Subscription) -> None:
+        self._lagging.pop(subscription, None)
+        key = subscription.reader.owner_id, subscription.encoder
+        group = self._groups.get(key)
+        if group is not None:
+            group.subscriptions.pop(subscription, None)
+            if not group.subscriptions:
+                del self._groups[key]
+
+
+def _offered(subscription: Subscription, frames: bytes) -> bool:
+    try:
+        return subscription.transport.offer(frames)
+    except Exception:
+        _abort(subscription)
+        return False
+
+
+def _abort(subscription: Subscription) -> None:
+    """Log the failure and abort this socket only."""
+    log.exception("a progress socket could not be written to", extra={"action": "socket_failed"})
+    subscription.transport.abort_soon()
+
+
+def _payloads(view: View, in_batches: bool) -> tuple[bytes, ...]:
+    return (view.batch_frame,) if in_batches else view.frames

@@ -1,0 +1,3 @@
+"""The version of the program and of its client."""
+
+VERSION = "0.1.0"

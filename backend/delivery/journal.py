@@ -1,0 +1,263 @@
+"""The journal: what changed is stored in one transaction, and only then published.
+
+Changes are staged in memory. A tick (2 ms after the first change when idle, then every 50 ms) stamps them with a growing
+`seq`, commits them, and publishes them as one batch. So nothing is visible before it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import count
+from typing import Protocol
+
+from backend.clock import Clock
+from backend.delivery.batches import Change, Entry, Removal
+from backend.delivery.hub import ProgressHub
+from backend.domain.job import Job
+from backend.domain.timeline import Milestone
+from backend.errors import StoreRefused
+from backend.store import Store
+from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
+
+log = logging.getLogger(__name__)
+LEAD_SECONDS = 0.002
+INTERVAL_SECONDS = 0.050
+RETRY_SECONDS = 1.0
+THINNING_SECONDS = 1.0
+
+
+class Progressing(Protocol):
+    """A job whose newest state is made when a tick takes it: most of its states are overtaken before."""
+
+    @property
+    def id(self) -> str: ...
+
+    def snapshot(self) -> Job:
+        """Return the newest state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A caller that waits until what was staged is stored; an impatient one only while the database takes it."""
+
+    stored: asyncio.Future[None]
+    is_patient: bool
+
+
+@dataclass
+class Staged:
+    """What waits for the next tick. `lossless` states and removals are all stored and sent, percents only the newest."""
+
+    lossless: list[Job | Removal] = field(default_factory=list)
+    percents: dict[str, Progressing] = field(default_factory=dict)
+    new: list[NewJob] = field(default_factory=list)
+    videos: list[VideoChange] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
+    waiters: list[Waiter] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.lossless or self.percents or self.videos or self.waiters)
+
+    def reject_impatient(self, sentence: str) -> None:
+        """Raise `StoreRefused` in the callers that do not wait until the database takes things again."""
+        _finish([waiter for waiter in self.waiters if not waiter.is_patient], StoreRefused(sentence))
+        self.waiters = [waiter for waiter in self.waiters if waiter.is_patient]
+
+
+class Journal:
+    """The only way for a state to become durable and visible."""
+
+    def __init__(self, store: Store, hub: ProgressHub, clock: Clock) -> None:
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._staged = Staged()
+        self._work = asyncio.Event()
+        self._closing = False
+        self._failed = False
+        self._recorded: dict[str, tuple[int, datetime]] = {}
+        self._refusal: str | None = None
+        self._storing = asyncio.Event()
+        self._storing.set()
+
+    @property
+    def is_storing(self) -> bool:
+        """True if the database took the last tick."""
+        return self._storing.is_set()
+
+    async def until_storing(self) -> None:
+        """Return when the database takes what it is given."""
+        await self._storing.wait()
+
+    async def load(self) -> None:
+        """Load what is stored into the hub. The positions of this run of the server lie above all earlier ones."""
+        jobs, last = await self._store.jobs.on_dashboard(), await self._store.jobs.last_seq()
+        removals = [Removal(*removal) for removal in await self._store.jobs.removals(self._hub.max_tombstones)]
+        start = max(last, int(self._clock.now().timestamp() * 1_000_000) - 1)
+        self._hub.load(jobs, removals, last_stored=last, start_seq=start)
+
+    def stage(self, job: Job, *, videos: Sequence[VideoChange] = (), resets: Sequence[Reset] = ()) -> None:
+        """Store and show this state with the next tick: a status change or a failed video, sent for itself.
+
+        `resets` come after all `videos` of their tick.
+        """
+        self._staged.percents.pop(job.id, None)
+        self._staged.lossless.append(job)
+        self._staged.videos.extend(videos)
+        self._staged.resets.extend(resets)
+        self._work.set()
+
+    def stage_progress(self, job: Progressing, *, videos: Sequence[VideoChange] = ()) -> None:
+        """Store and show the job's newest state with the next tick, conflated with all progress before that."""
+        self._staged.percents[job.id] = job
+        self._staged.videos.extend(videos)
+        self._work.set()
+
+    def stage_new(self, new: NewJob) -> None:
+        """Let a job appear with the next tick; its first state counts as a status change."""
+        self._staged.new.append(new)
+        self._staged.lossless.append(new.job)
+        self._work.set()
+
+    def stage_removal(self, job: Job, *, is_deleted: bool = False) -> None:
+        """Remove the job from the dashboard, after everything that was staged for it before.
+
+        Deleting also removes it from the records; only its ID and owner are kept, so that returning clients learn it is
+        gone.
+        """
+        self._staged.percents.pop(job.id, None)
+        self._staged.lossless.append(Removal(job.id, job.owner_id, 0))
+        if is_deleted:
+            self._staged.deleted.add(job.id)
+        self._work.set()
+
+    async def durable(self, *, patient: bool = True) -> None:
+        """Return when everything staged so far is stored.
+
+        Raises `StoreRefused` if it never will be, and for an impatient caller also if the database refuses it now: it
+        is stored all the same once the database takes it again.
+        """
+        if self._failed or not (patient or self.is_storing):
+            raise StoreRefused(self._refusal)
+        waiter = Waiter(asyncio.get_running_loop().create_future(), patient)
+        self._staged.waiters.append(waiter)
+        self._work.set()
+        await waiter.stored
+
+    async def run(self) -> None:
+        """Tick until `close`; the last tick takes what is left."""
+        while not self._closing:
+            await self._work.wait()
+            await self._clock.sleep(LEAD_SECONDS)
+            await self.tick()
+            await self._clock.sleep(INTERVAL_SECONDS)
+        await self.tick()
+
+    def close(self) -> None:
+        """End `run` after a last tick."""
+        self._closing = True
+        self._work.set()
+
+    async def tick(self) -> None:
+        """Store and publish what is staged, retrying while the database refuses it.
+
+        Raises what no retry can mend: then nothing more is shown, and the server has to be started again.
+        """
+        staged, self._staged = self._staged, Staged()
+        if not self._closing:
+            self._work.clear()
+        if not staged:
+            return
+        try:
+            entries = self._stamped(staged)
+            await self._commit(self._transaction(staged, entries), staged)
+        except Exception:
+            self._failed = True
+            self._storing.clear()
+            _finish((*staged.waiters, *self._staged.waiters), StoreRefused())
+            raise
+        if entries:
+            self._hub.publish(entries[-1].seq, entries)
+        _finish(staged.waiters, None)
+
+    def _stamped(self, staged: Staged) -> tuple[Entry, ...]:
+        numbers = count(self._hub.seq + 1)
+        lossless = [_with_seq(entry, next(numbers)) for entry in staged.lossless]
+        return (*lossless, *(Change(job.snapshot().evolve(seq=next(numbers))) for job in staged.percents.values()))
+
+    def _transaction(self, staged: Staged, entries: Sequence[Entry]) -> Tick:
+        lossless = [entry for entry in entries[: len(staged.lossless)] if isinstance(entry, Change)]
+        percents = [entry for entry in entries[len(staged.lossless) :] if isinstance(entry, Change)]
+        milestones = list(self._milestones(change.job for change in lossless))
+        recorded = (*lossless, *(change for change in percents if self._is_worth_recording(change.job)))
+        for change in lossless:
+            if change.job.is_finished:
+                self._recorded.pop(change.job_id, None)
+        newest = {change.job_id: change.job for change in (*lossless, *percents)}
+        last = {entry.job_id: entry for entry in entries[: len(staged.lossless)]}
+        removals = [entry for entry in last.values() if isinstance(entry, Removal)]
+        return Tick(
+            new=[replace(new, job=newest.pop(new.job.id)) for new in staged.new],
+            jobs=list(newest.values()),
+            events=recorded,
+            removed=[
+                RemovedJob(removal.job_id, removal.owner_id, removal.seq, removal.job_id in staged.deleted)
+                for removal in removals
+            ],
+            videos=staged.videos,
+            resets=staged.resets,
+            milestones=milestones,
+        )
+
+    def _milestones(self, states: Iterable[Job]) -> Iterator[Milestone]:
+        """Yield what these states, one after the other, add to the timelines of their jobs."""
+        before: dict[str, Job] = {}
+        for job in states:
+            milestone = Milestone.between(before.get(job.id) or self._hub.job(job.id), job)
+            before[job.id] = job
+            if milestone is not None:
+                yield milestone
+
+    def _is_worth_recording(self, job: Job) -> bool:
+        """Return True for a percent that history keeps: the next one, or the same after a second."""
+        progress, at = self._recorded.get(job.id, (-1, job.updated_at))
+        if job.progress == progress and (job.updated_at - at).total_seconds() < THINNING_SECONDS:
+            return False
+        self._recorded[job.id] = (job.progress, job.updated_at)
+        return True
+
+    async def _commit(self, tick: Tick, staged: Staged) -> None:
+        while True:
+            try:
+                await self._store.commit(tick)
+            except StoreRefused as error:
+                if self._closing:
+                    raise
+                self._refusal = error.sentence
+                self._storing.clear()
+                staged.reject_impatient(error.sentence)
+                self._staged.reject_impatient(error.sentence)
+                log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                self._storing.set()
+                return
+
+
+def _with_seq(entry: Job | Removal, seq: int) -> Entry:
+    return Change(entry.evolve(seq=seq)) if isinstance(entry, Job) else replace(entry, seq=seq)
+
+
+def _finish(waiters: Iterable[Waiter], error: StoreRefused | None) -> None:
+    for waiter in waiters:
+        if waiter.stored.done():  # its caller was cancelled
+            continue
+        if error is None:
+            waiter.stored.set_result(None)
+        else:
+            waiter.stored.set_exception(error)

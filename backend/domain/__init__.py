@@ -1,0 +1,1 @@
+"""What the program is about, as pure values and rules: no clock, no database, no sockets, no framework."""

@@ -1,0 +1,55 @@
+"""What happened to a job as a whole: its changes of status and its attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from backend.domain.job import Job
+from progress_dashboard.protocol import Status
+
+
+class Milestone(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a job when its status changed or an attempt began; its other fields are those of `Job`.
+
+    `previous_at` is the time of the state before, None for a first state.
+    """
+
+    job_id: str
+    seq: int
+    at: datetime
+    status: Status
+    attempt: int
+    current_video: int
+    resumed: int | None
+    pause_reason: str | None
+    message: str
+    previous_at: datetime | None
+
+    @classmethod
+    def between(cls, earlier: Job | None, job: Job) -> Milestone | None:
+        """Return what the next state of a job adds to its timeline; None while only its videos make progress."""
+        if earlier is not None and earlier.status is job.status and earlier.attempt == job.attempt:
+            return None
+        return cls(
+            job_id=job.id,
+            seq=job.seq,
+            at=job.updated_at,
+            status=job.status,
+            attempt=job.attempt,
+            current_video=job.current_video,
+            resumed=job.resumed,
+            pause_reason=job.pause_reason,
+            message=job.message,
+            previous_at=earlier.updated_at if earlier else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The newest milestones of a job, oldest first, and the number of those before them."""
+
+    milestones: tuple[Milestone, ...]
+    earlier: int = 0

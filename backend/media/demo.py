@@ -1,0 +1,165 @@
+"""The demo's videos: small real clips, written on first use by another process while the first ones are worked on.
+
+Two of them are broken in different ways and one never exists, so that the demo shows what failure looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+from backend.errors import Fault, VideoFailed
+from backend.processors.launchers import bare_environment, python_command
+
+if TYPE_CHECKING:
+    from backend.processors.clips import Clip
+
+log = logging.getLogger(__name__)
+
+MISSING = "lost-tape"
+CUT_OFF = "broken-download"
+DAMAGED = "scratched-disc"
+MAX_SPEED = 1.0  # times real time: 89 s of clips on two slots make a demo of 45 s
+NICENESS = 10  # the writer gives way to everything else
+
+# name, extension, seconds, width, height, frames a second, video codec, audio codec
+CLIPS = (
+    ("harbour-at-dawn", "mp4", 2.0, 160, 120, 12, "libx264", None),
+    ("night-train", "mp4", 3.0, 320, 180, 15, "libx264", "aac"),
+    ("market-square", "avi", 4.0, 320, 240, 25, "mpeg4", "mp2"),
+    ("first-snow", "webm", 3.5, 320, 180, 20, "libvpx", "libopus"),
+    ("river-crossing", "mkv", 5.0, 640, 360, 25, "libx264", "libmp3lame"),
+    ("window-seat", "mp4", 2.5, 426, 240, 30, "libx264", None),
+    ("old-lighthouse", "mp4", 6.0, 480, 270, 24, "mpeg4", "aac"),
+    (CUT_OFF, "mp4", 4.0, 320, 180, 15, "libx264", None),
+    ("paper-boats", "webm", 4.0, 426, 240, 24, "libvpx-vp9", "libopus"),
+    ("rooftop-garden", "avi", 3.0, 352, 288, 25, "mjpeg", None),
+    ("long-way-home", "mkv", 7.0, 640, 360, 25, "libx264", "libmp3lame"),
+    ("summer-rain", "mp4", 3.5, 240, 426, 30, "libx264", "aac"),
+    ("clockmaker", "mp4", 4.5, 854, 480, 24, "libx264", "aac"),
+    (DAMAGED, "mp4", 4.0, 426, 240, 25, "libx264", None),
+    ("ferris-wheel", "avi", 5.0, 480, 360, 30, "mpeg4", "mp2"),
+    ("empty-stage", "mp4", 2.0, 160, 120, 10, "libx264", None),
+    ("wind-turbines", "webm", 4.5, 480, 270, 25, "libvpx", "libopus"),
+    ("mountain-pass", "mp4", 6.0, 854, 480, 25, "libx264", "aac"),
+    ("bakery-at-five", "mkv", 3.5, 320, 240, 24, "libx264", "libmp3lame"),
+    ("shooting-star", "mp4", 2.5, 426, 240, 50, "libx264", None),
+    ("tidal-pool", "mp4", 4.0, 480, 270, 30, "mpeg4", "aac"),
+    ("last-tram", "mp4", 3.5, 320, 180, 15, "libx264", "aac"),
+    ("closing-credits", "webm", 4.0, 320, 180, 24, "libvpx-vp9", "libopus"),
+)
+MISSING_AT = 10  # its place in the list
+CUT_OFF_AFTER = 0.6  # of the file
+ZEROED = (0.4, 0.7)  # from and to, of the file
+
+
+class DemoClips:
+    """A `MediaSource` of clips in `directory`; `locate` waits for a clip that is still being written."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory
+        self._files = {name: directory / f"{name}.{extension}" for name, extension, *_ in CLIPS}
+        names = tuple(self._files)
+        self.video_ids: tuple[str, ...] = (*names[:MISSING_AT], MISSING, *names[MISSING_AT:])
+        self.options: Mapping[str, Any] = MappingProxyType({"max_speed": MAX_SPEED})
+        self._whole: dict[str, asyncio.Future[None]] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    async def prepare(self) -> None:
+        """Begin to write what is missing, in the order of `video_ids`; returns at once and may be called again."""
+        for name in self._files.keys() - self._whole.keys():
+            self._whole[name] = asyncio.get_running_loop().create_future()
+        complete = all(whole.done() for whole in self._whole.values())
+        if not complete and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._write(), name="demo clips")
+
+    async def locate(self, video_id: str) -> Path:
+        file = self._files.get(video_id)
+        if file is None:
+            raise VideoFailed("No file for this ID in the media directory")
+        await self.prepare()
+        if self._whole[video_id].done() and not await asyncio.to_thread(file.exists):  # somebody tidied up
+            self._whole.clear()
+            await self.prepare()
+        whole = self._whole[video_id]
+        if self._writing is not None:
+            await asyncio.wait({whole, self._writing}, return_when=asyncio.FIRST_COMPLETED)
+        if not whole.done():
+            sentence = "The demo's clips could not be written; the server's log has the reason."
+            raise VideoFailed(sentence, fault=Fault.MACHINE)
+        return file
+
+    async def check(self) -> None:
+        """Clips that are gone are made anew."""
+
+    async def count_found(self, video_ids: Collection[str]) -> int:
+        return sum(video_id in self._files for video_id in video_ids)
+
+    async def close(self) -> None:
+        """End the writing; the next `prepare` goes on where it was."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _write(self) -> None:
+        writer = await asyncio.create_subprocess_exec(
+            *python_command("backend.media.demo", "write_clips", str(self.root.absolute())),
+            stdin=subprocess.PIPE,  # its end tells the writer that the server is gone
+            stdout=subprocess.PIPE,
+            env=bare_environment(),
+            start_new_session=sys.platform != "win32",
+        )
+        try:
+            async for name in cast(asyncio.StreamReader, writer.stdout):
+                whole = self._whole[name.decode().strip()]
+                if not whole.done():
+                    whole.set_result(None)
+            if status := await writer.wait():
+                log.error("the demo's clips were not written", extra={"action": "demo_broken", "status": status})
+        finally:
+            if writer.returncode is None:
+                writer.kill()
+                await writer.wait()
+
+
+def write_clips(directory: str) -> None:
+    """The writer's process: say the name of each clip on stdout when its file is there."""
+    from backend.processors.clips import Clip
+    from backend.processors.spawned_child import end_with  # here, because the server itself never loads FFmpeg
+
+    end_with(sys.stdin.fileno())
+    if sys.platform != "win32":
+        os.umask(0o077)
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    for number, (name, extension, seconds, width, height, fps, codec, audio_codec) in enumerate(CLIPS):
+        file = Path(directory, f"{name}.{extension}")
+        if not file.exists():
+            hue, tone = number * 360 // len(CLIPS), 220 + 20 * number
+            _write_one(file, Clip(seconds, (width, height), fps, codec, audio_codec, hue, tone))
+        sys.stdout.write(f"{name}\n")
+        sys.stdout.flush()
+        if number == 0 and sys.platform != "win32":
+            os.nice(NICENESS)  # somebody waits for the first one; the others are early enough
+
+
+def _write_one(file: Path, clip: Clip) -> None:
+    """Write a clip, broken in its own way if it is one of those."""
+    from backend.processors.clips import write_clip
+
+    draft = file.with_name(f".{file.name}")
+    write_clip(draft, clip)
+    content = bytearray(draft.read_bytes())
+    if file.stem == CUT_OFF:
+        del content[int(len(content) * CUT_OFF_AFTER) :]
+    if file.stem == DAMAGED:
+        first, last = (int(len(content) * share) for share in ZEROED)
+        content[first:last] = bytes(last - first)
+    draft.write_bytes(content)
+    os.replace(draft, file)

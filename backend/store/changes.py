@@ -1,0 +1,89 @@
+"""What one transaction makes durable: the changes that the journal collects for a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from backend.domain.job import Job, Selection
+from backend.domain.timeline import Milestone
+from backend.domain.video import VideoStatus
+from backend.errors import Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoChange:
+    """A video's new status; with a duration also its result, because an attempt ended.
+
+    `attempts` counts the video's results including this one, `job_attempt` is the job's attempt.
+    """
+
+    job_id: str
+    position: int
+    status: VideoStatus
+    attempts: int
+    started_at: datetime | None = None
+    duration_seconds: float | None = None
+    error: str | None = None
+    traceback: str | None = None
+    fault: Fault | None = None
+    fingerprint: str | None = None
+    job_attempt: int = 1
+    tries: int = 1
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def has_result(self) -> bool:
+        return self.duration_seconds is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Videos of a job that become pending again: those of a retry, or (None) those that ran when it was released."""
+
+    job_id: str
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job that becomes visible with this tick; its videos are stored before. `idempotency`: (key, request hash)."""
+
+    job: Job
+    columns: tuple[str, ...]
+    idempotency: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedJob:
+    """A job that leaves the dashboard at `seq`, and History too if `is_deleted`."""
+
+    job_id: str
+    owner_id: str
+    seq: int
+    is_deleted: bool = False
+
+
+class Event(Protocol):
+    """An update to be kept in a job's history. The writer thread asks for its JSON, so that the event loop need not."""
+
+    @property
+    def job(self) -> Job: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """The changes of one transaction. `jobs` are newest states, `events` the updates to keep in the history."""
+
+    new: Sequence[NewJob] = ()
+    jobs: Sequence[Job] = ()
+    events: Sequence[Event] = ()
+    removed: Sequence[RemovedJob] = ()
+    videos: Sequence[VideoChange] = ()
+    resets: Sequence[Reset] = ()
+    milestones: Sequence[Milestone] = ()

@@ -1,0 +1,106 @@
+"""Writes a tick: all its changes in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, update
+
+from backend.domain.job import Job
+from backend.domain.video import VideoStatus
+from backend.store import bulk
+from backend.store.changes import NewJob, RemovedJob, Reset, Tick
+from backend.store.rows import RowCodec
+from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, VIDEOS
+from backend.store.videos import selected_videos
+from progress_dashboard.protocol import Status
+
+UNCHANGING = (
+    "owner_id",
+    "name",
+    "processor",
+    "options",
+    "source",
+    "total_videos",
+    "found",
+    "skipped_rows",
+    "created_at",
+)
+_ADD_JOBS = bulk.insert(
+    RowCodec[NewJob](JOBS, (*JOB_COLUMNS, "columns"), {name: f"job.{name}" for name in JOB_COLUMNS})
+)
+_UPDATE_JOBS = bulk.update(RowCodec[Job](JOBS, [name for name in JOB_COLUMNS if name not in UNCHANGING]), keys=["id"])
+_UPDATE_VIDEOS = bulk.update(
+    RowCodec[Any](VIDEOS, ["job_id", "position", "status", "attempts"]), keys=["job_id", "position"]
+)
+_ADD_RESULTS = bulk.insert(RowCodec[Any](RESULTS, RESULTS.c.keys(), {"attempt": "attempts"}))
+_ADD_EVENTS = bulk.insert(
+    RowCodec[Any](
+        EVENTS, ["job_id", "seq", "at", "body"], {"job_id": "job.id", "seq": "job.seq", "at": "job.updated_at"}
+    )
+)
+_ADD_MILESTONES = bulk.insert(RowCodec[Any](MILESTONES, MILESTONES.c.keys()))
+_REMOVE_JOB = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("b_id"))
+    .values(on_dashboard=False, pinned=False, removed_seq=bindparam("b_removed_seq"))
+)
+_COMPLETE_REST = (
+    update(VIDEOS)
+    .where(VIDEOS.c.job_id == bindparam("b_job_id"), VIDEOS.c.status == VideoStatus.PENDING)
+    .values(status=VideoStatus.COMPLETED)
+)
+
+
+def commit(connection: Connection, tick: Tick) -> None:
+    """Write all changes of the tick; the order matters: `resets` come after the videos, deletions after everything."""
+    _ADD_JOBS.execute(connection, tick.new)
+    for new in tick.new:
+        _add_key(connection, new)
+    _UPDATE_JOBS.execute(connection, tick.jobs)
+    _execute_many(connection, _REMOVE_JOB, [{"b_id": gone.job_id, "b_removed_seq": gone.seq} for gone in tick.removed])
+    newest = {(change.job_id, change.position): change for change in tick.videos}
+    _UPDATE_VIDEOS.execute(connection, newest.values())
+    for reset in tick.resets:
+        _reset(connection, reset)
+    _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _completes_the_rest(job)])
+    _ADD_RESULTS.execute(connection, [change for change in tick.videos if change.has_result])
+    _ADD_EVENTS.execute(connection, tick.events)
+    _ADD_MILESTONES.execute(connection, tick.milestones)
+    for gone in tick.removed:
+        if gone.is_deleted:
+            _delete(connection, gone)
+
+
+def _add_key(connection: Connection, new: NewJob) -> None:
+    if new.idempotency is None:
+        return
+    key, request_hash = new.idempotency
+    job = new.job
+    row = {"user_id": job.owner_id, "key": key, "request_hash": request_hash, "job_id": job.id}
+    connection.execute(insert(KEYS), {**row, "created_at": job.created_at})
+
+
+def _reset(connection: Connection, reset: Reset) -> None:
+    running = VIDEOS.c.status == VideoStatus.PROCESSING
+    which = running if reset.selection is None else selected_videos(reset.selection)
+    pending = update(VIDEOS).where(VIDEOS.c.job_id == reset.job_id, which).values(status=VideoStatus.PENDING)
+    connection.execute(pending)
+
+
+def _delete(connection: Connection, gone: RemovedJob) -> None:
+    """Leave a tombstone of the job; its videos and results are erased later, in small steps."""
+    connection.execute(delete(JOBS).where(JOBS.c.id == gone.job_id))
+    connection.execute(delete(KEYS).where(KEYS.c.job_id == gone.job_id))
+    tombstone = {"job_id": gone.job_id, "owner_id": gone.owner_id, "removed_seq": gone.seq, "erased": False}
+    connection.execute(insert(TOMBSTONES), tombstone)
+
+
+def _completes_the_rest(job: Job) -> bool:
+    """Return True if the end of an external job is the only word on its videos that nobody reported."""
+    return job.is_external and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
+
+
+def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(statement, rows)

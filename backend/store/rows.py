@@ -1,0 +1,39 @@
+"""One row codec: how values become rows of a table and back.
+
+The types of the table convert each column, so that a column is spelled once, in `tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Dialect, Table
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+
+T = TypeVar("T")
+DIALECT: Dialect = sqlite_dialect()
+Row = tuple[object, ...]
+
+
+class RowCodec(Generic[T]):
+    """Encodes objects as rows for the driver's own statements.
+
+    `columns` are those of the row, in its order. A column takes the attribute of its name, or the one that `attributes`
+    gives for it (dotted for an attribute of an attribute).
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], attributes: Mapping[str, str] | None = None) -> None:
+        self.table = table.name
+        self.columns = tuple(columns)
+        self._values = attrgetter(*((attributes or {}).get(column, column) for column in columns))
+        processors = [table.c[column].type.dialect_impl(DIALECT).bind_processor(DIALECT) for column in columns]
+        self._converted = [(place, convert) for place, convert in enumerate(processors) if convert is not None]
+
+    def row(self, value: T) -> Row:
+        """Return the values as the database stores them."""
+        row: list[Any] = list(self._values(value))
+        for place, convert in self._converted:
+            row[place] = convert(row[place])
+        return tuple(row)

@@ -1,0 +1,53 @@
+"""Jobs as rows of History: one element, its rows replaced in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from nicegui.element import Element
+
+from backend.clock import iso
+from backend.domain.job import Job, Source
+from progress_dashboard.protocol import WITH_FAILURES
+from ui.components.shared import BROWSER_JS
+from ui.text import count, time_taken
+from ui.theme import looks
+
+
+class JobTable(Element, component="job_table.vue", dependencies=[BROWSER_JS]):
+    """Each row leads to its job."""
+
+    def __init__(self, *, show_owner: bool) -> None:
+        super().__init__()
+        self._props["looks"] = looks()
+        self._props["show-owner"] = show_owner
+        self._props["rows"] = []
+        self._props["news"] = ""
+
+    def say(self, sentence: str) -> None:
+        """Let assistive technology hear this, unless it was the last thing said."""
+        self._props["news"] = sentence
+
+    def show(self, jobs: Sequence[Job], *, now: datetime) -> None:
+        """These jobs in this order."""
+        rows = [_row(job, now) for job in jobs]
+        if rows != self._props["rows"]:
+            self._props["rows"] = rows
+
+
+def _row(job: Job, now: datetime) -> Mapping[str, Any]:
+    done = "" if job.is_finished else f"{count(job.current_video)} / "
+    return {
+        "id": job.id,
+        "name": job.name,
+        "status": job.status.value,
+        "demo": job.source is Source.DEMO,
+        "owner": job.owner,
+        "videos": f"{done}{count(job.total_videos)}",
+        "failed": count(job.failed),
+        "error": job.error if job.status in WITH_FAILURES else None,
+        "created": iso(job.created_at),
+        "took": time_taken(job, now) if job.started_at else "",
+    }

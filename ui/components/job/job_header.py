@@ -1,0 +1,230 @@
+"""The head of a job's page: what is known about the job, moving while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from nicegui.elements.mixins.text_element import TextElement
+
+from backend.domain.job import Action, Job, Source
+from backend.domain.pace import Estimate, in_words, per_time
+from backend.domain.video import VideoTimes
+from progress_dashboard.protocol import WITH_FAILURES, Status
+from ui.components.shared.copy_button import CopyButton
+from ui.components.shared.job_actions import JobActions
+from ui.components.shared.moment import Moment
+from ui.text import (
+    count,
+    explained_times,
+    overall_rate,
+    resumed,
+    shares,
+    spoken_progress,
+    standing_still,
+    time_taken,
+    usual_times,
+)
+from ui.theme import icon, link, stalled_badge, status_badge, tag
+
+
+class JobHeader:
+    """Name, status and actions, and by `draw_panel` the figures, the bar and the newest error.
+
+    `show` brings them up to the job's newest state; what is as it was is not sent. `stalled` says since when a job
+    stands still.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        now: datetime,
+        forecast: Callable[[Job], Estimate | None],
+        stalled: Callable[[Job], datetime | None],
+        on_act: Callable[[Action], Awaitable[None]],
+    ) -> None:
+        self._job = job
+        self._now = now
+        self._forecast = forecast
+        self._stalled = stalled
+        self._stalled_since: datetime | None = None
+        self._times = VideoTimes()
+        with tag("div", classes="crumb"):
+            link("Dashboard", "/")
+            tag("span", " / ")
+            tag("span", job.name)
+        with tag("div", classes="head"):
+            tag("h1", job.name)
+            with tag("span", classes="badges"):
+                self._badge = tag("span", classes="badges")
+                self._still = tag("span", classes="badges")
+            with tag("div", classes="act"):
+                self._actions = JobActions(job, on_act=on_act)
+        self._identity = _identity(job)
+
+    def draw_panel(self) -> None:
+        """The figures and what belongs to them, to be drawn once."""
+        with tag("section", classes="panel").props("data-testid=job-header"):
+            self._figures()
+            self._bar()
+            self.below_bar = tag("div")
+            self._said = tag("p", classes="said small").props("data-testid=job-message")
+        self._draw_state(self._job)
+        self._draw_numbers(self._job)
+
+    def show(self, job: Job, *, now: datetime) -> None:
+        """The same job, later."""
+        earlier, self._job, self._now = self._job, job, now
+        if _state(job) != _state(earlier):
+            self._draw_state(job)
+        self._draw_numbers(job)
+
+    def show_times(self, times: VideoTimes) -> None:
+        """How long its videos take."""
+        self._times = times
+        self._pace.props(f'title="{explained_times(times)}"')
+        self._draw_pace()
+
+    def tick(self, *, now: datetime) -> None:
+        """Time went on."""
+        self._now = now
+        self._took.text = time_taken(self._job, now)
+        self._draw_pace()
+
+    def _figures(self) -> None:
+        with tag("div", classes="figures"):
+            self._percent = _figure("done")
+            self._videos = _figure("videos")
+            self._ok = _figure("ok")
+            self._failed = _figure("failed")
+            with tag("div"):
+                self._took = tag("b")
+                self._when = tag("span")
+            with tag("div") as self._pace:
+                self._rate, self._usual = tag("b"), tag("span")
+            with tag("div") as self._coming:
+                self._left = tag("b")
+                tag("span", "left")
+            with tag("div", classes="stalled").props("data-testid=job-stalled") as self._silence:
+                self._silent = tag("b")
+                self._last = tag("span")
+
+    def _bar(self) -> None:
+        bar = tag("div", classes="bar").props("role=progressbar aria-valuemin=0 aria-valuemax=100")
+        bar.props["aria-label"] = self._job.name
+        with bar:
+            self._shares = {name: tag("i", classes=name) for name in ("ok", "bad", "run")}
+        self._progress = bar
+
+    def _draw_state(self, job: Job) -> None:
+        for part in (self._badge, self._when, self._said):
+            part.clear()
+        self._identity.text = _about(job)
+        with self._badge:
+            if job.source is Source.DEMO:
+                tag("span", "demo", classes="tag")
+            status_badge(job.status)
+        with self._when:
+            _when(job)
+        with self._said:
+            _said(job)
+
+    def _draw_numbers(self, job: Job) -> None:
+        self._actions.show(job)
+        self._percent.text = f"{job.progress} %"
+        self._videos.text = f"{count(job.current_video)} / {count(job.total_videos)}"
+        self._ok.text = count(job.succeeded)
+        self._failed.text = count(job.failed)
+        self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
+        self._took.text = time_taken(job, self._now)
+        self._draw_pace()
+        waiting = " and waiting" if job.status is Status.PENDING else ""
+        self._progress.props(f'aria-valuenow={job.progress} aria-valuetext="{spoken_progress(job)}{waiting}"')
+        for part, share in zip(self._shares.values(), shares(job), strict=True):
+            part.style(replace=f"width: {share}%")
+
+    def _draw_pace(self) -> None:
+        """How fast it gets on and how long its videos take; or else since when it stands still."""
+        since, estimate = self._stalled(self._job), self._forecast(self._job)
+        self._draw_stall(since)
+        rate = overall_rate(self._job, self._times.tried) if estimate is None else estimate.videos_per_minute
+        self._rate.text = "" if rate is None else per_time(rate)
+        self._usual.text = usual_times(self._times) or "on average"
+        self._pace.set_visibility(since is None and rate is not None)
+        self._left.text = "" if estimate is None else in_words(estimate)
+        self._coming.set_visibility(since is None and estimate is not None)
+
+    def _draw_stall(self, since: datetime | None) -> None:
+        self._silence.set_visibility(since is not None)
+        if since is not None:
+            self._silent.text = standing_still(since, self._now)
+        if since == self._stalled_since:
+            return
+        self._stalled_since = since
+        for part in (self._still, self._last):
+            part.clear()
+        if since is not None:
+            with self._still:
+                stalled_badge()
+            with self._last:
+                tag("span", "since ")
+                Moment(since, zoned=True)
+
+
+def _identity(job: Job) -> TextElement:
+    with tag("div", classes="sub identity"):
+        tag("span", job.id, classes="mono").props("data-testid=job-id")
+        CopyButton(job.id, label="Copy the job ID")
+        return tag("span")
+
+
+def _about(job: Job) -> str:
+    work = "runs elsewhere" if job.is_external else job.processor
+    kept = "kept on the dashboard" if job.pinned else ""
+    return " · ".join(filter(None, (f"by {job.owner}", work, f"attempt {job.attempt}", kept, resumed(job))))
+
+
+def _figure(label: str) -> TextElement:
+    with tag("div"):
+        number = tag("b")
+        tag("span", label)
+    return number
+
+
+def _when(job: Job) -> None:
+    if job.started_at is None:
+        tag("span", "waiting since ")
+        Moment(job.created_at, zoned=True)
+    elif job.finished_at is None or not job.is_finished:
+        tag("span", "since ")
+        Moment(job.started_at, zoned=True)
+    else:
+        Moment(job.started_at)
+        tag("span", " to ")
+        Moment(job.finished_at, zoned=True)
+
+
+def _said(job: Job) -> None:
+    if job.pause_reason:
+        with tag("span", classes="badc"):
+            icon("error_outline", small=True)
+            tag("b", " Paused by itself: " if job.status is Status.PAUSED else " Pausing by itself: ")
+            tag("span", job.pause_reason)
+    elif job.requested:
+        tag("span", job.message, classes="muted")
+    elif job.error and (job.status in WITH_FAILURES or job.failed or job.is_external):
+        with tag("span", classes="badc"):
+            icon("error_outline", small=True)
+            tag("b", " Newest error: " if job.failed > 1 else " Error: ")
+            tag("span", job.error)
+    else:
+        tag("span", job.message, classes="muted")
+
+
+def _state(job: Job) -> tuple[object, ...]:
+    """What the head is drawn anew for, once it changes."""
+    return (
+        *(job.status, job.error, job.message, job.started_at, job.finished_at),
+        *(job.requested, job.pause_reason, job.resumed, job.attempt, job.pinned),
+    )

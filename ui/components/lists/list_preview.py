@@ -1,0 +1,249 @@
+"""What a list would become: shown before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+
+from nicegui import ui
+
+from backend.domain.job import Job
+from backend.domain.texts import counted
+from backend.lists.csv_files import DELIMITERS, Duplicate, ListRow, Problem, VideoList
+from ui.text import count
+from ui.theme import button, icon, link, tag
+
+FIRST_ROWS = 20
+OTHER_COLUMNS = 2
+ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
+EXAMPLE = (
+    ("video_id", "title"),
+    ("dQw4w9WgXcQ", "An ID"),
+    ("https://youtu.be/jNQXAC9IVRw", "An address counts by its ID"),
+)
+Verdict = tuple[str, str]
+AnyRow = ListRow | Duplicate | Problem
+
+
+@dataclass(frozen=True)
+class ReadList:
+    """A list that was read and looked up: `found` of its videos have a file in `media`, those in `missing` have none.
+
+    `missing` knows the videos of the first rows only.
+    """
+
+    name: str
+    videos: VideoList
+    found: int
+    media: Path
+    missing: frozenset[str]
+
+    @cached_property
+    def first(self) -> list[AnyRow]:
+        return first_rows(self.videos)
+
+    @cached_property
+    def problems(self) -> list[Duplicate | Problem]:
+        return sorted([*self.videos.duplicates, *self.videos.invalid], key=lambda row: row.line)
+
+    @property
+    def column(self) -> str:
+        return self.videos.columns[self.videos.id_column] if self.videos.columns else "Video ID"
+
+    @property
+    def others(self) -> list[int]:
+        """The columns shown beside the ID."""
+        places = [place for place in range(len(self.videos.columns)) if place != self.videos.id_column]
+        return places[:OTHER_COLUMNS]
+
+
+def first_rows(videos: VideoList) -> list[AnyRow]:
+    """The first rows of the file, good and bad, in its order."""
+    kinds: tuple[tuple[AnyRow, ...], ...] = (videos.rows, videos.duplicates, videos.invalid)
+    rows = merge(*kinds, key=lambda row: row.line)
+    return list(islice(rows, FIRST_ROWS))
+
+
+def verdict(row: AnyRow, missing: frozenset[str]) -> Verdict:
+    """What becomes of a row, and the class of its colour."""
+    match row:
+        case Duplicate():
+            return f"duplicate of line {count(row.first_line)}", "warn"
+        case Problem():
+            return row.reason, "badc"
+        case ListRow() if row.video_id in missing:
+            return "no file in the media directory", "warn"
+        case _:
+            return "ready", ""
+
+
+def draw_preview(
+    read: ReadList,
+    *,
+    on_start: Callable[[str], Awaitable[None]],
+    on_download: Callable[[], Awaitable[None]],
+    on_discard: Callable[[], object],
+) -> None:
+    """The panel with the totals, the first rows and the button that starts the job."""
+    with tag("section", classes="panel preview").props("data-testid=upload-preview"):
+        _heading(read)
+        _totals(read)
+        _actions(read, on_start=on_start, on_download=on_download, on_discard=on_discard)
+        _first_rows(read)
+        _more_problems(read)
+
+
+def draw_advice(media: str) -> None:
+    """What stands there before a list was chosen."""
+    with tag("section", classes="panel"):
+        tag("h2", "What a list looks like")
+        with tag("div", classes="advice"):
+            with tag("ul", classes="plain"):
+                tag("li", "One video ID or YouTube address a row. Its column is found by name (video_id, id, url, …).")
+                tag("li", "Other columns are kept, and come back with the results in the job's export.")
+                tag("li", f"A video's file is <ID>.<extension> or … [<ID>].<extension>, anywhere below {media}.")
+                tag("li", "What is found in the list is shown before anything starts.")
+            tag("pre", "\n".join(map(",".join, EXAMPLE))).props('aria-label="An example"')
+
+
+def draw_started(job: Job) -> None:
+    """What stands in the preview's place afterwards."""
+    with tag("section", classes="panel started").props("data-testid=upload-started"):
+        with tag("h2"):
+            icon("check_circle").classes("okc")
+            tag("span", f"Started: {job.name}")
+        tag("p", f"{counted(job.total_videos, 'video')} in line. This page can be closed.", classes="muted")
+        with tag("div", classes="acts"):
+            link("Open the job", f"/jobs/{job.id}", classes="btn primary")
+            link("Dashboard", "/", classes="btn")
+
+
+def _heading(read: ReadList) -> None:
+    videos = read.videos
+    parts = [
+        counted(videos.total_rows, "row"),
+        ENCODINGS.get(videos.encoding, videos.encoding),
+        DELIMITERS.get(videos.delimiter, "one column"),
+        f"IDs in the column {read.column}" if videos.columns else "no header",
+    ]
+    with tag("div", classes="head"):
+        tag("h2", read.name)
+        tag("span", " · ".join(parts), classes="muted small")
+
+
+def _totals(read: ReadList) -> None:
+    videos = read.videos
+    with tag("div", classes="sum"):
+        _total(len(videos.rows), "ready")
+        if videos.duplicates:
+            many = "duplicate" if len(videos.duplicates) == 1 else "duplicates"
+            _total(len(videos.duplicates), f"{many}, taken once", "warn")
+        if videos.invalid:
+            _total(len(videos.invalid), "not an ID", "badc")
+        missing = len(videos.rows) - read.found
+        with tag("span"):
+            tag("b", count(read.found), classes="warn" if missing else "")
+            tag("span", f" of {count(len(videos.rows))} found in ")
+            tag("span", str(read.media), classes="mono")
+    if missing:
+        tag(
+            "p",
+            f"{counted(missing, 'video')} without a file will fail, each with its reason"
+            f"{'; the others go on' if read.found else ''}. "
+            "If the files are elsewhere, start the server with DASHBOARD_MEDIA_DIR set to their directory.",
+            classes="muted small",
+        )
+
+
+def _total(number: int, words: str, colour: str = "") -> None:
+    with tag("span"):
+        tag("b", count(number), classes=colour)
+        tag("span", f" {words}")
+
+
+def _first_rows(read: ReadList) -> None:
+    shown = read.first
+    names = [read.videos.columns[place] for place in read.others]
+    with tag("div", classes="scroll"), tag("table", classes="rows"):
+        _table_head(read.column, *names)
+        with tag("tbody"):
+            for row in shown:
+                value = row.video_id if isinstance(row, ListRow) else row.value
+                others = [row.cells[place] if isinstance(row, ListRow) else "" for place in read.others]
+                _table_row(row.line, value, others, verdict(row, read.missing))
+    if read.videos.total_rows > len(shown):
+        tag("p", f"The first {len(shown)} of {counted(read.videos.total_rows, 'row')}.", classes="note")
+
+
+def _more_problems(read: ReadList) -> None:
+    last = read.first[-1].line
+    later = [row for row in read.problems if row.line > last]
+    if not later:
+        return
+    tag("h3", "Problem rows further down")
+    with tag("div", classes="scroll"), tag("table", classes="rows"):
+        _table_head(read.column)
+        with tag("tbody"):
+            for row in later[:FIRST_ROWS]:
+                _table_row(row.line, row.value, [], verdict(row, read.missing))
+    if len(later) > FIRST_ROWS:
+        tag("p", f"And {count(len(later) - FIRST_ROWS)} more: all of them are in the download.", classes="note")
+
+
+def _table_head(column: str, *others: str) -> None:
+    with tag("thead"), tag("tr"):
+        tag("th", "Line")
+        tag("th", column)
+        for name in others:
+            tag("th", name, classes="wide")
+        tag("th", "Status")
+
+
+def _table_row(line: int, value: str, others: Sequence[str], what: Verdict) -> None:
+    words, colour = what
+    with tag("tr"):
+        tag("td", count(line), classes="muted")
+        tag("td", value, classes="mono")
+        for cell in others:
+            tag("td", cell, classes="wide")
+        with tag("td", classes=colour):
+            if colour:
+                icon("error_outline" if colour == "badc" else "warning_amber", small=True)
+            tag("span", f" {words}" if colour else words)
+
+
+def _actions(
+    read: ReadList,
+    *,
+    on_start: Callable[[str], Awaitable[None]],
+    on_download: Callable[[], Awaitable[None]],
+    on_discard: Callable[[], object],
+) -> None:
+    name = ui.input("Name of the job", value=read.name).props("outlined dense maxlength=200").classes("job-name")
+    with tag("div", classes="acts"):
+        ready = len(read.videos.rows)
+        words = "Start with the 1 video" if ready == 1 else f"Start with the {count(ready)}"
+        _starter(words, lambda: on_start(name.value or read.name))
+        if read.problems:
+            rows = len(read.problems)
+            words = "Download the problem row" if rows == 1 else f"Download the {count(rows)} problem rows"
+            button(words, on_download, icon_name="download")
+        button("Discard", on_discard, kind="ghost")
+
+
+def _starter(words: str, on_start: Callable[[], Awaitable[None]]) -> None:
+    async def start() -> None:
+        starter.props("disabled")
+        said.text = "Starting…"
+        await on_start()
+        if not starter.is_deleted:
+            starter.props(remove="disabled")
+            said.text = words
+
+    with tag("button", classes="primary").props("type=button data-testid=upload-start") as starter:
+        said = tag("span", words)
+    starter.on("click", start)

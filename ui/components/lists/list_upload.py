@@ -1,0 +1,51 @@
+"""Where a list comes in: dropped, chosen or pasted. All three arrive as a file, over HTTP, not over the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from typing import BinaryIO
+
+from nicegui.elements.upload import Upload
+from nicegui.events import UploadEventArguments
+
+from backend.errors import DashboardError, TooLarge
+from backend.lists.csv_files import MAX_BYTES, MAX_ROWS
+from ui.components.shared import BROWSER_JS
+
+LIMITS = (
+    f"Up to {MAX_ROWS:,} rows and {MAX_BYTES // 2**20} MiB · comma, semicolon, tab or vertical bar · "
+    "with or without a header"
+)
+TOO_LARGE = f"The file is larger than {MAX_BYTES // 2**20} MiB: split it into several files."
+
+
+class ListUpload(Upload, component="list_upload.vue", dependencies=[BROWSER_JS]):
+    """`on_list` gets the file's name and content; a `DashboardError` it raises is shown here as a sentence."""
+
+    def __init__(self, on_list: Callable[[str, BinaryIO], Awaitable[None]]) -> None:
+        super().__init__(on_upload=self._take)
+        self._on_list = on_list
+        self._props["accept"] = ".csv,.tsv,.txt,text/csv,text/plain,text/tab-separated-values"
+        self._props["limits"] = LIMITS
+        self._props["max-bytes"] = MAX_BYTES
+        self._props["too-large"] = TOO_LARGE
+        self._props["answered"] = 0
+        self._props["news"] = ""
+
+    def say(self, sentence: str) -> None:
+        """Let assistive technology hear this, unless it was the last thing said."""
+        self._props["news"] = sentence
+
+    async def _take(self, event: UploadEventArguments) -> None:
+        problem = DashboardError().sentence
+        try:
+            if event.file.size() > MAX_BYTES:
+                raise TooLarge(TOO_LARGE)
+            await self._on_list(event.file.name, BytesIO(await event.file.read()))
+            problem = ""
+        except DashboardError as error:
+            problem = error.sentence
+        finally:
+            self._props["problem"] = problem
+            self._props["answered"] += 1

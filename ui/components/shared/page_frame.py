@@ -1,0 +1,25 @@
+"""The frame round a page, with what belongs to every page: connection, live region, keys."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from nicegui.element import Element
+
+from backend.domain.auth import User
+from backend.settings import Settings
+from ui.components.shared.connection_banner import ConnectionBanner
+from ui.components.shared.live_region import LiveRegion
+from ui.components.shared.shortcuts import Shortcuts
+from ui.theme import frame
+
+
+def page_frame(title: str, active: str, user: User, settings: Settings) -> AbstractContextManager[Element]:
+    """As `ui.theme.frame`, which knows no components."""
+
+    def draw() -> None:
+        ConnectionBanner(settings)
+        LiveRegion()
+        Shortcuts()
+
+    return frame(title, active, user, banner=draw)
