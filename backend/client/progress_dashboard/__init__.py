@@ -1,7 +1,7 @@
 """Follow the jobs of a Progress Dashboard from a program.
 
-`ProgressFeed` is the entry point, `ProgressUpdate` is what it hands on. The names are loaded on first use, so that a
-program that only wants the words of the protocol does not load the network libraries.
+`ProgressFeed` is the entry point, `ProgressUpdate` is what it yields. Each name is loaded on first use, so that a
+program that needs only the words of the protocol does not load the network libraries.
 """
 
 from __future__ import annotations

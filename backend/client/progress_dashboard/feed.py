@@ -15,7 +15,6 @@ import msgspec
 from .clock import Clock, SystemClock
 from .connection import ConnectionPolicy, FeedConnection, Follower, ReadyState
 from .errors import FeedStopped, InvalidArgument
-from .outbox import Outbox
 from .policy import Heartbeat, Reconnection
 from .protocol import ProgressUpdate
 from .settings import settings_from_environment
@@ -27,23 +26,23 @@ _Key = tuple[object, ...]
 
 
 class ProgressFeed:
-    """Follows the jobs of a user, live, and comes back by itself.
+    """Follows the jobs of a user, live, and reconnects automatically.
 
         async with ProgressFeed("http://localhost:8000", token=token) as feed:
             async for update in feed:
                 print(update.message, update.progress)
 
-    What is not given is `DASHBOARD_URL` and `DASHBOARD_TOKEN`. The address may begin with http, https, ws or wss.
+    Without arguments it uses `DASHBOARD_URL` and `DASHBOARD_TOKEN`. The address may begin with http, https, ws or wss.
     Entering does not wait for the server. Feeds with the same address, token and settings share one connection in an
-    event loop; it keeps the jobs that any of them wants, and each feed shows its own.
+    event loop. It keeps the jobs that any of these feeds follows, and each feed shows its own.
 
-    Each iteration is a consumer of its own: it begins with the newest state of each job, then gets every update once,
-    job by job in the order of `seq`, and every error although the connection was lost in between. One that is slow
-    misses percents only. It ends when the feed is left, and raises `FeedStopped` when the feed stopped by itself: the
-    token was refused, or ten attempts in a row failed.
+    Each iteration is a consumer of its own. It begins with the newest state of each job, then yields every update once,
+    in the order of `seq` within a job, and every error even if the connection was lost in between. A slow consumer
+    misses percents only. An iteration ends when the feed is left. It raises `FeedStopped` when the feed has stopped,
+    because the token was refused or ten attempts in a row failed.
 
-    Ended jobs leave when the server removes them, or 5 minutes (with failures a day) after their end without word.
-    All times are seconds. Raises `InvalidArgument` for what is no address or no token.
+    Ended jobs leave when the server removes them; if it does not tell, 5 minutes after their end, with failures a day.
+    All times are seconds. Raises `InvalidArgument` for an address or a token that cannot be one.
     """
 
     def __init__(
@@ -62,10 +61,10 @@ class ProgressFeed:
         rng: Random | None = None,
         network: Network | None = None,
     ) -> None:
-        """`network` stands in for the real one, as the tests' does; then there is no address."""
+        """Make a feed; enter it to connect. A `network` replaces the real one, in tests; the address is unused then."""
         given = settings_from_environment()
         self._address, token_in_url = Address.parse(url or given.url)
-        self._token = _checked(token or token_in_url or given.token)
+        self._token = _checked_token(token or token_in_url or given.token)
         self._policy = ConnectionPolicy(
             Reconnection(tuple(reconnect_delays_seconds), reconnect_attempts),
             Heartbeat(heartbeat_interval_seconds, heartbeat_timeout_seconds),
@@ -86,9 +85,9 @@ class ProgressFeed:
 
     async def __aenter__(self) -> Self:
         if self._connection is not None:
-            raise RuntimeError("This feed is in use already; make another one, they share the connection.")
+            raise RuntimeError("This feed is in use already; make another one, which shares the connection.")
         self._follower = Follower(self._monitored)
-        self._connection = _SHARED.connection(self._key, self._make)
+        self._connection = _SHARED.connection(self._key, self._new_connection)
         self._connection.join(self._follower)
         return self
 
@@ -99,7 +98,7 @@ class ProgressFeed:
         self._last_seen, self._monitored = dict(self.job_progress), follower.monitored
         self._connection = self._follower = None
         if connection.followers == {follower}:
-            _SHARED.forget(self._key)
+            _SHARED.discard(self._key)
         await connection.leave(follower)
 
     def __aiter__(self) -> Updates:
@@ -107,47 +106,48 @@ class ProgressFeed:
 
     @property
     def job_progress(self) -> Mapping[str, ProgressUpdate]:
-        """The newest state of each job, by job ID; it follows what happens until the feed is left."""
+        """The newest state of each job by job ID; a live view until the feed is left."""
         if self._connection is None or self._follower is None:
             return self._last_seen
         return JobProgress(self._connection, self._follower)
 
     @property
     def ready_state(self) -> ReadyState:
-        """CLOSED between attempts, before the feed is entered and after it is left."""
+        """The state of the connection; CLOSED between attempts, and while the feed is not entered."""
         return ReadyState.CLOSED if self._connection is None else self._connection.state
 
     @property
     def is_connected(self) -> bool:
+        """True while the connection is open."""
         return self.ready_state is ReadyState.OPEN
 
     @property
     def reconnecting(self) -> bool:
-        """Whether the connection was lost, or never came about, and is tried again."""
+        """True while the feed tries to connect again, after a lost connection or a failed attempt."""
         return self.attempt > 0 and self.stopped is None
 
     @property
     def attempt(self) -> int:
-        """Which attempt to come back is on or waited for, from 1; 0 while connected and during the first one of all."""
+        """Number of the attempt to reconnect, from 1; 0 while connected and during the very first attempt."""
         return 0 if self._connection is None else self._connection.attempt
 
     @property
     def next_attempt_at(self) -> datetime | None:
-        """When the next attempt begins; None when none is waited for."""
+        """Time of the next attempt, in UTC; None when none is waited for."""
         return None if self._connection is None else self._connection.next_attempt_at
 
     @property
     def next_attempt_in(self) -> float | None:
-        """The same as seconds from now."""
+        """Seconds until the next attempt; None when none is waited for."""
         return None if self._connection is None else self._connection.next_attempt_in
 
     @property
     def stopped(self) -> FeedStopped | None:
-        """Why the feed tries no more; None while it does."""
+        """The reason why the feed has stopped; None while it has not."""
         return None if self._connection is None else self._connection.stopped
 
     def retry_now(self) -> None:
-        """Begin the next attempt now; after a stop, start again with what is known."""
+        """Begin the next attempt now; after a stop, start again and resume with the jobs that are known."""
         self._entered()[0].retry_now()
 
     async def changed(self) -> None:
@@ -155,25 +155,25 @@ class ProgressFeed:
         await self._entered()[0].changed()
 
     async def send_json(self, message: object) -> None:
-        """Send a message; it waits in line before and between connections, at most 100 do.
+        """Queue a message, which is sent as soon as the feed is connected; wait while 100 others are queued.
 
-        Returns once it is in line. Raises `FeedStopped`, and `InvalidArgument` over 64 KiB.
+        Raises `FeedStopped`, and `InvalidArgument` for a message over 64 KiB.
         """
         connection, _ = self._entered()
         text = msgspec.json.encode(message)
         if len(text) > MAX_MESSAGE_BYTES:
-            raise InvalidArgument("A message may have at most 64 KiB.")
+            raise InvalidArgument("A message may have at most 64 KiB; send a smaller one.")
         await connection.send(text.decode())
 
     def monitor(self, job_id: str) -> None:
-        """Follow this job, also one that is no more on the dashboard; from the first call on, only such jobs."""
+        """Follow this job, even if it has left the dashboard; from the first call on, follow only monitored jobs."""
         if self._connection is not None and self._follower is not None:
             self._connection.monitor(self._follower, job_id)
         else:
             self._monitored = frozenset({job_id, *(self._monitored or ())})
 
     def unmonitor(self, job_id: str) -> None:
-        """Follow this job no more; without any monitored job left, none is followed."""
+        """Stop following this job; when no monitored job is left, follow none."""
         if self._connection is not None and self._follower is not None:
             self._connection.unmonitor(self._follower, job_id)
         elif self._monitored is not None:
@@ -183,7 +183,7 @@ class ProgressFeed:
     def _key(self) -> _Key:
         return self._address, self._token, self._policy, self._clock, self._network
 
-    def _make(self) -> FeedConnection:
+    def _new_connection(self) -> FeedConnection:
         network = self._network or RealNetwork(self._address, self._token)
         return FeedConnection(network, self._policy, self._clock, self._rng)
 
@@ -194,7 +194,7 @@ class ProgressFeed:
 
 
 class Updates:
-    """One consumer of a feed; let go of it, and nothing is kept for it any more."""
+    """One consumer of a feed; nothing is kept for it after its last reference is gone."""
 
     def __init__(self, connection: FeedConnection, follower: Follower) -> None:
         self._connection = connection
@@ -206,16 +206,23 @@ class Updates:
 
     async def __anext__(self) -> ProgressUpdate:
         while not self._follower.has_left:
-            update = _next_seen(self._outbox, self._follower, self._connection)
+            update = self._next_followed()
             if update is not None:
                 return update
             self._connection.raise_if_stopped()
             await self._connection.changed()
         raise StopAsyncIteration
 
+    def _next_followed(self) -> ProgressUpdate | None:
+        """Take the next update, without those of jobs that were unmonitored while they waited."""
+        while (update := self._outbox.take()) is not None:
+            if self._follower.monitored is None or update.job_id in self._follower.monitored:
+                return update
+        return None
+
 
 class JobProgress(Mapping[str, ProgressUpdate]):
-    """What a follower sees of a mirror."""
+    """The jobs of a mirror that a follower sees."""
 
     def __init__(self, connection: FeedConnection, follower: Follower) -> None:
         self._mirror = connection.mirror
@@ -236,35 +243,29 @@ class JobProgress(Mapping[str, ProgressUpdate]):
         return repr(dict(self))
 
 
-class Shared:
-    """The connections of each event loop, by what makes them the same."""
+class SharedConnections:
+    """The connections of each event loop, by address, token and settings."""
 
     def __init__(self) -> None:
-        self._of: MutableMapping[asyncio.AbstractEventLoop, dict[_Key, FeedConnection]] = WeakKeyDictionary()
+        self._by_loop: MutableMapping[asyncio.AbstractEventLoop, dict[_Key, FeedConnection]] = WeakKeyDictionary()
 
     def connection(self, key: _Key, make: Callable[[], FeedConnection]) -> FeedConnection:
-        here = self._of.setdefault(asyncio.get_running_loop(), {})
-        if key not in here:
-            here[key] = make()
-        return here[key]
+        """Return the connection of this key in the running loop; make it if there is none."""
+        connections = self._by_loop.setdefault(asyncio.get_running_loop(), {})
+        if key not in connections:
+            connections[key] = make()
+        return connections[key]
 
-    def forget(self, key: _Key) -> None:
-        """The last one leaves it; who comes now gets a new one."""
-        del self._of[asyncio.get_running_loop()][key]
+    def discard(self, key: _Key) -> None:
+        """Remove a connection that its last follower leaves; the next follower gets a new one."""
+        del self._by_loop[asyncio.get_running_loop()][key]
 
 
-def _checked(token: str) -> str:
+def _checked_token(token: str) -> str:
     token = token.strip()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise InvalidArgument("That is not a token; `python main.py token NAME` prints one.")
+        raise InvalidArgument("That is not a token; use one that the dashboard's `token` command prints.")
     return token
 
 
-def _next_seen(outbox: Outbox, follower: Follower, connection: FeedConnection) -> ProgressUpdate | None:
-    while (update := outbox.take()) is not None:
-        if follower.monitored is None or update.job_id in follower.monitored:
-            return update
-    return None
-
-
-_SHARED = Shared()
+_SHARED = SharedConnections()

@@ -1,4 +1,4 @@
-"""Updates that wait for a consumer: all of them, unless it is slow; then only percents are left out."""
+"""Updates that wait for a consumer: all of them for one that keeps up, for a slow one all but some percents."""
 
 from __future__ import annotations
 
@@ -8,55 +8,57 @@ from dataclasses import dataclass
 from .mirror import MAX_REMEMBERED_JOBS, only_progressed
 from .protocol import ProgressUpdate
 
-MAX_LOSSLESS_UPDATES = 1_000  # updates that wait before percents give way to newer ones
+MAX_LOSSLESS_UPDATES = 1_000  # updates that wait before a newer percent replaces an older one
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedUpdate:
-    """An update and whether it only moved percents since the one of its job that waits before it."""
+    """An update that waits for a consumer."""
 
+    # The update itself.
     update: ProgressUpdate
+    # True when only percents changed since the update of the same job that waits before it.
     is_percent: bool
 
 
 class Outbox:
-    """What a consumer has not taken yet, job by job in the order of `seq`, and each update once.
+    """The updates that a consumer has not taken yet: each once, and in the order of `seq` within a job.
 
-    Holds at most 1,000 updates besides status changes, errors and two of each job; remembers the `seq` of 10,000 jobs.
+    Holds at most 1,000 updates besides status changes, errors and two updates of each job. Remembers the `seq` of
+    10,000 jobs.
     """
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[tuple[str, int], QueuedUpdate] = OrderedDict()
+        self._queued: OrderedDict[tuple[str, int], QueuedUpdate] = OrderedDict()
         self._newest: dict[str, QueuedUpdate] = {}
         self._seqs: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queued)
 
     def put(self, update: ProgressUpdate) -> None:
-        """One more; what is not newer than all of its job before is left out."""
+        """Queue an update; ignore one that is not newer than every earlier one of its job."""
         if not self._is_newer(update):
             return
         before = self._newest.get(update.job_id)
-        waiting = QueuedUpdate(update, before is not None and only_progressed(before.update, update))
-        if (
-            before is not None
-            and before.is_percent
-            and waiting.is_percent
-            and len(self._waiting) >= MAX_LOSSLESS_UPDATES
-        ):
-            del self._waiting[before.update.job_id, before.update.seq]
-        self._waiting[update.job_id, update.seq] = waiting
-        self._newest[update.job_id] = waiting
+        queued = QueuedUpdate(update, before is not None and only_progressed(before.update, update))
+        if before is not None and before.is_percent and queued.is_percent and self._is_full:
+            del self._queued[before.update.job_id, before.update.seq]
+        self._queued[update.job_id, update.seq] = queued
+        self._newest[update.job_id] = queued
 
     def take(self) -> ProgressUpdate | None:
-        """The one that has waited longest; None when none waits."""
-        if not self._waiting:
+        """Remove and return the update that has waited longest; None when none waits."""
+        if not self._queued:
             return None
-        _, oldest = self._waiting.popitem(last=False)
+        _, oldest = self._queued.popitem(last=False)
         if self._newest[oldest.update.job_id] is oldest:
             del self._newest[oldest.update.job_id]
         return oldest.update
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._queued) >= MAX_LOSSLESS_UPDATES
 
     def _is_newer(self, update: ProgressUpdate) -> bool:
         if update.seq <= self._seqs.get(update.job_id, -1):

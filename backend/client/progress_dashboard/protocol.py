@@ -62,8 +62,8 @@ class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True):
 
     # ID of the job, a UUID.
     job_id: str
-    # One of `Status`; a plain string, so that a client survives a status that it does not know.
-    status: str
+    # One of `Status`.
+    status: str  # not the enumeration, so that a client survives a status that it does not know
     # Percent of the work done, an integer from 0 to 100; 100 only after the last result is stored.
     progress: int
     # Number of finished videos, good or bad.
@@ -74,7 +74,7 @@ class ProgressUpdate(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     # The video that was worked on last; None before the first one.
     video_id: str | None
-    # The newest error of a failed video or of the job itself; `msgspec.UNSET` when there is none.
+    # The newest error of a failed video or of the job itself; absent when there is none.
     error: str | msgspec.UnsetType = msgspec.UNSET
     # Number of videos whose newest result is a failure.
     failed: int

@@ -1,4 +1,4 @@
-"""Where the server is and who asks, for feeds that are not told: `DASHBOARD_URL` and `DASHBOARD_TOKEN`."""
+"""The settings of a feed that gets no arguments: `DASHBOARD_URL` and `DASHBOARD_TOKEN`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ DEFAULT_URL = "http://localhost:8000"
 
 @dataclass(frozen=True, slots=True)
 class FeedSettings:
-    """The address of the server, and the token to speak to it with ("": none)."""
+    """The server to follow, and the user to follow it as."""
 
+    # Address of the server: `DASHBOARD_URL`, or the default one.
     url: str
+    # Token of the user: `DASHBOARD_TOKEN`; "" for none.
     token: str = field(repr=False)
 
 
 def settings_from_environment() -> FeedSettings:
-    """Return the settings of the environment; where python-dotenv is installed, also those of `.env`."""
-    given = {**_dotenv(), **{name: value for name, value in os.environ.items() if value}}
+    """Return the settings in the environment and, if python-dotenv is installed, in `.env`.
+
+    The environment goes before `.env`. An empty value counts as none, and names are read in either case.
+    """
+    given = {**_non_empty(_dotenv()), **_non_empty(os.environ)}
     return FeedSettings(given.get("DASHBOARD_URL", DEFAULT_URL), given.get("DASHBOARD_TOKEN", ""))
 
 
-def _dotenv() -> Mapping[str, str]:
+def _non_empty(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {name.upper(): value for name, value in values.items() if value}
+
+
+def _dotenv() -> Mapping[str, str | None]:
     try:
         from dotenv import dotenv_values
     except ImportError:
         return {}
-    return {name: value for name, value in dotenv_values(".env").items() if value}
+    return dotenv_values(".env")

@@ -12,8 +12,8 @@ T = TypeVar("T")
 async def first_completed(*works: Coroutine[Any, Any, T]) -> T:
     """Run the coroutines side by side, return the result of the first that completes or raise its error.
 
-    Cancels the others and waits until they have ended, also when it is cancelled itself. If several complete at once, an
-    error goes before a result, then the order of the arguments counts.
+    Cancels the others and waits until they have ended, also when it is cancelled itself. If several complete at once,
+    an error goes before a result, then the order of the arguments counts.
     """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:

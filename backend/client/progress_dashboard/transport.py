@@ -1,6 +1,6 @@
-"""Sockets without logic: the connection to a server's progress socket, and questions to its history.
+"""Sockets without logic: the connection to a server's progress socket, and requests to its history.
 
-The token goes in a header only: addresses end up in logs and in the words of errors.
+The token is sent in a header only, because addresses end up in logs and in the texts of errors.
 """
 
 from __future__ import annotations
@@ -17,122 +17,130 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from .errors import InvalidArgument
-from .policy import POLICY
+from .policy import POLICY_VIOLATION
 from .protocol import ProgressUpdate
 from .settings import LOOPBACK
 
 SOCKET_PATH = "/api/ws/progress"
-OPEN_SECONDS = 10.0
-ANSWER_SECONDS = 15.0
-POOL_SECONDS = 1.0  # fewer are asked at once than there are connections, so that no question ever waits for a free one
-CLOSE_SECONDS = 1.0
+OPEN_TIMEOUT_SECONDS = 10.0
+ANSWER_TIMEOUT_SECONDS = 15.0
+POOL_TIMEOUT_SECONDS = 1.0  # fewer requests are made at once than there are connections, so none ever waits for one
+CLOSE_TIMEOUT_SECONDS = 1.0
 MAX_FRAME_BYTES = 16 * 2**20
-ABNORMAL = 1006
-SECURE = {"ws": False, "http": False, "wss": True, "https": True}
-PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
-CONNECTIONS = httpx.Limits(max_connections=8, max_keepalive_connections=2)
+ABNORMAL_CLOSURE = 1006  # the WebSocket close code of a connection that ended without a close
+IS_SECURE = {"ws": False, "http": False, "wss": True, "https": True}  # by scheme
+RETRYABLE_STATUSES = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
+HTTP_LIMITS = httpx.Limits(max_connections=8, max_keepalive_connections=2)
 
-# At DEBUG the library writes down the headers, and the token with them.
-_quiet = logging.getLogger(f"{__name__}.socket")
-_quiet.setLevel(logging.INFO)
+# At DEBUG the library logs the headers, and the token with them.
+_socket_log = logging.getLogger(f"{__name__}.socket")
+_socket_log.setLevel(logging.INFO)
 
 
 class ConnectionLost(Exception):
-    """The connection ended, or there was none: `code` as WebSocket closed it, None without a close."""
+    """The connection ended, or none could be opened."""
 
-    def __init__(self, words: str, code: int | None = None) -> None:
-        super().__init__(words)
-        self.words = words
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        super().__init__(reason)
+        # Why, as a part of a sentence; for a refused token the server's own sentence.
+        self.reason = reason
+        # WebSocket close code, 1006 after an end without a close; None when the server did not end a connection.
         self.code = code
 
 
 class NoSuchJob(Exception):
-    """History knows no such job (any more)."""
+    """The history has no such job; it may have been deleted."""
 
 
 class HistoryRefused(Exception):
-    """History cannot be had with this token or of this server; asking again is of no use."""
+    """The server refuses its history to this token; a second request would not help."""
 
 
 class HistoryFailed(Exception):
-    """The server answered, but not with history; ask again later."""
+    """The server answered, but not with history; a later request may succeed."""
 
 
 class HistoryUnreachable(Exception):
-    """The question or its answer was lost on the way; ask again."""
+    """The request or its answer was lost on the way; a second request may succeed."""
 
 
 class Transport(Protocol):
-    """An open connection. Each method but `close` raises `LineEnded` once it is over."""
+    """An open connection. Each method but `close` raises `ConnectionLost` once the connection has ended."""
 
     async def receive(self) -> str | bytes:
-        """The next frame."""
+        """Return the next frame."""
 
     async def send(self, text: str) -> None:
-        """Send a frame; may wait for as long as the line takes nothing."""
+        """Send a frame; may wait for as long as the peer reads nothing."""
 
     async def close(self) -> None:
-        """End it, within a second also when the peer is dead; never raises."""
+        """Close the connection within a second, also when the peer is dead; never raises."""
 
 
 class Network(Protocol):
-    """The way to one server, as one user."""
+    """The access to one server as one user."""
 
     async def connect(self, *, after: int | None) -> Transport:
-        """Open a connection in batches that resumes after this `seq`, None: from the beginning; raises `LineEnded`."""
+        """Open a connection of the batch format that resumes after this `seq`; None: with a snapshot.
+
+        Raises `ConnectionLost`.
+        """
 
     async def history(self, job_id: str, *, after: int, limit: int) -> list[ProgressUpdate]:
-        """A page of a job's updates after this `seq`, oldest first.
+        """Return a page of a job's updates after this `seq`, oldest first.
 
         Raises `NoSuchJob`, `HistoryRefused`, `HistoryFailed`, `HistoryUnreachable`.
         """
 
     async def close(self) -> None:
-        """Let go of what questions left open."""
+        """Close the connections that history requests left open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a dashboard is: host, with a port where it is not the usual one, and the path before `/api`."""
+    """The address of a dashboard."""
 
+    # Host name or IP address, with ":port" unless the port is the usual one.
     host: str
+    # Path before `/api`, without a slash at its end; "" for none.
     path: str = ""
+    # True for https and wss.
     is_secure: bool = False
 
     @classmethod
     def parse(cls, text: str) -> tuple[Address, str]:
-        """The dashboard's address in one of http, https, ws or wss, and the token in it ("": none).
+        """Return the address in an http, https, ws or wss URL, and the token in its query ("" for none).
 
-        Raises `InvalidArgument` for what is none.
+        Raises `InvalidArgument` if the text is not such a URL.
         """
         try:
             parts = urlsplit(text.strip())
-            is_valid = parts.scheme in SECURE and parts.hostname and "@" not in parts.netloc and parts.port != 0
+            is_valid = parts.scheme in IS_SECURE and parts.hostname and "@" not in parts.netloc and parts.port != 0
         except ValueError:
             is_valid = False
         if not is_valid:
             raise InvalidArgument("That is not the address of a dashboard; write one such as http://localhost:8000.")
         path = parts.path.rstrip("/").removesuffix(SOCKET_PATH)
-        return cls(parts.netloc, path, SECURE[parts.scheme]), _token_in(parts)
+        return cls(parts.netloc, path, IS_SECURE[parts.scheme]), _token_in(parts)
 
     @property
-    def name(self) -> str:
+    def hostname(self) -> str:
         """The host without its port."""
         return urlsplit(f"//{self.host}").hostname or ""
 
     @property
     def base(self) -> str:
-        """As a browser opens it."""
+        """The URL that a browser opens."""
         return urlunsplit(("https" if self.is_secure else "http", self.host, self.path, "", ""))
 
     @property
     def socket(self) -> str:
-        """The progress socket."""
+        """The URL of the progress socket."""
         return urlunsplit(("wss" if self.is_secure else "ws", self.host, self.path + SOCKET_PATH, "", ""))
 
 
 class WebSocketTransport:
-    """A `Line` over the real network."""
+    """A `Transport` over a WebSocket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -141,18 +149,18 @@ class WebSocketTransport:
         try:
             return await self._socket.recv(decode=False)
         except ConnectionClosed as closed:
-            _ended(closed)
+            _raise_connection_lost(closed)
 
     async def send(self, text: str) -> None:
         try:
             await self._socket.send(text)
         except ConnectionClosed as closed:
-            _ended(closed)
+            _raise_connection_lost(closed)
 
     async def close(self) -> None:
         closing = asyncio.create_task(self._socket.close())
         try:
-            await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
         finally:
             self._socket.transport.abort()  # a dead peer never answers
             closing.cancel()
@@ -160,28 +168,28 @@ class WebSocketTransport:
 
 
 class RealNetwork:
-    """A `Network` over the real network; through the system's proxy, but to this machine directly."""
+    """A `Network` over real sockets; through the system's proxy, but to this machine directly."""
 
     def __init__(self, address: Address, token: str) -> None:
         self._address = address
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._is_near = address.name in LOOPBACK
+        self._is_loopback = address.hostname in LOOPBACK
         self._http: httpx.AsyncClient | None = None
 
     async def connect(self, *, after: int | None) -> Transport:
-        await self.close()  # questions of the connection before were cancelled: that can fill their pool for ever
+        await self.close()  # requests of the last connection were cancelled, which can fill their pool for good
         query = "format=batch" + (f"&after={after}" if after is not None else "")
         try:
             socket = await connect(
                 f"{self._address.socket}?{query}",
                 additional_headers=self._headers,
-                proxy=None if self._is_near else True,
+                proxy=None if self._is_loopback else True,
                 compression=None,
-                open_timeout=OPEN_SECONDS,
-                close_timeout=CLOSE_SECONDS,
+                open_timeout=OPEN_TIMEOUT_SECONDS,
+                close_timeout=CLOSE_TIMEOUT_SECONDS,
                 ping_interval=None,
                 max_size=MAX_FRAME_BYTES,
-                logger=_quiet,
+                logger=_socket_log,
             )
         except InvalidStatus as refused:
             raise ConnectionLost(_refusal(refused)) from None
@@ -192,7 +200,7 @@ class RealNetwork:
     async def history(self, job_id: str, *, after: int, limit: int) -> list[ProgressUpdate]:
         path = f"/api/jobs/{quote(job_id, safe='')}/progress-history"
         try:
-            answer = await self._asked().get(path, params={"after": after, "limit": limit})
+            answer = await self._client().get(path, params={"after": after, "limit": limit})
         except httpx.PoolTimeout:
             await self.close()
             raise HistoryUnreachable("no connection was free") from None
@@ -205,14 +213,14 @@ class RealNetwork:
             await self._http.aclose()
         self._http = None
 
-    def _asked(self) -> httpx.AsyncClient:
+    def _client(self) -> httpx.AsyncClient:
         if self._http is None:
             self._http = httpx.AsyncClient(
                 base_url=self._address.base,
                 headers=self._headers,
-                timeout=httpx.Timeout(ANSWER_SECONDS, pool=POOL_SECONDS),
-                limits=CONNECTIONS,
-                trust_env=not self._is_near,
+                timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, pool=POOL_TIMEOUT_SECONDS),
+                limits=HTTP_LIMITS,
+                trust_env=not self._is_loopback,
                 verify=self._address.is_secure,  # without TLS there is nothing to verify, and nothing to load for it
             )
         return self._http
@@ -222,12 +230,13 @@ def _token_in(parts: SplitResult) -> str:
     return parse_qs(parts.query).get("token", [""])[0]
 
 
-def _ended(closed: ConnectionClosed) -> NoReturn:
-    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (ABNORMAL, "")
-    words = reason.strip()
-    if code != POLICY:
-        words = f"the server closed it with {code}{f': {words}' if words else ''}" if closed.rcvd else "it was cut"
-    raise ConnectionLost(words, code) from None
+def _raise_connection_lost(closed: ConnectionClosed) -> NoReturn:
+    code, reason = (closed.rcvd.code, closed.rcvd.reason.strip()) if closed.rcvd else (ABNORMAL_CLOSURE, "")
+    if closed.rcvd is None:
+        reason = "it was cut"
+    elif code != POLICY_VIOLATION:
+        reason = f"the server closed it with {code}{f': {reason}' if reason else ''}"
+    raise ConnectionLost(reason, code) from None
 
 
 def _refusal(refused: InvalidStatus) -> str:
@@ -240,13 +249,13 @@ def _refusal(refused: InvalidStatus) -> str:
 
 
 def _page(answer: httpx.Response) -> list[ProgressUpdate]:
-    said = f"HTTP {answer.status_code}"
+    status = f"HTTP {answer.status_code}"
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise NoSuchJob
-    if answer.is_client_error and answer.status_code not in PASSING:
-        raise HistoryRefused(said)
+    if answer.is_client_error and answer.status_code not in RETRYABLE_STATUSES:
+        raise HistoryRefused(status)
     if answer.status_code != httpx.codes.OK:
-        raise HistoryFailed(said)
+        raise HistoryFailed(status)
     try:
         return _HISTORY.decode(answer.content)
     except msgspec.DecodeError as error:
