@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import TypeVar
 from uuid import uuid4
 
 from backend.accounts.keys import Claims, Keys
@@ -19,7 +18,6 @@ from backend.settings import ADMIN, Settings
 from backend.store import accounts as store
 from backend.store.database import Database
 
-T = TypeVar("T")
 MAX_SESSION_IDLE = timedelta(hours=12)
 MAX_SESSION_AGE = timedelta(days=7)
 TOUCH_INTERVAL = timedelta(minutes=1)
@@ -45,7 +43,7 @@ class Accounts:
         """
         known_as = user_name(name) or ""
         self._throttle.admit(known_as, address)
-        account = await self._read(store.find_account, known_as)
+        account = await self._database.read(store.find_account, known_as)
         usable = account is not None and not account.user.disabled
         matches = await self._passwords.match(account.password_hash if account and usable else None, password)
         if account is None or not matches:
@@ -56,26 +54,26 @@ class Accounts:
     async def open_session(self, user: User) -> str:
         """Start a session and return the value of its cookie. It ends after 12 h without use and after 7 days."""
         cookie = new_secret()
-        await self._write(store.add_session, hash_secret(cookie), user.id, self._clock.now())
+        await self._database.write(store.add_session, hash_secret(cookie), user.id, self._clock.now())
         return cookie
 
     async def session(self, cookie: str) -> Authority | None:
         """Return whom the cookie signs in now; None if its session has ended or never existed."""
         key, now = hash_secret(cookie), self._clock.now()
-        session = await self._read(store.find_session, key)
+        session = await self._database.read(store.find_session, key)
         if session is None or session.user.disabled:
             return None
         if min(session.last_seen_at + MAX_SESSION_IDLE, session.created_at + MAX_SESSION_AGE) <= now:
             return None
         if now - session.last_seen_at >= TOUCH_INTERVAL:
-            await self._write(store.touch_session, key, now)
+            await self._database.write(store.touch_session, key, now)
         return Authority(
             session.user, "session", key, min(now + MAX_SESSION_IDLE, session.created_at + MAX_SESSION_AGE)
         )
 
     async def end_session(self, cookie: str) -> None:
         """Sign out. Ending a session twice is not an error."""
-        await self._write(store.remove_session, hash_secret(cookie))
+        await self._database.write(store.remove_session, hash_secret(cookie))
 
     async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = "access") -> str:
         """Return a JWT for `user`, valid for that long, at most 365 days."""
@@ -87,14 +85,14 @@ class Accounts:
         claims = Claims(
             sub=user.id, jti=jti, purpose=purpose, iat=int(now.timestamp()), exp=int(expires_at.timestamp())
         )
-        await self._write(store.add_token, hash_secret(jti), user.id, purpose, now, expires_at)
+        await self._database.write(store.add_token, hash_secret(jti), user.id, purpose, at=now, expires_at=expires_at)
         return self._keys.sign(claims)
 
     async def token(self, jwt: str, *, purpose: str = "access") -> Authority:
         """Return whom the token stands for now. Raises `NotSignedIn`, with the same words for every defect."""
         claims = self._keys.verify(jwt)
         key = hash_secret(claims.jti)
-        token = await self._read(store.find_token, key)
+        token = await self._database.read(store.find_token, key)
         if token is None or token.user.disabled or token.expires_at <= self._clock.now():
             raise NotSignedIn
         if (claims.sub, claims.purpose, token.purpose) != (token.user.id, purpose, purpose):
@@ -105,12 +103,12 @@ class Accounts:
         """Return the secret part of a sign-in link that works once."""
         link = new_secret()
         expires_at = self._clock.now() + timedelta(seconds=lifetime_seconds)
-        await self._write(store.add_link, hash_secret(link), user.id, expires_at)
+        await self._database.write(store.add_link, hash_secret(link), user.id, expires_at)
         return link
 
     async def use_link(self, link: str) -> User:
         """Return whom the link signs in; it does not work again. Raises `NotSignedIn` if it was used or has ended."""
-        user = await self._write(store.take_link, hash_secret(link), self._clock.now())
+        user = await self._database.write(store.take_link, hash_secret(link), self._clock.now())
         if user is None or user.disabled:
             raise NotSignedIn(
                 f"This sign-in link was already used or has ended; make a new one with: {command('login-link')}"
@@ -119,28 +117,26 @@ class Accounts:
 
     async def still_valid(self, authorities: Collection[Authority]) -> set[str]:
         """Return the keys of those that are still good: not ended or revoked, the user enabled and in the same role."""
-        return await self._database.read(
-            lambda connection: store.live(connection, authorities, **_limits(self._clock.now()))
-        )
+        return await self._database.read(store.live, authorities, **_limits(self._clock.now()))
 
     async def add_user(self, name: str, password: str | None, is_admin: bool = False) -> User:
-        """Add an account. Its name is stored in lower case, so `Ana` and `ana` are one. Raises `Invalid`, `Conflict`."""
+        """Add an account; its name is stored in lower case. Raises `Invalid`, or `Conflict` if the name is taken."""
         known_as = user_name(name)
         if known_as is None:
             raise Invalid("A user name must be 1 to 64 letters a to z, digits, or any of . _ - @")
         password_hash = None if password is None else await self._passwords.hash(password)
         user = User(str(uuid4()), known_as, is_admin, False, password is not None, self._clock.now())
-        if not await self._write(store.add_user, user, password_hash):
+        if not await self._database.write(store.add_user, user, password_hash):
             raise Conflict(f"There is already a user {known_as}.")
         return user
 
     async def users(self) -> list[User]:
         """Return all users, by name."""
-        return await self._read(store.all_users)
+        return await self._database.read(store.all_users)
 
     async def user(self, name: str) -> User:
         """Return the user of that name in any case of its letters. Raises `UserNotFound`."""
-        account = await self._read(store.find_account, user_name(name) or "")
+        account = await self._database.read(store.find_account, user_name(name) or "")
         if account is None:
             raise UserNotFound(f"There is no user {name!r}; see: {command('users list')}")
         return account.user
@@ -148,21 +144,24 @@ class Accounts:
     async def set_password(self, name: str, password: str) -> None:
         """Set a new password; all sessions, tokens and links of the user end. Raises `UserNotFound`, `Invalid`."""
         user = await self.user(name)
-        await self._write(store.change_password, user.id, await self._passwords.hash(password))
+        await self._database.write(store.change_password, user.id, await self._passwords.hash(password))
 
     async def disable(self, name: str) -> None:
         """Disable the account; its sessions, tokens and links end. Raises `UserNotFound`."""
         user = await self.user(name)
-        await self._write(store.disable, user.id)
+        await self._database.write(store.disable, user.id)
 
     async def add_admin(self) -> User:
         """Return the account `admin`, created without a password if it is missing."""
         user = User(str(uuid4()), ADMIN, is_admin=True, created_at=self._clock.now())
-        await self._write(store.add_user, user, None)
+        await self._database.write(store.add_user, user, None)
         return await self.user(ADMIN)
 
     async def ensure_admin(self) -> User:
-        """Return the account `admin`, with the settings' password if they have one; if that is new, its sessions end."""
+        """Return the account `admin`, with the password of the settings if they have one.
+
+        A new password ends its sessions.
+        """
         await self.add_admin()
         if self._settings.admin_password is not None:
             await self._agree_on_password(self._settings.admin_password.get_secret_value())
@@ -173,15 +172,9 @@ class Accounts:
         await self._database.write(lambda connection: store.prune(connection, **_limits(self._clock.now())))
 
     async def _agree_on_password(self, password: str) -> None:
-        account = await self._read(store.find_account, ADMIN)
+        account = await self._database.read(store.find_account, ADMIN)
         if account and not await self._passwords.match(account.password_hash, password):
             await self.set_password(ADMIN, password)
-
-    async def _read(self, step: Callable[..., T], *given: object) -> T:
-        return await self._database.read(lambda connection: step(connection, *given))
-
-    async def _write(self, step: Callable[..., T], *given: object) -> T:
-        return await self._database.write(lambda connection: step(connection, *given))
 
 
 def _limits(now: datetime) -> dict[str, datetime]:

@@ -1,4 +1,4 @@
-"""The SQLite file: one writer thread, readers in threads of their own, migrations before anything else."""
+"""The SQLite file: one writer thread, several reader threads, and migrations before anything else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar, cast
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from alembic import command
 from alembic.config import Config
@@ -21,15 +21,16 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from backend.errors import CannotStart, StoreRefused
 
+P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C")
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
 READERS = 8
-WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 2 * 1024  # a tick's pages must not spill before it is committed
-CHECKPOINT_PAGES = 10_000  # 40 MiB: pages that tick after tick writes anew are copied once
-PRIMARY = 0xFF  # of a code of SQLite the part that says the kind
-PASSING: Mapping[int, tuple[str, str]] = MappingProxyType(  # what may be otherwise in a moment, and what helps
+WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 2 * 1024  # a tick's pages must not spill before the commit
+CHECKPOINT_PAGES = 10_000  # 40 MiB: pages that every tick rewrites are copied once
+PRIMARY_CODE = 0xFF  # the part of an SQLite error code that names its kind
+TEMPORARY_ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(  # each with its reason and its remedy
     {
         sqlite3.SQLITE_FULL: ("the disk is full", "make room"),
         sqlite3.SQLITE_READONLY: ("it can only be read", "make the file and its directory writable"),
@@ -43,9 +44,9 @@ PASSING: Mapping[int, tuple[str, str]] = MappingProxyType(  # what may be otherw
 
 
 class Database:
-    """Transactions on one SQLite file; `write` in turn, `read` at the same time.
+    """Transactions on one SQLite file: writes run one after the other, reads at the same time.
 
-    Durable means against the death of the process (WAL, synchronous NORMAL); a power cut may cost the last moment.
+    A committed write survives the end of the process (WAL, synchronous NORMAL); a power cut may lose the last ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,23 +56,34 @@ class Database:
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """`work` in one transaction, after all earlier ones; committed when this returns.
+    async def write(self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `step(connection, …)` in one transaction, after all earlier ones; it is committed when this returns.
 
-        Raises `StoreRefused` when the database is locked, full or read-only: nothing was written.
+        Raises `StoreRefused` if the database is locked, full or read-only: nothing was written.
         """
+
+        def work(connection: Connection) -> T:
+            return step(connection, *args, **kwargs)
+
         try:
             return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
         except DatabaseError as error:
             _raise_refusal(error, "written")
             raise
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """`work` on one consistent view of the committed data."""
+    async def read(self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `step(connection, …)` on one consistent view of the committed data.
+
+        Raises `StoreRefused` if the database cannot be read now.
+        """
+
+        def work(connection: Connection) -> T:
+            return step(connection, *args, **kwargs)
+
         return await self._read(self.read_now, work)
 
     async def read_by_cursor(self, work: Callable[[sqlite3.Cursor], T]) -> T:
-        """`read` with the driver's own cursor, for statements of which SQLAlchemy would be the larger part."""
+        """Read through the driver's own cursor, where SQLAlchemy would take most of the time."""
         return await self._read(self._read_by_cursor_now, work)
 
     async def _read(self, read_now: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
@@ -82,12 +94,12 @@ class Database:
             raise
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
-        """`write` for a program without an event loop."""
+        """Run `work` as `write` does, without an event loop."""
         with self._writing.begin() as connection:
             return work(connection)
 
     def read_now(self, work: Callable[[Connection], T]) -> T:
-        """`read` for a program without an event loop."""
+        """Run `work` as `read` does, without an event loop."""
         with self._reading.connect() as connection:
             return work(connection)
 
@@ -97,7 +109,7 @@ class Database:
             return work(cast(sqlite3.Cursor, cursor))
 
     def close(self) -> None:
-        """Wait for the last transaction and let go of the file."""
+        """Wait for the last transaction and close the file."""
         self._writer.shutdown()
         self._readers.shutdown()
         self._writing.dispose()
@@ -105,24 +117,26 @@ class Database:
 
 
 def open_database(path: Path, *, backups: Path, migrations: Path = MIGRATIONS) -> Database:
-    """The database at `path`, made or brought up to date first; an older one is copied to `backups` before.
+    """Open the database at `path`; create it, or migrate it after a copy to `backups`.
 
-    Raises `CannotStart` when the file is not ours, is damaged, or was written by a newer version.
+    Raises `CannotStart` if the file is not a database of this program, is damaged, or was written by a newer version.
     """
     try:
-        path.touch(mode=0o600)  # SQLite gives its side files the same mode: nobody else reads the password hashes
+        path.touch(
+            mode=0o600
+        )  # SQLite gives its side files the same mode, so that no other user can read the password hashes
         _upgrade(path, backups, migrations)
     except OSError as error:
         raise CannotStart(f"The database {path} cannot be written ({error.strerror}); check the directory.") from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        why, remedy = _passing(error) or (f"{_cause(error)}", "move it away or restore a backup")
-        sentence = f"The database {path} cannot be opened ({why}); {remedy}."
+        reason, remedy = _temporary_error(error) or (f"{_cause(error)}", "move it away or restore a backup")
+        sentence = f"The database {path} cannot be opened ({reason}); {remedy}."
         raise CannotStart(sentence) from error
     return Database(path)
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """A consistent copy of an SQLite file that may be in use."""
+    """Copy an SQLite file that may be in use, consistently."""
     with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as read, sqlite3.connect(target) as written:
         read.backup(written)
     read.close()
@@ -141,7 +155,7 @@ def _upgrade(path: Path, backups: Path, migrations: Path) -> None:
         if present == newest:
             return
         if present is not None:
-            _keep_copy(path, backups, present, {revision.revision for revision in script.walk_revisions()})
+            _back_up(path, backups, present, {revision.revision for revision in script.walk_revisions()})
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -149,7 +163,7 @@ def _upgrade(path: Path, backups: Path, migrations: Path) -> None:
         engine.dispose()
 
 
-def _keep_copy(path: Path, backups: Path, present: str, known: set[str]) -> None:
+def _back_up(path: Path, backups: Path, present: str, known: set[str]) -> None:
     if present not in known:
         raise CannotStart(f"The database {path} was written by a newer version of this program; install that version.")
     backups.mkdir(mode=0o700, exist_ok=True)
@@ -161,7 +175,7 @@ def _engine(path: Path, begin: str, *, pool_size: int, cache_kib: int = READER_C
         f"sqlite:///{path}",
         pool_size=pool_size,
         max_overflow=0,
-        pool_use_lifo=True,  # the connection used last has the pages in its cache
+        pool_use_lifo=True,  # the connection that was used last has the pages in its cache
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
     )
 
@@ -186,15 +200,16 @@ def _engine(path: Path, begin: str, *, pool_size: int, cache_kib: int = READER_C
 
 
 def _raise_refusal(error: DatabaseError | sqlite3.DatabaseError, done: str) -> None:
-    """Raise `StoreRefused` when the database may take it another time."""
-    if passing := _passing(error):
-        raise StoreRefused(f"The data cannot be {done} right now ({passing[0]}); try again in a moment.") from error
+    """Raise `StoreRefused` if a later try may succeed."""
+    if found := _temporary_error(error):
+        raise StoreRefused(f"The data cannot be {done} right now ({found[0]}); try again in a moment.") from error
 
 
-def _passing(error: DatabaseError | sqlite3.DatabaseError) -> tuple[str, str] | None:
-    return PASSING.get(getattr(_cause(error), "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY)
+def _temporary_error(error: DatabaseError | sqlite3.DatabaseError) -> tuple[str, str] | None:
+    code = getattr(_cause(error), "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return TEMPORARY_ERRORS.get(code & PRIMARY_CODE)
 
 
 def _cause(error: DatabaseError | sqlite3.DatabaseError) -> BaseException:
-    """The driver's own error."""
+    """Return the driver's own error."""
     return (error.orig or error) if isinstance(error, DatabaseError) else error

@@ -52,8 +52,8 @@ class HistoryStore:
     async def page(self, job_id: str, *, since: datetime | None, after: int | None, limit: int) -> list[bytes]:
         """Return updates of a job as they were sent, encoded, oldest first.
 
-        `since` is inclusive, in whole milliseconds (rounded down, so that none is left out); `after` is a seq, exclusive.
-        A page costs the same at any depth.
+        `since` is inclusive, in whole milliseconds (rounded down, so that none is left out); `after` is a seq and
+        exclusive. A page costs the same at any depth.
         """
         moment = BEFORE_ALL if since is None else to_millis(since)
         first = 0 if after is None else after + 1
@@ -73,7 +73,7 @@ class HistoryStore:
         return await self._database.read(read)
 
     async def old(self, *, before: datetime, after_job: str) -> OldHistory:
-        """Return up to `PRUNED_AT_ONCE` history rows from before `before`, of jobs whose IDs come behind `after_job`."""
+        """Return up to `PRUNED_AT_ONCE` history rows from before `before`, of jobs with IDs behind `after_job`."""
         moment = to_millis(before)
         return await self._database.read_by_cursor(lambda cursor: _old(cursor, moment, after_job))
 
@@ -92,7 +92,7 @@ def _page(cursor: Cursor, job_id: str, since: int, first: int, limit: int) -> li
 def _shortly_before(cursor: Cursor, job_id: str, since: int, low: int) -> int:
     """Return a seq from `low` on, at most `SCANNED_ROWS` rows before the first row of `since`; found by bisection.
 
-    Most halvings would go into the gaps between a job's positions, so every few of them check whether it is near enough.
+    Most halvings would go into the gaps between a job's positions, so every few of them check if it is near enough.
     """
     high: int | None = None
     while (ahead := cursor.execute(_FROM, (job_id, low, SCANNED_ROWS)).fetchone()) is not None and ahead[1] < since:

@@ -77,7 +77,7 @@ class JobStore:
         limit: int,
         cursor: str | None,
     ) -> Page[Job]:
-        """Return a page of jobs. `q` is a job or video ID (whole or its beginning), a part of the name or of the error."""
+        """Return a page of jobs. `q` is a job or video ID (whole or its beginning), or a part of the name or error."""
         query = _visible(_select_jobs(), owner_id)
         if dashboard is not None:
             query = query.where(JOBS.c.on_dashboard == dashboard)
@@ -95,10 +95,10 @@ class JobStore:
         return Page(items, cursor_of(getattr(items[-1], key.name), items[-1].id) if more else None)
 
     async def ids_with_video(self, q: str, *, owner_id: str | None) -> list[str]:
-        """Return the IDs of the jobs on this owner's dashboard with a video whose ID begins with `q` or whose error has it.
+        """Return the IDs of the owner's jobs on the dashboard with a video whose ID begins with `q` or error has it.
 
-        Searches the videos of these jobs, whose number is bounded, and not the index of all IDs, where one or two letters
-        begin most of what ever ran.
+        Searches the videos of these jobs, whose number is bounded, and not the index of all IDs, where one or two
+        letters begin most of what ever ran.
         """
         begins = func.substr(VIDEOS.c.video_id, 1, len(q)) == q
         on_dashboard = _visible(select(JOBS.c.id).where(JOBS.c.on_dashboard), owner_id)

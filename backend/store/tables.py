@@ -65,6 +65,19 @@ class TextTuple(TypeDecorator[tuple[str, ...]]):
         return None if value is None else tuple(value)
 
 
+class EncodedText(TypeDecorator[bytes]):
+    """Bytes in UTF-8, stored as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.encode()
+
+
 CLUSTERED = {"sqlite_with_rowid": False}
 
 
@@ -115,7 +128,10 @@ class LoginLinkRow(SQLModel, table=True):
 
 
 class JobRow(SQLModel, table=True):
-    """The newest state of a job. `reported` is its sender's newest counter, `removed_seq` when it left the dashboard."""
+    """The newest state of a job.
+
+    `reported` is the newest counter of its sender, `removed_seq` the position at which it left the dashboard.
+    """
 
     __tablename__ = "job"
     __table_args__ = (Index("ix_job_owner_created", "owner_id", "created_at", "id"),)
@@ -209,7 +225,7 @@ class ProgressEventRow(SQLModel, table=True):
     job_id: str = Field(primary_key=True)
     seq: int = Field(sa_type=BigInteger, primary_key=True)
     at: datetime = Field(sa_type=UtcDateTime)
-    body: str = Field(sa_type=Text)
+    body: bytes = Field(sa_type=EncodedText)
 
 
 class MilestoneRow(SQLModel, table=True):
