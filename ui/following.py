@@ -1,4 +1,4 @@
-"""Following jobs for as long as somebody has the page open."""
+"""Following jobs while a page is open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def views(
     What happened in between is conflated: each job comes in its newest state. A large view comes in parts at once.
     """
     while True:
-        # A reader that is kept over the pause would give batch after batch and fall behind.
+        # A reader that outlives the pause would give batch after batch and fall behind.
         reader, more = queries.watch(by=by, after=after), True
         while more:
             view = await reader.next()
@@ -39,7 +39,10 @@ async def views(
 
 
 class JobSubscription:
-    """One reader of a job, for all parts of its page. `run` follows the job, `changes` serves each part at its own pace."""
+    """One reader of a job, for all parts of its page.
+
+    `run` follows the job, `changes` serves each part at its own pace.
+    """
 
     def __init__(self, queries: JobQueries, job: Job, clock: Clock) -> None:
         self._queries = queries
@@ -52,12 +55,11 @@ class JobSubscription:
         job_id = self._newest.id
         read = partial(patiently, clock=self._clock, every_seconds=every_seconds)
         reader = await read(partial(self._queries.watch_job, job_id, by=by))
-        while reader is not None:
+        while reader:
             state = await reader.next() or await read(partial(self._queries.find, job_id, by=by))
-            if state is not None:
-                self._newest = state
-                self._changed.set()
-                self._changed = asyncio.Event()
+            if state is None:
+                return
+            self._take(state)
             await self._clock.sleep(every_seconds)
 
     async def changes(self, every_seconds: float) -> AsyncIterator[Job]:
@@ -70,11 +72,16 @@ class JobSubscription:
             yield seen
             await self._clock.sleep(every_seconds)
 
+    def _take(self, job: Job) -> None:
+        self._newest = job
+        self._changed.set()
+        self._changed = asyncio.Event()
+
 
 async def patiently(reading: Callable[[], Awaitable[T]], *, clock: Clock, every_seconds: float) -> T | None:
     """Await `reading()`, retrying while the store is unavailable. Logs the first failure only.
 
-    Raises `JobNotFound`. Returns None if the user's request is refused, of which the user has been told.
+    Raises `JobNotFound`. Returns None if the user's request is refused, of which the user was notified.
     """
     was_refused = False
     while True:

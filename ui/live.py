@@ -2,7 +2,7 @@
 
 A frame is `{prev, seq, snapshot, now, jobs, removed, headline, state}`: `now` is the server's clock in milliseconds,
 `jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a snapshot: all cards,
-whole. A tab that comes back tells the `seq` it has, and gets what changed since, if that can still be told.
+whole. A tab that comes back sends the `seq` it has, and gets only what changed since, if that is still known.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from nicegui.events import GenericEventArguments
 
@@ -59,7 +60,7 @@ class CardFacts:
         return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job))
 
     def pace(self, job: Job) -> str:
-        """Return in words how fast the job gets on and when it will be done; "" while that is unknown."""
+        """Return in words how fast the job progresses and when it will be done; "" while that is unknown."""
         estimate = self.estimate(job)
         return pace(estimate) if estimate else ""
 
@@ -130,7 +131,7 @@ class Audience:
 
 
 class LiveJobs:
-    """Feeds the grids of all pages. The reader of an audience runs only while somebody looks.
+    """Feeds the grids of all pages. The reader of an audience runs only while a tab watches.
 
     `watch` returns a reader of what a user sees, from a position on; `broadcast` makes a broadcast by its name.
     """
@@ -141,6 +142,7 @@ class LiveJobs:
         self._clock = clock
         self._facts = facts
         self._audiences: dict[str | None, Audience] = {}
+        self._owner_of: WeakKeyDictionary[JobGrid, str | None] = WeakKeyDictionary()  # whose jobs it was sent
 
     def feed(self, grid: JobGrid, viewer: Callable[[], User]) -> None:
         """Feed the grid while its page is connected. `viewer` returns the user, asked at each subscription."""
@@ -167,6 +169,9 @@ class LiveJobs:
 
     async def _subscribe(self, grid: JobGrid, user: User, after: int | None) -> None:
         owner_id = user.sees_jobs_of
+        if self._owner_of.get(grid, owner_id) != owner_id:
+            after = None  # a position among the jobs of an earlier role
+        self._owner_of[grid] = owner_id
         await self._leave_others(grid, owner_id)
         audience = self._audiences.get(owner_id)
         if audience is None:
@@ -175,8 +180,9 @@ class LiveJobs:
             audience.task = asyncio.create_task(self._follow(audience), name="live jobs")
         audience.grids.add(grid)
         async with audience.sending:
-            audience.waiting[grid] = after
-            await self._admit_waiting(audience)
+            if grid in audience.grids:  # it may have left meanwhile
+                audience.waiting[grid] = after
+                await self._admit_waiting(audience)
 
     async def _leave_others(self, grid: JobGrid, owner_id: str | None) -> None:
         """Leave the audience of an earlier role: a user who became an administrator, or no longer is one."""
@@ -223,15 +229,17 @@ class LiveJobs:
         while True:
             await self._clock.sleep(CHECK_SECONDS)
             async with audience.sending:
+                if not audience.is_complete:
+                    continue
                 processing = [job for job in audience.jobs.values() if job.status is Status.PROCESSING]
                 stale = [job for job in processing if audience.is_stale(job, self._facts)]
                 cards = audience.renew(stale, self._facts)
                 before, audience.outlook = audience.outlook, outlook(audience.jobs.values(), self._facts.estimate)
-                if audience.is_complete and (cards or audience.outlook != before):
+                if cards or audience.outlook != before:
                     await audience.broadcast.send(self._frame(audience, audience.seq, cards))
 
     async def _admit_waiting(self, audience: Audience) -> None:
-        """Let the waiting tabs join: each gets what changed since it was here, or everything if that cannot be told."""
+        """Let the waiting tabs join: each gets what changed since it was here, or everything if that is unknown."""
         while audience.is_complete and audience.waiting:
             grid, after = audience.waiting.popitem()
             await audience.broadcast.join(grid)

@@ -103,6 +103,10 @@ class ProgressHub:
         change = self._newest.get(job_id)
         return change.job if change else None
 
+    def entry(self, job_id: str) -> Entry | None:
+        """Return the newest state of a job, or its removal from the dashboard; None if neither is known."""
+        return self._newest.get(job_id) or self._tombstones.get(job_id)
+
     def reader(self, owner_id: str | None, after: int | None = None) -> Reader:
         """Return a reader of this owner's jobs (None: everybody's).
 
@@ -253,18 +257,19 @@ class JobReader:
     def __init__(self, hub: ProgressHub, job_id: str) -> None:
         self._hub = hub
         self._job_id = job_id
-        self._last: Job | None = None
+        self._last: Entry | None = None
         self._is_first = True
 
     async def next(self) -> Job | None:
-        """Return the job's newest state, first as it is, then each time it has changed; None off the dashboard.
+        """Return the job's newest state, first as it is, then each time it has changed.
 
-        What happened between two calls is conflated.
+        Returns None for a job that is off the dashboard, again once it is deleted. What happened between two calls is
+        conflated.
         """
-        while (job := self._hub.job(self._job_id)) is self._last and not self._is_first:
+        while (entry := self._hub.entry(self._job_id)) is self._last and not self._is_first:
             await self._hub.wait_past(self._hub.seq)
-        self._last, self._is_first = job, False
-        return job
+        self._last, self._is_first = entry, False
+        return entry.job if isinstance(entry, Change) else None
 
 
 def _newer(entries: OrderedDict[str, E], position: int) -> list[E]:

@@ -1,7 +1,7 @@
 """The journal: what changed is stored in one transaction, and only then published.
 
-Changes are staged in memory. A tick (2 ms after the first change when idle, then every 50 ms) stamps them with a growing
-`seq`, commits them, and publishes them as one batch. So nothing is visible before it is durable.
+Changes are staged in memory. A tick (2 ms after the first change when idle, then every 50 ms) stamps them with a
+growing `seq`, commits them, and publishes them as one batch. So nothing is visible before it is durable.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Waiter:
 
 @dataclass
 class Staged:
-    """What waits for the next tick. `lossless` states and removals are all stored and sent, percents only the newest."""
+    """What waits for the next tick: every `lossless` state and removal, and the newest percent of each job."""
 
     lossless: list[Job | Removal] = field(default_factory=list)
     percents: dict[str, Progressing] = field(default_factory=dict)
