@@ -1,4 +1,4 @@
-"""Which host names, web origins and proxies the server trusts: decisions on header values, nothing else."""
+"""The host names, web origins and proxies that the server trusts: decisions on header values only."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 class Hosts:
     """The host names of this server.
 
-    They are exact, because a foreign page may point a name of its own at this machine (DNS rebinding). Loopback names
-    and `--host` count with the server's own port, an `ALLOWED_HOSTS` entry without a port counts with every port.
+    Names are compared exactly, because a foreign page may point its own name at this machine (DNS rebinding). Loopback
+    names and `--host` match with the server's own port, an `ALLOWED_HOSTS` entry without a port with every port.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,23 +31,23 @@ class Hosts:
         if settings.public_url:
             self._exact.add(_host_of(settings.public_url))
 
-    def include(self, host: str) -> bool:
+    def is_known(self, host: str) -> bool:
         """Return True if a Host header names this server."""
         found = HOST_NAME.fullmatch(host.lower())
         return found is not None and (found[0] in self._exact or found["name"] in self._names)
 
 
 class OriginKind(Enum):
-    """Where a request comes from, as far as a browser tells. It proves nothing about a program that is no browser."""
+    """The origin of a request, as a browser states it. It proves nothing about other programs."""
 
     OWN = "a page of this server"
-    ALLOWED = "a page of an ALLOWED_ORIGINS: may call the API with a token, its cookies do not count"
-    ABSENT = "a typed address, a link, or a program that is no browser"
+    ALLOWED = "a page of ALLOWED_ORIGINS, which may call the API with a token; its cookies are ignored"
+    ABSENT = "no page: a typed address, a link, or a program other than a browser"
     FOREIGN = "any other page"
 
 
 class Origins:
-    """The web origins that may act: the request's own scheme, host and port, PUBLIC_URL's, and ALLOWED_ORIGINS."""
+    """The trusted web origins: the request's own scheme, host and port, that of PUBLIC_URL, and ALLOWED_ORIGINS."""
 
     def __init__(self, settings: Settings) -> None:
         self._allowed = frozenset(origin.lower() for origin in settings.allowed_origins)
@@ -56,13 +56,17 @@ class Origins:
     def own(self, scheme: str, host: str) -> frozenset[str]:
         """Return the origins of this server's pages, for a request to `host`.
 
-        An ALLOWED_ORIGINS entry with the same host and port is one of them: it names what a proxy makes of this server.
+        An ALLOWED_ORIGINS entry with the same host and port is one of them: it is this server behind a TLS proxy.
         """
-        here = {f"{scheme}://{host}"} | {origin for origin in self._allowed if origin.partition("://")[2] == host}
-        return self._public | here
+        same_host = {f"{scheme}://{host}"} | {origin for origin in self._allowed if origin.partition("://")[2] == host}
+        return self._public | same_host
 
-    def kind(self, headers: Mapping[str, str], own: frozenset[str]) -> OriginKind:
-        """Return the kind of these headers. `Sec-Fetch-Site` can only make it worse, but for a proxy that changes the host."""
+    def kind_of(self, headers: Mapping[str, str], own: frozenset[str]) -> OriginKind:
+        """Return the kind of origin that these headers state.
+
+        `Sec-Fetch-Site` lowers the trust, with one exception: "same-origin" makes an allowed origin the server's own,
+        for a proxy that changes the host.
+        """
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is None:
             return OriginKind.ABSENT if site in (None, "none", "same-origin") else OriginKind.FOREIGN
@@ -73,20 +77,20 @@ class Origins:
 
 
 class Proxies:
-    """The proxies whose word about the client counts; by default none, not even on this machine."""
+    """The proxies whose X-Forwarded headers are used; by default none, not even on this machine."""
 
     def __init__(self, settings: Settings) -> None:
         self._trusted = [ipaddress.ip_network(entry, strict=False) for entry in settings.trusted_proxies]
 
-    def trust(self, address: str) -> bool:
-        """Return True if `address` is one of them."""
+    def is_trusted(self, address: str) -> bool:
+        """Return True if `address` is one of the trusted proxies."""
         found = ip_of(address)
         return found is not None and any(found in network for network in self._trusted)
 
     def client(self, forwarded_for: str) -> str | None:
-        """Return the client that trusted proxies name: the last address that is not one of theirs."""
+        """Return the client that the trusted proxies name: the last address that is not a trusted proxy."""
         for hop in reversed(forwarded_for.split(",")):
-            if not self.trust(hop.strip()):
+            if not self.is_trusted(hop.strip()):
                 found = ip_of(hop.strip())
                 return str(found) if found else None
         return None

@@ -1,4 +1,4 @@
-"""Who calls, and which backend answers: what routes ask for by type."""
+"""The dependencies of the routes: the caller and the backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backend.domain.auth import Authority, User
 from backend.errors import NotSignedIn
 
 TOKEN_ADDRESS = "/api/auth/token"  # noqa: S105  an address
-_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="a token, or the session cookie")
+_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="A token, or the session cookie.")
 
 
 def _backend(request: Request) -> Backend:
@@ -26,7 +26,10 @@ TheBackend = Annotated[Backend, Depends(_backend)]
 async def _maybe_caller(
     request: Request, backend: TheBackend, token: Annotated[str | None, Depends(_bearer)]
 ) -> User | None:
-    """Return the token's user, else the session's, whose Origin was checked; a session saves no bad token."""
+    """Return the user of the token, otherwise of the session, whose origin the middleware has checked.
+
+    Raises `NotSignedIn` for a bad token, even with a good session.
+    """
     if token is not None:
         return (await backend.accounts.token(token)).user
     authority: Authority | None = getattr(request.state, "authority", None)

@@ -1,4 +1,4 @@
-"""`/docs`: the routes' documentation, from local files and under a content policy of its own."""
+"""`/docs`: the documentation of the routes, from local files and with its own content policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES_ADDRESS = "/static-offline-docs"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve `/docs` and what it loads. `app` was made with `docs_url=None, redoc_url=None`."""
+    """Serve `/docs` and the files that it loads. `app` needs `docs_url=None, redoc_url=None`."""
     files = Path(fastapi_offline.__file__).parent / "static"
     app.mount(FILES_ADDRESS, StaticFiles(directory=files), name="docs-files")
     app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False, response_class=HTMLResponse)
@@ -28,6 +28,6 @@ async def _docs(request: Request) -> HTMLResponse:
         swagger_css_url=f"{FILES_ADDRESS}/swagger-ui.css",
         swagger_favicon_url=f"{FILES_ADDRESS}/favicon.png",
     )
-    # The whole page is made of constants, so no foreign script can be given the nonce here.
+    # The page consists of constants, so no foreign script can get the nonce here.
     signed = bytes(page.body).decode().replace("<script", f'<script nonce="{request.state.csp_nonce}"')
     return HTMLResponse(signed)

@@ -1,4 +1,4 @@
-"""How errors are answered: a status and one plain sentence, as JSON for programs and as a plain page for people."""
+"""The answers to errors: a status and one plain sentence, as JSON for programs and as a plain page for browsers."""
 
 from __future__ import annotations
 
@@ -25,44 +25,47 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 SENTENCES = {
     400: Unreadable().sentence,
     404: "There is nothing at this address.",
-    405: "This address does not take that method.",
+    405: "This address does not support that method.",
 }
 MAX_NAME_LENGTH = 64
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let `app` answer each error with its sentence; an unexpected one gets a number and shows nothing else."""
+    """Let `app` answer each error with its sentence. The answer to an unexpected error shows only a number."""
     app.exception_handlers |= {
         DashboardError: _expected,
-        RequestValidationError: _not_valid,
-        HTTPException: _plain_http,
+        RequestValidationError: _invalid,
+        HTTPException: _http_error,
         ClientDisconnect: _client_gone,
         Exception: _unexpected,
     }
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
-    log.debug("the client went away while it sent its request", extra={"action": "client_client_gone"})
+    log.debug("the client disconnected while it sent its request", extra={"action": "client_gone"})
     return Response(status_code=400)
 
 
 def add_catch_all(app: FastAPI) -> None:
-    """Answer with JSON what no route under `/api` takes. Call it after the last route, before anything is mounted at `/`."""
+    """Answer requests under `/api` that no route matches with JSON.
 
-    async def nothing_here(request: Request) -> Response:
-        allowed = [method for method in METHODS if _takes(app, {**request.scope, "method": method}, nothing_here)]
+    Call it after the last route is added, and before anything is mounted at `/`.
+    """
+
+    async def not_found(request: Request) -> Response:
+        allowed = [method for method in METHODS if _matches(app, {**request.scope, "method": method}, not_found)]
         if allowed:
             raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
         raise HTTPException(404)
 
     for path in ("/api", "/api/{path:path}"):
-        app.add_route(path, nothing_here, methods=list(METHODS), include_in_schema=False)
+        app.add_route(path, not_found, methods=list(METHODS), include_in_schema=False)
 
 
 def error_response(
     request: Request, status: int, sentence: str, *, headers: Mapping[str, str] | None = None, title: str | None = None
 ) -> Response:
-    """Return the answer for one error: a page where a browser shows it, JSON everywhere else."""
+    """Return the answer for one error: a page for a browser outside `/api`, otherwise JSON."""
     if request.scope["path"].startswith("/api") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": sentence}, status, headers)
     nonce = getattr(request.state, "csp_nonce", "")
@@ -72,7 +75,7 @@ def error_response(
 
 
 def headers_of(error: DashboardError) -> dict[str, str]:
-    """Return the headers of an error: how long to wait."""
+    """Return the headers for an error: `Retry-After` if the client must wait."""
     return {"Retry-After": str(round(error.retry_after))} if isinstance(error, TooManyAttempts) else {}
 
 
@@ -83,16 +86,16 @@ async def _expected(request: Request, error: DashboardError) -> Response:
     return error_response(request, error.status, error.sentence, headers=headers_of(error) | bearer)
 
 
-async def _not_valid(request: Request, error: RequestValidationError) -> Response:
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return error_response(request, 422, " ".join(_sentence(fault) for fault in error.errors()[:3]))
 
 
-async def _plain_http(request: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code in (204, 303, 304):
         return Response(status_code=error.status_code, headers=error.headers)
     phrase = HTTPStatus(error.status_code).phrase
-    given = error.detail if isinstance(error.detail, str) and error.detail != phrase else f"{phrase}."
-    sentence = SENTENCES.get(error.status_code, given) if given == f"{phrase}." else given
+    detail = error.detail if isinstance(error.detail, str) and error.detail != phrase else f"{phrase}."
+    sentence = SENTENCES.get(error.status_code, detail) if detail == f"{phrase}." else detail
     return error_response(request, error.status_code, sentence, headers=error.headers)
 
 
@@ -104,18 +107,18 @@ async def _unexpected(request: Request, error: Exception) -> Response:
         exc_info=error,
     )
     request.state.is_reported = True
-    sentence = f"Something went wrong here; try again, and tell an administrator the number {number} if it stays."
+    sentence = f"Something went wrong here; try again. If it happens again, give an administrator the number {number}."
     return error_response(request, 500, sentence, title="Something went wrong")
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
-    """Return the sentence for one error that FastAPI found, without what was sent.
+    """Return the sentence for one error that FastAPI found. It never repeats the input.
 
     >>> _sentence({"loc": ("query", "limit"), "msg": "Input should be less than or equal to 1000"})
     'limit is not valid: input should be less than or equal to 1000.'
     """
-    place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
-    name = ".".join(place)[:MAX_NAME_LENGTH] or "The request"
+    path = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
+    name = ".".join(path)[:MAX_NAME_LENGTH] or "The request"
     if fault.get("type") == "json_invalid":
         return "The request is not valid JSON."
     if fault.get("type") == "missing":
@@ -123,7 +126,7 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     return f"{name} is not valid: {reason(str(fault['msg']))}."
 
 
-def _takes(app: FastAPI, scope: Scope, catch_all: object) -> bool:
-    """Return True if a route before the catch-all takes the request; those behind it are not asked."""
+def _matches(app: FastAPI, scope: Scope, catch_all: object) -> bool:
+    """Return True if a route before the catch-all matches the request."""
     before = takewhile(lambda route: getattr(route, "endpoint", None) is not catch_all, app.router.routes)
     return any(route.matches(dict(scope))[0] is Match.FULL for route in before)

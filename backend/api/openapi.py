@@ -11,8 +11,10 @@ import msgspec
 from fastapi import FastAPI
 
 from backend.api import types
+from progress_dashboard import protocol
 
 REFERENCE = "#/components/schemas/{name}"
+PUBLIC_MODULES = (types.__name__, protocol.__name__)
 COMMENTED_FIELD = re.compile(r"((?:^    # .*\n)+)^    (\w+):", re.MULTILINE)
 
 
@@ -60,7 +62,11 @@ def _json(content: Any) -> dict[str, Any]:
 
 
 def _components() -> dict[str, Any]:
-    structs = [struct for _, struct in inspect.getmembers(types, inspect.isclass) if issubclass(struct, msgspec.Struct)]
+    structs = [
+        struct
+        for _, struct in inspect.getmembers(types, inspect.isclass)
+        if issubclass(struct, msgspec.Struct) and struct.__module__ in PUBLIC_MODULES
+    ]
     _, components = msgspec.json.schema_components(structs, ref_template=REFERENCE)
     for struct in structs:
         properties = components[struct.__name__]["properties"]
@@ -80,6 +86,6 @@ def _comments(struct: type) -> dict[str, str]:
     except OSError:
         return {}
     return {
-        name: " ".join(line.strip().removeprefix("# ") for line in comment.splitlines())
+        name: " ".join(line.strip().removeprefix("# ") for line in comment.splitlines()).replace("None", "null")
         for comment, name in COMMENTED_FIELD.findall(source)
     }

@@ -48,6 +48,6 @@ async def find_slots(backend: TheBackend, caller: Caller) -> Response:
     summary="Change how many videos may run at once, until the next start",
 )
 async def change_slots(request: Request, backend: TheBackend, caller: Caller) -> Response:
-    """Running videos above the new number are not stopped."""
+    """Change the number. Running videos above the new number are not stopped."""
     backend.slots.change(decoded(SLOTS, await request.body()).slots, by=caller)
     return json_response(SlotsBody(backend.slots.number))

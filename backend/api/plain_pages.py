@@ -1,4 +1,4 @@
-"""Pages without scripts for those who have no session: sign-in, and what went wrong."""
+"""Pages without scripts for browsers without a session: sign-in and errors."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ THEMED = f"""
 
 
 def chosen_theme(cookies: Mapping[str, str]) -> str:
-    """Return the theme that was chosen on the pages behind the sign-in; "" for that of the system."""
+    """Return the theme that the user chose on the pages after the sign-in; "" for the system's theme."""
     chosen = cookies.get(THEME_COOKIE, "")
     return chosen if chosen in THEMES else ""
 
 
 def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", problem: str = "") -> str:
-    """Return the sign-in form; `name` is what was typed before, `problem` the sentence about it."""
+    """Return the sign-in form. `name` is the name typed before, `problem` the sentence about its error."""
     wrong = ' aria-invalid="true" aria-describedby="problem"' if problem else ""
     at_name, at_password = ("", " autofocus") if name else (" autofocus", "")
     alert = f'<p role="alert" id="problem">{escape(problem)}</p>' if problem else ""
@@ -106,7 +106,7 @@ signs NAME in once.</p>""",
 def problem_page(
     *, nonce: str, theme: str, title: str, sentence: str, to: str = "/", act: str = "Open the dashboard"
 ) -> str:
-    """Return a page with what went wrong, in one sentence, and one way on."""
+    """Return a page with an error in one sentence, and one link to continue."""
     return _page(
         title,
         f'<h1>{escape(title)}</h1>\n<p>{escape(sentence)}</p>\n<a class="act" href="{escape(to)}">{escape(act)}</a>',

@@ -131,7 +131,7 @@ class ProgressSockets:
 
     async def _exchange(self, socket: WebSocket, opened: OpenSocket) -> None:
         try:
-            await first_completed(self._send(socket, opened), self._receive(socket), opened.until_ended())
+            await first_completed(opened.until_ended(), self._send(socket, opened), self._receive(socket))
         except WebSocketDisconnect:
             return
 

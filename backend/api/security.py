@@ -1,11 +1,11 @@
-"""The outermost ASGI middleware: decides who may request what, how large a body may be, and which headers are sent.
+"""The outermost ASGI middleware: access to every path, sizes of bodies, and headers of responses.
 
-It checks, in this order: the Host header, the proxies that may speak for a client, the Origin of every request that
-changes something, the session, the size of the body. Decisions rest on `scope["path"]`, never on an assembled URL. A
-request without a session reaches only what `route_class_of` names, so that strangers never make NiceGUI build anything.
+It resolves the headers of trusted proxies, then checks in this order: the Host header, the Origin of every request that
+may change something, the session, and the size of the body. Decisions use `scope["path"]`, never an assembled URL. A
+request without a session reaches only the paths that `route_class_of` names, so it never makes NiceGUI build a page.
 
-A request without an Origin may change something under `/api`, because no browser sends a foreign page's POST without
-one. Without Origin and session cookie a request has no authority but the token or password that it carries.
+A request without an Origin may change something under `/api`, because a browser never sends a foreign page's POST
+without one. Without Origin and session cookie a request has only the authority of its own token or password.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from backend.lists.csv_files import MAX_BYTES
 from backend.settings import Settings
 
 MIB = 1024 * 1024
-UPLOAD_BYTES = MAX_BYTES + MIB  # the file and what multipart puts around it
-BODY_BYTES = MIB
-FORM_BYTES = 64 * 1024
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-FORWARDED = (b"x-forwarded-", b"forwarded")
+MAX_UPLOAD_BYTES = MAX_BYTES + MIB  # the file and its multipart framing
+MAX_BODY_BYTES = MIB
+MAX_FORM_BYTES = 64 * 1024
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDED_PREFIXES = (b"x-forwarded-", b"forwarded")
 
 
 class RouteClass(Enum):
-    """What a path leads to, as far as access is concerned."""
+    """The class of a path, which decides about access, headers and limits."""
 
-    OPEN = auto()  # for everybody: sign-in, health
-    ASSET = auto()  # code and style of the pages, the same for everybody
+    OPEN = auto()  # for everyone: sign-in, health
+    ASSET = auto()  # code and style of the pages, the same for everyone
     DOCS = auto()
-    API = auto()  # each route asks for its own authority
+    API = auto()  # each route checks the authority itself
     FEED = auto()  # the progress socket: a token, any Origin, no cookie
-    SOCKET = auto()  # NiceGUI's socket, and the long polling that stands in for it
-    CLIENT = auto()  # what belongs to one open page, such as its uploads
-    PAGE = auto()  # everything else
+    SOCKET = auto()  # NiceGUI's socket, and its fallback, long polling
+    CLIENT = auto()  # parts of one open page, such as its uploads
+    PAGE = auto()  # all other paths
 
 
 PLAIN = (
@@ -81,7 +81,7 @@ OPEN_PATHS = frozenset(
 )
 DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS = re.compile(r"/static-offline-docs/[a-z.-]+")
-# Only addresses that NiceGUI has a route for: anything else would make it build its "not found" page.
+# Only paths that NiceGUI has a route for: any other would make it build its "not found" page.
 PAGE_ASSETS = re.compile(
     rf"/favicon\.ico|/_nicegui/{re.escape(version('nicegui'))}"
     r"/((static|libraries|components)/.+|(resources|esm)/[^/]+/.+|dynamic_resources/[^/]+)"
@@ -89,7 +89,7 @@ PAGE_ASSETS = re.compile(
 
 
 def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:
-    """Return the class of a request. What is not named here needs a session."""
+    """Return the class of a request. A path that is not named here needs a session."""
     if is_socket and path == "/api/ws/progress":
         return RouteClass.FEED
     if path.startswith("/_nicegui_ws/"):
@@ -110,12 +110,12 @@ def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:
 
 
 def session_cookie(settings: Settings, scheme: str) -> str:
-    """Return the cookie's name. It has the port, since browsers share cookies between the ports of a host."""
+    """Return the name of the session cookie. It has the port, because browsers share cookies between a host's ports."""
     return f"{'__Host-' if scheme == 'https' else ''}dash_{settings.port}"
 
 
 class Rejected(Exception):
-    """The request is answered here and goes no further."""
+    """Rejects the request: the middleware answers it, and the app never sees it."""
 
     def __init__(self, status: int, sentence: str = "", *, location: str | None = None) -> None:
         super().__init__(sentence)
@@ -126,7 +126,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class RequestContext:
-    """A request or handshake. Its scope is already cleaned of what only a trusted proxy may say."""
+    """A request or WebSocket handshake, after the headers of proxies are resolved and removed."""
 
     scope: Scope
     headers: Headers
@@ -138,41 +138,41 @@ class RequestContext:
         return bool(self.scope["type"] == "websocket")
 
     @property
-    def changes(self) -> bool:
-        """True if it may change something, so that its origin has to be known."""
-        return self.is_socket or self.scope["method"] not in SAFE
+    def is_unsafe(self) -> bool:
+        """True if the request may change something, so that its origin must be known."""
+        return self.is_socket or self.scope["method"] not in SAFE_METHODS
 
     @property
     def has_token(self) -> bool:
-        """True if it carries a token of its own; then its cookies mean nothing."""
+        """True if the request carries a token. Its cookies are then ignored."""
         return self.route_class is RouteClass.API and self.headers.get("authorization", "").lower().startswith(
             "bearer "
         )
 
     @property
     def is_preflight(self) -> bool:
-        asked = "access-control-request-method" in self.headers
-        return asked and not self.is_socket and self.scope["method"] == "OPTIONS"
+        has_header = "access-control-request-method" in self.headers
+        return has_header and not self.is_socket and self.scope["method"] == "OPTIONS"
 
     @property
-    def opens_a_page(self) -> bool:
-        """True if the browser says that somebody follows a link to it."""
+    def is_navigation(self) -> bool:
+        """True if the browser says that the user opens the path as a page."""
         return self.headers.get("sec-fetch-dest") == "document"
 
     @property
     def page_id(self) -> str | None:
-        """ID of the open page that it claims to belong to."""
+        """ID of the open page that the request claims to belong to."""
         if self.route_class is RouteClass.CLIENT:
             return str(self.scope["path"]).split("/")[3]
-        named = parse_qs(self.scope["query_string"].decode("latin-1")).get("client_id", [])
-        return named[0] if len(named) == 1 else None
+        ids = parse_qs(self.scope["query_string"].decode("latin-1")).get("client_id", [])
+        return ids[0] if len(ids) == 1 else None
 
     @property
     def body_limit(self) -> int:
         path = self.scope["path"]
         if path == "/api/jobs" or self.route_class is RouteClass.CLIENT:
-            return UPLOAD_BYTES
-        return FORM_BYTES if self.route_class is RouteClass.OPEN or path == "/api/auth/token" else BODY_BYTES
+            return MAX_UPLOAD_BYTES
+        return MAX_FORM_BYTES if self.route_class is RouteClass.OPEN or path == "/api/auth/token" else MAX_BODY_BYTES
 
     def cookie(self, name: str) -> str | None:
         """Return a cookie of the request."""
@@ -180,10 +180,10 @@ class RequestContext:
 
 
 class SecurityMiddleware:
-    """Every request that reaches the app has passed here.
+    """Admits or rejects each request before the app, and adds headers to each response.
 
-    It leaves in `scope["state"]`: `authority` (of the session, or None), `session` (the value of its cookie),
-    `own_origins`, `csp_nonce`. `page_owner` returns the user ID of an open page.
+    It sets in `scope["state"]`: `authority` (of the session, or None), `session` (the value of its cookie),
+    `own_origins` and `csp_nonce`. `page_owner` returns the user ID of an open page, None for an unknown page.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class SecurityMiddleware:
         scope = self._cleaned(scope)
         headers = Headers(scope=scope)
         own = self._origins.own(scope["scheme"].replace("ws", "http"), headers.get("host", "").lower())
-        origin_kind = self._origins.kind(headers, own)
+        origin_kind = self._origins.kind_of(headers, own)
         scope["state"] = {
             **scope.get("state", {}),
             "authority": None,
@@ -230,29 +230,31 @@ class SecurityMiddleware:
         return RequestContext(scope, headers, route_class, origin_kind)
 
     def _cleaned(self, scope: Scope) -> Scope:
-        headers, given = Headers(scope=scope), dict(scope)
+        headers, cleaned = Headers(scope=scope), dict(scope)
         peer = scope["client"][0] if scope.get("client") else ""
-        if self._proxies.trust(peer):
+        if self._proxies.is_trusted(peer):
             client = self._proxies.client(",".join(headers.getlist("x-forwarded-for")))
             secure = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip() == "https"
-            given |= {"client": (client, 0) if client else scope["client"]} | (_secured(scope) if secure else {})
+            cleaned |= {"client": (client, 0) if client else scope["client"]} | (_secure(scope) if secure else {})
         if headers.get("host", "").lower() == self._public_host:
-            given |= _secured(scope)
-        given["headers"] = [pair for pair in scope["headers"] if not pair[0].lower().startswith(FORWARDED)]
-        return given
+            cleaned |= _secure(scope)
+        cleaned["headers"] = [pair for pair in scope["headers"] if not pair[0].lower().startswith(FORWARDED_PREFIXES)]
+        return cleaned
 
     async def _admit(self, context: RequestContext) -> None:
-        """Raise `Rejected` for a request that may not pass."""
-        if len(context.headers.getlist("host")) != 1 or not self._hosts.include(context.headers["host"]):
-            raise Rejected(421, "This server does not go by that name; an administrator can add it to ALLOWED_HOSTS.")
+        """Raise `Rejected` for a request that the app must not see. Sets the authority of the session."""
+        if len(context.headers.getlist("host")) != 1 or not self._hosts.is_known(context.headers["host"]):
+            raise Rejected(
+                421, "This server does not have that host name; an administrator can add it to ALLOWED_HOSTS."
+            )
         if context.route_class is RouteClass.FEED:
             return
         if context.is_preflight and context.route_class is RouteClass.API and context.origin_kind is OriginKind.ALLOWED:
             raise Rejected(204)
         cookie = context.cookie(session_cookie(self._settings, context.scope["scheme"].replace("ws", "http")))
-        if context.changes and not _may_change(context, has_cookie=cookie is not None):
+        if context.is_unsafe and not _may_change(context, has_cookie=cookie is not None):
             raise Rejected(
-                403, "This came from another web site, or your browser hid where it came from; open the page here."
+                403, "This request came from another web site, or your browser hid its origin; open the page here."
             )
         if cookie and _cookie_counts(context):
             await self._authenticate(context, cookie)
@@ -272,8 +274,8 @@ class SecurityMiddleware:
         if context.route_class is RouteClass.PAGE:
             return
         owner = self._page_owner(context.page_id) if context.page_id else ""
-        if owner not in (None, authority.user.id):  # None: the page is gone, which NiceGUI tells the browser
-            raise Rejected(403, "This page belongs to somebody else; open it again.")
+        if owner not in (None, authority.user.id):  # None: the page is closed, and NiceGUI reports that to the browser
+            raise Rejected(403, "This page belongs to another user; open it again.")
 
     def _check_length(self, context: RequestContext) -> None:
         length = context.headers.get("content-length", "0")
@@ -285,7 +287,7 @@ class SecurityMiddleware:
         response.body = body
         try:
             await self._app(context.scope, receive if context.is_socket else body.receive, response.send)
-        except asyncio.CancelledError:  # the server stops; nothing above this call is left that could care
+        except asyncio.CancelledError:  # the server stops, and no caller needs the cancellation any more
             if not context.is_socket and not response.is_started:
                 await response.reject(Rejected(503, "The server is stopping; try again in a moment."), receive)
         except Exception:
@@ -296,7 +298,7 @@ class SecurityMiddleware:
 
 
 class LimitedBody:
-    """The body of a request, counted while it comes in."""
+    """The body of a request, whose size is limited while it is received."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
@@ -308,7 +310,7 @@ class LimitedBody:
         return self._size > self._limit
 
     async def receive(self) -> Message:
-        """Return the next piece. Raises `TooLarge` above the limit."""
+        """Return the next message. Raises `TooLarge` above the limit."""
         message = await self._receive()
         self._size += len(message.get("body", b""))
         if self.is_exceeded:
@@ -329,23 +331,23 @@ class ResponseWriter:
         """Forward the app's response, unless the body of the request was too large."""
         if self.body and self.body.is_exceeded and not self.is_started:
             return
-        await self._pass(message)
+        await self._send_with_headers(message)
 
     async def reject(self, rejected: Rejected, receive: Receive) -> None:
-        """Answer the request here; a socket's handshake fails with 403."""
+        """Send the response of a rejection. A WebSocket handshake fails with 403."""
         if self._context.is_socket:
             await self._send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
-        await _rejection(self._context, rejected)(self._context.scope, receive, self._pass)
+        await _rejection(self._context, rejected)(self._context.scope, receive, self._send_with_headers)
 
-    async def _pass(self, message: Message) -> None:
+    async def _send_with_headers(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.is_started = True
-            _put_headers(self._context, MutableHeaders(raw=message.setdefault("headers", [])))
+            _add_headers(self._context, MutableHeaders(raw=message.setdefault("headers", [])))
         await self._send(message)
 
 
-def _secured(scope: Scope) -> dict[str, str]:
+def _secure(scope: Scope) -> dict[str, str]:
     return {"scheme": "wss" if scope["type"] == "websocket" else "https"}
 
 
@@ -361,7 +363,7 @@ def _cookie_counts(context: RequestContext) -> bool:
     if context.route_class is RouteClass.ASSET or context.has_token:
         return False
     return context.origin_kind in (OriginKind.OWN, OriginKind.ABSENT) or (
-        context.origin_kind is OriginKind.FOREIGN and context.opens_a_page
+        context.origin_kind is OriginKind.FOREIGN and context.is_navigation
     )
 
 
@@ -375,14 +377,14 @@ def _sign_in_first(context: RequestContext) -> Rejected:
     ):
         return Rejected(401, "You are not signed in, or your session has ended; sign in again.")
     query = context.scope["query_string"].decode("latin-1")
-    wanted = context.scope["path"] + (f"?{query}" if query else "")
-    return Rejected(303, location="/login" if wanted == "/" else f"/login?next={quote(wanted, safe='/')}")
+    address = context.scope["path"] + (f"?{query}" if query else "")
+    return Rejected(303, location="/login" if address == "/" else f"/login?next={quote(address, safe='/')}")
 
 
 def _too_large(context: RequestContext) -> str:
-    limit = MAX_BYTES if context.body_limit == UPLOAD_BYTES else context.body_limit
+    limit = MAX_BYTES if context.body_limit == MAX_UPLOAD_BYTES else context.body_limit
     shown = f"{limit // MIB} MiB" if limit >= MIB else f"{limit // 1024} KiB"
-    return f"That is too large: the limit here is {shown}."
+    return f"The request is too large; the limit here is {shown}."
 
 
 def _rejection(context: RequestContext, rejected: Rejected) -> Response:
@@ -396,7 +398,7 @@ def _rejection(context: RequestContext, rejected: Rejected) -> Response:
     return PlainTextResponse(rejected.sentence, rejected.status)
 
 
-def _put_headers(context: RequestContext, headers: MutableHeaders) -> None:
+def _add_headers(context: RequestContext, headers: MutableHeaders) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
@@ -409,10 +411,10 @@ def _put_headers(context: RequestContext, headers: MutableHeaders) -> None:
     if context.scope["scheme"] == "https":
         headers["Strict-Transport-Security"] = "max-age=31536000"
     if context.route_class is RouteClass.API:
-        _put_sharing_headers(context, headers)
+        _add_cors_headers(context, headers)
 
 
-def _put_sharing_headers(context: RequestContext, headers: MutableHeaders) -> None:
+def _add_cors_headers(context: RequestContext, headers: MutableHeaders) -> None:
     headers.add_vary_header("Origin")
     if context.origin_kind is not OriginKind.ALLOWED:
         return

@@ -1,9 +1,9 @@
 """How updates leave through the progress sockets: two ways, the same frames.
 
-The plain way hands each frame to the framework, a task a socket. The direct way encodes a view once and writes the bytes
-to the transport of each socket that keeps up, one task for all of them. A socket whose transport takes no more is left
-alone until it has drained, and then continues from its own position. The direct way needs `DirectProtocol` below the
-framework; without it the plain way serves.
+The plain way hands each frame to the framework, a task a socket. The direct way encodes a view once and writes the
+bytes to the transport of each socket that keeps up, one task for all of them. A socket whose transport takes no more is
+left alone until it has drained, and then continues from its own position. The direct way needs `DirectProtocol` below
+the framework; without it the plain way serves.
 """
 
 from __future__ import annotations

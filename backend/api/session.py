@@ -1,4 +1,4 @@
-"""Signing in and out: the plain form, the link that works once, and the token for programs."""
+"""Sign-in and sign-out: the plain form, the link that works once, and the token for programs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TOKEN_FORM = {
 
 
 def local_address(wanted: str) -> str:
-    """Return `wanted` if a browser cannot take it for another site's address, else the dashboard.
+    """Return `wanted` if no browser can read it as an address of another site, otherwise the dashboard's.
 
     >>> local_address("/jobs/1?tab=errors"), local_address("//evil.example"), local_address("/\\\\evil.example")
     ('/jobs/1?tab=errors', '/', '/')
@@ -69,7 +69,7 @@ def local_address(wanted: str) -> str:
 
 @router.get("/login", include_in_schema=False)
 async def show_login(request: Request) -> Response:
-    """Show the form, or lead on whoever is signed in already."""
+    """Show the form, or redirect a user who is already signed in."""
     wanted = local_address(request.query_params.get("next", "/"))
     if request.state.authority is not None:
         return RedirectResponse(wanted, 303)
@@ -79,7 +79,7 @@ async def show_login(request: Request) -> Response:
 
 @router.post("/login", include_in_schema=False)
 async def sign_in(request: Request, backend: TheBackend) -> Response:
-    """Start a session and lead on to `next`, or show the form again with a sentence."""
+    """Start a session and redirect to `next`, or show the form again with an error."""
     form = await _form(request)
     name, wanted = form.get("username", ""), local_address(form.get("next", "/"))
     try:
@@ -93,12 +93,12 @@ async def sign_in(request: Request, backend: TheBackend) -> Response:
             problem=error.sentence,
         )
         return HTMLResponse(page, error.status, headers_of(error))
-    return await _signed_in(request, backend, user, wanted)
+    return await _start_session(request, backend, user, wanted)
 
 
 @router.post("/logout", include_in_schema=False)
 async def sign_out(request: Request, backend: TheBackend) -> Response:
-    """End the session, here and in its open pages."""
+    """End the session, also in its open pages."""
     if request.state.session is not None:
         await backend.accounts.end_session(request.state.session)
         log.info("signed out", extra={"action": "signed_out", "user": request.state.authority.user.name})
@@ -110,7 +110,7 @@ async def sign_out(request: Request, backend: TheBackend) -> Response:
 
 @router.get("/link", include_in_schema=False)
 async def use_link(request: Request, backend: TheBackend) -> Response:
-    """Start a session for the link's user. A browser that only prefetches does not use the link up."""
+    """Start a session for the user of the link. A prefetch does not use up the link."""
     if "prefetch" in (request.headers.get("sec-purpose") or request.headers.get("purpose") or ""):
         return Response(status_code=503)
     try:
@@ -119,13 +119,13 @@ async def use_link(request: Request, backend: TheBackend) -> Response:
         page = problem_page(
             nonce=request.state.csp_nonce,
             theme=chosen_theme(request.cookies),
-            title="This link has ended",
+            title="This link is not valid",
             sentence=error.sentence,
             to="/login",
             act="Sign in with a password",
         )
         return HTMLResponse(page, 410)
-    return await _signed_in(request, backend, user, "/")
+    return await _start_session(request, backend, user, "/")
 
 
 @router.post(
@@ -145,14 +145,14 @@ async def make_token(request: Request, backend: TheBackend) -> Response:
 
 
 @router.get(
-    "/api/auth/me", tags=["sign-in"], summary="Get who asks", responses=answers(CallerOut, {401: "not signed in"})
+    "/api/auth/me", tags=["sign-in"], summary="Get the caller", responses=answers(CallerOut, {401: "not signed in"})
 )
 async def who_am_i(caller: Caller) -> Response:
     return json_response(CallerOut(caller.id, caller.name, caller.is_admin))
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """Return the fields of a plain form. Raises `WrongType`, `Invalid`."""
+    """Return the fields of a plain form. Raises `WrongType` for another type, `Invalid` for too many fields."""
     if media_type(request) != FORM:
         raise WrongType(f"Send username and password as a form ({FORM}).")
     body = (await request.body()).decode("utf-8", "replace")
@@ -164,21 +164,21 @@ async def _form(request: Request) -> dict[str, str]:
 
 async def _check_password(request: Request, backend: Backend, form: dict[str, str]) -> User:
     name, address = form.get("username", ""), request.client.host if request.client else ""
-    known = {"user": name[:64], "address": address}
+    extra = {"user": name[:64], "address": address}
     try:
         user = await backend.accounts.sign_in(name, form.get("password", ""), address=address)
     except DashboardError:
-        log.warning("sign-in refused", extra={"action": "sign_in_refused", **known})
+        log.warning("sign-in refused", extra={"action": "sign_in_refused", **extra})
         raise
-    log.info("signed in", extra={"action": "signed_in", **known})
+    log.info("signed in", extra={"action": "signed_in", **extra})
     return user
 
 
-async def _signed_in(request: Request, backend: Backend, user: User, wanted: str) -> Response:
+async def _start_session(request: Request, backend: Backend, user: User, next_address: str) -> Response:
     if request.state.session is not None:
         await backend.accounts.end_session(request.state.session)
     secure = request.scope["scheme"] == "https"
-    response = RedirectResponse(wanted, 303)
+    response = RedirectResponse(next_address, 303)
     response.set_cookie(
         session_cookie(backend.settings, request.scope["scheme"]),
         await backend.accounts.open_session(user),

@@ -35,10 +35,14 @@ BAD_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
     % (len(CANNOT_READ), CANNOT_READ)
 )
-PROTOCOL_MEMBERS = frozenset(
+PROTOCOL_METHODS = frozenset(
     (
         *("run_asgi", "send", "data_received", "handle_ping", "handle_pong", "handle_cont", "handle_parser_exception"),
         *("pause_writing", "resume_writing", "connection_lost", "keepalive_timeout"),
+    )
+)
+PROTOCOL_ATTRIBUTES = frozenset(
+    (
         *("loop", "transport", "conn", "scope", "initial_response", "handshake_initiated", "handshake_complete"),
         *("close_sent", "ping_interval", "ping_timeout", "pong_timer"),
     )
@@ -190,7 +194,7 @@ def websocket_protocol(*, direct: bool, base: type = WebSocketsSansIOProtocol) -
     """
     if not direct:
         return PLAIN_PROTOCOL
-    missing = PROTOCOL_MEMBERS - _members(base)
+    missing = (PROTOCOL_METHODS - set(dir(base))) | (PROTOCOL_ATTRIBUTES - _attributes(base))
     if missing:
         sentence = "this Uvicorn lacks %s; progress frames take the plain way, which is slower"
         log.warning(sentence, ", ".join(sorted(missing)), extra={"action": "direct_sending_off"})
@@ -198,10 +202,10 @@ def websocket_protocol(*, direct: bool, base: type = WebSocketsSansIOProtocol) -
     return DirectProtocol
 
 
-def _members(protocol: type) -> set[str]:
-    """Return the methods of the class, and the attributes that they use."""
+def _attributes(protocol: type) -> set[str]:
+    """Return the names that the methods of the class use: its attributes exist only once it has a connection."""
     functions = [function for _, function in inspect.getmembers(protocol, inspect.isfunction)]
-    return set(dir(protocol)).union(*(function.__code__.co_names for function in functions))
+    return set[str]().union(*(function.__code__.co_names for function in functions))
 
 
 def _nothing() -> None:
