@@ -1,11 +1,6 @@
-"""The program without its pages.
+"""The program without its pages. README.md names the layers; import-linter holds them.
 
-The layers, from the bottom: `clock`, `errors`, `settings`, `logs`; `jobs` (what a job is); `auth`; then `store` (all
-SQL), `hub` (the tick), `client` (what a follower knows), `media`, `demo`, `processors` (video work), `executors` (what
-makes jobs run); above them `manager` (the one door), `accounts`, `work`, `retention`, `csv_files`; then `app` (builds
-and starts it all) and `api` (HTTP and WebSocket). A lower one never imports a higher one; the test command holds it.
-
-What other programs use is imported when asked for, so that a video's process does not load the whole house.
+The public names are imported on first use, so that the process of a video does not load the whole program.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         try:
             await _start(backend, stack)
         except StoreRefused as error:
-            raise CannotStart(error.but("mend that and start again.").sentence) from None
+            raise CannotStart(error.with_advice("fix that and start again.").sentence) from None
         yield backend
 
 

@@ -1,7 +1,7 @@
-"""The error tree: one plain sentence each, with the HTTP status it is rendered as.
+"""The error tree: each error is one plain sentence with the HTTP status of its answer.
 
-The sentence is the docstring unless the raiser has a more exact one. `backend.api` renders `DashboardError` in one
-place; the command line prints the same sentence.
+The sentence is the docstring of the class, unless a more exact one is given. `backend.api` renders `DashboardError` in
+one place; the command line prints the same sentence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 def reason(message: str) -> str:
-    """What a validator says is wrong, to stand within a sentence; the name of a variable stays as it is.
+    """Return a validator's message for use inside a sentence. Names in capitals keep their case.
 
     >>> reason("Value error, must be short"), reason("Input should be a number."), reason("HOST must be set")
     ('must be short', 'input should be a number', 'HOST must be set')
@@ -115,17 +115,17 @@ class Unavailable(DashboardError):
 class StoreRefused(Unavailable):
     """The data cannot be written right now (the disk may be full); try again in a moment."""
 
-    def but(self, then: str) -> StoreRefused:
-        """The same reason, with other advice."""
-        return StoreRefused(f"{self.sentence.partition(';')[0]}; {then}")
+    def with_advice(self, advice: str) -> StoreRefused:
+        """Return an error with the same reason and other advice."""
+        return StoreRefused(f"{self.sentence.partition(';')[0]}; {advice}")
 
 
 class Fault(StrEnum):
-    """Where the failure of a video lies, and so whether trying again may help."""
+    """The origin of a video's failure. It decides whether another try may help."""
 
-    PERMANENT = "permanent"  # with the file or the request
-    TRANSIENT = "transient"  # it may go well another time
-    MACHINE = "machine"  # transient, and every other video would meet it too
+    PERMANENT = "permanent"  # the file or the request; another try fails too
+    TRANSIENT = "transient"  # another try may succeed
+    MACHINE = "machine"  # transient, and every other video would fail for it too
 
     @property
     def is_transient(self) -> bool:

@@ -1,6 +1,6 @@
-"""Logging: one line a record, `action=… job_id=…` behind the message, no secrets, no forged lines.
+"""Logging: one line per record, with `action=… job_id=…` after the message; no secrets, no forged lines.
 
-A traceback follows its record on lines that begin with `  | `, which nothing else can print.
+A traceback follows its record on lines that begin with `  | `. No other line can begin like that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECRETS = (
         r"(?P<kept>\bauthorization['\"]?\s*[:=,]\s*(?:b?['\"])?)(?:(?:bearer|basic)\s+)?[^\s'\",;]+", re.IGNORECASE
     ),
     re.compile(r"(?P<kept>\bbearer\s+)[^\s'\",;]+", re.IGNORECASE),
-    re.compile(r"(?P<kept>)\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"),  # a JWT, wherever it stands
+    re.compile(r"(?P<kept>)\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"),  # a JWT, anywhere in the text
 )
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
@@ -35,11 +35,11 @@ CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} |
 }
 NOT_EXTRAS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 TRACEBACK_MARK = "  | "
-LONGEST_LINE = 8000
+MAX_LINE_LENGTH = 8000  # characters
 
 
 def without_secrets(text: str) -> str:
-    """`text` with tokens, page ids, passwords and cookies hidden.
+    """Return `text` with tokens, page IDs, passwords and cookies hidden.
 
     >>> without_secrets('GET /link?token=abc123 HTTP/1.1')
     'GET /link?token=[hidden] HTTP/1.1'
@@ -50,7 +50,7 @@ def without_secrets(text: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    r"""`text` with its control characters written out.
+    r"""Return `text` with its control characters escaped.
 
     >>> print(in_one_line("fine\nERROR forged \x1b[2J"))
     fine\nERROR forged \x1b[2J
@@ -59,7 +59,7 @@ def in_one_line(text: str) -> str:
 
 
 class WithoutSecrets(logging.Filter):
-    """Hides secrets in a record itself, so that every handler gets it so, also one that others have added."""
+    """Hides secrets in the record itself, so that no handler sees them, not even one that other code has added."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = without_secrets(record.getMessage()), None
@@ -67,20 +67,20 @@ class WithoutSecrets(logging.Filter):
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO backend.jobs.manager: cancel asked for action=cancel_asked job_id=…`"""
+    """Writes `2026-01-31T12:00:00.123Z INFO backend.jobs.manager: job cancelled action=job_cancelled job_id=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = iso(datetime.fromtimestamp(record.created, UTC))
         words = [f"{when} {record.levelname} {record.name}: {record.getMessage()}", *_extras(record.__dict__)]
-        lines = [in_one_line(without_secrets(" ".join(words)))[:LONGEST_LINE]]
+        lines = [in_one_line(without_secrets(" ".join(words)))[:MAX_LINE_LENGTH]]
         if record.exc_info:
             trace = without_secrets(self.formatException(record.exc_info))
-            lines += [TRACEBACK_MARK + in_one_line(line)[:LONGEST_LINE] for line in trace.split("\n")]
+            lines += [TRACEBACK_MARK + in_one_line(line)[:MAX_LINE_LENGTH] for line in trace.split("\n")]
         return "\n".join(lines)
 
 
 def configure_logs(level: str = "INFO") -> None:
-    """Send all logs to stderr as lines; call it once, and give uvicorn `log_config=None`."""
+    """Send all logs to stderr as lines. Call it once, and give uvicorn `log_config=None`."""
     logging.config.dictConfig(
         {
             "version": 1,

@@ -1,4 +1,4 @@
-"""Every knob of the program: typed, with its unit in its name, checked before anything starts.
+"""All settings of the program: typed, with units in their names, checked before anything starts.
 
 A setting is the environment variable `DASHBOARD_<NAME>`, or a line of the file `.env` in the working directory.
 `Settings` is a value that is passed in; nothing reads the environment later.
@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
-ADMIN = "admin"  # the account that is always there
+ADMIN = "admin"  # the account that always exists
 MAX_SLOTS = 1024
 VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 10, 128
@@ -51,15 +51,21 @@ class Settings(BaseSettings):
         description=f"password of the account {ADMIN}, set at each start; "
         f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters",
     )
-    allowed_hosts: Names = Field((), description="further names in the Host header, comma-separated")
+    allowed_hosts: Names = Field((), description="additional names to accept in the Host header, comma-separated")
     allowed_origins: Names = Field(
-        (), description="further web origins, comma-separated, such as https://ops.example:8443"
+        (), description="additional web origins to accept, comma-separated, such as https://ops.example:8443"
     )
-    public_url: str = Field("", description="the address people use, when it differs from host and port")
-    trusted_proxies: Names = Field((), description="addresses whose X-Forwarded-For and -Proto count, comma-separated")
+    public_url: str = Field("", description="the address that people use, if it differs from host and port")
+    trusted_proxies: Names = Field(
+        (),
+        description="addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted, comma-separated",
+    )
     max_running_jobs: int = Field(4, ge=1, le=1000, description="jobs that run at once")
     max_running_jobs_per_user: int = Field(
-        3, ge=1, le=1000, description="jobs of one user that run at once, so that others need not wait for all of them"
+        3,
+        ge=1,
+        le=1000,
+        description="jobs of one user that run at once, so that other users need not wait for all of them",
     )
     max_running_videos: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -67,30 +73,34 @@ class Settings(BaseSettings):
         le=MAX_SLOTS,
         description="videos that run at once; default: the number of CPUs",
     )
-    video_timeout_seconds: Seconds = Field(3600, description="longest time for one video")
+    video_timeout_seconds: Seconds = Field(3600, description="time limit of one video")
     video_memory_mib: int = Field(
         4096, ge=256, le=1_048_576, description="memory limit of one video's process, MiB (Linux)"
     )
     video_output_mib: int = Field(
-        VIDEO_OUTPUT_MIB, ge=1, le=16_777_216, description="largest file that the work on a video may write, MiB"
+        VIDEO_OUTPUT_MIB, ge=1, le=16_777_216, description="size limit of each file that a processor writes, MiB"
     )
     video_retries: int = Field(
         VIDEO_RETRIES,
         ge=0,
         le=100,
-        description="further tries of a video after a failure that may pass, such as running out of time",
+        description="additional tries of a video after a failure that may be temporary, such as a time-out",
     )
     pause_after_failures: int = Field(
         PAUSE_AFTER_FAILURES,
         ge=1,
         le=100,
-        description="failures in a row for one cause of the machine's (such as a full disk) after which a job pauses",
+        description="failures in a row for one machine-wide cause (such as a full disk) after which a job pauses",
     )
     completed_job_ttl_seconds: Seconds = Field(
         300, description="how long a completed or cancelled job stays on the dashboard"
     )
-    failed_job_ttl_seconds: Seconds = Field(86_400, description="the same for a failed job and one with errors")
-    cleanup_interval_seconds: Seconds = Field(60, description="how often the dashboard is tidied")
+    failed_job_ttl_seconds: Seconds = Field(
+        86_400, description="how long a failed job, or one with errors, stays on the dashboard"
+    )
+    cleanup_interval_seconds: Seconds = Field(
+        60, description="how often expired jobs leave the dashboard and old data is deleted"
+    )
     progress_retention_days: float = Field(
         30,
         gt=0,
@@ -99,17 +109,17 @@ class Settings(BaseSettings):
         description="how long a job's progress history is kept; the job itself stays",
     )
     external_timeout_seconds: Seconds = Field(
-        3600, description="silence of its sender after which a job that runs elsewhere has failed"
+        3600, description="silence of its sender after which an external job fails"
     )
     shutdown_grace_seconds: float = Field(
-        1, ge=0, le=60, allow_inf_nan=False, description="how long running videos may finish when the server stops"
+        1, ge=0, le=60, allow_inf_nan=False, description="time for running videos to finish when the server stops"
     )
     reconnect_delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
         (3, 6, 12, 24, 30), description="delays before the attempts to reconnect, comma-separated; the last one repeats"
     )
     reconnect_attempts: int = Field(10, ge=1, le=1000, description="attempts before the page says disconnected")
     page_silence_seconds: float = Field(
-        12, ge=1, le=45, allow_inf_nan=False, description="silence after which a page has lost the server"
+        12, ge=1, le=45, allow_inf_nan=False, description="silence after which a page counts the server as lost"
     )
     heartbeat_interval_seconds: Seconds = Field(25, description="how often the server pings an API socket")
     heartbeat_timeout_seconds: Seconds = Field(60, description="silence after which an API socket is closed")
@@ -124,7 +134,7 @@ class Settings(BaseSettings):
         20, ge=1, le=1_000_000, description="frames a client may send each second; more: 1008"
     )
     max_refusals_per_minute: int = Field(
-        30, ge=1, le=1_000_000, description="sockets refused with 1008 for an address; then HTTP 429"
+        30, ge=1, le=1_000_000, description="sockets of one address refused with 1008; more: HTTP 429"
     )
     max_requests_at_once: int = Field(
         4000, ge=10, le=1_000_000, description="connections served at once; more: HTTP 503"
@@ -139,7 +149,7 @@ class Settings(BaseSettings):
     @classmethod
     def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or not all(0 < delay <= 3600 for delay in value):
-            raise ValueError("must be one or more numbers from above 0 to 3600")
+            raise ValueError("must be one or more numbers above 0 and up to 3600")
         return value
 
     @field_validator("jwt_secret")
@@ -191,7 +201,7 @@ class Settings(BaseSettings):
     def _embedded_database(cls, value: str) -> str:
         if value and not value.startswith("sqlite:///"):
             raise ValueError(
-                "must start with sqlite:/// (PostgreSQL needs the distributed engine, which this version has not)"
+                "must start with sqlite:/// (PostgreSQL needs the distributed engine, which this version does not have)"
             )
         return value
 
@@ -203,7 +213,7 @@ class Settings(BaseSettings):
 
     @property
     def media(self) -> Path:
-        """The media directory that is in force."""
+        """The media directory, or its default."""
         return self.media_dir or self.data_dir / "media"
 
     @property
@@ -217,12 +227,12 @@ class Settings(BaseSettings):
 
     @property
     def outputs(self) -> Path:
-        """What the work on videos leaves: `<job>/<position>/`."""
+        """The directory for the files of processors: `<job>/<position>/`."""
         return self.data_dir / "outputs"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """True if only this machine can reach the server."""
         return self.host in LOOPBACK
 
     @property
@@ -233,12 +243,12 @@ class Settings(BaseSettings):
     @property
     def local_url(self) -> str:
         """The address on this machine."""
-        name = self.host if self.host not in ("0.0.0.0", "::") else "localhost"  # noqa: S104  compared with, not bound to
+        name = self.host if self.host not in ("0.0.0.0", "::") else "localhost"  # noqa: S104  a comparison, not a bind
         return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
 
 
 def load_settings(**given: Any) -> Settings:
-    """Settings from the environment, `.env` and what was `given` on the command line (None: not given).
+    """Return the settings from the environment, `.env` and the command line (`given`; None: not given).
 
     Raises `CannotStart` with the variable, its value and what is allowed.
     """
@@ -249,7 +259,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def unknown_settings(environment: Iterable[str]) -> list[str]:
-    """Names that look like settings but are none; those of the commands that talk to a server count as known."""
+    """Return the names that look like settings but are none. Those of commands that talk to a server are known."""
     known = {PREFIX + name.upper() for name in (*Settings.model_fields, "url", "token")}
     return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
 

@@ -203,7 +203,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def progressed(
         self, *, fractions: float, running: int, at: datetime, video_id: str | None = None, doing: str | None = None
     ) -> Job:
-        """Return the job after its running videos made progress; `fractions` is the sum of their shares, each 0 to 1."""
+        """Return the job after its running videos made progress; `fractions` sums their shares, each from 0 to 1."""
         share = int(100 * (self.current_video + fractions) / self.total_videos + 1e-9)
         return self.evolve(
             progress=max(self.progress, min(99, share)),

@@ -1,4 +1,4 @@
-"""What an error of the operating system means for a video: in plain words, and where the fault lies."""
+"""Errors of the operating system as failures of videos: a plain sentence and a fault."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from backend.errors import Fault, VideoFailed
 
-# a disk or a network drive that may answer another time; Windows has not all of these names
-GONE_FOR_NOW = frozenset(
+# a disk or a network drive that may answer again later; Windows does not have all of these names
+TEMPORARY = frozenset(
     getattr(errno, name)
     for name in ("EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETUNREACH", "EREMOTEIO")
     if hasattr(errno, name)
 )
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
-DISK = {
+DISK_SENTENCES = {
     errno.ENOSPC: "The server's disk is full; make room and try again.",
     errno.EDQUOT: "The server's share of its disk is used up; make room and try again.",
     errno.EROFS: "The server's disk can only be read; make it writable and try again.",
@@ -23,30 +23,30 @@ DISK = {
 
 
 def fault_of(error: OSError) -> Fault:
-    """Whether a file that cannot be read may be readable another time."""
+    """Return the fault of a file that cannot be read: it says whether a later try may help."""
     if error.errno in EXHAUSTED:
         return Fault.MACHINE
-    return Fault.TRANSIENT if error.errno in GONE_FOR_NOW else Fault.PERMANENT
+    return Fault.TRANSIENT if error.errno in TEMPORARY else Fault.PERMANENT
 
 
 def unreadable(error: OSError, path: Path | str) -> VideoFailed:
-    """What to say of a video whose file cannot be read."""
+    """Return the failure of a video whose file cannot be read."""
     return VideoFailed(f"{quoted(path)} cannot be read: {reason_of(error)}.", fault=fault_of(error))
 
 
 def unwritable(error: OSError) -> VideoFailed:
-    """What to say when the server's own output cannot be written, which every other video would meet as well."""
-    sentence = f"The server cannot write what its work makes ({reason_of(error)}); its data directory must be writable."
-    return VideoFailed(DISK.get(error.errno or 0, sentence), fault=Fault.MACHINE)
+    """Return the failure of a video whose output cannot be written. Every other video would fail for it too."""
+    sentence = f"The server cannot write a video's output ({reason_of(error)}); its data directory must be writable."
+    return VideoFailed(DISK_SENTENCES.get(error.errno or 0, sentence), fault=Fault.MACHINE)
 
 
 def reason_of(error: OSError) -> str:
-    """The system's own words for it."""
+    """Return the system's own words for the error."""
     return error.strerror or type(error).__name__
 
 
 def quoted(path: Path | str) -> str:
-    """The path in quotation marks, as text that can be printed and stored whatever bytes the file system holds."""
+    """Return the path in quotation marks. Its text can be printed and stored, whatever bytes the file name has."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return '"' + plain.replace('"', r"\x22") + '"'

@@ -1,1 +1,1 @@
-"""What happens to jobs: `manager` steers, `queries` reads, `leases` is for workers, `external` for senders elsewhere."""
+"""What happens to jobs: `manager` steers, `queries` reads, `leases` is for workers, `external` for outside senders."""

@@ -72,9 +72,9 @@ class Step:
 class ActiveJob:
     """A job with what is known of its work beyond the stored state.
 
-    `fractions` are the shares of the running videos (0 to 1) by position. `retried` is what the current attempt took, if
-    it began in this run of the server. For an external job: `failed_positions` of its videos, and `last_report_at`, the
-    monotonic time of the newest report.
+    `fractions` are the shares of the running videos (0 to 1) by position. `retried` is what the current attempt took,
+    if it began in this run of the server. For an external job: `failed_positions` of its videos, and `last_report_at`,
+    the monotonic time of the newest report.
     """
 
     job: Job
@@ -182,7 +182,8 @@ class ActiveJobs:
         """Remove the job from the dashboard; it stays in History unless it `is_deleted`."""
         self._active.pop(job.id, None)
         self._journal.stage_removal(job, is_deleted=is_deleted)
-        log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
+        if not is_deleted:
+            log.info("job left the dashboard", extra={"action": "job_removed", "job_id": job.id})
 
     async def stored(self, job_id: str) -> Job | None:
         """Return the newest stored state once everything decided so far is stored; None if the job is not active.

@@ -82,7 +82,7 @@ Report = VideoStarted | VideoProgressed | TryFailed | VideoFinished
 
 
 class Leases:
-    """Hands jobs to workers. A job pauses itself after `pause_after_failures` failures in a row for one machine cause."""
+    """Hands jobs to workers. A job pauses itself after `pause_after_failures` in a row for one cause of the machine."""
 
     def __init__(
         self,

@@ -289,7 +289,7 @@ class JobManager:
         try:
             return await self._active.stored(job.id) or job
         except StoreRefused as error:
-            raise error.but("the job appears and starts as soon as it can, so do not send it again.") from None
+            raise error.with_advice("the job appears and starts as soon as it can, so do not send it again.") from None
 
     async def _count_found(self, videos: VideoList, order: Order) -> int:
         """Return how many of the videos have a file; an external job needs none here."""
@@ -314,13 +314,13 @@ class JobManager:
         return await self._active.stored(job_id) or await self._queries.find(job_id, by=by)
 
     async def _answer(self, action: Action, job_id: str, by: User) -> Job:
-        """Return the job once the request is stored. Raises `StoreRefused`, saying that it follows, if that has to wait."""
+        """Return the job once the request is stored. Raises `StoreRefused`, saying that it follows, if it must wait."""
         extra = {"action": f"{action}_requested", "job_id": job_id, "user": by.name}
         log.info("%s requested", action, extra=extra)
         try:
             return await self._active.stored(job_id) or await self._queries.find(job_id, by=by)
         except StoreRefused as error:
-            raise error.but("what you asked for happens as soon as it can be.") from None
+            raise error.with_advice("what you asked for happens as soon as it can be.") from None
 
     async def _retry_scope(self, job: Job, selection: Selection) -> RetryScope:
         if selection.video_ids is not None:

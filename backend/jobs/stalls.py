@@ -1,8 +1,8 @@
 """Which jobs are stalled: one rule for the cards, the pages and REST.
 
 A job is stalled while it is processing and none of its videos has made progress for 60 s, or for three times the 95th
-percentile of its own newest videos, whichever is longer. A job that waits for a free slot, or that was asked to pause or
-to cancel, is not stalled. A request is no progress.
+percentile of its own newest videos, whichever is longer. A job that waits for a free slot, or that was asked to pause
+or to cancel, is not stalled. A request is no progress.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECK_SECONDS = 1.0
 
 @dataclass(slots=True)
 class WatchedJob:
-    """The newest state of a processing job, its last progress, and the seconds between the videos that were seen to end."""
+    """The newest state of a processing job, its last progress, and the seconds between videos that were seen to end."""
 
     job: Job
     progressed_at: datetime

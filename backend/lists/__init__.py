@@ -1,0 +1,1 @@
+"""Lists of video IDs: from files to rows, and back to files."""

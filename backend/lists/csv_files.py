@@ -1,18 +1,18 @@
-"""CSV to rows and rows to CSV: an uploaded list of video IDs, and the export that gives it back.
+"""Reads uploaded lists of video IDs from CSV, and writes exports as CSV.
 
 How a file is read:
 
 - Encoding: a byte order mark (UTF-8, UTF-16) decides, then strict UTF-8, then Windows-1252.
-- Delimiter: the one under which the first record names an ID column; without a known name the one that cuts most
-  records like the first; otherwise the file has one column. (`csv.Sniffer` reads valid files wrongly, and its patterns
-  take seconds in one call on a hostile sample.)
-- ID column: the first of `ID_NAMES` in the header, whatever its case, blanks and hyphens counting as underscores;
-  without one the only column, whose first row is then data.
-- Cells: a row has exactly one cell a column (one, when there is no header). Missing cells are empty ones, surplus empty
-  ones are cut; a row with more cells than that is reported as invalid, since its ID may stand in the wrong column.
+- Delimiter: the one with which the first record names an ID column; without a known name, the one with which most
+  records are as wide as the first; otherwise the file has one column. (`csv.Sniffer` reads valid files wrongly, and its
+  patterns take seconds in one call on a hostile sample.)
+- ID column: the first of `ID_NAMES` in the header, ignoring case, with blanks and hyphens counted as underscores;
+  without one, the only column, whose first row is then data.
+- Cells: a row has exactly one cell per column (one, if there is no header). Missing cells become empty, and surplus
+  empty cells are removed. A row with surplus text is reported as invalid, because its ID may be in the wrong column.
 - Records without any text are skipped. Line numbers are those of the file, where the record starts.
 
-All errors are `DashboardError`s, whatever the bytes.
+All errors are `DashboardError`s, for any bytes.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from backend.errors import Invalid, InvalidVideoId, TooLarge, WrongType
 
 MAX_ROWS = 100_000
 MAX_BYTES = 20 * 2**20
-MAX_COLUMNS = 200  # rows are filled up to the header's width: this bounds what a short file can become in memory
-MAX_RECORD = 2**20  # characters; bounds what the parser takes in one call, which holds the interpreter lock
-MAX_LINES = 1_000_000  # blank ones and those within quoted cells too: bounds the time that a short file can take
-CHUNK = 2**16
-SHOWN = 200
+MAX_COLUMNS = 200  # rows are filled up to the header's width: this limits the memory that a short file can take
+MAX_RECORD_LENGTH = 2**20  # characters; limits the time of one call of the parser, which holds the interpreter lock
+MAX_LINES = 1_000_000  # with blank lines and those within quoted cells: limits the time that a short file can take
+CHUNK_BYTES = 2**16
+MAX_SHOWN_LENGTH = 200  # characters
 
 ID_NAMES = (
     "video_id",
@@ -67,15 +67,15 @@ HISTORY_COLUMNS = (
 )
 RESULT_COLUMNS = ("status", "error", "attempts", "duration_seconds")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-ONE_COLUMN = "\x1f"  # the parser wants a delimiter; this one is in no text, being among the characters of BINARY
+ONE_COLUMN = "\x1f"  # the parser needs a delimiter; this one is in no text, because `BINARY` matches it
 BINARY = re.compile(r"[\x00-\x08\x0e-\x1f]")
-UNSEEN = re.compile(r"[\s\x00-\x20\x7f-\xa0\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
+INVISIBLE = re.compile(r"[\s\x00-\x20\x7f-\xa0\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
 FILE_WORD = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class ListRow:
-    """A row whose ID is valid and new; `cells` are as in the file, one a column."""
+    """A row whose ID is valid and new. `cells` are as in the file, one per column."""
 
     line: int
     video_id: str
@@ -84,7 +84,7 @@ class ListRow:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A row whose ID stands on `first_line` already; `value` is its ID cell, fit to be shown."""
+    """A row whose ID is on `first_line` already. `value` is its ID cell, safe to show."""
 
     line: int
     value: str
@@ -93,9 +93,9 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A row that cannot be used, and why; `value` is its ID cell or the line.
+    """A row that cannot be used, and the reason. `value` is its ID cell or the line.
 
-    Fit to be shown, here and in `Duplicate`: at most 200 characters, no control characters.
+    Values that are safe to show, here and in `Duplicate`, have at most 200 characters and no control characters.
     """
 
     line: int
@@ -105,10 +105,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class VideoList:
-    """What a list holds, in its order; at least one row.
+    """The rows of a list in their order; at least one is valid.
 
-    `columns` are the header's names as written, () without a header; each row has as many cells (one without a header),
-    its ID in `id_column`. `encoding` is Python's name; `delimiter` is empty when none was found in one column.
+    `columns` are the names as in the header; () without one. Each row has as many cells (one without a header), and its
+    ID is in `id_column`. `encoding` is Python's name. `delimiter` is empty if one column was read without any.
     """
 
     columns: tuple[str, ...]
@@ -125,19 +125,19 @@ class VideoList:
 
 
 def read_video_list(file: BinaryIO, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> VideoList:
-    """The list in a CSV file, read from its start as a stream; the file stays open. Blocking: call it in a thread.
+    """Read the list in a CSV file, from its start and as a stream. The file stays open. Blocking: call it in a thread.
 
-    Raises `TooLarge`, `WrongType` (no text) or `Invalid` (empty, no ID column, no valid ID, broken quotation).
+    Raises `TooLarge`, `WrongType` (not text) or `Invalid` (empty, no ID column, no valid ID, invalid quotation marks).
     """
     encoding = _encoding(file, max_bytes)
     with _text(file, encoding) as text:
-        delimiter = _delimiter(text.read(CHUNK))
+        delimiter = _delimiter(text.read(CHUNK_BYTES))
     with _text(file, encoding) as text:
         return _read(_Records(text, delimiter), encoding, max_rows)
 
 
 def list_of_ids(values: Sequence[str]) -> VideoList:
-    """The same for IDs that came without a file: `line` counts the values from 1, the column is `video_id`.
+    """Return the list of IDs that came without a file. `line` counts them from 1; the column is `video_id`.
 
     Raises `TooLarge` or `Invalid`.
     """
@@ -152,29 +152,29 @@ def list_of_ids(values: Sequence[str]) -> VideoList:
 
 
 def csv_start(header: Sequence[str]) -> bytes:
-    """The start of a CSV file, to be followed by `csv_rows`.
+    """Return the start of a CSV file, to be followed by `csv_rows`.
 
-    UTF-8 with a byte order mark, without which Excel shows everything but ASCII wrongly; commas, CRLF.
+    The file is UTF-8 with commas and CRLF. Its byte order mark is for Excel, which otherwise misreads all but ASCII.
     """
     return codecs.BOM_UTF8 + csv_rows([header])
 
 
 def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
-    """Some rows of a CSV file, safe to open in a spreadsheet: text is written as `neutral` has it, None as nothing."""
+    """Return some rows of a CSV file, safe for a spreadsheet: texts are made `neutral`, and None is an empty cell."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows(map(_written, row) for row in rows)
     return buffer.getvalue().encode("utf-8", errors="replace")
 
 
 def history_row(job: Job) -> Sequence[object]:
-    """A job's cells under `HISTORY_COLUMNS`."""
-    told = [job.id, job.name, job.owner, job.status.value, job.total_videos, job.failed, job.error, job.attempt]
+    """Return a job's cells for `HISTORY_COLUMNS`."""
+    facts = [job.id, job.name, job.owner, job.status.value, job.total_videos, job.failed, job.error, job.attempt]
     moments = (job.created_at, job.started_at, job.finished_at)
-    return [*told, job.processor, *(moment and iso(moment) for moment in moments)]
+    return [*facts, job.processor, *(moment and iso(moment) for moment in moments)]
 
 
 def result_columns(own: Sequence[str]) -> tuple[str, ...]:
-    """A list's `own` columns and those of its results, which make way for a name that is taken.
+    """Return a list's `own` columns and those of its results, renamed if the list has one of that name.
 
     >>> result_columns(["video_id", "status"])
     ('video_id', 'status', 'result_status', 'error', 'attempts', 'duration_seconds')
@@ -183,36 +183,36 @@ def result_columns(own: Sequence[str]) -> tuple[str, ...]:
 
 
 def unnamed_columns(videos: Sequence[Video]) -> tuple[str, ...]:
-    """Names for the columns of a list that had no header, as many as these rows have cells."""
+    """Return names for the columns of a list without a header, as many as these rows have cells."""
     width = max((len(video.cells) for video in videos), default=1)
     return ("video_id", *(f"column_{number}" for number in range(2, width + 1)))
 
 
 def result_row(video: Video, width: int) -> Sequence[object]:
-    """A video's own cells, filled up to `width`, and its result."""
+    """Return a video's own cells, filled up to `width`, and its result."""
     missing = [""] * (width - len(video.cells))
     return [*video.cells, *missing, video.status.value, video.error, video.attempts, video.duration_seconds]
 
 
 def neutral(cell: str) -> str:
-    """The cell as a spreadsheet takes it for text: with a leading `'` when it might be a formula.
+    """Return the cell in a form that spreadsheets read as text: with a leading `'` if it could be a formula.
 
-    That is a first `= + - @`, also after blanks or in another width, or a first tab or line end. A valid video ID stays
-    as it is: no formula of harm fits into its alphabet.
+    A formula begins with `= + - @`, also after blanks or as a full-width character, or with a tab or a line end. Valid
+    video IDs are not changed: their alphabet is too small for a harmful formula.
 
     >>> neutral("=1+1"), neutral("-wNyEUrxzFU"), neutral("Cats")
     ("'=1+1", '-wNyEUrxzFU', 'Cats')
     """
     if not cell or VIDEO_ID.match(cell):
         return cell
-    start = UNSEEN.match(cell)
+    start = INVISIBLE.match(cell)
     first = cell[start.end() if start else 0 :][:1]
     is_formula = unicodedata.normalize("NFKC", first) in ("=", "+", "-", "@")
     return f"'{cell}" if is_formula or cell[0] in "\t\r\n" else cell
 
 
 def export_file_name(name: str) -> str:
-    """A file name for the export: ASCII letters, digits, `. _ -` only, ending in .csv.
+    """Return a file name for the export: only ASCII letters, digits and `. _ -`, ending in .csv.
 
     >>> export_file_name("../Nächtlicher Lauf.csv")
     'Nachtlicher_Lauf.csv'
@@ -243,11 +243,11 @@ def _possible_encodings(start: bytes) -> tuple[str, ...]:
 
 
 def _check_text(file: BinaryIO, encoding: str, max_bytes: int) -> None:
-    """Reads all of the file; raises `TooLarge`, `WrongType`, or `UnicodeDecodeError` when it has another encoding."""
+    """Read the whole file. Raises `TooLarge`, `WrongType`, or `UnicodeDecodeError` if it has another encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
     size = 0
     file.seek(0)
-    for chunk in iter(partial(file.read, CHUNK), b""):
+    for chunk in iter(partial(file.read, CHUNK_BYTES), b""):
         size += len(chunk)
         if size > max_bytes:
             raise TooLarge(f"The file is larger than {max_bytes / 2**20:.3g} MiB: split it into several files.")
@@ -267,7 +267,7 @@ def _text(file: BinaryIO, encoding: str) -> Iterator[io.TextIOWrapper]:
     try:
         yield text
     finally:
-        text.detach()  # the file is the caller's to close
+        text.detach()  # the caller closes the file
 
 
 def _delimiter(sample: str) -> str:
@@ -277,16 +277,16 @@ def _delimiter(sample: str) -> str:
 
 
 def _evidence(sample: str, delimiter: str) -> tuple[float, ...]:
-    """How much speaks for a delimiter, to be compared; () when nothing does.
+    """Return a sort key for the likelihood of a delimiter; () if it is not in the first record.
 
-    A header with a known name weighs most, then the share of records that are as wide as the first one.
+    A header with a known name counts most, then the share of records that are as wide as the first one.
     """
     records = list(filter(_has_text, csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)))
     if not records or len(records[0]) == 1:
         return ()
-    whole = records[:-1] or records  # the sample may end within the last one
+    complete = records[:-1] or records  # the sample may end within the last one
     width = len(records[0])
-    alike = sum(len(cells) == width for cells in whole) / len(whole)
+    alike = sum(len(cells) == width for cells in complete) / len(complete)
     names = _names(records[0])
     rank = next((rank for rank, name in enumerate(ID_NAMES) if name in names), None)
     if rank is None:
@@ -303,20 +303,20 @@ def _names(header: Sequence[str]) -> list[str]:
 
 
 class _Records:
-    """The records of a CSV text with any words in them, each with the line it starts on, or the `Problem` it is."""
+    """The records of a CSV text that have any text, each with the line where it starts, or as a `Problem`."""
 
     def __init__(self, text: io.TextIOWrapper, delimiter: str) -> None:
         self.delimiter = delimiter
         self._text = text
         self._reader = csv.reader(iter(self._next_line, ""), delimiter=delimiter, strict=True)
-        self._newest = ""
+        self._newest_line = ""
         self._start = 1
-        self._room = MAX_RECORD
+        self._characters_left = MAX_RECORD_LENGTH
 
     def __iter__(self) -> Iterator[tuple[int, list[str]] | Problem]:
         while True:
             self._start = self._reader.line_num + 1
-            self._room = MAX_RECORD
+            self._characters_left = MAX_RECORD_LENGTH
             if self._start > MAX_LINES:
                 raise TooLarge(f"The file has more than {MAX_LINES:,} lines: leave out blank ones, or split it.")
             try:
@@ -330,25 +330,26 @@ class _Records:
                     yield self._start, cells
 
     def _next_line(self) -> str:
-        line = self._newest = self._text.readline(self._room + 1)
-        self._room -= len(line)
-        if self._room < 0:
+        line = self._newest_line = self._text.readline(self._characters_left + 1)
+        self._characters_left -= len(line)
+        if self._characters_left < 0:
             raise Invalid(
-                f"The row on line {self._start} is longer than {MAX_RECORD:,} characters: shorten it, "
+                f"The row on line {self._start} is longer than {MAX_RECORD_LENGTH:,} characters: shorten it, "
                 "or close its quotation marks."
             )
         return line
 
     def _unreadable(self, error: csv.Error) -> Problem:
-        """A row of its own that the next line does not depend on; otherwise raises `Invalid` for the file."""
+        """Return the problem of a row on which no later line depends. Raises `Invalid` if the rest is affected."""
         if "field larger" in str(error):
             reason = f"a cell is longer than {csv.field_size_limit():,} characters"
         else:
-            reason = "a quotation mark is not closed, or stands within a quoted cell and is not doubled"
-        is_alone = self._reader.line_num == self._start and self._newest and self._newest.count('"') % 2 == 0
+            reason = "a quotation mark is not closed, or one inside a quoted cell is not doubled"
+        line = self._newest_line
+        is_alone = self._reader.line_num == self._start and line and line.count('"') % 2 == 0
         if not is_alone:
             raise Invalid(f"The file cannot be read from line {self._start} on: {reason}; correct it there.")
-        return Problem(self._start, _shown(self._newest), reason)
+        return Problem(self._start, _shown(line), reason)
 
 
 def _read(records: _Records, encoding: str, max_rows: int) -> VideoList:
@@ -371,7 +372,7 @@ def _read(records: _Records, encoding: str, max_rows: int) -> VideoList:
 
 
 def _header(first: Sequence[str]) -> tuple[tuple[str, ...], int]:
-    """The columns, () when the first row is no header, and the position of the ID."""
+    """Return the columns, () if the first row is no header, and the index of the ID column."""
     names = _names(first)
     known = next((name for name in ID_NAMES if name in names), None)
     if known is not None:
@@ -386,7 +387,7 @@ def _header(first: Sequence[str]) -> tuple[tuple[str, ...], int]:
 
 
 class _Found:
-    """The rows of a list, sorted into good ones, duplicates and invalid ones as they are added."""
+    """The rows of a list, sorted into valid ones, duplicates and invalid ones as they are added."""
 
     def __init__(self) -> None:
         self._rows: list[ListRow] = []
@@ -429,7 +430,7 @@ class _Found:
             self._duplicates.append(Duplicate(line, _shown(value), first_line))
 
     def video_list(self, *, columns: tuple[str, ...], id_column: int, encoding: str, delimiter: str) -> VideoList:
-        """All of it; raises `Invalid` when there is no good row."""
+        """Return the list of all added rows. Raises `Invalid` if no row is valid."""
         if not self._rows:
             first = self._invalid[0]
             raise Invalid(
@@ -447,14 +448,14 @@ class _Found:
 
 
 def _printable(text: str) -> str:
-    """With a blank for each character that shows nothing or steers the screen, surrogates among them."""
+    """Return the text with blanks in place of invisible characters, control characters and surrogates."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _shown(value: str) -> str:
-    return _printable(value if len(value) <= SHOWN else f"{value[: SHOWN - 1]}…").strip()
+    return _printable(value if len(value) <= MAX_SHOWN_LENGTH else f"{value[: MAX_SHOWN_LENGTH - 1]}…").strip()
 
 
 def _written(value: object) -> object:

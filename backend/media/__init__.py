@@ -1,1 +1,1 @@
-"""Where the files of videos are: the media directory, and the clips of the demo."""
+"""The files of videos: the media directory, and the clips of the demo."""

@@ -1,6 +1,6 @@
-"""The demo's videos: small real clips, written on first use by another process while the first ones are worked on.
+"""The demo's videos: small real clips. Another process writes them on first use, while the first ones are processed.
 
-Two of them are broken in different ways and one never exists, so that the demo shows what failure looks like.
+Two of them are damaged in different ways and one never exists, so that the demo shows failures too.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MISSING = "lost-tape"
 CUT_OFF = "broken-download"
 DAMAGED = "scratched-disc"
 MAX_SPEED = 1.0  # times real time: 89 s of clips on two slots make a demo of 45 s
-NICENESS = 10  # the writer gives way to everything else
+NICENESS = 10  # the writer yields to everything else
 
-# name, extension, seconds, width, height, frames a second, video codec, audio codec
+# name, extension, seconds, width, height, frames per second, video codec, audio codec
 CLIPS = (
     ("harbour-at-dawn", "mp4", 2.0, 160, 120, 12, "libx264", None),
     ("night-train", "mp4", 3.0, 320, 180, 15, "libx264", "aac"),
@@ -55,9 +55,9 @@ CLIPS = (
     ("last-tram", "mp4", 3.5, 320, 180, 15, "libx264", "aac"),
     ("closing-credits", "webm", 4.0, 320, 180, 24, "libvpx-vp9", "libopus"),
 )
-MISSING_AT = 10  # its place in the list
-CUT_OFF_AFTER = 0.6  # of the file
-ZEROED = (0.4, 0.7)  # from and to, of the file
+MISSING_AT = 10  # index in the list
+CUT_OFF_AFTER = 0.6  # share of the file
+ZEROED = (0.4, 0.7)  # start and end, as shares of the file
 
 
 class DemoClips:
@@ -69,14 +69,14 @@ class DemoClips:
         names = tuple(self._files)
         self.video_ids: tuple[str, ...] = (*names[:MISSING_AT], MISSING, *names[MISSING_AT:])
         self.options: Mapping[str, Any] = MappingProxyType({"max_speed": MAX_SPEED})
-        self._whole: dict[str, asyncio.Future[None]] = {}
+        self._written: dict[str, asyncio.Future[None]] = {}
         self._writing: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
-        """Begin to write what is missing, in the order of `video_ids`; returns at once and may be called again."""
-        for name in self._files.keys() - self._whole.keys():
-            self._whole[name] = asyncio.get_running_loop().create_future()
-        complete = all(whole.done() for whole in self._whole.values())
+        """Start to write the missing clips, in the order of `video_ids`. Returns at once and may be called again."""
+        for name in self._files.keys() - self._written.keys():
+            self._written[name] = asyncio.get_running_loop().create_future()
+        complete = all(written.done() for written in self._written.values())
         if not complete and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write(), name="demo clips")
 
@@ -85,25 +85,25 @@ class DemoClips:
         if file is None:
             raise VideoFailed("No file for this ID in the media directory")
         await self.prepare()
-        if self._whole[video_id].done() and not await asyncio.to_thread(file.exists):  # somebody tidied up
-            self._whole.clear()
+        if self._written[video_id].done() and not await asyncio.to_thread(file.exists):  # it was removed
+            self._written.clear()
             await self.prepare()
-        whole = self._whole[video_id]
+        written = self._written[video_id]
         if self._writing is not None:
-            await asyncio.wait({whole, self._writing}, return_when=asyncio.FIRST_COMPLETED)
-        if not whole.done():
+            await asyncio.wait({written, self._writing}, return_when=asyncio.FIRST_COMPLETED)
+        if not written.done():
             sentence = "The demo's clips could not be written; the server's log has the reason."
             raise VideoFailed(sentence, fault=Fault.MACHINE)
         return file
 
     async def check(self) -> None:
-        """Clips that are gone are made anew."""
+        """Do nothing: clips that are missing are written again."""
 
     async def count_found(self, video_ids: Collection[str]) -> int:
         return sum(video_id in self._files for video_id in video_ids)
 
     async def close(self) -> None:
-        """End the writing; the next `prepare` goes on where it was."""
+        """Stop writing. The next `prepare` continues with the clips that are missing."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
@@ -111,18 +111,18 @@ class DemoClips:
     async def _write(self) -> None:
         writer = await asyncio.create_subprocess_exec(
             *python_command("backend.media.demo", "write_clips", str(self.root.absolute())),
-            stdin=subprocess.PIPE,  # its end tells the writer that the server is gone
+            stdin=subprocess.PIPE,  # its end tells the writer that the server has exited
             stdout=subprocess.PIPE,
             env=bare_environment(),
             start_new_session=sys.platform != "win32",
         )
         try:
             async for name in cast(asyncio.StreamReader, writer.stdout):
-                whole = self._whole[name.decode().strip()]
-                if not whole.done():
-                    whole.set_result(None)
+                written = self._written[name.decode().strip()]
+                if not written.done():
+                    written.set_result(None)
             if status := await writer.wait():
-                log.error("the demo's clips were not written", extra={"action": "demo_broken", "status": status})
+                log.error("the demo's clips were not written", extra={"action": "demo_not_written", "status": status})
         finally:
             if writer.returncode is None:
                 writer.kill()
@@ -130,11 +130,11 @@ class DemoClips:
 
 
 def write_clips(directory: str) -> None:
-    """The writer's process: say the name of each clip on stdout when its file is there."""
+    """Write the clips; the main function of the writer's process. Prints each clip's name when its file is complete."""
     from backend.processors.clips import Clip
-    from backend.processors.spawned_child import end_with  # here, because the server itself never loads FFmpeg
+    from backend.processors.spawned_child import exit_when_closed  # here, because the server itself never loads FFmpeg
 
-    end_with(sys.stdin.fileno())
+    exit_when_closed(sys.stdin.fileno())
     if sys.platform != "win32":
         os.umask(0o077)
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -146,11 +146,11 @@ def write_clips(directory: str) -> None:
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
         if number == 0 and sys.platform != "win32":
-            os.nice(NICENESS)  # somebody waits for the first one; the others are early enough
+            os.nice(NICENESS)  # the first clip is waited for; the others are early enough
 
 
 def _write_one(file: Path, clip: Clip) -> None:
-    """Write a clip, broken in its own way if it is one of those."""
+    """Write a clip, and damage it if it is one of the two that have to fail."""
     from backend.processors.clips import write_clip
 
     draft = file.with_name(f".{file.name}")

@@ -1,7 +1,7 @@
-"""Kinds of video work by name: what one is, which there are, and the check of its options.
+"""Processors by name: the kinds of work on videos, and the check of their options.
 
-Others add theirs by an entry point of the group `dashboard.processors` that names a `Processor`. Only such registered
-names are ever accepted from outside; nothing here imports what a request names.
+Other packages add processors with an entry point of the group `dashboard.processors` that names a `Processor`. Only
+registered names are accepted from outside; nothing here imports a module that a request names.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from progress_dashboard.protocol import EXTERNAL
 
 GROUP = "dashboard.processors"
 BUILT_IN: Mapping[str, str] = MappingProxyType({"probe": "backend.processors.probe"})
-SHOWN = 40  # characters of a stranger's option name in an error
+MAX_SHOWN_LENGTH = 40  # characters of an unknown name in an error
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far the work on one video is: a share from 0 to 1, and what it does, in a word such as "decoding"."""
+    """The progress of the work on one video: a share from 0 to 1, and the activity in a word such as "decoding"."""
 
     fraction: float
     doing: str
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class VideoFile:
-    """One video: its file, the directory that it must not lead out of, and the directory for what the work writes."""
+    """One video: its file, the directory that the file must be in, and a directory of its own for output files."""
 
     path: Path
     root: Path
@@ -45,9 +45,9 @@ class VideoFile:
 class Processor:
     """A kind of work on one video.
 
-    `run` yields steps and returns a result that JSON can hold; it raises `VideoFailed` with a sentence for people.
-    It runs in a process of its own that may be killed at any moment: files go to `output` as `<name>.part` and are
-    renamed when whole.
+    `run` yields steps and returns a result that JSON can hold. It raises `VideoFailed` with a sentence for users.
+    It runs in its own process, which may be killed at any moment: it has to write each file in `output` as
+    `<name>.part` and to rename it when it is complete.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Processor:
 
 
 def names() -> tuple[str, ...]:
-    """Every registered processor, in alphabetical order."""
+    """Return the names of all registered processors, in alphabetical order."""
     return tuple(sorted({*BUILT_IN, *(found.name for found in entry_points(group=GROUP))}))
 
 
 def load(name: str) -> Processor:
-    """The processor that is registered under this name; raises `Invalid`."""
+    """Return the processor that is registered under this name. Raises `Invalid` if there is none."""
     if name in BUILT_IN:
         built_in: Processor = import_module(BUILT_IN[name]).PROCESSOR
         return built_in
@@ -70,12 +70,12 @@ def load(name: str) -> Processor:
         plug_in = found.load()
         if isinstance(plug_in, Processor):
             return plug_in
-        raise Invalid(f'The entry point "{name}" is not a Processor; ask whoever maintains that package.')
+        raise Invalid(f'The entry point "{name}" is not a Processor; ask the maintainer of that package.')
     raise Invalid(f'There is no processor "{_shown(name)}"; there are: {", ".join(names())}, {EXTERNAL}.')
 
 
 def validated_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the processor understands them, defaults filled in; raises `Invalid`, naming the option."""
+    """Return the options as the processor gets them, with defaults filled in. Raises `Invalid`, naming the option."""
     model = load(name).options
     try:
         return model.model_validate(options).model_dump(mode="json")
@@ -93,4 +93,4 @@ def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _shown(text: str) -> str:
-    return text[:SHOWN].encode("utf-8", "replace").decode()
+    return text[:MAX_SHOWN_LENGTH].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Runs the work on one video in a process of its own, which can be killed at any moment and holds no secret."""
+"""Runs the work on each video in its own process, which can be killed at any moment and holds no secret."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ import msgspec
 from backend.clock import Clock
 from backend.errors import Fault, Unavailable, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
-from backend.processors.ipc import Failure, Limits, Progress, Result, Task, line, parse_message
+from backend.processors.ipc import Failure, Limits, Progress, Result, Task, encode_line, parse_message
 from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher, Stopping
 from backend.settings import VIDEO_OUTPUT_MIB
+from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
 CAN_FORK = hasattr(os, "fork")
-MAX_WORD_LENGTH = 60  # characters of what a step says it does
+MAX_WORD_LENGTH = 60  # characters of the activity of a step
 MAX_SENTENCE_LENGTH, MAX_TRACEBACK_LENGTH = 1000, 20_000  # characters of a failure
 MAX_DEPTH = 32  # levels of a result
 T = TypeVar("T")
 
 
 class ChildRunner:
-    """Starts, limits, watches and ends the processes of videos.
+    """Starts, limits, supervises and ends the processes of videos.
 
-    `find` turns a processor's name into the processor inside the child: a function of a module, chosen by the
-    administrator or a test, never by a request. `forking=False` starts a fresh Python for each video, as where the
-    system cannot fork.
+    `find` returns the processor of a name inside the child. It is a function of a module, chosen by the administrator
+    or a test, never by a request. `forking=False` starts a new Python for each video, as on systems that cannot fork.
     """
 
     def __init__(
@@ -56,28 +56,29 @@ class ChildRunner:
         self._launcher: Launcher = ForkLauncher(dotted) if forking else SpawnLauncher(dotted)
 
     async def start(self) -> None:
-        """Begin loading FFmpeg in the background; the first video waits for it, and tries again if it cannot."""
+        """Begin to load FFmpeg in the background. The first video waits for it, and starts it again if it failed."""
         if sys.platform != "linux":
             log.warning(
-                "this system cannot limit the memory of a video's process, nor end it when the server is killed",
+                "this system can neither limit the memory of a video's process nor end it when the server is killed",
                 extra={"action": "children_unlimited", "platform": sys.platform},
             )
         try:
             await self._launcher.start()
-        except Unavailable as error:  # the videos say so too, and each tries again
+        except Unavailable as error:  # each video tries again, and fails with the same sentence
             log.warning("%s", error.sentence, extra={"action": "children_not_started"})
 
     async def stop(self) -> None:
-        """End every process, the fork server too, and return when they are dead."""
+        """End every process, with the fork server, and return when they have exited."""
         await self._launcher.stop()
 
     async def run(
         self, processor: str, file: VideoFile, options: Mapping[str, Any], *, on_step: Callable[[Step], None]
     ) -> dict[str, Any]:
-        """The processor's result for this video; raises `VideoFailed` with a sentence, its fault, perhaps a traceback.
+        """Run the processor on this video and return its result.
 
-        `on_step` is called on the event loop, at most some 10 times a second. Cancelled, it returns only when the
-        process is dead. Whatever fails, unfinished files (`*.part`) are removed.
+        Raises `VideoFailed` with a sentence, its fault and, if there is one, a traceback. Calls `on_step` on the event
+        loop, at most some 10 times per second. When cancelled, returns only after the process has exited. After any
+        failure, removes unfinished files (`*.part`), and `file.output` if it is empty: no other run may share it.
         """
         task = Task(
             processor=processor,
@@ -90,10 +91,10 @@ class ChildRunner:
         try:
             try:
                 return await self._run(task, on_step)
-            except NoProcess:  # no fault of this video's
+            except NoProcess:  # not the fault of this video
                 return await self._run(task, on_step)
         except BaseException:
-            await _to_the_end(asyncio.to_thread(_remove_unfinished, file.output))
+            await _run_to_completion(asyncio.to_thread(_remove_unfinished, file.output))
             raise
 
     async def _run(self, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
@@ -103,50 +104,45 @@ class ChildRunner:
             raise VideoFailed(error.sentence, fault=Fault.TRANSIENT) from error
         except Unavailable as error:
             raise NoProcess(error.sentence, fault=Fault.MACHINE) from error
-        willing = False
+        has_result = False
         try:
-            result = await self._within_time(self._talk(child, task, on_step))
-            willing = True
+            result = await self._within_time(self._supervise(child, task, on_step))
+            has_result = True
         finally:
-            await _to_the_end(child.end(willing=willing))
+            await _run_to_completion(child.end(has_result=has_result))
         return result
 
-    async def _within_time(self, doing: Coroutine[Any, Any, T]) -> T:
-        work = asyncio.create_task(doing)
-        alarm = asyncio.create_task(self._clock.sleep(self._timeout_seconds))
-        try:
-            await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-        finally:
-            work.cancel()
-            alarm.cancel()
+    async def _within_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of the work. Cancels it after the time limit, and raises `VideoFailed`."""
+        completed: T | None = await first_completed(work, self._clock.sleep(self._timeout_seconds))
+        if completed is not None:
+            return completed
         raise VideoFailed(
             f"Took longer than {self._timeout_seconds:g} s, the limit for one video (DASHBOARD_VIDEO_TIMEOUT_SECONDS).",
             fault=Fault.TRANSIENT,
         )
 
-    async def _talk(self, child: Child, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
-        """Give the task and listen to its end; the child may be in a stranger's hands, so its words are checked."""
-        child.writer.write(line(task))
+    async def _supervise(self, child: Child, task: Task, on_step: Callable[[Step], None]) -> dict[str, Any]:
+        """Send the task and read its messages until the end. Checks them, because an attacker may control the child."""
+        child.writer.write(encode_line(task))
         try:
             while (raw := await child.reader.readline()).endswith(b"\n"):
                 message = parse_message(raw)
                 if isinstance(message, Result):
-                    return _storable(message.value)
+                    return _checked_result(message.value)
                 if isinstance(message, Failure):
                     raise _failure(message)
                 on_step(_step(message))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise VideoFailed("The process of this video answered with something that is not a report.") from error
-        except ConnectionError:  # it died with our task half read; how it died follows
+        except ConnectionError:  # it exited before it had read the whole task; its exit status follows
             log.debug("a video's process closed its channel", exc_info=True)
-        death = await child.death
-        if isinstance(death, Unavailable):
-            raise NoProcess(death.sentence, fault=Fault.MACHINE)
-        raise self._why_dead(death)
+        status = await child.exited
+        if isinstance(status, Unavailable):
+            raise NoProcess(status.sentence, fault=Fault.MACHINE)
+        raise self._exit_failure(status)
 
-    def _why_dead(self, status: int) -> VideoFailed:
+    def _exit_failure(self, status: int) -> VideoFailed:
         if status == -signal.SIGKILL:
             sentence = "The process of this video was killed, probably because the machine ran out of memory."
             return VideoFailed(sentence, fault=Fault.TRANSIENT)
@@ -160,25 +156,25 @@ class ChildRunner:
 
 
 class NoProcess(VideoFailed):
-    """This video has no process, or lost it together with the one that starts them; try again."""
+    """The process of this video could not be started, or was lost with the process that starts them; try again."""
 
 
-def _failure(said: Failure) -> VideoFailed:
+def _failure(message: Failure) -> VideoFailed:
     return VideoFailed(
-        said.sentence[:MAX_SENTENCE_LENGTH], traceback=said.traceback[-MAX_TRACEBACK_LENGTH:], fault=said.fault
+        message.sentence[:MAX_SENTENCE_LENGTH], traceback=message.traceback[-MAX_TRACEBACK_LENGTH:], fault=message.fault
     )
 
 
-def _storable(result: dict[str, Any]) -> dict[str, Any]:
-    """The result, if it is no deeper than what the store and the API can take; raises `ValueError`."""
-    if not _fits(result, MAX_DEPTH):
+def _checked_result(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result. Raises `ValueError` if it is nested too deeply for the store and the API."""
+    if not _is_within_depth(result, MAX_DEPTH):
         raise ValueError("the result is nested too deeply")
     return result
 
 
-def _fits(value: object, levels: int) -> bool:
+def _is_within_depth(value: object, levels: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_fits(part, levels - 1) for part in inner)
+    return levels > 0 and all(_is_within_depth(part, levels - 1) for part in inner)
 
 
 def _step(progress: Progress) -> Step:
@@ -193,18 +189,18 @@ def _signal_name(number: int) -> str:
 
 
 def _remove_unfinished(output: Path) -> None:
-    """Remove the `*.part` files, and the directory if nothing else is in it."""
+    """Remove the `*.part` files, and the directory if it is empty then."""
     try:
         for part in output.glob("*.part"):
             part.unlink(missing_ok=True)
-    except OSError:  # a disk that can only be read; the video's own failure counts
-        log.warning("unfinished files are left behind", exc_info=True, extra={"action": "parts_left"})
-    with contextlib.suppress(OSError):  # not empty: an earlier attempt's files; or never made
+    except OSError:  # such as a read-only disk; the video's own failure is the one to report
+        log.warning("unfinished files could not be removed", exc_info=True, extra={"action": "parts_left"})
+    with contextlib.suppress(OSError):  # it has files of an earlier attempt, or was never created
         output.rmdir()
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Finish this work even while being cancelled; the cancellation follows it."""
+async def _run_to_completion(work: Coroutine[Any, Any, None]) -> None:
+    """Finish the work even when cancelled. The cancellation is raised afterwards."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

@@ -1,4 +1,4 @@
-"""Writes small real videos, a moving test pattern and a tone, for the demo and for tests."""
+"""Writes small real videos with a moving test pattern and a tone, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FASTEST = {
     "libvpx": {"deadline": "realtime", "cpu-used": "8"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
 }
-PIXELS = {"mjpeg": "yuvj420p", "magicyuv": "gbrp"}  # yuv420p for all others
+PIXEL_FORMATS = {"mjpeg": "yuvj420p", "magicyuv": "gbrp"}  # yuv420p for all others
 SAMPLE_RATE = 48_000  # Hz
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What to write: `size` in pixels, `hue` turns the pattern's colours by degrees, `tone` in Hz."""
+    """The properties of a clip: `size` in pixels, `hue` as degrees to rotate the colours by, `tone` in Hz."""
 
     seconds: float = 1.0
     size: tuple[int, int] = (160, 120)
@@ -37,13 +37,13 @@ class Clip:
 
 
 def write_clip(path: Path, clip: Clip) -> None:
-    """Write the clip in the format of the path's extension, as `<name>.part` until it is whole."""
+    """Write the clip in the format of the path's extension, as `<name>.part` until it is complete."""
     part = path.with_name(f"{path.name}.part")
-    container_format = {"mkv": "matroska"}.get(path.suffix[1:], path.suffix[1:])
-    with av.open(str(part), "w", format=container_format) as output:
+    container = {"mkv": "matroska"}.get(path.suffix[1:], path.suffix[1:])
+    with av.open(str(part), "w", format=container) as output:
         video = cast(VideoStream, output.add_stream(clip.codec, rate=clip.fps, options=FASTEST.get(clip.codec, {})))
         video.width, video.height = clip.size
-        video.pix_fmt = PIXELS.get(clip.codec, "yuv420p")
+        video.pix_fmt = PIXEL_FORMATS.get(clip.codec, "yuv420p")
         video.codec_context.thread_count = 1
         audio = cast(AudioStream, output.add_stream(clip.audio_codec, rate=SAMPLE_RATE)) if clip.audio_codec else None
         _write_streams(output, clip, video, audio)
@@ -51,13 +51,13 @@ def write_clip(path: Path, clip: Clip) -> None:
 
 
 def _write_streams(output: OutputContainer, clip: Clip, video: VideoStream, audio: AudioStream | None) -> None:
-    """Both streams side by side, so that neither has to be read far ahead of the other."""
+    """Write both streams interleaved, so that no reader has to read far ahead for one of them."""
     sounds = _sounds(clip) if audio is not None else iter(())
-    heard = 0.0
+    audio_seconds = 0.0
     for picture in _pictures(clip, video.pix_fmt or "yuv420p"):
         output.mux(video.encode(picture))
-        while audio is not None and heard < (picture.time or 0.0) and (sound := next(sounds, None)) is not None:
-            heard += sound.samples / sound.sample_rate
+        while audio is not None and audio_seconds < (picture.time or 0.0) and (sound := next(sounds, None)) is not None:
+            audio_seconds += sound.samples / sound.sample_rate
             output.mux(audio.encode(sound))
     output.mux(video.encode(None))
     if audio is not None:
@@ -69,21 +69,21 @@ def _write_streams(output: OutputContainer, clip: Clip, video: VideoStream, audi
 def _pictures(clip: Clip, pixels: str) -> Iterator[av.VideoFrame]:
     width, height = clip.size
     source = f"size={width}x{height}:rate={clip.fps}:duration={clip.seconds}"
-    for picture in _generated(("testsrc2", source), ("hue", f"h={clip.hue}"), ("format", pixels), ("buffersink", "")):
+    for picture in _generate(("testsrc2", source), ("hue", f"h={clip.hue}"), ("format", pixels), ("buffersink", "")):
         picture.pict_type = av.video.frame.PictureType.NONE  # the encoder chooses key frames itself
         yield picture
 
 
 def _sounds(clip: Clip) -> Iterator[av.AudioFrame]:
     source = f"frequency={clip.tone}:sample_rate={SAMPLE_RATE}:duration={clip.seconds}"
-    return _generated(("sine", source), ("abuffersink", ""))
+    return _generate(("sine", source), ("abuffersink", ""))
 
 
-def _generated(*filters: tuple[str, str]) -> Iterator[Any]:
+def _generate(*filters: tuple[str, str]) -> Iterator[Any]:
     graph = Graph()
     graph.link_nodes(*(graph.add(name, arguments or None) for name, arguments in filters)).configure()
     while True:
         try:
             yield graph.pull()
-        except (av.error.EOFError, av.error.BlockingIOError):  # the pattern is over
+        except (av.error.EOFError, av.error.BlockingIOError):  # the pattern has ended
             return

@@ -1,8 +1,8 @@
 """The process that forks one child per video, with FFmpeg and the processors already loaded: milliseconds each.
 
-The standard library's fork server would start again with the server's whole environment after a crash, import the main
-module anew, and leave a resource tracker; this one holds no secret, and ends, with all children, when its control
-socket closes.
+After a crash, the fork server of the standard library would restart with the server's whole environment, import the
+main module again, and leave a resource tracker. This one holds no secret, and exits with all its children when its
+control socket closes.
 """
 
 from __future__ import annotations
@@ -16,45 +16,46 @@ import socket
 import struct
 from enum import IntEnum
 from importlib import import_module
+from typing import NoReturn
 
 from backend.processors import BUILT_IN
-from backend.processors.sandbox import Find, become_session, keep_only, work
+from backend.processors.sandbox import Find, close_other_descriptors, run_task, start_session
 
 RECORD = struct.Struct("!BIi")
-ON_FIRST_USE = ("av.subtitles.stream", "resource")  # what each child would load for itself, in 3 ms
-PRELOADED = ("backend.processors.inspection", *ON_FIRST_USE, *BUILT_IN.values())
+LOADED_ON_FIRST_USE = ("av.subtitles.stream", "resource")  # each child would otherwise load them, in 3 ms
+PRELOADED = ("backend.processors.inspection", *LOADED_ON_FIRST_USE, *BUILT_IN.values())
 
 
 class RecordKind(IntEnum):
-    """A record's meaning; its number is the server's name for a child, its value a signal or a wait status."""
+    """The meaning of a record. Its number is the server's name for a child, its value a signal or a wait status."""
 
     READY = 0
     FORK = 1
     SIGNAL = 2
-    DIED = 3
+    EXITED = 3
     NOT_FORKED = 4
 
 
 def find_by_name(dotted: str) -> Find:
-    """The function `module:name` that turns a processor's name into the processor; `ChildRunner`'s maker chose it."""
+    """Import the function `module:name` that the `ChildRunner` was created with. It returns the processor of a name."""
     module, _, name = dotted.partition(":")
     found: Find = getattr(import_module(module), name)
     return found
 
 
 def serve(control_descriptor: int, dotted: str) -> None:
-    """Fork a child for each FORK record, until the control socket closes."""
+    """Fork a child for each FORK record until the control socket closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     find = find_by_name(dotted)
     for module in PRELOADED:
         import_module(module)
-    gc.freeze()  # the children share what is loaded; a collection would copy it
+    gc.freeze()  # the children share the loaded modules; a collection would copy their pages
     with socket.socket(fileno=control_descriptor) as control:
         server = _Server(control, find)
         try:
             server.run()
         finally:
-            server.end_all()
+            server.kill_all()
 
 
 class _Server:
@@ -62,32 +63,33 @@ class _Server:
         self._control = control
         self._find = find
         self._pids: dict[int, int] = {}
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
+        self._wakeup_reader, self._wakeup_writer = socket.socketpair()
+        self._wakeup_reader.setblocking(False)
+        self._wakeup_writer.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._selector.register(self._wakeup_reader, selectors.EVENT_READ)
 
     def run(self) -> None:
-        self._tell(RecordKind.READY, 0, 0)
+        self._send(RecordKind.READY, 0, 0)
         while True:
             for key, _ in self._selector.select():
-                if key.fileobj is self._woken:
-                    self._woken.recv(4096)
-                    self._bury()
-                elif not self._obey():
+                if key.fileobj is self._wakeup_reader:
+                    self._wakeup_reader.recv(4096)
+                    self._reap()
+                elif not self._handle_request():
                     return
 
-    def end_all(self) -> None:
+    def kill_all(self) -> None:
         for pid in self._pids.values():
-            _signal(pid, signal.SIGKILL)
+            _send_signal(pid, signal.SIGKILL)
         for pid in self._pids.values():
             os.waitpid(pid, 0)
 
-    def _obey(self) -> bool:
+    def _handle_request(self) -> bool:
+        """Read one record and do what it requests. Return False if the server has closed the socket or has exited."""
         try:
             raw, descriptors, _, _ = socket.recv_fds(self._control, RECORD.size, 1)
         except ConnectionResetError:  # the server was killed before it had read everything
@@ -98,7 +100,7 @@ class _Server:
         if kind == RecordKind.FORK:
             self._fork(number, descriptors[0])
         elif kind == RecordKind.SIGNAL and number in self._pids:
-            _signal(self._pids[number], value)
+            _send_signal(self._pids[number], value)
         return True
 
     def _fork(self, number: int, channel: int) -> None:
@@ -106,44 +108,45 @@ class _Server:
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell(RecordKind.NOT_FORKED, number, error.errno or 0)
+            self._send(RecordKind.NOT_FORKED, number, error.errno or 0)
         else:
             if pid == 0:
-                self._live(parent, channel)
+                self._child_main(parent, channel)
             self._pids[number] = pid
         os.close(channel)
 
-    def _live(self, parent: int, channel: int) -> None:
-        """The child's whole life; never returns."""
+    def _child_main(self, parent: int, channel: int) -> NoReturn:
+        """Run one task in the child and exit."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            become_session(parent)
-            for unneeded in (self._selector, self._control, self._woken, self._waker):
+            start_session(parent)
+            for unneeded in (self._selector, self._control, self._wakeup_reader, self._wakeup_writer):
                 unneeded.close()
-            keep_only(channel)
+            close_other_descriptors(channel)
             with open(channel, "rb", closefd=False) as incoming, open(channel, "wb", closefd=False) as outgoing:
-                work(incoming.readline(), outgoing, self._find)
+                run_task(incoming.readline(), outgoing, self._find)
             status = 0
         finally:
             os._exit(status)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
+        """Report the children that have exited, and kill the processes that they had started."""
         for number, pid in list(self._pids.items()):
-            buried, status = os.waitpid(pid, os.WNOHANG)
-            if buried:
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+            if reaped:
                 del self._pids[number]
-                with contextlib.suppress(ProcessLookupError, PermissionError):  # what it started dies with it
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
                     os.killpg(pid, signal.SIGKILL)
-                self._tell(RecordKind.DIED, number, status)
+                self._send(RecordKind.EXITED, number, status)
 
-    def _tell(self, kind: RecordKind, number: int, value: int) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the loop sees the end of the socket
+    def _send(self, kind: RecordKind, number: int, value: int) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the main loop notices the end of the socket
             self._control.sendall(RECORD.pack(kind, number, value))
 
 
-def _signal(pid: int, number: int) -> None:
-    """To the child and to what it started; it is not buried yet, so the numbers are still its own."""
+def _send_signal(pid: int, number: int) -> None:
+    """Signal the child and the processes that it started. It is not reaped yet, so the IDs are still its own."""
     os.kill(pid, number)
     with contextlib.suppress(ProcessLookupError, PermissionError):  # it has no session of its own yet
         os.killpg(pid, number)

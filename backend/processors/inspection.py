@@ -1,4 +1,4 @@
-"""Reads a video from end to end, decodes everything, and says what it is and whether it is sound."""
+"""Reads and decodes a whole video, collects its facts, and checks that it is neither cut off nor damaged."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from backend.processors import Step, VideoFile
 from backend.processors.opening import audio_stream, check_readable, check_size, opened, video_stream
 from backend.processors.poster import write_poster
 
-MAX_BAD_SHARE = 0.05  # of the packets that are decoded; more, and the file counts as damaged
-SHORT_SECONDS, SHORT_SHARE = 0.3, 0.05  # a file that ends earlier than it says by more than both is cut off
-READ_FAILURES = 100  # in a row, after which the rest counts as unreadable
-POSTER_AT = 0.2  # of the duration
-POSTER_AT_SECONDS = 1.0  # where the duration is not known
-DECODED = 0.97  # of the work
+MAX_BAD_SHARE = 0.05  # of the packets that are decoded; with more, the file counts as damaged
+MAX_MISSING_SECONDS, MAX_MISSING_SHARE = 0.3, 0.05  # with more than both missing at its end, the file is cut off
+MAX_READ_FAILURES = 100  # in a row; after them, the rest counts as unreadable
+POSTER_AT = 0.2  # share of the duration
+POSTER_AT_SECONDS = 1.0  # if the duration is not known
+DECODED = 0.97  # share of the work
 
 
 @dataclass(slots=True)
 class ReadingPace:
-    """Holds reading back to `max_speed` times real time, by media time against a clock."""
+    """Limits reading to `max_speed` times real time, by comparing media time with a clock."""
 
     max_speed: float | None
     monotonic: Callable[[], float] = time.monotonic
@@ -39,7 +39,7 @@ class ReadingPace:
     _began: float | None = None
 
     def hold(self, media_seconds: float) -> None:
-        """Return when this point of the video may be read."""
+        """Wait until this point of the video may be read."""
         if self.max_speed is None:
             return
         if self._began is None:
@@ -51,7 +51,7 @@ class ReadingPace:
 
 @dataclass(slots=True)
 class Tally:
-    """What decoding has met so far; times are seconds from the start of the file."""
+    """The counts and findings of the decoding so far. Times are seconds from the start of the file."""
 
     start: float
     duration: float | None
@@ -62,12 +62,13 @@ class Tally:
     poster: VideoFrame | None = None
     last_error: av.error.FFmpegError | None = field(default=None, repr=False)
 
-    def reach(self, at: float | None, lasting: float) -> None:
+    def reach(self, at: float | None, seconds: float) -> None:
+        """Note that the video has content from `at`, for this many seconds."""
         if at is not None:
-            self.end = max(self.end, at - self.start + lasting)
+            self.end = max(self.end, at - self.start + seconds)
 
-    def meet(self, frame: VideoFrame) -> None:
-        """Count a frame, keeping it when it is the best poster so far."""
+    def add_frame(self, frame: VideoFrame) -> None:
+        """Count a frame. Keeps it if it is the best poster so far."""
         check_size(frame)
         self.frames += 1
         self.bad += frame.is_corrupt
@@ -76,7 +77,7 @@ class Tally:
             self.poster = frame
 
     def fail(self, error: av.error.FFmpegError) -> None:
-        """Count a bad packet; lack of memory is not the packet's fault and goes on upwards."""
+        """Count a bad packet. Raises an error that is a lack of memory, because it is not the packet's fault."""
         if error.errno == errno.ENOMEM:
             raise error
         self.bad += 1
@@ -85,7 +86,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What is decoded of an open file."""
+    """The streams of an open file that are decoded."""
 
     container: InputContainer
     video: VideoStream
@@ -93,7 +94,7 @@ class Streams:
 
 
 def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, dict[str, Any]]:
-    """Decode the whole file, write `poster.jpg`, and return its facts; raises `VideoFailed` for an unsound one."""
+    """Decode the whole file, write `poster.jpg`, and return its facts. Raises `VideoFailed` if it is damaged."""
     yield Step(0.0, "opening")
     with opened(file) as container:
         streams = Streams(container, video_stream(container), audio_stream(container))
@@ -102,7 +103,7 @@ def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, d
             duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
         )
         yield from _decode(streams, tally, ReadingPace(max_speed))
-        poster = _judge(file, tally)
+        poster = _checked_poster(file, tally)
         yield Step(DECODED, "drawing the poster")
         write_poster(poster, streams.video.sample_aspect_ratio, file.output / "poster.jpg")
         return _facts(file, streams, tally)
@@ -111,31 +112,31 @@ def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, d
 def _decode(streams: Streams, tally: Tally, pace: ReadingPace) -> Generator[Step, None, None]:
     size, position, share = max(streams.container.size, 1), 0, 0.0
     for packet in _packets(streams.container, tally):
-        at, lasting = _span(packet)
+        at, seconds = _span(packet)
         if at is not None:
             pace.hold(at - tally.start)
         position = max(position, packet.pos or 0)
         if packet.stream is streams.video or packet.stream is streams.audio:
             _decode_packet(packet, tally)
         else:
-            tally.reach(at, lasting)
+            tally.reach(at, seconds)
         done = tally.end / tally.duration if tally.duration else position / size
         share = max(share, min(done, 1.0))
         yield Step(share * DECODED, "decoding")
 
 
 def _packets(container: InputContainer, tally: Tally) -> Iterator[Packet[Any]]:
-    """All packets, going on after unreadable places."""
-    in_a_row = 0
-    while in_a_row < READ_FAILURES:
+    """Yield all packets, continuing after unreadable parts."""
+    failures = 0
+    while failures < MAX_READ_FAILURES:
         try:
             for packet in container.demux():
-                in_a_row = 0
+                failures = 0
                 yield packet
             return
         except av.error.FFmpegError as error:
             tally.fail(error)
-            in_a_row += 1
+            failures += 1
 
 
 def _decode_packet(packet: Packet[Any], tally: Tally) -> None:
@@ -143,17 +144,17 @@ def _decode_packet(packet: Packet[Any], tally: Tally) -> None:
     try:
         for frame in packet.decode():
             if isinstance(frame, VideoFrame):
-                tally.meet(frame)
-                lasting = float((frame.duration or 0) * (frame.time_base or 0))
+                tally.add_frame(frame)
+                seconds = float((frame.duration or 0) * (frame.time_base or 0))
             else:
-                lasting = frame.samples / (frame.sample_rate or 1)
-            tally.reach(frame.time, lasting)
+                seconds = frame.samples / (frame.sample_rate or 1)
+            tally.reach(frame.time, seconds)
     except av.error.FFmpegError as error:
         tally.fail(error)
 
 
 def _span(packet: Packet[Any]) -> tuple[float | None, float]:
-    """When the packet's content is shown and for how long, in seconds."""
+    """Return when the packet's content is shown and for how long, in seconds."""
     moment = packet.pts if packet.pts is not None else packet.dts
     if moment is None or packet.time_base is None:
         return None, 0.0
@@ -164,13 +165,13 @@ def _since(frame: VideoFrame, start: float) -> float:
     return (frame.time or 0.0) - start
 
 
-def _judge(file: VideoFile, tally: Tally) -> VideoFrame:
-    """The poster's frame, if the file is sound; raises `VideoFailed`."""
+def _checked_poster(file: VideoFile, tally: Tally) -> VideoFrame:
+    """Return the frame of the poster. Raises `VideoFailed` if the file is cut off or damaged."""
     check_readable(file, tally.last_error)
     if tally.poster is None:
         raise VideoFailed("Nothing in this file can be decoded; it is damaged.") from tally.last_error
     missing = (tally.duration or 0.0) - tally.end
-    if tally.duration and missing > max(SHORT_SECONDS, SHORT_SHARE * tally.duration):
+    if tally.duration and missing > max(MAX_MISSING_SECONDS, MAX_MISSING_SHARE * tally.duration):
         raise VideoFailed(
             f"File is cut off: it should last {tally.duration:.1f} s but ends after {tally.end:.1f} s; fetch it again."
         ) from tally.last_error
@@ -205,7 +206,7 @@ def _facts(file: VideoFile, streams: Streams, tally: Tally) -> dict[str, Any]:
 
 
 def _container_name(file: VideoFile, container: InputContainer) -> str:
-    """One word of FFmpeg's list of names, the file's own extension if it is among them."""
+    """Return one of FFmpeg's names of the format: the file's own extension if it is among them."""
     known = container.format.name.split(",")
     extension = file.path.suffix.lower().lstrip(".")
     return extension if extension in known else known[0]

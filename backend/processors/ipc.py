@@ -1,4 +1,4 @@
-"""What goes between the server and the process of one video: one JSON object a line, both ways checked by type."""
+"""The messages between the server and the process of one video: one JSON object per line, with its types checked."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import msgspec
 from backend.errors import Fault
 from backend.processors import VideoFile
 
-LONGEST_LINE = 4 * 1024 * 1024  # bytes; a result is far shorter
+MAX_LINE_BYTES = 4 * 1024 * 1024  # a result is far shorter
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What the process may use; enforced where the system can."""
+    """The limits of the process, enforced where the system can do it."""
 
     cpu_seconds: int
     memory_mib: int
-    output_mib: int  # of one file that it writes
+    output_mib: int  # of each file that it writes
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One video's work; paths are bytes, because file names need not be text."""
+    """The work on one video. Paths are bytes, because file names need not be text."""
 
     processor: str
     options: dict[str, Any]
@@ -47,13 +47,13 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Result(msgspec.Struct, frozen=True, tag="result"):
-    """The end of good work."""
+    """The end of the work, with its result."""
 
     value: dict[str, Any]
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
-    """The end of work that failed, in a sentence for people."""
+    """The end of work that failed, with a sentence for users."""
 
     sentence: str
     traceback: str
@@ -61,20 +61,21 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
 
 Message = Progress | Result | Failure
-_MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
-_TASKS: msgspec.json.Decoder[Task] = msgspec.json.Decoder(Task)  # made once, before there are children to make it anew
+# created once, before the fork, so that no child has to create them
+_MESSAGE_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_TASK_DECODER: msgspec.json.Decoder[Task] = msgspec.json.Decoder(Task)
 
 
-def line(message: Message | Task) -> bytes:
-    """The message as bytes that end with a newline."""
+def encode_line(message: Message | Task) -> bytes:
+    """Return the message as bytes that end with a newline."""
     return msgspec.json.encode(message) + b"\n"
 
 
 def parse_message(raw: bytes) -> Message:
-    """Raises `msgspec.DecodeError` for anything else."""
-    return _MESSAGES.decode(raw)
+    """Return the message in a line. Raises `msgspec.DecodeError` for anything else."""
+    return _MESSAGE_DECODER.decode(raw)
 
 
 def parse_task(raw: bytes) -> Task:
-    """Raises `msgspec.DecodeError` for anything else."""
-    return _TASKS.decode(raw)
+    """Return the task in a line. Raises `msgspec.DecodeError` for anything else."""
+    return _TASK_DECODER.decode(raw)

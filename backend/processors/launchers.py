@@ -1,4 +1,4 @@
-"""The server's side of starting, signalling and burying the processes of videos."""
+"""Starts and signals the processes of videos, and waits for their exit: the server's side."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Protocol, cast
 from backend.domain.os_errors import reason_of
 from backend.errors import Unavailable
 from backend.processors.forkserver import RECORD, RecordKind
-from backend.processors.ipc import LONGEST_LINE
+from backend.processors.ipc import MAX_LINE_BYTES
 
-NEEDED_TO_START = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP")  # what Python itself may need
-TERM_SECONDS = 0.5  # between asking a process to end and ending it
+NEEDED_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP")  # Python itself may need them
+TERM_SECONDS = 0.5  # between SIGTERM and SIGKILL
 STOP_SECONDS = 2.0
-FULL_SECONDS = 0.002  # before the fork server is asked again when it has too much to read
+FULL_SECONDS = 0.002  # before the next request to a fork server that has too much to read
 
 
 class Stopping(Unavailable):
@@ -37,36 +37,36 @@ class NotStarted(Unavailable):
     """No process can be started for a video; try again."""
 
     @classmethod
-    def because(cls, error: OSError) -> NotStarted:
+    def from_error(cls, error: OSError) -> NotStarted:
         return cls(
-            f"No process can be started for a video ({reason_of(error)}); the machine has too little left for it."
+            f"No process can be started for a video ({reason_of(error)}); the machine has too few resources left."
         )
 
 
-Death = int | Unavailable  # its exit status as in `subprocess` (negative: signal), or why there is none
+Exit = int | Unavailable  # the exit status as in `subprocess` (negative: signal), or the reason why there is none
 
 
 @dataclass(frozen=True)
 class Child:
-    """One video's process, and its death when that comes."""
+    """The process of one video, and its exit when that happens."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    death: asyncio.Future[Death]
+    exited: asyncio.Future[Exit]
     signal: Callable[[int], None]
 
-    async def end(self, *, willing: bool) -> None:
-        """Return when it is dead; a willing one (its result is here) may leave by itself first."""
+    async def end(self, *, has_result: bool) -> None:
+        """End the process and return when it has exited. One that has sent its result gets time to exit unsignalled."""
         self.writer.close()
-        if willing and await self._dies_within(TERM_SECONDS):
+        if has_result and await self._exits_within(TERM_SECONDS):
             return
         self.signal(signal.SIGTERM)
-        if not await self._dies_within(TERM_SECONDS):
+        if not await self._exits_within(TERM_SECONDS):
             self.signal(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has one signal for both
-            await asyncio.wait({self.death})
+            await asyncio.wait({self.exited})
 
-    async def _dies_within(self, seconds: float) -> bool:
-        done, _ = await asyncio.wait({self.death}, timeout=seconds)
+    async def _exits_within(self, seconds: float) -> bool:
+        done, _ = await asyncio.wait({self.exited}, timeout=seconds)
         return bool(done)
 
 
@@ -74,29 +74,29 @@ class Launcher(Protocol):
     """A way to get a process for one video."""
 
     async def start(self) -> None:
-        """Make ready for `launch`; returns before loading is done; raises `Unavailable`."""
+        """Prepare for `launch`. Returns before everything is loaded. Raises `Unavailable`."""
 
     async def launch(self) -> Child:
-        """A new process that waits for its task; raises `Unavailable`."""
+        """Start a process that waits for its task. Raises `Unavailable`."""
 
     async def stop(self) -> None:
-        """End every process and return when they are dead."""
+        """End every process and return when they have exited."""
 
 
 def python_command(module: str, function: str, *arguments: object) -> list[str]:
-    """A command line that calls `module.function(*arguments)` in a new Python with this one's module paths."""
+    """Return a command line that calls `module.function(*arguments)` in a new Python with the same module paths."""
     paths = [os.path.abspath(path or ".") for path in sys.path]
     call = f"import sys; sys.path[:] = {json.dumps(paths)}; from {module} import {function}; {function}{arguments!r}"
     return [sys.executable, "-I", "-c", call]
 
 
 def bare_environment() -> dict[str, str]:
-    """No secret and no setting: only what Python may need to start."""
-    return {name: os.environ[name] for name in NEEDED_TO_START if name in os.environ}
+    """Return an environment without secrets and settings: only what Python may need to start."""
+    return {name: os.environ[name] for name in NEEDED_VARIABLES if name in os.environ}
 
 
 class ForkLauncher:
-    """Children of a fork server (`forkserver.serve`), which is started again when it dies."""
+    """Starts children of a fork server (`forkserver.serve`), and restarts the fork server after it has exited."""
 
     def __init__(self, find: str) -> None:
         self._find = find
@@ -105,30 +105,30 @@ class ForkLauncher:
         self._stopped = False
 
     async def start(self) -> None:
-        await self._running()
+        await self._running_server()
 
     async def launch(self) -> Child:
-        return await (await self._running()).launch()
+        return await (await self._running_server()).launch()
 
     async def stop(self) -> None:
         self._stopped = True
         if self._server is not None:
             await self._server.stop()
 
-    async def _running(self) -> _ForkServer:
+    async def _running_server(self) -> _ForkServer:
         async with self._starting:
             if self._stopped:
                 raise Stopping
-            if self._server is None or self._server.is_over:
+            if self._server is None or self._server.has_exited:
                 try:
-                    self._server = await _ForkServer.started(self._find)
+                    self._server = await _ForkServer.start(self._find)
                 except OSError as error:
-                    raise NotStarted.because(error) from error
+                    raise NotStarted.from_error(error) from error
             return self._server
 
 
 class _ForkServer:
-    """The handle on one fork server: its process, its control socket, and the deaths it reports."""
+    """The handle of one fork server: its process, its control socket, and the exits that it reports."""
 
     def __init__(
         self,
@@ -141,13 +141,13 @@ class _ForkServer:
         self._control = control
         self._reader = reader
         self._writer = writer
-        self._deaths: dict[int, asyncio.Future[Death]] = {}
+        self._exits: dict[int, asyncio.Future[Exit]] = {}
         self._forked = 0
         self._ready = asyncio.Event()
         self._listening = asyncio.create_task(self._listen(), name="fork server")
 
     @classmethod
-    async def started(cls, find: str) -> _ForkServer:
+    async def start(cls, find: str) -> _ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -162,12 +162,12 @@ class _ForkServer:
                 )
                 reader, writer = await asyncio.open_unix_connection(sock=ours)
             except BaseException:
-                ours.close()  # a process that has started already ends with it
+                ours.close()  # a process that has started already exits when it closes
                 raise
         return cls(process, ours, reader, writer)
 
     @property
-    def is_over(self) -> bool:
+    def has_exited(self) -> bool:
         return self._listening.done()
 
     async def launch(self) -> Child:
@@ -175,24 +175,23 @@ class _ForkServer:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise NotStarted.because(error) from error
+            raise NotStarted.from_error(error) from error
         with theirs:
             try:
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE_BYTES)
             except BaseException:
                 ours.close()
                 raise
             try:
                 number = await self._fork(theirs)
             except BaseException:
-                writer.close()  # not the socket alone: a transport forgotten would close its number's next owner later
+                writer.close()  # not only the socket: a forgotten transport could close a later file of the same number
                 raise
-        death = self._deaths[number]
-        return Child(reader, writer, death, lambda value: self._signal(number, value))
+        return Child(reader, writer, self._exits[number], lambda value: self._signal(number, value))
 
     async def _fork(self, channel: socket.socket) -> int:
-        """Ask for a child on this channel; once asked it returns without a pause, so that no child is forgotten."""
-        while not self.is_over:
+        """Request a child on this channel. Returns without an await after the request, so that no child is lost."""
+        while not self.has_exited:
             self._forked += 1
             record = RECORD.pack(RecordKind.FORK, self._forked, 0)
             try:
@@ -202,12 +201,12 @@ class _ForkServer:
             except OSError:
                 break
             else:
-                self._deaths[self._forked] = asyncio.get_running_loop().create_future()
+                self._exits[self._forked] = asyncio.get_running_loop().create_future()
                 return self._forked
         raise StarterEnded
 
     def _signal(self, number: int, value: int) -> None:
-        if number in self._deaths:
+        if number in self._exits:
             self._writer.write(RECORD.pack(RecordKind.SIGNAL, number, value))
 
     async def _listen(self) -> None:
@@ -216,20 +215,20 @@ class _ForkServer:
                 kind, number, value = RECORD.unpack(await self._reader.readexactly(RECORD.size))
                 if kind == RecordKind.READY:
                     self._ready.set()
-                elif kind == RecordKind.DIED:
-                    self._died(number, os.waitstatus_to_exitcode(value))
+                elif kind == RecordKind.EXITED:
+                    self._set_exit(number, os.waitstatus_to_exitcode(value))
                 elif kind == RecordKind.NOT_FORKED:
-                    self._died(number, NotStarted.because(OSError(value, os.strerror(value))))
+                    self._set_exit(number, NotStarted.from_error(OSError(value, os.strerror(value))))
         except (asyncio.IncompleteReadError, ConnectionError):
-            self._ready.set()  # whoever waits learns that it is over by asking
+            self._ready.set()  # wakes those who wait; they find that the process has exited
             self._writer.close()
-            for number in list(self._deaths):
-                self._died(number, StarterEnded())
+            for number in list(self._exits):
+                self._set_exit(number, StarterEnded())
 
-    def _died(self, number: int, how: Death) -> None:
-        death = self._deaths.pop(number)
-        if not death.done():
-            death.set_result(how)
+    def _set_exit(self, number: int, result: Exit) -> None:
+        exited = self._exits.pop(number)
+        if not exited.done():
+            exited.set_result(result)
 
     async def stop(self) -> None:
         self._writer.close()
@@ -242,14 +241,14 @@ class _ForkServer:
 
 
 class SpawnLauncher:
-    """A fresh Python for each video, where the system cannot fork; slower to start by a tenth of a second or so."""
+    """Starts a new Python for each video, where the system cannot fork. It takes about 0.1 s longer than a fork."""
 
     def __init__(self, find: str) -> None:
         self._find = find
         self._children: set[Child] = set()
 
     async def start(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     async def launch(self) -> Child:
         try:
@@ -258,21 +257,21 @@ class SpawnLauncher:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=bare_environment(),
-                limit=LONGEST_LINE,
+                limit=MAX_LINE_BYTES,
             )
         except OSError as error:
-            raise NotStarted.because(error) from error
-        death: asyncio.Task[Death] = asyncio.create_task(process.wait())
+            raise NotStarted.from_error(error) from error
+        exited: asyncio.Task[Exit] = asyncio.create_task(process.wait())
         reader, writer = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamWriter, process.stdin)
-        child = Child(reader, writer, death, lambda value: _send(process, value))
+        child = Child(reader, writer, exited, lambda value: _send_signal(process, value))
         self._children.add(child)
-        death.add_done_callback(lambda _: self._children.discard(child))
+        exited.add_done_callback(lambda _: self._children.discard(child))
         return child
 
     async def stop(self) -> None:
-        await asyncio.gather(*(child.end(willing=False) for child in self._children))
+        await asyncio.gather(*(child.end(has_result=False) for child in self._children))
 
 
-def _send(process: asyncio.subprocess.Process, value: int) -> None:
+def _send_signal(process: asyncio.subprocess.Process, value: int) -> None:
     if process.returncode is None:
         process.send_signal(value)

@@ -1,8 +1,8 @@
-"""Opens a stranger's file with FFmpeg safely, and says in plain words why one cannot be read.
+"""Opens untrusted files with FFmpeg safely, and explains in plain words why a file cannot be read.
 
-The file is opened here, looked at, and handed over as a descriptor: FFmpeg gets no name and may open nothing itself.
-Only formats that hold a video in one file (no playlists, which name other files), and only well-known codecs: each
-further decoder is a further door. Headers lie, so sizes are checked on decoded frames as well.
+The file is opened and checked here, and passed on as a descriptor: FFmpeg gets no name and may open nothing itself.
+Only formats with the whole video in one file are allowed (no playlists, which name other files), and only well-known
+codecs, because each additional decoder could be attacked. Headers may lie, so sizes are checked on decoded frames too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from backend.domain.os_errors import GONE_FOR_NOW, quoted, unreadable
+from backend.domain.os_errors import TEMPORARY, quoted, unreadable
 from backend.errors import VideoFailed
 from backend.processors import VideoFile
 
@@ -38,25 +38,25 @@ AUDIO_CODECS = (
     "pcm_s24be,pcm_s32le,pcm_f32le,pcm_u8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd"
 )
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
-LONG_SIDE, SHORT_SIDE = 8192, 4320
-HEAD_BYTES = 4096  # pages of text within a video's head are no text file
-MAX_BOXES, LAST_PLACE = 1000, 2**62  # of an MP4 file's outermost boxes
+MAX_LONG_SIDE, MAX_SHORT_SIDE = 8192, 4320  # pixels
+HEAD_BYTES = 4096  # long enough that some text at the beginning of a video does not make it a text file
+MAX_BOXES, MAX_OFFSET = 1000, 2**62  # of the outermost boxes of an MP4 file
 BLOCK_BYTES = 2**20
 NO_VIDEO = "There is no video in this file."
-# no link as the last step, no waiting for the other end of a pipe; Windows has neither flag but another
-HOW_TO_OPEN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-# titles need not be UTF-8; PyAV 18 fails on others unless told, PyAV 19 neither fails nor knows the option
-ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+# no link as the last component, no wait for the other end of a pipe; Windows has only the last flag
+OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+# titles need not be UTF-8; PyAV 18 fails on others without this option, PyAV 19 does not fail and has no such option
+METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 
 
 @contextmanager
 def opened(file: VideoFile) -> Iterator[InputContainer]:
-    """The file's container; raises `VideoFailed` when it is not a readable video inside `file.root`."""
+    """Open the file and yield its container. Raises `VideoFailed` unless it is a readable video inside `file.root`."""
     with _descriptor(file) as descriptor:
         address, options = _address(file, descriptor)
         options |= {"format_whitelist": FORMATS, "codec_whitelist": CODECS}
         try:
-            container = av.open(address, mode="r", options=options, **ANY_TITLE)
+            container = av.open(address, mode="r", options=options, **METADATA_OPTIONS)
         except av.error.FFmpegError as error:
             if error.errno == errno.ENOMEM:
                 raise
@@ -68,7 +68,7 @@ def opened(file: VideoFile) -> Iterator[InputContainer]:
 
 
 def _address(file: VideoFile, descriptor: int) -> tuple[str, dict[str, str]]:
-    """What FFmpeg is to open; on Windows its descriptors may be others than Python's."""
+    """Return the address for FFmpeg to open: a path on Windows, where it may not share Python's descriptors."""
     if sys.platform == "win32":
         return f"file:{os.fsdecode(file.path)}", {"protocol_whitelist": "file"}
     return "fd:", {"protocol_whitelist": "fd", "fd": str(descriptor)}
@@ -76,46 +76,46 @@ def _address(file: VideoFile, descriptor: int) -> tuple[str, dict[str, str]]:
 
 @contextmanager
 def _descriptor(file: VideoFile) -> Iterator[int]:
-    """The file, open for reading, and what was opened is what was looked at: a regular one inside `file.root`."""
+    """Open the file for reading. Checks, after opening too, that it is a regular file inside `file.root`."""
     name = quoted(file.path.name)
     try:
-        _check(file.path.lstat(), name)
-        descriptor = os.open(file.path, HOW_TO_OPEN)
+        _check_type(file.path.lstat(), name)
+        descriptor = os.open(file.path, OPEN_FLAGS)
     except OSError as error:
         raise unreadable(error, file.path.name) from error
     try:
-        _check(os.fstat(descriptor), name)
-        if not _place(file, descriptor).is_relative_to(file.root.resolve()):
+        _check_type(os.fstat(descriptor), name)
+        if not _real_path(file, descriptor).is_relative_to(file.root.resolve()):
             raise VideoFailed(f"The file is outside the media directory; such files are not opened: {name}")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _place(file: VideoFile, descriptor: int) -> Path:
-    """Where the open file is: as the kernel knows it, where it tells."""
+def _real_path(file: VideoFile, descriptor: int) -> Path:
+    """Return the path of the open file, as the kernel knows it where the system reports it."""
     return Path(f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else file.path).resolve()
 
 
-def _check(seen: os.stat_result, name: str) -> None:
-    if stat.S_ISLNK(seen.st_mode):
+def _check_type(status: os.stat_result, name: str) -> None:
+    if stat.S_ISLNK(status.st_mode):
         raise VideoFailed(f"The file is a link; links are not opened: {name}")
-    if not stat.S_ISREG(seen.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise VideoFailed(f"Not a regular file: {name}")
-    if seen.st_size == 0:
+    if status.st_size == 0:
         raise VideoFailed(f"The file is empty: {name}")
 
 
 def check_readable(file: VideoFile, error: Exception | None) -> None:
-    """Raise `VideoFailed` if the disk, and not the file's content, is why reading ended with `error`."""
-    if not isinstance(error, OSError) or error.errno not in GONE_FOR_NOW:  # demuxers say EIO of damaged files as well
+    """Raise `VideoFailed` if the disk, and not the file's content, is the reason for `error`."""
+    if not isinstance(error, OSError) or error.errno not in TEMPORARY:  # demuxers report EIO for damaged files as well
         return
     try:
         with file.path.open("rb", buffering=0) as stream:
             while stream.read(BLOCK_BYTES):
                 continue
-    except OSError as really:
-        raise unreadable(really, file.path.name) from error
+    except OSError as disk_error:
+        raise unreadable(disk_error, file.path.name) from error
 
 
 def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegError) -> str:
@@ -124,8 +124,8 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
         os.lseek(descriptor, 0, os.SEEK_SET)
         head = os.read(descriptor, HEAD_BYTES)
         index_end = _index_end(descriptor) if head[4:8] == b"ftyp" else None
-    except OSError as really:
-        raise unreadable(really, file.path.name) from error
+    except OSError as disk_error:
+        raise unreadable(disk_error, file.path.name) from error
     if not head.strip(b"\0"):
         return "Not a video: the file begins with nothing but zeros; it was probably not written to its end."
     if index_end is not None:
@@ -138,39 +138,39 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
         return "Not a video: it is a web page, probably an error page that was saved as a video; fetch the file again."
     if _is_text(head):
         return "Not a video: it is a text file."
-    return "Not a video: its format is not one that is read here, or its beginning is damaged."
+    return "Not a video: its format is not supported, or its beginning is damaged."
 
 
 def _why_no_video(descriptor: int) -> str:
-    """The streams that a cut index still names may be none of pictures."""
+    """Return the reason why no video stream was found: an incomplete index may lack the streams of pictures."""
     index_end = _index_end(descriptor) or 0
     if index_end > os.fstat(descriptor).st_size:
-        return "File is cut off: its index is not whole; fetch the file again."
+        return "File is cut off: its index is incomplete; fetch the file again."
     return NO_VIDEO
 
 
 def _index_end(descriptor: int) -> int | None:
-    """Where the index of an MP4 file says that it ends; None without one."""
-    place = 0
+    """Return the offset where the index of an MP4 file ends according to its header; None if there is no index."""
+    offset = 0
     for _ in range(MAX_BOXES):
-        os.lseek(descriptor, place, os.SEEK_SET)
+        os.lseek(descriptor, offset, os.SEEK_SET)
         head = os.read(descriptor, 16)
         size = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4])
         if head[4:8] == b"moov":
-            return place + size
+            return offset + size
         if size < 8:
             return None
-        place = min(place + size, LAST_PLACE)
+        offset = min(offset + size, MAX_OFFSET)
     return None
 
 
 def _is_text(head: bytes) -> bool:
-    text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last letter may be cut
+    text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last character may be incomplete
     return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first real video stream, its decoder open; raises `VideoFailed`."""
+    """Return the first real video stream, with its decoder open. Raises `VideoFailed` if there is none."""
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         raise VideoFailed(NO_VIDEO)
@@ -180,7 +180,7 @@ def video_stream(container: InputContainer) -> VideoStream:
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The first audio stream, its decoder open; raises `VideoFailed` when its codec is not read here."""
+    """Return the first audio stream, with its decoder open. Raises `VideoFailed` if its codec is not supported."""
     if not container.streams.audio:
         return None
     _open_decoder(container.streams.audio[0], AUDIO_CODECS, "audio")
@@ -191,10 +191,10 @@ def _open_decoder(stream: VideoStream | AudioStream, allowed: str, kind: str) ->
     context = stream.codec_context
     if context is None or context.name not in allowed.split(","):
         name = context.name if context is not None else "unknown"
-        raise VideoFailed(f"Its {kind} codec ({name}) is not one that is read here.")
-    # the whitelist given to av.open guards only FFmpeg's own look at the streams, not this decoder
-    context.options = {"codec_whitelist": CODECS, "max_pixels": str(LONG_SIDE * SHORT_SIDE)}
-    context.thread_count = 1  # videos run side by side, one to a processor
+        raise VideoFailed(f"Its {kind} codec ({name}) is not supported.")
+    # the whitelist for av.open restricts only FFmpeg's own look at the streams, not this decoder
+    context.options = {"codec_whitelist": CODECS, "max_pixels": str(MAX_LONG_SIDE * MAX_SHORT_SIDE)}
+    context.thread_count = 1  # videos run side by side, one per CPU
     try:
         context.open()
     except av.error.FFmpegError as error:
@@ -204,9 +204,10 @@ def _open_decoder(stream: VideoStream | AudioStream, allowed: str, kind: str) ->
 
 
 def check_size(picture: VideoFrame | av.VideoCodecContext) -> None:
-    """Raise `VideoFailed` when the picture is larger than 8192 × 4320, whichever way it stands."""
+    """Raise `VideoFailed` if the picture is larger than 8192 × 4320, upright or not."""
     long_side, short_side = max(picture.width, picture.height), min(picture.width, picture.height)
-    if long_side > LONG_SIDE or short_side > SHORT_SIDE:
+    if long_side > MAX_LONG_SIDE or short_side > MAX_SHORT_SIDE:
         raise VideoFailed(
-            f"The picture is too large: {picture.width} × {picture.height}; the limit is {LONG_SIDE} × {SHORT_SIDE}."
+            f"The picture is too large: {picture.width} × {picture.height}; "
+            f"the limit is {MAX_LONG_SIDE} × {MAX_SHORT_SIDE}."
         )

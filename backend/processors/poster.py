@@ -1,4 +1,4 @@
-"""A still picture of a video, as people see it: right way up, with square pixels."""
+"""Draws the poster of a video: a still picture, upright and with square pixels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from av.filter import Graph
 from backend.domain.os_errors import unwritable
 
 MAX_WIDTH = 640  # pixels
-TURNS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip")}
+ROTATION_FILTERS = {90: ("transpose=cclock",), -90: ("transpose=clock",), 180: ("hflip", "vflip")}
 
 
 def write_poster(frame: VideoFrame, aspect: Fraction | None, path: Path) -> None:
-    """Write the frame as a JPEG of at most 640 pixels in width, both sides even; `aspect` is that of one pixel."""
+    """Write the frame as a JPEG at most 640 pixels wide, with even sides. `aspect` is the aspect ratio of one pixel."""
     still = _upright(frame, *_drawn_size(frame, aspect))
     encoder = CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
@@ -38,16 +38,16 @@ def _write(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
-        if error.errno == errno.EFBIG:  # the limit on a file's size
+        if error.errno == errno.EFBIG:  # the size limit of this process, not a fault of the disk
             raise
         raise unwritable(error) from error
 
 
 def _drawn_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height before turning, such that the turned picture is at most `MAX_WIDTH` wide."""
+    """Return the width and height before the rotation, so that the rotated picture is at most `MAX_WIDTH` wide."""
     width, height = frame.width * float(aspect or 1), float(frame.height)
-    lying = abs(frame.rotation) == 90
-    scale = min(1.0, MAX_WIDTH / (height if lying else width))
+    is_sideways = abs(frame.rotation) == 90
+    scale = min(1.0, MAX_WIDTH / (height if is_sideways else width))
     return _even(width * scale), _even(height * scale)
 
 
@@ -57,12 +57,12 @@ def _even(pixels: float) -> int:
 
 def _upright(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     still = frame.reformat(width=width, height=height, format="yuvj420p")
-    if frame.rotation not in TURNS:
+    if frame.rotation not in ROTATION_FILTERS:
         return still
     graph = Graph()
     steps = [graph.add_buffer(width=width, height=height, format=still.format, time_base=Fraction(1))]
-    for turn in TURNS[frame.rotation]:
-        name, _, arguments = turn.partition("=")
+    for description in ROTATION_FILTERS[frame.rotation]:
+        name, _, arguments = description.partition("=")
         steps.append(graph.add(name, arguments))
     graph.link_nodes(*steps, graph.add("buffersink")).configure()
     graph.push(still)

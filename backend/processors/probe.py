@@ -1,4 +1,4 @@
-"""The processor `probe`: what a video is, and proof that it can be decoded to its end."""
+"""The processor `probe`: it collects the facts of a video, and proves that it can be decoded to its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.processors import Processor, Step, VideoFile
 
 
 class ProbeOptions(BaseModel):
-    """`max_speed` caps reading at that multiple of real time, to be kind to a shared disk; none: as fast as it goes."""
+    """The options: `max_speed` limits reading to that multiple of real time, to spare a shared disk; None: no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,7 +19,7 @@ class ProbeOptions(BaseModel):
 
 
 def run(file: VideoFile, options: ProbeOptions) -> Generator[Step, None, dict[str, Any]]:
-    """Container, codecs, size, duration, audio; writes `poster.jpg`; `inspection` says what counts as sound."""
+    """Return container, codecs, size, duration and audio. Writes `poster.jpg`. `inspection` decides what is damaged."""
     from backend.processors.inspection import inspect  # here, so that the server checks options without loading FFmpeg
 
     return inspect(file, options.max_speed)

@@ -1,8 +1,8 @@
-"""The inside of the process that works on one video: it gives up what it does not need, works, reports, and ends.
+"""The inside of the process that works on one video: it drops what it does not need, works, reports, and exits.
 
-Decoding a stranger's file is where a break-in would begin, so there is nothing here to take: no environment, no
-descriptors but the one to the server, limits on memory, CPU, file size and core dumps, and a
-death that follows the parent's.
+An attack would begin in the decoding of an untrusted file, so there is nothing to steal here: no environment, and no
+descriptors but the one to the server. Memory, CPU, file size and core dumps are limited, and the process exits with its
+parent.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from backend.domain.os_errors import DISK, EXHAUSTED, GONE_FOR_NOW, fault_of, reason_of, unwritable
+from backend.domain.os_errors import DISK_SENTENCES, EXHAUSTED, TEMPORARY, fault_of, reason_of, unwritable
 from backend.errors import VideoFailed
 from backend.processors import Processor, Step
-from backend.processors.ipc import Failure, Limits, Message, Progress, Result, Task, line, parse_task
+from backend.processors.ipc import Failure, Limits, Message, Progress, Result, Task, encode_line, parse_task
 
-STEP_SECONDS = 0.1  # more often, nobody sees the difference, and each is a change to store
-MAX_DESCRIPTORS = 65_536  # where the system's own bound may be a billion; the parent held only a handful
+STEP_SECONDS = 0.1  # a shorter interval would not be visible, and each step is a change to store
+MAX_DESCRIPTORS = 65_536  # the system's own limit may be a billion, but the parent has only a few
 MAX_TRACEBACK_LENGTH = 20_000  # characters
-REFUSED = frozenset({errno.EACCES, errno.EPERM})
+DENIED = frozenset({errno.EACCES, errno.EPERM})
 PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
 
 Find = Callable[[str], Processor]
 
 
-def become_session(parent: int) -> None:
-    """Its own session, deaf to the server's Ctrl-C, and dead as soon as `parent` is (Linux)."""
+def start_session(parent: int) -> None:
+    """Start a session of its own, unaffected by the server's Ctrl-C. On Linux the process is killed with its parent."""
     os.setsid()
     os.umask(0o077)
     os.environ.clear()
@@ -44,65 +44,65 @@ def become_session(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if LINUX:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent exited before the line above
         os._exit(1)
 
 
-def keep_only(*descriptors: int) -> None:
-    """Close every other descriptor; the standard ones lead nowhere."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in {0, 1, 2} - set(descriptors):
-        os.dup2(nowhere, standard)
+def close_other_descriptors(*needed: int) -> None:
+    """Close all descriptors but the needed ones. The standard ones are redirected to the null device."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in {0, 1, 2} - set(needed):
+        os.dup2(null, standard)
     lowest = 3
-    for kept in sorted(descriptor for descriptor in descriptors if descriptor > 2):
-        os.closerange(lowest, kept)
-        lowest = kept + 1
+    for descriptor in sorted(descriptor for descriptor in needed if descriptor > 2):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
     os.closerange(lowest, max(lowest, min(os.sysconf("SC_OPEN_MAX"), MAX_DESCRIPTORS)))
 
 
-def limit(limits: Limits) -> None:
-    """The kernel's limits, where it has them."""
+def set_limits(limits: Limits) -> None:
+    """Set the kernel's limits, where the system has them."""
     if sys.platform == "win32":
         return
     import resource  # not on Windows
 
-    for kind, most in (
+    for kind, wanted in (
         (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_FSIZE, limits.output_mib * 2**20),
         (resource.RLIMIT_CORE, 0),
         *(((resource.RLIMIT_AS, limits.memory_mib * 2**20),) if LINUX else ()),
     ):
         _, ceiling = resource.getrlimit(kind)
-        allowed = most if ceiling == resource.RLIM_INFINITY else min(most, ceiling)
+        allowed = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
         resource.setrlimit(kind, (allowed, ceiling if kind == resource.RLIMIT_CPU else allowed))
 
 
-def work(raw_task: bytes, outgoing: BinaryIO, find: Find) -> None:
-    """Do the task and write what happens; returns when the result or the failure is written.
+def run_task(raw_task: bytes, outgoing: BinaryIO, find: Find) -> None:
+    """Run the task, and write its steps and its result or failure.
 
-    Without a whole task (the server went away or changed its mind) nothing is done.
+    Does nothing without a complete task: the server has exited, or ends this process.
     """
     if not raw_task.endswith(b"\n"):
         return
 
-    def tell(message: Message) -> None:
-        outgoing.write(line(message))
+    def send(message: Message) -> None:
+        outgoing.write(encode_line(message))
         outgoing.flush()
 
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody listens any more
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server does not listen any more
         task = parse_task(raw_task)
-        limit(task.limits)
-        tell(_outcome(task, find, tell))
+        set_limits(task.limits)
+        send(_outcome(task, find, send))
 
 
-def _outcome(task: Task, find: Find, tell: Callable[[Message], None]) -> Message:
+def _outcome(task: Task, find: Find, send: Callable[[Message], None]) -> Message:
     try:
         _make_directory(task.output)
-        return Result(_followed(task, find(task.processor), tell))
+        return Result(_run_processor(task, find(task.processor), send))
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:  # the top of this process: whatever a processor raises becomes this video's failure
-        failure = error if isinstance(error, VideoFailed) else _in_words(error, task)
+    except Exception as error:  # the top of this process: any error of a processor becomes this video's failure
+        failure = error if isinstance(error, VideoFailed) else _as_failure(error, task)
         return Failure(failure.sentence, traceback.format_exc()[-MAX_TRACEBACK_LENGTH:], failure.fault)
 
 
@@ -113,10 +113,10 @@ def _make_directory(output: bytes) -> None:
         raise unwritable(error) from error
 
 
-def _followed(task: Task, processor: Processor, tell: Callable[[Message], None]) -> dict[str, Any]:
-    """Run the processor to its result; of its steps, tell each new word and a fraction every `STEP_SECONDS`."""
+def _run_processor(task: Task, processor: Processor, send: Callable[[Message], None]) -> dict[str, Any]:
+    """Return the processor's result. Sends each step with a new word, and others at most every `STEP_SECONDS`."""
     steps = processor.run(task.file, processor.options.model_validate(task.options))
-    doing, told = "", -math.inf
+    doing, sent_at = "", -math.inf
     while True:
         try:
             step: Step = next(steps)
@@ -124,31 +124,34 @@ def _followed(task: Task, processor: Processor, tell: Callable[[Message], None])
             result: dict[str, Any] = end.value
             return result
         now = time.monotonic()
-        if step.doing != doing or now - told >= STEP_SECONDS:
-            tell(Progress(step.fraction, step.doing))
-            doing, told = step.doing, now
+        if step.doing != doing or now - sent_at >= STEP_SECONDS:
+            send(Progress(step.fraction, step.doing))
+            doing, sent_at = step.doing, now
 
 
-def _in_words(error: Exception, task: Task) -> VideoFailed:
+def _as_failure(error: Exception, task: Task) -> VideoFailed:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        most = f"{task.limits.memory_mib:,} MiB (DASHBOARD_VIDEO_MEMORY_MIB)"
-        return VideoFailed(f"The video needs more memory than the limit of {most}.")
-    known = _of_the_system(error, task) if isinstance(error, OSError) else None
+        limit = f"{task.limits.memory_mib:,} MiB (DASHBOARD_VIDEO_MEMORY_MIB)"
+        return VideoFailed(f"The video needs more memory than the limit of {limit}.")
+    known = _as_os_failure(error, task) if isinstance(error, OSError) else None
     return known or VideoFailed(
         f"The processor {task.processor} broke on this video ({type(error).__name__}); the traceback has the details."
     )
 
 
-def _of_the_system(error: OSError, task: Task) -> VideoFailed | None:
-    """Words for an error of the operating system; None where it says nothing about where the fault lies."""
+def _as_os_failure(error: OSError, task: Task) -> VideoFailed | None:
+    """Return the failure for an error of the operating system; None if the error does not reveal the fault."""
     if error.errno == errno.EFBIG:
-        most = f"{task.limits.output_mib:,} MiB (DASHBOARD_VIDEO_OUTPUT_MIB)"
-        return VideoFailed(f"The processor {task.processor} wrote a file larger than the limit of {most} for one file.")
-    if error.errno in DISK or (error.errno in REFUSED | GONE_FOR_NOW and _is_below(error.filename, task.output)):
+        limit = f"{task.limits.output_mib:,} MiB (DASHBOARD_VIDEO_OUTPUT_MIB)"
+        return VideoFailed(
+            f"The processor {task.processor} wrote a file larger than the limit of {limit} for one file."
+        )
+    is_denied = error.errno in DENIED | TEMPORARY and _is_below(error.filename, task.output)
+    if error.errno in DISK_SENTENCES or is_denied:
         return unwritable(error)
     if error.errno == errno.ENOENT and _is_below(error.filename, task.path):
         return VideoFailed("The file went away while it was being processed; put it back and retry.")
-    if error.errno in EXHAUSTED | GONE_FOR_NOW:
+    if error.errno in EXHAUSTED | TEMPORARY:
         sentence = f"The processor {task.processor} could not go on: {reason_of(error)}; try again."
         return VideoFailed(sentence, fault=fault_of(error))
     return None

@@ -1,4 +1,4 @@
-"""A process for one video that was started rather than forked: its task on stdin, its report on stdout."""
+"""The process of one video where the system cannot fork: its task comes on stdin, its report goes to stdout."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import sys
 import threading
 
 from backend.processors.forkserver import find_by_name
-from backend.processors.sandbox import become_session, keep_only, work
+from backend.processors.sandbox import close_other_descriptors, run_task, start_session
 
 
 def main(find: str) -> None:
-    """Work on one video and exit; ends at once when stdin does: the server is dead or has lost interest."""
+    """Work on one video and exit. Exits at once when stdin closes: the server has exited or ends this process."""
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     if sys.platform != "win32":
-        become_session(os.getppid())
-        keep_only(incoming.fileno(), outgoing.fileno())
+        start_session(os.getppid())
+        close_other_descriptors(incoming.fileno(), outgoing.fileno())
     raw_task = incoming.readline()
-    end_with(incoming.fileno())
-    work(raw_task, outgoing, find_by_name(find))
+    exit_when_closed(incoming.fileno())
+    run_task(raw_task, outgoing, find_by_name(find))
     outgoing.close()
     os._exit(0)
 
 
-def end_with(descriptor: int) -> None:
-    """Exit this process when the other side closes the descriptor, whatever it is doing then."""
+def exit_when_closed(descriptor: int) -> None:
+    """Exit this process as soon as the other side closes the descriptor, also in the middle of its work."""
 
     def wait() -> None:
         while os.read(descriptor, 4096):

@@ -1,4 +1,4 @@
-"""How Alembic runs here: always on the connection that `open_database` hands over."""
+"""Runs Alembic on the connection of `open_database`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The first tables.
 
-Moments are milliseconds since 1970; the tables that are read by job are clustered by it (without rowid).
+Moments are milliseconds since 1970. Tables that are read by job are clustered by the job ID (without rowid).
 """
 
 from __future__ import annotations

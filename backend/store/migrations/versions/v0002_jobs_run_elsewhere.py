@@ -1,4 +1,4 @@
-"""The newest counter of whoever reports a job that runs elsewhere; -1: nothing was reported."""
+"""The newest counter in the reports of an external job; -1: nothing was reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control: priorities, kept cards, jobs that paused themselves or went on after a restart; causes; deleted jobs."""
+"""Priorities, pinned cards, jobs that paused themselves or resumed after a restart; causes; deleted jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def upgrade() -> None:
 
 
 def _name_causes() -> None:
-    """Failures of earlier versions have causes too; whether they would pass was not known."""
+    """Add the causes of older failures. Their faults are permanent, because none were recorded."""
     connection = op.get_bind()
     failed = connection.execute(
         sa.text(

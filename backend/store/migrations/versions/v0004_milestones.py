@@ -1,4 +1,4 @@
-"""A job's milestones, for ever; rows of its list that are no videos of it."""
+"""A job's milestones, which are never deleted; the number of rows of its list that became no videos."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def upgrade() -> None:
 
 
 def _tell_what_is_known() -> None:
-    """Of jobs of earlier versions: what their history says, and their rows where it was pruned."""
+    """Add the milestones of older jobs, from their history, and from their own rows where the history was pruned."""
     for statement in (QUEUED, STARTED, CHANGED):
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Columns take the names that the code uses: lease, pinned, skipped rows, pause reason. Their data stay."""
+"""Rename columns as in the code: lease, pinned, skipped rows, pause reason. The data stay."""
 
 from __future__ import annotations
 
