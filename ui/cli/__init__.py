@@ -1,4 +1,4 @@
-"""The terminal's commands, one a file. Without a command the server starts."""
+"""The commands of the terminal, one per file. Without a command the server starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ app.command("worker", epilog=worker.EXAMPLE)(worker.worker)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; ends with exit code 0, 1 and one plain sentence, or 2 when the command line is wrong."""
+    """Run one command and exit: 0, 1 with one plain sentence, or 2 if the command line is wrong."""
     try:
         app(args=arguments, prog_name=command())
     except (DashboardError, FeedError) as error:
@@ -53,15 +53,15 @@ def start(
     port: Annotated[int | None, typer.Option(help="Port to listen on; default: 8000.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     data_dir: DataDir = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Restart when the code changes, for developers.")] = False,
-    native: Annotated[bool, typer.Option("--native", help="Open in a window of its own.")] = False,
+    reload: Annotated[bool, typer.Option("--reload", help="For developers: restart when the code changes.")] = False,
+    native: Annotated[bool, typer.Option("--native", help="Open a native window instead of the browser.")] = False,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Real-time progress dashboard for batches of videos.
+    """Show the progress of batches of videos in real time.
 
-    Without a command it starts the server and opens the dashboard in a browser, signed in.
+    Without a command the server starts, and the dashboard opens in a browser, signed in.
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced_options(context)
@@ -74,4 +74,6 @@ def start(
 def _refuse_misplaced_options(context: typer.Context) -> None:
     if misplaced := [name for name, value in context.params.items() if value]:
         option = f"--{misplaced[0].replace('_', '-')}"
-        raise typer.BadParameter(f"{option} stands before the command; write it behind it, if the command has it.")
+        raise typer.BadParameter(
+            f"{option} comes before the command; write it after the command, if the command has it."
+        )

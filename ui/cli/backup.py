@@ -1,4 +1,4 @@
-"""`backup`: a copy of the data, also while the server runs."""
+"""`backup`: copy the data, even while the server runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ EXAMPLE = f"Example: {command('backup /backups/dashboard-monday.sqlite3')}"
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy to make; must not exist yet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to create; it must not exist yet.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Copy jobs, results, history and accounts into one file, consistent in itself, also while the server runs.
+    """Copy jobs, results, history and accounts into one consistent file, even while the server runs.
 
-    To restore, stop the server and put the copy in the place of dashboard.sqlite3 in the data directory.
+    To restore, stop the server and replace dashboard.sqlite3 in the data directory with the copy.
     """
     from backend.store.database import copy_database
 
     database = load_settings(data_dir=data_dir).database_path
     if not database.is_file():
-        raise CannotStart(f"There is no database at {database}; name the server's directory with --data-dir.")
+        raise CannotStart(f"There is no database at {database}; give the server's data directory with --data-dir.")
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        raise Invalid(f"{file} exists already; choose another name.") from None
+        raise Invalid(f"{file} already exists; choose another name.") from None
     except OSError as error:
         raise Invalid(f"{file} cannot be written ({error.strerror}); choose another place.") from None
     copy_database(database, file)

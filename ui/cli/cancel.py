@@ -8,7 +8,7 @@ from backend.command import command
 from backend.domain.texts import counted
 from backend.domain.video import VideoStatus
 from progress_dashboard.protocol import CANCEL, Status
-from ui.cli.client import JobArgument, JobState, ask, checked, connected, find_job
+from ui.cli.client import JobArgument, JobState, checked, connected, find_job, request_action
 from ui.cli.data import DataDir
 
 EXAMPLE = f"Example: {command('cancel 8f3a21c9')}"
@@ -16,16 +16,16 @@ MAX_COUNTED_VIDEOS = 1_000
 
 
 def cancel(job: JobArgument, data_dir: DataDir = None) -> None:
-    """Stop a job for good: its running videos are ended, what is done stays.
+    """Stop a job for good. Running videos are stopped; finished videos keep their results.
 
-    Returns once the server has noted it; the job is cancelled when all its processes are dead. Twice, or too late, is
-    not an error.
+    Returns after the server has accepted the request. The job becomes cancelled after all its processes have exited.
+    Cancelling twice, or too late, is not an error.
     """
     with connected(data_dir) as client:
         before = find_job(client, job)
         running = _count_running(client, before)
-        after = ask(client, before, "cancel")
-    print(f"{after['name']}: {_said(before, after, running)}")
+        after = request_action(client, before, "cancel")
+    print(f"{after['name']}: {_outcome(before, after, running)}")
 
 
 def _count_running(client: httpx.Client, job: JobState) -> int:
@@ -33,13 +33,13 @@ def _count_running(client: httpx.Client, job: JobState) -> int:
     return len(checked(client.get(f"/api/jobs/{job['job_id']}/videos", params=query)).json()["items"])
 
 
-def _said(before: JobState, after: JobState, running: int) -> str:
-    status, place = Status(after["status"]), f"{after['current_video']:,} of {counted(after['total_videos'], 'video')}"
+def _outcome(before: JobState, after: JobState, running: int) -> str:
+    status = Status(after["status"])
+    done = f"{after['current_video']:,} of {counted(after['total_videos'], 'video')} done"
     if after["requested"] == CANCEL:
-        stopped = f"{counted(running, 'running video')} {'is' if running == 1 else 'are'} stopped"
-        return (
-            "it is being cancelled already" if before["requested"] == CANCEL else f"cancelling: {stopped}, {place} done"
-        )
+        if before["requested"] == CANCEL:
+            return "already being cancelled"
+        return f"cancelling: {counted(running, 'running video')} {'is' if running == 1 else 'are'} stopped, {done}"
     if status is Status.CANCELLED and not (before["status"] == status or before["requested"] == CANCEL):
-        return f"cancelled, {place} done"
-    return f"it is {status.words} already"
+        return f"cancelled, {done}"
+    return f"already {status.words}"

@@ -1,4 +1,4 @@
-"""What the commands share that talk to a running server."""
+"""The client of a running server that several commands share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from backend.errors import DashboardError, Invalid, JobNotFound, NotFound
 from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
 from ui.cli.data import open_accounts, server_address
 
-MINTED_SECONDS = 3600
+TOKEN_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
 WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-JOBS_AT_ONCE = 1_000
-TOKEN_REFUSED = f"The server refuses the token; `{command('token NAME')}` prints one for DASHBOARD_TOKEN."
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job's ID, or enough of its beginning.")]
+PAGE_SIZE = 1_000
+TOKEN_REFUSED = f"The server refused the token; `{command('token NAME')}` prints one for DASHBOARD_TOKEN."
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="ID of a job, or enough of its beginning to be unique.")
+]
 JobState = dict[str, Any]
-"""A job as the server tells it."""
+"""A job as JSON from the server."""
 
 
 class ClientSettings(BaseSettings):
-    """Where the server is, and as whom to speak to it."""
+    """The address of the server, and the token of the user."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore")
 
@@ -45,22 +47,23 @@ class RequestRefused(DashboardError):
     """The server refused the request."""
 
 
-class ServerAway(RequestRefused):
+class ServerUnreachable(RequestRefused):
     """No server answers; start it, or set DASHBOARD_URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the server is, and the token to speak to it with."""
+    """The address of the server, and the token for its requests."""
 
     url: str
     token: str = field(repr=False)
 
 
-def sign_in(data_dir: Path | None, *, lifetime_seconds: int = MINTED_SECONDS) -> Access:
-    """What the environment says: `DASHBOARD_URL` and `DASHBOARD_TOKEN`.
+def sign_in(data_dir: Path | None, *, lifetime_seconds: int = TOKEN_SECONDS) -> Access:
+    """Return the server's address and a token, from `DASHBOARD_URL` and `DASHBOARD_TOKEN`.
 
-    Without them, on the server's own machine: the address in the data directory, and a token made from it, as admin.
+    Without them, on the server's own machine: the address in the data directory, and an administrator's token signed
+    with the key there.
     """
     given = ClientSettings()
     url = given.url or server_address(load_settings(data_dir=data_dir))
@@ -70,33 +73,33 @@ def sign_in(data_dir: Path | None, *, lifetime_seconds: int = MINTED_SECONDS) ->
 
 @contextmanager
 def connected(data_dir: Path | None) -> Iterator[httpx.Client]:
-    """A client of the running server, signed in; raises like `speaking`."""
-    with speaking(sign_in(data_dir)) as client:
+    """Open a client of the running server, signed in. Raises like `open_client`."""
+    with open_client(sign_in(data_dir)) as client:
         yield client
 
 
 @contextmanager
-def speaking(access: Access, *, timeout: httpx.Timeout = TIMEOUT) -> Iterator[httpx.Client]:
-    """A client of the server; what it refuses is raised as `RequestRefused`, no answer as `ServerAway`."""
+def open_client(access: Access, *, timeout: httpx.Timeout = TIMEOUT) -> Iterator[httpx.Client]:
+    """Open a client of the server. Raises `ServerUnreachable` without an answer, `RequestRefused` for a bad address."""
     url, headers = access.url, {"Authorization": f"Bearer {access.token}"}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
             yield client
     except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise ServerAway(no_answer(url)) from None
+        raise ServerUnreachable(no_answer(url)) from None
     except httpx.HTTPError as error:
-        raise ServerAway(f"The connection to {url} failed ({error}); try again.") from None
+        raise ServerUnreachable(f"The connection to {url} failed ({error}); try again.") from None
     except httpx.InvalidURL:
         raise RequestRefused(f"DASHBOARD_URL {url!r} is not an address such as http://localhost:8000.") from None
 
 
 def no_answer(url: str) -> str:
-    """That no server is there, in one sentence."""
+    """Return the sentence that no server answers at this address."""
     return f"No server answers at {url}; start it with `{command()}`, or set DASHBOARD_URL."
 
 
 def checked(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is a refusal: then its own sentence is raised, as `NotFound` or `RequestRefused`."""
+    """Return a successful response. Raises `NotFound` or `RequestRefused` with the sentence of any other."""
     if response.is_success:
         return response
     response.read()
@@ -112,7 +115,7 @@ def checked(response: httpx.Response) -> httpx.Response:
 
 
 def find_job(client: httpx.Client, given: str) -> JobState:
-    """The job with this ID, or the one whose ID begins so. Raises `NotFound`, and `Invalid` for several."""
+    """Return the job with this ID or beginning of an ID. Raises `NotFound`, and `Invalid` for several jobs."""
     beginning = given.strip().lower()
     if WHOLE_ID.fullmatch(beginning):
         job: JobState = checked(client.get(f"/api/jobs/{beginning}")).json()
@@ -125,21 +128,21 @@ def find_job(client: httpx.Client, given: str) -> JobState:
     return found[0]
 
 
-def ask(client: httpx.Client, job: JobState, what: str, body: dict[str, Any] | None = None) -> JobState:
-    """Ask for something to be done with the job; its state once the server has it."""
-    after: JobState = checked(client.post(f"/api/jobs/{job['job_id']}/{what}", json=body)).json()
+def request_action(client: httpx.Client, job: JobState, action: str, body: dict[str, Any] | None = None) -> JobState:
+    """Request an action on the job. Returns the job after the server has accepted the request."""
+    after: JobState = checked(client.post(f"/api/jobs/{job['job_id']}/{action}", json=body)).json()
     return after
 
 
 def each_job(client: httpx.Client, **query: str | int | bool) -> Iterator[JobState]:
-    """The jobs that the query takes, page by page."""
-    asked: dict[str, str | int | bool] = {**query, "limit": JOBS_AT_ONCE}
+    """Yield the jobs that the query selects, page by page."""
+    params: dict[str, str | int | bool] = {**query, "limit": PAGE_SIZE}
     while True:
-        page = checked(client.get("/api/jobs", params=asked)).json()
+        page = checked(client.get("/api/jobs", params=params)).json()
         yield from page["items"]
         if page["next_cursor"] is None:
             return
-        asked["cursor"] = page["next_cursor"]
+        params["cursor"] = page["next_cursor"]
 
 
 def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
@@ -148,7 +151,9 @@ def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
 
 def _own_token(url: str, data_dir: Path | None, lifetime_seconds: int) -> str:
     if urlsplit(url).hostname not in LOOPBACK:
-        raise RequestRefused(f"Set DASHBOARD_TOKEN for {url}; `{command('token NAME')}` on its machine prints one.")
+        raise RequestRefused(
+            f"Set DASHBOARD_TOKEN for {url}; `{command('token NAME')}` on the server's machine prints one."
+        )
     return asyncio.run(_mint(data_dir, lifetime_seconds))
 
 

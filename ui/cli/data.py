@@ -1,4 +1,4 @@
-"""What the commands share that work on the data directory itself, also while a server uses it."""
+"""The data directory for commands that work on it directly, even while a server uses it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from backend.settings import Settings, load_settings
 if TYPE_CHECKING:
     from backend.accounts.accounts import Accounts
 
-DataDir = Annotated[Path | None, typer.Option(help="Where the data is kept; default: ./data.")]
-
-
+DataDir = Annotated[Path | None, typer.Option(help="Directory of the data; default: ./data.")]
 ADDRESS_FILE = "server.url"
 LINK_SECONDS = 15 * 60
 
 
 def server_address(settings: Settings) -> str:
-    """Where on this machine the server of this data directory is, or was last; else where the settings put it."""
+    """Return the address that the server of this data directory had last; by default the address of the settings."""
     try:
         return (settings.data_dir / ADDRESS_FILE).read_text(encoding="utf-8").strip() or settings.local_url
     except OSError:
@@ -31,9 +29,9 @@ def server_address(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_accounts(data_dir: Path | None) -> AsyncIterator[Accounts]:
-    """The accounts in a data directory (None: that of the settings), made with the account `admin` when it is new.
+    """Open the accounts in a data directory (None: that of the settings).
 
-    Raises `CannotStart` when the directory cannot be used.
+    Creates a new directory with the account `admin`. Raises `CannotStart` if the directory cannot be used.
     """
     from backend.accounts.accounts import Accounts  # slow to load, and `--help` does not need it
     from backend.accounts.keys import Keys

@@ -1,4 +1,4 @@
-"""`export`: the history, or one job's rows with their results, as CSV."""
+"""`export`: write the history, or one job's rows with their results, as CSV."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ EXAMPLE = f"Example: {command('export 8f3a21c9 --output results.csv')}"
 
 def export(
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="A job's ID, or enough of its beginning; else: the history.")
+        str | None,
+        typer.Argument(metavar="JOB", help="ID of a job, or enough of its beginning; default: all of History."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="The file to write; default: standard output.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Write a CSV: a job's own rows and columns with their results, or the history of all jobs."""
+    """Write a CSV of a job's own rows and columns with their results, or of the history of all jobs."""
     with connected(data_dir) as client:
         path = "/api/jobs" if job is None else f"/api/jobs/{find_job(client, job)['job_id']}"
         with client.stream("GET", f"{path}/export.csv") as response:

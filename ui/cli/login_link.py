@@ -1,4 +1,4 @@
-"""`login-link`: an address that signs a person in once."""
+"""`login-link`: print a link that signs a user in once."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ EXAMPLE = f"Example: {command('login-link ana')}"
 
 
 def login_link(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom the link signs in.")] = ADMIN,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The user that the link signs in.")] = ADMIN,
     url: Annotated[
         str | None,
-        typer.Option(envvar="DASHBOARD_URL", help="The address people use; default: where the server is."),
+        typer.Option(envvar="DASHBOARD_URL", help="The address that people use; default: the server's own."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print a link that signs a user in, once, within 15 minutes."""
+    """Print a link that signs a user in. It works once, within 15 minutes."""
     settings = load_settings(data_dir=data_dir)
     base_url = (url or settings.public_url or server_address(settings)).rstrip("/")
     print(f"{base_url}/link?token={asyncio.run(_make(name, data_dir))}")
-    print("Works once, within 15 minutes.", file=sys.stderr)
+    print("The link works once, within 15 minutes.", file=sys.stderr)
 
 
 async def _make(name: str, data_dir: Path | None) -> str:

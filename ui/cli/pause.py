@@ -1,33 +1,33 @@
-"""`pause`: begin no more of a job's videos."""
+"""`pause`: start no more of a job's videos."""
 
 from __future__ import annotations
 
 from backend.command import command
 from progress_dashboard.protocol import CANCEL, PAUSE, Status
-from ui.cli.client import JobArgument, JobState, ask, connected, find_job
+from ui.cli.client import JobArgument, JobState, connected, find_job, request_action
 from ui.cli.data import DataDir
 
 EXAMPLE = f"Example: {command('pause 8f3a21c9')}"
 
 
 def pause(job: JobArgument, data_dir: DataDir = None) -> None:
-    """Begin no more of a job's videos; those that run are finished first.
+    """Start no more of a job's videos. Running videos are finished first.
 
-    Returns once the server has noted it. Twice, or too late, is not an error.
+    Returns after the server has accepted the request. Pausing twice, or too late, is not an error.
     """
     with connected(data_dir) as client:
         before = find_job(client, job)
-        after = ask(client, before, "pause")
-    print(f"{after['name']}: {_said(before, after)}")
+        after = request_action(client, before, "pause")
+    print(f"{after['name']}: {_outcome(before, after)}")
 
 
-def _said(before: JobState, after: JobState) -> str:
+def _outcome(before: JobState, after: JobState) -> str:
     if after["requested"] == CANCEL:
-        return "it is being cancelled; nothing was paused"
-    is_asked, is_paused = after["requested"] == PAUSE, after["status"] == Status.PAUSED
-    if not (is_asked or is_paused):
-        return f"it is {Status(after['status']).words} already"
+        return "the job is being cancelled; nothing was paused"
+    is_pausing, is_paused = after["requested"] == PAUSE, after["status"] == Status.PAUSED
+    if not (is_pausing or is_paused):
+        return f"already {Status(after['status']).words}"
     if before["requested"] == PAUSE or before["status"] == Status.PAUSED:
-        return "it is paused already" if is_paused else "it is being paused already"
+        return "already paused" if is_paused else "already being paused"
     message: str = after["message"]
     return message[:1].lower() + message[1:]

@@ -1,29 +1,29 @@
-"""`resume`: go on with a paused job."""
+"""`resume`: continue a paused job."""
 
 from __future__ import annotations
 
 from backend.command import command
 from backend.domain.texts import counted
 from progress_dashboard.protocol import PAUSE, Status
-from ui.cli.client import JobArgument, JobState, ask, connected, find_job
+from ui.cli.client import JobArgument, JobState, connected, find_job, request_action
 from ui.cli.data import DataDir
 
 EXAMPLE = f"Example: {command('resume 8f3a21c9')}"
 
 
 def resume(job: JobArgument, data_dir: DataDir = None) -> None:
-    """Go on with a paused job where it was, or take back the wish to pause it.
+    """Continue a paused job where it stopped, or withdraw a pending request to pause.
 
-    Where nothing is paused, nothing happens.
+    Does nothing to a job that is not paused.
     """
     with connected(data_dir) as client:
         before = find_job(client, job)
-        after = ask(client, before, "resume")
-    print(f"{after['name']}: {_said(before, after)}")
+        after = request_action(client, before, "resume")
+    print(f"{after['name']}: {_outcome(before, after)}")
 
 
-def _said(before: JobState, after: JobState) -> str:
+def _outcome(before: JobState, after: JobState) -> str:
     if before["status"] != Status.PAUSED and before["requested"] != PAUSE:
-        return f"it is {Status(after['status']).words}; there is nothing to resume"
+        return f"the job is {Status(after['status']).words}; there is nothing to resume"
     left = after["total_videos"] - after["current_video"]
-    return f"goes on, {left:,} of {counted(after['total_videos'], 'video')} to do"
+    return f"continues, {left:,} of {counted(after['total_videos'], 'video')} to do"

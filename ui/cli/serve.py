@@ -1,4 +1,4 @@
-"""Joins backend and pages into one app and serves it: in a browser, or in a native window."""
+"""The server of the whole program: backend and pages as one app, in a browser or a native window."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MAX_MESSAGE_BYTES = 2**20
 
 
 class ServerFailed(DashboardError):
-    """The server stopped because it could not store its data; its log says why. Mend that and start again."""
+    """The server stopped because it could not store its data. Its log says why; correct that and start again."""
 
 
 def serve(
     *, host: str | None, port: int | None, no_browser: bool, data_dir: Path | None, reload: bool, native: bool
 ) -> None:
-    """Serve until Ctrl-C, SIGTERM or the closing of the window. Raises `CannotStart`."""
+    """Serve until Ctrl-C, SIGTERM or the end of the native window. Raises `CannotStart`."""
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     if reload:
         _reload_on_change(host, port, data_dir)
@@ -61,14 +61,14 @@ async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
 
 
 async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *, browser: bool, native: bool) -> None:
-    """Serve until the server ends, the window is closed, the data cannot be stored, or a signal asks to stop."""
+    """Serve until a stop signal, the end of the server or the window, or until the data cannot be stored."""
     server = Server(config_of(backend))
     (backend.settings.data_dir / ADDRESS_FILE).write_text(backend.settings.local_url, encoding="utf-8")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
-    greeting = _greet(backend, server, browser=browser, native=native)
+    welcome = _welcome(backend, server, browser=browser, native=native)
     try:
         await first_completed(
-            stop.wait(), backend.failed.wait(), greeting, _watch_sessions(backend), asyncio.wait({serving})
+            stop.wait(), backend.failed.wait(), welcome, _watch_sessions(backend), asyncio.wait({serving})
         )
     finally:
         server.should_exit = True
@@ -85,7 +85,7 @@ def _stop_signal() -> asyncio.Event:
 
 
 def _listening(settings: Settings) -> socket.socket:
-    """Return a socket that listens on the address already: only that keeps a second server off the port."""
+    """Return a socket that already listens on the address: only that keeps a second server off the port."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
     except OSError:
@@ -98,7 +98,9 @@ def _listening(settings: Settings) -> socket.socket:
         listener.listen(BACKLOG)
     except PermissionError:
         listener.close()
-        raise CannotStart(f"Port {settings.port} may not be used by this account; choose one with --port.") from None
+        raise CannotStart(
+            f"Port {settings.port} may not be used by this account; choose another with --port."
+        ) from None
     except OSError:
         listener.close()
         where = f"Port {settings.port} on {settings.host}"
@@ -119,7 +121,7 @@ async def _require_password(backend: Backend) -> None:
 
 
 def config_of(backend: Backend) -> uvicorn.Config:
-    """Return how the whole program is served: routes, progress socket and pages."""
+    """Return Uvicorn's configuration for the whole program: routes, progress socket and pages."""
     settings = backend.settings
     return uvicorn.Config(
         _app(backend),
@@ -138,7 +140,7 @@ def config_of(backend: Backend) -> uvicorn.Config:
 
 
 def _app(backend: Backend) -> ASGIApp:
-    # NiceGUI reads this when it is imported; its files hold nothing of authority, but are not for everybody either.
+    # NiceGUI reads this when it is imported. Its files hold no credentials, but they are not public either.
     os.environ["NICEGUI_STORAGE_PATH"] = str(backend.settings.data_dir / "nicegui")
     from nicegui import ui
 
@@ -166,15 +168,15 @@ async def _watch_sessions(backend: Backend) -> None:
     await SessionWatch(backend.accounts, backend.clock).run()
 
 
-async def _greet(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:
-    """Print where the server is and open it; returns after the native window was closed, else never."""
+async def _welcome(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:
+    """Print the server's address and open it. Returns after the native window is closed, otherwise never."""
     await server.ready.wait()
     admin = await backend.accounts.user(ADMIN)
     base = backend.settings.base_url
     printed = await backend.accounts.make_link(admin, lifetime_seconds=LINK_SECONDS)
     print(f"Dashboard: {base}", f"Sign in:   {base}/link?token={printed}", sep="\n")
     again = command(f"login-link --data-dir {backend.settings.data_dir}")
-    print(f"The link works once, within 15 minutes; `{again}` makes another. Ctrl-C stops.")
+    print(f"The link works once, within 15 minutes; `{again}` makes another one. Ctrl-C stops the server.")
     print(*(f"Warning: {warning}\n" for warning in _warnings(backend.settings)), sep="", end="", flush=True)
     if not (browser or native):
         await asyncio.Event().wait()
@@ -190,9 +192,9 @@ async def _greet(backend: Backend, server: Server, *, browser: bool, native: boo
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    """Yield what may surprise whoever started the server, a sentence each."""
+    """Yield one sentence for each thing that the administrator may not expect."""
     if not settings.is_loopback and not settings.base_url.startswith("https://"):
-        yield "plain http beyond this machine, so anybody on the network can read along; put a TLS proxy before it."
+        yield "plain http is used beyond this machine, so anybody on the network can read it; put a TLS proxy in front."
     if not settings.media.is_dir():
         yield f"the media directory {settings.media.absolute()} does not exist; create it or set DASHBOARD_MEDIA_DIR."
     for name in unknown_settings(os.environ):
@@ -201,7 +203,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def _redirect_file(data_dir: Path, address: str) -> Iterator[Path]:
-    """Make a page that leads on to `address`: every user of the machine could read a link on a command line."""
+    """Write a page that redirects to `address`: every user of the machine could read a link on a command line."""
     page = data_dir / f"open-{os.getpid()}.html"
     page.unlink(missing_ok=True)
     with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -215,11 +217,9 @@ def _redirect_file(data_dir: Path, address: str) -> Iterator[Path]:
 
 
 def _reload_on_change(host: str | None, port: int | None, data_dir: Path | None) -> None:
-    """Run the server as a child, and start it again whenever a file of the program changes."""
+    """Run the server as a child process, and restart it whenever a file of the program changes."""
     if not Path("main.py").is_file():
-        raise CannotStart(
-            "--reload needs a checkout of the program; change into it and start `python main.py --reload`."
-        )
+        raise CannotStart("--reload needs a checkout of the program; change into it and run `python main.py --reload`.")
     from watchfiles import run_process
 
     options = {"--host": host, "--port": port, "--data-dir": data_dir}

@@ -1,4 +1,4 @@
-"""`submit`: make a job from a CSV."""
+"""`submit`: create a job from a CSV."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from ui.cli.client import checked, connected
 from ui.cli.data import DataDir
 
 EXAMPLE = "Example: " + command("submit nightly.csv --name 'Nightly batch'")
-SHOWN_PROBLEMS = 20
+MAX_SHOWN_ROWS = 20
 
 
 def submit(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A CSV with one video ID a row.")],
     name: Annotated[str | None, typer.Option(help="Name of the job; default: the file's name.")] = None,
-    processor: Annotated[str, typer.Option(help="What is done with each video; external: elsewhere.")] = "probe",
+    processor: Annotated[
+        str, typer.Option(help="What is done with each video; external: by another program.")
+    ] = "probe",
     options: Annotated[str, typer.Option(help="The processor's options as a JSON object.")] = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Make a job from a CSV and print its ID; what was left out is said on standard error."""
+    """Create a job from a CSV and print its ID. Skipped rows are listed on standard error."""
     try:
         content = file.open("rb")
     except OSError as error:
@@ -40,12 +42,12 @@ def submit(
 
 
 def _report(answer: dict[str, Any], address: str) -> list[str]:
-    problems = [f"line {row['line']}: {row['value']}: duplicate, taken once" for row in answer["duplicates"]]
-    problems += [f"line {row['line']}: {row['value']}: {row['reason']}" for row in answer["invalid"]]
-    more = len(problems) - SHOWN_PROBLEMS
+    skipped = [f"line {row['line']}: {row['value']}: duplicate, taken once" for row in answer["duplicates"]]
+    skipped += [f"line {row['line']}: {row['value']}: {row['reason']}" for row in answer["invalid"]]
+    more = len(skipped) - MAX_SHOWN_ROWS
     return [
         f"{answer['name']}: {counted(answer['total_videos'], 'video')}, {answer['files']}",
-        *problems[:SHOWN_PROBLEMS],
-        *([f"and {more:,} more rows that were left out"] if more > 0 else []),
+        *skipped[:MAX_SHOWN_ROWS],
+        *([f"and {counted(more, 'more skipped row')}"] if more > 0 else []),
         f"Watch it at {address}",
     ]

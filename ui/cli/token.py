@@ -1,4 +1,4 @@
-"""`token`: a JWT for scripts."""
+"""`token`: print a JWT for scripts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Annotated
 
 import typer
 
+from backend.command import command
+from backend.domain.texts import counted
 from ui.cli.data import DataDir, open_accounts
 
-EXAMPLE = "Example: export DASHBOARD_TOKEN=$(python main.py token ana --days 30)"
+EXAMPLE = f"Example: export DASHBOARD_TOKEN=$({command('token ana --days 30')})"
 DAY_SECONDS = 86_400
 
 
 def token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The user that the script acts as.")],
-    days: Annotated[int, typer.Option(min=1, max=365, help="Days until the token ends.")] = 90,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until the token expires.")] = 90,
     data_dir: DataDir = None,
 ) -> None:
     """Print a token for scripts, and nothing else on standard output."""
     print(asyncio.run(_issue(name, days, data_dir)))
     print(
-        f"Valid for {days} day{'s' if days > 1 else ''}, or until {name}'s password changes. Keep it as secret as one; "
+        f"Valid for {counted(days, 'day')}, or until {name}'s password changes. Keep it as secret as a password; "
         "send it as: Authorization: Bearer TOKEN",
         file=sys.stderr,
     )

@@ -1,4 +1,4 @@
-"""`users`: who may use the dashboard."""
+"""`users`: manage the users of the dashboard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Add, list and disable users, and set their passwords.",
     epilog=f"Example: {command('users list')}",
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and . _ - @; upper and lower case are one.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits and . _ - @; not case-sensitive.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
@@ -35,7 +35,7 @@ def add(
     password_stdin: PasswordStdin = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Add a user; asks for the password twice."""
+    """Add a user. Asks for the password twice."""
     user = asyncio.run(_add(name, read_password(password_stdin), admin, data_dir))
     print(f"Added {user.name}.")
 
@@ -48,32 +48,34 @@ def list_users(data_dir: DataDir = None) -> None:
 
 @app.command("passwd", epilog=f"Example: {command('users passwd ana')}")
 def passwd(name: Name, password_stdin: PasswordStdin = False, data_dir: DataDir = None) -> None:
-    """Set a user's password; asks for it twice. All sessions and tokens of the user end."""
+    """Set a user's password. Asks for it twice, and ends all sessions and tokens of the user."""
     user = asyncio.run(_passwd(name, password_stdin, data_dir))
     print(f"Set the password of {user.name}; all their sessions and tokens have ended.")
 
 
 @app.command("disable", epilog=f"Example: {command('users disable ana')}")
 def disable(name: Name, data_dir: DataDir = None) -> None:
-    """Shut a user out at once; their jobs stay."""
+    """Lock a user out at once. Their jobs are kept."""
     user = asyncio.run(_disable(name, data_dir))
     print(f"Disabled {user.name}; all their sessions and tokens have ended.")
 
 
 def read_password(from_stdin: bool) -> str:
-    """The new password, from standard input or asked for twice. Raises `Invalid` when neither is possible."""
+    """Return the new password, from standard input or from two prompts. Raises `Invalid` if neither is possible."""
     if from_stdin:
         try:
             return sys.stdin.readline().rstrip("\r\n")
         except UnicodeDecodeError:
             raise Invalid("The password on standard input is not UTF-8 text; send it as UTF-8.") from None
     if not sys.stdin.isatty():
-        raise Invalid("There is no terminal to ask for the password; add --password-stdin and send it there.")
+        raise Invalid(
+            "There is no terminal to ask for the password; add --password-stdin and send it on standard input."
+        )
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
 def table(users: Sequence[User]) -> str:
-    """The users as aligned columns."""
+    """Return the users as aligned columns."""
     rows = [("NAME", "ROLE", "STATE", "CREATED"), *(_row(user) for user in users)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,4 +1,4 @@
-"""The native window: a process of its own that shows the dashboard until it is closed."""
+"""The native window: a separate process that shows the dashboard until the user closes it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ TITLE, WIDTH, HEIGHT = "Progress", 1440, 900
 
 
 def require_window() -> None:
-    """Raise `CannotStart` when what a native window needs is not installed."""
+    """Raise `CannotStart` if a native window is not possible: packages are missing, or there is no screen."""
     needed = ["webview"] if sys.platform != "linux" else ["webview", "qtpy", "PySide6"]
     if any(importlib.util.find_spec(name) is None for name in needed):
-        raise CannotStart("A native window needs more packages: run `pip install -e '.[native]'` and start again.")
+        install = "pip install 'nicegui[native]' pyside6 qtpy"
+        raise CannotStart(f"A native window needs more packages: run `{install}` and start again.")
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise CannotStart("There is no screen for a native window; start without --native and open the address.")
 
 
 async def show_window(address: str) -> None:
-    """Open a window on `address` (a sign-in link: it goes through a pipe, never a command line) until it is closed."""
+    """Show `address` in a window, and return after it is closed.
+
+    The address is a sign-in link, so it is passed through a pipe, never on a command line.
+    """
     window = multiprocessing.get_context("spawn").Process(target=_show, args=(address,), name="window", daemon=True)
     window.start()
     try:

@@ -1,4 +1,4 @@
-"""`worker`: what it would need."""
+"""`worker`: refused, because this version has no distributed engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,5 @@ EXAMPLE = f"Example: {command('worker')}"
 
 
 def worker(data_dir: DataDir = None) -> None:
-    """Work for several servers; this version runs everything in the one process of the server."""
-    raise CannotStart(
-        f"This version has no distributed engine, so there is nothing for a worker to do: run `{command()}`."
-    )
+    """Run a worker of the distributed engine. This version has none: the server runs all videos."""
+    raise CannotStart(f"This version has no distributed engine, so a worker has nothing to do; run `{command()}`.")

@@ -1,4 +1,4 @@
-"""Following jobs for `watch`: from the feed, and what only the routes tell, to the display."""
+"""The follower of `watch`: reads jobs from the feed and the routes, and shows them on the display."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from backend.settings import Settings
 from progress_dashboard import FeedStopped, ProgressFeed, ProgressUpdate
 from progress_dashboard.tasks import first_completed
 from ui.cli.client import (
-    JOBS_AT_ONCE,
+    PAGE_SIZE,
     TOKEN_REFUSED,
     Access,
     RequestRefused,
-    ServerAway,
+    ServerUnreachable,
     checked,
     each_job,
     find_job,
     no_answer,
-    speaking,
+    open_client,
 )
-from ui.cli.watch.display import Display, display
+from ui.cli.watch.display import Display, open_display
 from ui.cli.watch.model import (
     ConnectionState,
-    Followed,
-    connection,
-    ended_already,
+    FollowedJob,
+    already_ended,
+    connection_state,
     exit_status,
     in_order,
-    is_at_work,
+    is_processing,
     moment,
     news,
-    state,
+    summary,
 )
 
 TIMEOUT = httpx.Timeout(10, connect=5)
-PAINT_SECONDS = 0.25
-AGAIN_SECONDS = 1.0
-GONE_SECONDS = 2.0  # history is asked first how a job ended that left while nobody listened
-PAST = timedelta(hours=1)  # of what was done before, to know a job's pace at once
-MAX_PACED_JOBS = 20  # jobs whose past is asked for
-POLICY = 1008
+DRAW_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+REMOVED_CHECK_SECONDS = 2.0  # gives the feed time to read from the history how the job ended
+PACE_HISTORY = timedelta(hours=1)  # read at the start, so that the pace of a job is known at once
+MAX_PACED_JOBS = 20  # jobs whose history is read at the start
+POLICY_VIOLATION = 1008
 
 
-async def follow(access: Access, settings: Settings, given: str | None) -> int:
-    """Show the job that was given until it ends, None: all jobs for ever; the exit status.
+async def follow(access: Access, settings: Settings, job: str | None) -> int:
+    """Show this job until it ends (None: all jobs, without end), and return the exit status.
 
-    Raises `DashboardError` when that is not possible, or no longer.
+    Raises `DashboardError` if the job cannot be followed, or not any longer.
     """
     feed = ProgressFeed(
         access.url,
@@ -62,97 +62,97 @@ async def follow(access: Access, settings: Settings, given: str | None) -> int:
         heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
     )
-    with display() as shown:
+    with open_display() as display:
         async with feed:
-            watching = Watching(feed, shown, access, SystemClock(), attempts=settings.reconnect_attempts)
-            return await watching.run(given)
+            follower = JobFollower(feed, display, access, SystemClock(), attempts=settings.reconnect_attempts)
+            return await follower.run(job)
 
 
-class Watching:
-    """Jobs that are followed over a feed, and shown."""
+class JobFollower:
+    """Follows jobs over a feed and shows them."""
 
-    def __init__(self, feed: ProgressFeed, shown: Display, access: Access, clock: Clock, *, attempts: int) -> None:
+    def __init__(self, feed: ProgressFeed, display: Display, access: Access, clock: Clock, *, attempts: int) -> None:
         self._feed = feed
-        self._display = shown
+        self._display = display
         self._access = access
         self._clock = clock
         self._attempts = attempts
-        self._jobs: dict[str, Followed] = {}
+        self._jobs: dict[str, FollowedJob] = {}
         self._listed: set[str] = set()
         self._newest_before = 0
         self._server_ahead: timedelta | None = None
         self._was_connected = False
 
-    async def run(self, given: str | None) -> int:
-        """Follow the job that was given until it ends, None: all jobs for ever; the exit status."""
+    async def run(self, job: str | None) -> int:
+        """Follow this job until it ends (None: all jobs, without end), and return the exit status."""
         try:
-            return await first_completed(self._follow(given), self._keep_painting())
+            return await first_completed(self._follow(job), self._keep_drawing())
         except FeedStopped as stopped:
-            raise self._why(stopped) from None
+            raise self._refusal(stopped) from None
         finally:
-            self._paint()
+            self._draw()
 
-    async def _follow(self, given: str | None) -> int:
-        await self._look_up(given)
-        if given is None:
+    async def _follow(self, job: str | None) -> int:
+        await self._look_up(job)
+        if job is None:
             return await self._follow_all()
-        [job] = self._jobs.values()
-        status = exit_status(job.update)
+        [found] = self._jobs.values()
+        status = exit_status(found.update)
         if status is not None:
-            self._display.tell(ended_already(job.update))
+            self._display.write(already_ended(found.update))
             return status
-        self._display.say(state(job))
-        job_id = job.update.job_id
+        self._display.announce(summary(found))
+        job_id = found.update.job_id
         self._feed.monitor(job_id)
-        return await first_completed(self._until_ended(job_id), self._until_gone(job_id))
+        return await first_completed(self._until_ended(job_id), self._until_removed(job_id))
 
     async def _follow_all(self) -> NoReturn:
         for job in self._jobs.values():
-            self._display.say(state(job))
+            self._display.announce(summary(job))
         async for update in self._feed:
-            self._take(update)
+            self._apply(update)
             self._forget_removed()
-        raise asyncio.CancelledError  # the feed was left
+        raise asyncio.CancelledError  # the feed was closed
 
     async def _until_ended(self, job_id: str) -> int:
         async for update in self._feed:
             if update.job_id == job_id:
-                self._take(update)
+                self._apply(update)
             status = exit_status(self._jobs[job_id].update)
             if status is not None:
                 return status
         raise asyncio.CancelledError
 
-    async def _until_gone(self, job_id: str) -> int:
-        """The exit status of a job that left while nobody listened; raises `JobNotFound` when it was deleted."""
+    async def _until_removed(self, job_id: str) -> int:
+        """Return the exit status of a job that was removed during a disconnect. Raises `JobNotFound` if deleted."""
         while True:
-            await self._clock.sleep(GONE_SECONDS)
+            await self._clock.sleep(REMOVED_CHECK_SECONDS)
             if not self._feed.is_connected or job_id in self._feed.job_progress:
                 continue
             try:
-                [job] = await asyncio.to_thread(_known, self._access, job_id)
-            except ServerAway:
+                [job] = await asyncio.to_thread(_read, self._access, job_id)
+            except ServerUnreachable:
                 continue
             except NotFound:
-                raise JobNotFound("The job was deleted while it was watched.") from None
-            self._take(job.update)
+                raise JobNotFound("The job was deleted while it was followed.") from None
+            self._apply(job.update)
             status = exit_status(job.update)
             if status is not None:
                 return status
 
-    async def _look_up(self, given: str | None) -> None:
-        """Begin with what the server knows, as soon as it answers."""
+    async def _look_up(self, job: str | None) -> None:
+        """Load the jobs from the server, as soon as it answers."""
         while True:
             await self._until_connected()
             try:
-                known = await asyncio.to_thread(_known, self._access, given)
-            except ServerAway:
-                await self._clock.sleep(AGAIN_SECONDS)
+                known = await asyncio.to_thread(_read, self._access, job)
+            except ServerUnreachable:
+                await self._clock.sleep(RETRY_SECONDS)
                 continue
-            self._jobs = {job.update.job_id: job for job in known}
-            self._newest_before = max((job.update.seq for job in known), default=0)
-            for job in known:
-                self._compare_clocks(job.update)
+            self._jobs = {found.update.job_id: found for found in known}
+            self._newest_before = max((found.update.seq for found in known), default=0)
+            for found in known:
+                self._compare_clocks(found.update)
             return
 
     async def _until_connected(self) -> None:
@@ -162,84 +162,87 @@ class Watching:
             await self._feed.changed()
         self._was_connected = True
 
-    def _take(self, update: ProgressUpdate) -> None:
-        """Keep it, and say what is new in it; what was before the watching began is no news."""
+    def _apply(self, update: ProgressUpdate) -> None:
+        """Apply an update and announce its news. What was known at the start is no news."""
         self._compare_clocks(update)
         before = self._jobs.get(update.job_id)
         if before is None:
-            self._jobs[update.job_id] = Followed.beginning(update)
+            self._jobs[update.job_id] = FollowedJob.first(update)
             if update.seq > self._newest_before:
-                self._display.say(state(self._jobs[update.job_id]))
+                self._display.announce(summary(self._jobs[update.job_id]))
         elif update.seq > before.update.seq:
-            self._jobs[update.job_id] = after = before.then(update).estimated(self._server_now())
-            for said in news(before.update, after):
-                self._display.say(said)
+            self._jobs[update.job_id] = after = before.with_update(update).estimated(self._server_now())
+            for entry in news(before.update, after):
+                self._display.announce(entry)
 
     def _forget_removed(self) -> None:
-        """Jobs that the feed showed and shows no more."""
+        """Forget the jobs that have left the feed."""
         listed = set(self._feed.job_progress)
         for job_id in self._listed - listed:
             self._jobs.pop(job_id, None)
         self._listed = listed
 
-    async def _keep_painting(self) -> NoReturn:
+    async def _keep_drawing(self) -> NoReturn:
         while True:
-            self._paint()
-            await self._clock.sleep(PAINT_SECONDS)
+            self._draw()
+            await self._clock.sleep(DRAW_SECONDS)
 
-    def _paint(self) -> None:
+    def _draw(self) -> None:
         now = self._server_now()
         self._was_connected = self._was_connected or self._feed.is_connected
         for job_id, job in self._jobs.items():
-            if is_at_work(job.update):
+            if is_processing(job.update):
                 self._jobs[job_id] = job.estimated(now)
-        self._display.paint(in_order(self._jobs.values()), self._connection())
+        self._display.draw(in_order(self._jobs.values()), self._connection())
 
     def _connection(self) -> ConnectionState:
-        return connection(
+        return connection_state(
             is_connected=self._feed.is_connected,
             attempt=self._feed.attempt,
             attempts=self._attempts,
             seconds=self._feed.next_attempt_in,
-            nobody_at=None if self._was_connected else self._access.url,
+            unreachable_url=None if self._was_connected else self._access.url,
             has_stopped=self._feed.stopped is not None,
         )
 
     def _compare_clocks(self, update: ProgressUpdate) -> None:
-        """An update is from the past: the server's clock is ahead by what the newest ones show at least."""
+        """Measure how far the server's clock is ahead: at least as far as the newest update is in the future."""
         ahead = moment(update) - self._clock.now()
         self._server_ahead = ahead if self._server_ahead is None else max(self._server_ahead, ahead)
 
     def _server_now(self) -> datetime:
         return self._clock.now() + (self._server_ahead or timedelta())
 
-    def _why(self, stopped: FeedStopped) -> RequestRefused:
-        """Why nothing can be followed any more, in words for the terminal."""
-        if stopped.code == POLICY:
+    def _refusal(self, stopped: FeedStopped) -> RequestRefused:
+        """Return the error that says why the feed stopped."""
+        if stopped.code == POLICY_VIOLATION:
             return RequestRefused(TOKEN_REFUSED)
         return RequestRefused(stopped.sentence if self._was_connected else no_answer(self._access.url))
 
 
-def _known(access: Access, given: str | None) -> list[Followed]:
-    """The job that was given, None: all jobs on the dashboard, as the server tells them."""
-    with speaking(access, timeout=TIMEOUT) as client:
-        told = [find_job(client, given)] if given is not None else each_job(client, dashboard=True)
-        updates = [msgspec.convert(job, ProgressUpdate) for job in told]
-        paced = {update.job_id for update in filter(is_at_work, updates[:MAX_PACED_JOBS])}
-        return [Followed.through(_past(client, update) if update.job_id in paced else [], update) for update in updates]
+def _read(access: Access, job: str | None) -> list[FollowedJob]:
+    """Read this job, or with None all jobs on the dashboard, from the server."""
+    with open_client(access, timeout=TIMEOUT) as client:
+        jobs = [find_job(client, job)] if job is not None else each_job(client, dashboard=True)
+        updates = [msgspec.convert(found, ProgressUpdate) for found in jobs]
+        paced = {update.job_id for update in filter(is_processing, updates[:MAX_PACED_JOBS])}
+        return [
+            FollowedJob.from_history(_past(client, update) if update.job_id in paced else [], update)
+            for update in updates
+        ]
 
 
 def _past(client: httpx.Client, newest: ProgressUpdate) -> list[ProgressUpdate]:
-    """The job's updates of the hour before, oldest first."""
+    """Read the job's updates of the hour before, oldest first."""
     path = f"/api/jobs/{newest.job_id}/progress-history"
-    query: dict[str, str | int] = {"since": iso(moment(newest) - PAST), "limit": JOBS_AT_ONCE}
+    query: dict[str, str | int] = {"since": iso(moment(newest) - PACE_HISTORY), "limit": PAGE_SIZE}
     past: list[ProgressUpdate] = []
     while True:
         page = _UPDATES.decode(checked(client.get(path, params=query)).content)
         past += page
-        if len(page) < JOBS_AT_ONCE:
+        if len(page) < PAGE_SIZE:
             return [update for update in past if update.seq < newest.seq]
-        query = {"after": page[-1].seq, "limit": JOBS_AT_ONCE}
+        query = {"after": page[-1].seq, "limit": PAGE_SIZE}
 
 
 _UPDATES = msgspec.json.Decoder(list[ProgressUpdate])

@@ -1,6 +1,6 @@
-"""What `watch` has to show and to say: values made from updates; no terminal, no socket, no clock.
+"""The values that `watch` shows, made from updates: no terminal, no socket, no clock.
 
-Names, messages and errors come from strangers: what is made of them here is one line without control characters.
+Names, messages and errors come from other programs, so each becomes one line without control characters here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from backend.domain.pace import Forecast, in_words, rate_in_words
 from progress_dashboard.protocol import CANCEL, UNFINISHED, ProgressUpdate, Status
 
 SHORT_ID = 8  # characters, as on the pages
-QUARTER = 25
-ORDER = (  # what is going on first: the last rows go when the terminal is too low for all of them
+MILESTONE_PERCENT = 25
+STATUS_ORDER = (  # active jobs first: a terminal that is too low for all jobs does not show the last ones
     Status.PROCESSING,
     Status.PAUSED,
     Status.PENDING,
@@ -25,58 +25,58 @@ ORDER = (  # what is going on first: the last rows go when the terminal is too l
     Status.COMPLETED,
     Status.CANCELLED,
 )
-PLACE: Mapping[str, int] = {status.value: place for place, status in enumerate(ORDER)}
+STATUS_RANK: Mapping[str, int] = {status.value: rank for rank, status in enumerate(STATUS_ORDER)}
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """A job as it is watched: its newest update, and when it will be done."""
+class FollowedJob:
+    """A followed job: its newest update, and the forecast of its end."""
 
     update: ProgressUpdate
     forecast: Forecast
 
     @classmethod
-    def beginning(cls, update: ProgressUpdate) -> Followed:
-        """A job of which nothing was known before."""
-        return cls(update, _later(Forecast(), update))
+    def first(cls, update: ProgressUpdate) -> FollowedJob:
+        """Return a job of which nothing was known before."""
+        return cls(update, _forecast_after(Forecast(), update))
 
     @classmethod
-    def through(cls, past: Iterable[ProgressUpdate], newest: ProgressUpdate) -> Followed:
-        """A job in its newest state; what history tells of the time before, oldest first, counts for the pace."""
+    def from_history(cls, past: Iterable[ProgressUpdate], newest: ProgressUpdate) -> FollowedJob:
+        """Return a job in its newest state, with the pace of its past updates (oldest first)."""
         first, *others = [*past, newest]
-        followed = cls.beginning(first)
+        job = cls.first(first)
         for update in others:
-            followed = followed.then(update)
-        return followed
+            job = job.with_update(update)
+        return job
 
-    def then(self, update: ProgressUpdate) -> Followed:
-        """After the next update; what is older than the newest changes nothing."""
+    def with_update(self, update: ProgressUpdate) -> FollowedJob:
+        """Return the job after the next update. An update that is not newer changes nothing."""
         if update.seq <= self.update.seq:
             return self
-        return Followed(update, _later(self.forecast, update))
+        return FollowedJob(update, _forecast_after(self.forecast, update))
 
-    def estimated(self, at: datetime) -> Followed:
-        """With the estimate to show now (`at`, by the server's clock)."""
+    def estimated(self, at: datetime) -> FollowedJob:
+        """Return the job with the estimate to show now (`at`, by the server's clock)."""
         left = self.update.total_videos - self.update.current_video
-        return Followed(self.update, self.forecast.estimated(left, at))
+        return FollowedJob(self.update, self.forecast.estimated(left, at))
 
     @property
     def rate(self) -> str:
-        """Videos in a time, as in "12.3 / min"; "" while it is unknown or nothing is done."""
+        """Speed, such as "12.3 / min"; "" while it is unknown or no video is processed."""
         return rate_in_words(self.forecast.estimate) if self.forecast.estimate else ""
 
     @property
     def left(self) -> str:
-        """Time to the end, as in "about 12 min"; "" like `rate`."""
+        """Remaining time, such as "about 12 min"; "" under the conditions of `rate`."""
         return in_words(self.forecast.estimate) if self.forecast.estimate else ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """What is shown of one job.
+    """The texts and numbers that show one job.
 
-    `done` and `failed` are the shares of the bar that are filled for good and failed videos, from 0 to 1; `detail` is
-    the current video, or what the server says of a job that is not at work.
+    `done` and `failed` are the shares of the bar for good and failed videos, from 0 to 1. `detail` is the current
+    video, or the server's message if the job is not processing.
     """
 
     name: str
@@ -86,7 +86,7 @@ class JobLine:
     percent: int
     done: float
     failed: float
-    place: str
+    count: str
     failures: str
     rate: str
     left: str
@@ -95,42 +95,43 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something to be read once: when by the server's clock (ISO 8601), of which job, and what."""
+    """A line to print once: the time by the server's clock (ISO 8601), the title of the job, and the text."""
 
     at: str
     job: str
-    words: str
+    text: str
     is_failure: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """How the connection stands: its state in one word, all that is to be said of it, and which attempt is on."""
+    """The state of the connection in one word, its full text, and the number of the current attempt."""
 
     state: str
-    words: str
+    text: str
     attempt: int = 0
 
     @property
     def is_live(self) -> bool:
-        """Whether what is shown is what the server knows."""
+        """True if the display shows the server's newest state."""
         return self.state == "connected"
 
 
-def connection(
+def connection_state(
     *,
     is_connected: bool,
     attempt: int,
     attempts: int,
     seconds: float | None,
-    nobody_at: str | None = None,
+    unreachable_url: str | None = None,
     has_stopped: bool = False,
 ) -> ConnectionState:
-    """The state in words: `attempt` 0 is the first try, `seconds` are left until the attempt.
+    """Return the state with its text.
 
-    `nobody_at`: the server's address, as long as it never answered.
+    `attempt` 0 is the first connection, `seconds` are left until the attempt. `unreachable_url` is the server's address
+    until it has answered once.
 
-    >>> connection(is_connected=False, attempt=3, attempts=10, seconds=11.2).words
+    >>> connection_state(is_connected=False, attempt=3, attempts=10, seconds=11.2).text
     'reconnecting: attempt 3 of 10 in 12 s'
     """
     if is_connected:
@@ -140,16 +141,16 @@ def connection(
     if not attempt:
         return ConnectionState("connecting", "connecting")
     when = f"in {ceil(seconds)} s" if seconds else "now"
-    if nobody_at:
+    if unreachable_url:
         return ConnectionState(
-            "connecting", f"no server answers at {nobody_at}: attempt {attempt} of {attempts} {when}", attempt
+            "connecting", f"no server answers at {unreachable_url}: attempt {attempt} of {attempts} {when}", attempt
         )
     return ConnectionState("reconnecting", f"reconnecting: attempt {attempt} of {attempts} {when}", attempt)
 
 
-def row(followed: Followed) -> JobLine:
-    """The job as it is shown."""
-    update, status = followed.update, Status(followed.update.status)
+def job_line(job: FollowedJob) -> JobLine:
+    """Return the line of a job."""
+    update, status = job.update, Status(job.update.status)
     share = update.progress / 100
     failed = min(share, update.failed / max(1, update.total_videos))
     return JobLine(
@@ -160,89 +161,89 @@ def row(followed: Followed) -> JobLine:
         percent=update.progress,
         done=share - failed,
         failed=failed,
-        place=_place(update),
+        count=_count(update),
         failures=_failures(update),
-        rate=followed.rate,
-        left=followed.left,
-        detail=plain((update.video_id or "") if is_at_work(update) else update.message),
+        rate=job.rate,
+        left=job.left,
+        detail=plain((update.video_id or "") if is_processing(update) else update.message),
     )
 
 
-def in_order(jobs: Iterable[Followed]) -> list[Followed]:
-    """What is going on first, else as they came."""
-    return sorted(jobs, key=lambda followed: PLACE[followed.update.status])
+def in_order(jobs: Iterable[FollowedJob]) -> list[FollowedJob]:
+    """Return the jobs with active ones first, otherwise in the given order."""
+    return sorted(jobs, key=lambda job: STATUS_RANK[job.update.status])
 
 
-def news(before: ProgressUpdate, after: Followed) -> Iterator[News]:
-    """What the change has to say: a failed video or the job's own error, a change of status, a quarter of the way."""
+def news(before: ProgressUpdate, after: FollowedJob) -> Iterator[News]:
+    """Yield the news in a change: a failed video, the job's own error, another status, each quarter of the way."""
     update = after.update
     if failure := _failure(before, update):
         yield News(update.timestamp, title(update), failure, is_failure=True)
-    if _is_mark(before, update):
-        yield state(after)
+    if _is_milestone(before, update):
+        yield summary(after)
 
 
-def state(followed: Followed) -> News:
-    """How the job stands, as a line."""
-    update = followed.update
-    facts = [_word(update), f"{update.progress} %", _place(update), _failures(update), followed.left]
-    words = ", ".join(fact for fact in facts if fact)
-    says = plain(update.message) if update.message != messages.PROCESSING else ""
-    return News(update.timestamp, title(update), f"{words}: {says}" if says else words, is_failure=False)
+def summary(job: FollowedJob) -> News:
+    """Return the present state of the job as news."""
+    update = job.update
+    facts = [_word(update), f"{update.progress} %", _count(update), _failures(update), job.left]
+    text = ", ".join(fact for fact in facts if fact)
+    message = plain(update.message) if update.message != messages.PROCESSING else ""
+    return News(update.timestamp, title(update), f"{text}: {message}" if message else text, is_failure=False)
 
 
-def ended_already(update: ProgressUpdate) -> str:
-    """What is said of a job that needs no watching."""
-    counts = ", ".join(filter(None, (f"{_place(update)} videos", _failures(update))))
-    return f"{title(update)}: it is {Status(update.status).words} already, {counts}"
+def already_ended(update: ProgressUpdate) -> str:
+    """Return the sentence for a job that had ended before it was followed."""
+    counts = ", ".join(filter(None, (f"{_count(update)} videos", _failures(update))))
+    return f"{title(update)}: already {Status(update.status).words}, {counts}"
 
 
 def title(update: ProgressUpdate) -> str:
-    """Which job, for somebody who reads."""
+    """Return the name and short ID of the job."""
     return f"{plain(update.name)} {update.job_id[:SHORT_ID]}"
 
 
 def exit_status(update: ProgressUpdate) -> int | None:
-    """0 for a completed job, 1 for one that ended otherwise, None for one that has not ended."""
+    """Return 0 for a completed job, 1 for another ended one, None for an unfinished one."""
     if update.status in UNFINISHED:
         return None
     return 0 if update.status == Status.COMPLETED else 1
 
 
-def is_at_work(update: ProgressUpdate) -> bool:
-    """Whether its videos are being processed."""
+def is_processing(update: ProgressUpdate) -> bool:
+    """Return True if the job's videos are being processed."""
     return update.status == Status.PROCESSING
 
 
 def moment(update: ProgressUpdate) -> datetime:
-    """When it was, by the server's clock."""
+    """Return the time of an update, by the server's clock."""
     return datetime.fromisoformat(update.timestamp)
 
 
 def plain(text: str) -> str:
-    """What may stand in a line: nothing that steers a terminal.
+    """Return the text as one line without characters that control a terminal.
 
     >>> plain("night\\x1b[2J\\n of  the")
     'night [2J of the'
     """
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
-def _later(forecast: Forecast, update: ProgressUpdate) -> Forecast:
+def _forecast_after(forecast: Forecast, update: ProgressUpdate) -> Forecast:
     return forecast.after(
-        attempt=update.attempt, finished=update.current_video, is_at_work=is_at_work(update), at=moment(update)
+        attempt=update.attempt, finished=update.current_video, is_at_work=is_processing(update), at=moment(update)
     )
 
 
 def _word(update: ProgressUpdate) -> str:
-    """The status, or what was asked for and has not happened yet; from the second attempt on with its number."""
+    """Return the status, or the pending request; from the second attempt on with its number."""
     word = Status(update.status).words
     if update.requested:
         word = "cancelling" if update.requested == CANCEL else "pausing"
     return f"{word} (attempt {update.attempt})" if update.attempt > 1 else word
 
 
-def _place(update: ProgressUpdate) -> str:
+def _count(update: ProgressUpdate) -> str:
     return f"{update.current_video:,}/{update.total_videos:,}"
 
 
@@ -251,7 +252,7 @@ def _failures(update: ProgressUpdate) -> str:
 
 
 def _failure(before: ProgressUpdate, after: ProgressUpdate) -> str:
-    """The error that came with this update; one that belongs to no video is the job's own."""
+    """Return the text of the error that came with this update; an error without a video is the job's own."""
     if not isinstance(after.error, str):
         return ""
     is_new_attempt = after.attempt != before.attempt
@@ -261,7 +262,7 @@ def _failure(before: ProgressUpdate, after: ProgressUpdate) -> str:
     return "" if is_known else f"failed: {plain(after.error)}"
 
 
-def _is_mark(before: ProgressUpdate, after: ProgressUpdate) -> bool:
+def _is_milestone(before: ProgressUpdate, after: ProgressUpdate) -> bool:
     if (before.status, before.requested, before.attempt) != (after.status, after.requested, after.attempt):
         return True
-    return before.progress // QUARTER < after.progress // QUARTER
+    return before.progress // MILESTONE_PERCENT < after.progress // MILESTONE_PERCENT
