@@ -1,9 +1,9 @@
-"""All that leans on the inside of NiceGUI: its page template, its sockets, and the broadcast over one of its rooms.
+"""All code that depends on internals of NiceGUI: its page template, its sockets, and the broadcast over its rooms.
 
 NiceGUI is pinned to one minor version. At the start the members used here are checked. Without those of the broadcast
 the plain way serves, with one warning. Without those that keep the pages of users apart the program does not start.
 
-NiceGUI takes whoever knows a page's ID for its user, once, at the handshake. Here every message has to come from a
+NiceGUI trusts any socket that knows a page's ID, once, at the handshake. Here every message has to come from a
 socket whose own session is valid now and belongs to the user that the page was built for.
 """
 
@@ -53,15 +53,15 @@ def missing_members(names: Iterable[str], root: object = nicegui) -> list[str]:
     return [name for name in names if not _has(root, name)]
 
 
-def require_security_members() -> None:
-    """Raise `CannotStart` if this NiceGUI lacks what keeps the pages of users apart."""
-    missing = missing_members(SECURITY_MEMBERS) or [
-        f"the handler {name}" for name in HANDLERS if name not in core.sio.handlers.get(NAMESPACE, {})
+def require_security_members(root: Any = nicegui) -> None:
+    """Raise `CannotStart` if `root` lacks what keeps the pages of users apart."""
+    missing = missing_members(SECURITY_MEMBERS, root) or [
+        f"the handler {name}" for name in HANDLERS if name not in root.core.sio.handlers.get(NAMESPACE, {})
     ]
     if missing:
         raise CannotStart(
-            f"The installed NiceGUI {nicegui.__version__} lacks {', '.join(missing)}, without which pages are not safe; "
-            "install the version that pyproject.toml names."
+            f"The installed NiceGUI {nicegui.__version__} lacks {', '.join(missing)}, without which pages are not "
+            "safe; install the version that pyproject.toml names."
         )
 
 
@@ -242,7 +242,10 @@ class SocketGuard:
 
 
 class Broadcast(Protocol):
-    """Sends frames to the elements of several pages, which take them by their method `receive`."""
+    """Sends frames to the elements of several pages, which take them by their method `receive`.
+
+    An element also leaves when its page disconnects. A page that is back has to join again.
+    """
 
     async def join(self, element: Element) -> None:
         """Let the element get all further frames."""
@@ -291,6 +294,7 @@ class MethodBroadcast:
         self._elements.pop(element, None)
 
     async def send(self, frame: Mapping[str, Any]) -> None:
+        self._elements = {element: None for element in self._elements if _is_connected(element)}
         for element in self._elements:
             element.run_method("receive", frame)
 
@@ -299,7 +303,10 @@ class MethodBroadcast:
 
 
 def broadcasts(root: object = nicegui) -> Callable[[str], Broadcast]:
-    """Return what makes a broadcast of a name: over rooms, or the plain way if `root` lacks a member that rooms need."""
+    """Return what makes a broadcast of a name.
+
+    It takes rooms, or the plain way if `root` lacks a member that rooms need.
+    """
     missing = missing_members(BROADCAST_MEMBERS, root)
     if not missing:
         return RoomBroadcast
@@ -314,6 +321,10 @@ def _has(root: object, name: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def _is_connected(element: Element) -> bool:
+    return not element.is_deleted and element.client.has_socket_connection
 
 
 def _sids(client: Client) -> list[str]:

@@ -1,4 +1,4 @@
-"""Why videos failed in a few words, and what a retry of some causes touches: pure."""
+"""Why videos failed, in a few words, and what a retry of some causes touches. All functions are pure."""
 
 from __future__ import annotations
 
@@ -17,43 +17,46 @@ USUAL_REASONS = (
     (re.compile(r"\bnot found\b|\bno such file\b|\bno file for\b", re.IGNORECASE), "not found"),
 )
 MAX_REASON_LENGTH = 40  # characters
-NAMED_REASONS = 4
+MAX_NAMED_REASONS = 4
 
 
 def short_reason(error: str) -> str:
-    """An error in a few words: what its first clause says.
+    """Return an error in a few words, taken from its first clause.
 
     >>> short_reason("Took longer than 600 s, the limit for one video."), short_reason("No file for this ID in x")
     ('timed out', 'not found')
     >>> short_reason("The file is cut off: it ends after 2.5 s"), short_reason("HTTP 503 (later)"), short_reason(": ")
-    ('cut off', 'HTTP 503', 'no words')
+    ('cut off', 'HTTP 503', 'no details')
     >>> short_reason("The process of this video answered with something that is not a report.")
     'the process of this video answered with…'
     """
-    clause = SUBJECT.sub("", next(filter(None, (part.strip() for part in CLAUSE.split(error))), "no words"))
-    for pattern, words in USUAL_REASONS:
+    clause = SUBJECT.sub("", next(filter(None, (part.strip() for part in CLAUSE.split(error))), "no details"))
+    for pattern, usual in USUAL_REASONS:
         if pattern.search(clause):
-            return words
-    said = reason(clause)
-    if len(said) <= MAX_REASON_LENGTH:
-        return said
-    return f"{said[:MAX_REASON_LENGTH].rpartition(' ')[0] or said[:MAX_REASON_LENGTH]}…"
+            return usual
+    words = reason(clause)
+    if len(words) <= MAX_REASON_LENGTH:
+        return words
+    return f"{words[:MAX_REASON_LENGTH].rpartition(' ')[0] or words[:MAX_REASON_LENGTH]}…"
 
 
 def retry_words(chosen: Iterable[tuple[int, str]], job: Job) -> str:
-    """What a retry of some causes touches, each given as its number of videos and its reason: all of it, in numbers."""
+    """Return exactly what a retry of some causes touches, in numbers.
+
+    `chosen` has the number of videos and the reason of each cause.
+    """
     videos = Counter[str]()
     for number, why in chosen:
         videos[why] += number
     if not videos:
-        return "Tick what to retry"
-    parts = [f"{count(number)} {why}" for why, number in videos.most_common(NAMED_REASONS)]
-    others = videos.total() - sum(number for _, number in videos.most_common(NAMED_REASONS))
+        return "Select what to retry"
+    parts = [f"{count(number)} {why}" for why, number in videos.most_common(MAX_NAMED_REASONS)]
+    others = videos.total() - sum(number for _, number in videos.most_common(MAX_NAMED_REASONS))
     parts += [f"{count(others)} for other causes"] if others else []
     parts += [f"{count(job.undone)} not done so far"] if job.undone else []
     return f"Retry {count(videos.total() + job.undone)} of {count(job.total_videos)}: {', '.join(parts)}"
 
 
 def and_undone(job: Job) -> str:
-    """What goes along with every retry; "" when all was done."""
+    """Return what every retry also takes: the videos that are not done; "" if there are none."""
     return f" and {count(job.undone)} not done so far" if job.undone else ""

@@ -1,4 +1,4 @@
-"""Numbers, durations and sizes as people read them, and what jobs say in sentences: pure."""
+"""Numbers, durations and sizes as people read them, and sentences about jobs. All functions are pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from progress_dashboard.protocol import WITH_FAILURES, Status
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 SPANS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
 MIN_SHOWN_SECONDS = 0.1
-FOUND_BY = "A name or {error} is found by any part of it, a job or video ID from its beginning"
+FOUND_BY = "The search takes any part of a name or {error}, and the beginning of a job or video ID"
 JOBS_STAY = "Jobs leave the dashboard some time after their end, and stay in History"
-# Compared by identity: this runs over all jobs at every tick, and an enum is slow to hash.
-NEEDS_SOMEBODY = tuple(WITH_FAILURES)
+# A tuple compares by identity. This runs over all jobs at every tick, and an enum is slow to hash.
+NEEDS_ATTENTION = tuple(WITH_FAILURES)
 
 
 def count(number: int) -> str:
-    """Thousands separated.
+    """Return the number with separated thousands.
 
     >>> count(2908)
     '2,908'
@@ -30,7 +30,7 @@ def count(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something took, in at most two units; never negative.
+    """Return a duration in at most two units. A negative one counts as 0.
 
     >>> duration(0.31), duration(4.06), duration(38), duration(72), duration(2468)
     ('0.3 s', '4.1 s', '38 s', '1 min 12 s', '41 min 8 s')
@@ -45,14 +45,14 @@ def duration(seconds: float) -> str:
     if whole < MINUTE:
         return f"{whole} s"
     if whole < HOUR:
-        return _two(whole // MINUTE, "min", whole % MINUTE, "s")
+        return _two_units(whole // MINUTE, "min", whole % MINUTE, "s")
     if whole < DAY:
-        return _two(whole // HOUR, "h", whole % HOUR // MINUTE, "min")
-    return _two(whole // DAY, "d", whole % DAY // HOUR, "h")
+        return _two_units(whole // HOUR, "h", whole % HOUR // MINUTE, "min")
+    return _two_units(whole // DAY, "d", whole % DAY // HOUR, "h")
 
 
 def took(seconds: float) -> str:
-    """How long a video or a job took.
+    """Return the time that a video or a job took.
 
     >>> took(0.04), took(4.06)
     ('< 0.1 s', '4.1 s')
@@ -61,7 +61,10 @@ def took(seconds: float) -> str:
 
 
 def time_taken(job: Job, now: datetime) -> str:
-    """From its start (while it waits: from its making) to its end, or to `now` in whole seconds."""
+    """Return the time from the job's start to its end, or to `now` in whole seconds.
+
+    A job that has not started counts from its creation.
+    """
     began = job.started_at or job.created_at
     if job.is_finished and job.finished_at:
         return took((job.finished_at - began).total_seconds())
@@ -69,7 +72,7 @@ def time_taken(job: Job, now: datetime) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """How long something has been going on, or one had to wait: as `duration`, but in whole seconds.
+    """Return a duration like `duration`, but in whole seconds, for what still continues and for waits.
 
     >>> elapsed(-2), elapsed(4.06), elapsed(72.4)
     ('0 s', '4 s', '1 min 12 s')
@@ -78,10 +81,10 @@ def elapsed(seconds: float) -> str:
     return f"{whole} s" if whole < MINUTE else duration(whole)
 
 
-def standing_still(since: datetime, now: datetime) -> str:
-    """For how long nothing has come of a job, in one unit, as `span` of `browser.js` says it on its card.
+def stalled_for(since: datetime, now: datetime) -> str:
+    """Return for how long a job has been stalled, in one unit, in the same words as `span` of `browser.js` on its card.
 
-    >>> standing_still(datetime(2026, 1, 31, 14, 2), datetime(2026, 1, 31, 14, 6, 50))
+    >>> stalled_for(datetime(2026, 1, 31, 14, 2), datetime(2026, 1, 31, 14, 6, 50))
     'No progress for 4 min'
     """
     seconds = max(0, int((now - since).total_seconds()))
@@ -90,9 +93,10 @@ def standing_still(since: datetime, now: datetime) -> str:
 
 
 def overall_rate(job: Job, tried: int) -> float | None:
-    """Videos a minute of a job that has ended, over all the time of its attempt, in which `tried` have their results.
+    """Return the videos per minute of an ended job, over the whole time of its attempt.
 
-    None where that says nothing. Of a job that runs elsewhere nobody but its sender knows them all.
+    `tried` is the number of videos with a result in this attempt. For an external job all finished videos count,
+    because its sender may count videos without naming them. Returns None if there is too little to count.
     """
     if not job.is_finished or job.started_at is None or job.finished_at is None:
         return None
@@ -101,10 +105,10 @@ def overall_rate(job: Job, tried: int) -> float | None:
     return videos * MINUTE / seconds if videos >= MIN_VIDEOS and seconds >= 1 else None
 
 
-def usual_times(times: VideoTimes) -> str:
-    """How long the videos of a job take; "" while there are too few.
+def video_times(times: VideoTimes) -> str:
+    """Return how long the videos of a job take; "" while there are too few.
 
-    >>> usual_times(Times(videos=491, p50=4.1, p95=11.8))
+    >>> video_times(VideoTimes(videos=491, p50=4.1, p95=11.8))
     'p50 4.1 s, p95 11.8 s'
     """
     if times.videos < MIN_VIDEOS:
@@ -112,21 +116,21 @@ def usual_times(times: VideoTimes) -> str:
     return f"p50 {_short_time(times.p50)}, p95 {_short_time(times.p95)}"
 
 
-def explained_times(times: VideoTimes) -> str:
-    """The same in sentences, with how many videos it stands for; "" while there are too few.
+def video_times_in_full(times: VideoTimes) -> str:
+    """Return the same in sentences, with the number of videos; "" while there are too few.
 
-    >>> explained_times(Times(videos=491, p50=4.1, p95=11.8))
-    'Of 491 videos half took up to 4.1 s each, and 95 % up to 11.8 s. The rate of an ended job includes its pauses'
+    >>> video_times_in_full(VideoTimes(videos=491, p50=4.1, p95=11.8))
+    'Half of 491 videos took up to 4.1 s each, 95 % up to 11.8 s. The rate of an ended job includes its pauses'
     """
     if times.videos < MIN_VIDEOS:
         return ""
     p50, p95 = _short_time(times.p50), _short_time(times.p95)
-    took = f"Of {counted(times.videos, 'video')} half took up to {p50} each, and 95 % up to {p95}"
-    return f"{took}. The rate of an ended job includes its pauses"
+    shares = f"Half of {counted(times.videos, 'video')} took up to {p50} each, 95 % up to {p95}"
+    return f"{shares}. The rate of an ended job includes its pauses"
 
 
 def pace(estimate: Estimate) -> str:
-    """How fast a job gets on, and when it will be done.
+    """Return how fast a job progresses and when it will be done.
 
     >>> pace(Estimate(960, 900, 1000, 18.24))
     '18.2 / min · about 16 min'
@@ -135,7 +139,7 @@ def pace(estimate: Estimate) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes.
+    """Return a number of bytes in words.
 
     >>> size(0), size(999), size(1500), size(12_345_678), size(3.2e9)
     ('0 bytes', '999 bytes', '1.5 kB', '12.3 MB', '3.2 GB')
@@ -146,7 +150,7 @@ def size(number: float) -> str:
 
 
 def bit_rate(bits_per_second: float) -> str:
-    """Bits a second.
+    """Return a number of bits per second in words.
 
     >>> bit_rate(128_000), bit_rate(4_250_000)
     ('128 kbit/s', '4.2 Mbit/s')
@@ -155,15 +159,16 @@ def bit_rate(bits_per_second: float) -> str:
 
 
 def spoken_progress(job: Job) -> str:
-    """How far a job is, for who hears it: "9 of 20, 2 failed"."""
+    """Return the progress of a job for assistive technology: "9 of 20, 2 failed"."""
     failed = f", {count(job.failed)} failed" if job.failed else ""
     return f"{count(job.current_video)} of {count(job.total_videos)}{failed}"
 
 
 def shares(job: Job) -> tuple[float, float, float]:
-    """Of the bar what is ok, what failed and what is on its way, in percent.
+    """Return the shares of the bar that are ok, failed and running, in percent.
 
-    Of a job that runs elsewhere nobody knows how many videos run: what its sender tells beyond those that ended.
+    The number of running videos of an external job is unknown. Its third share is the progress that its sender
+    reported beyond the finished videos.
     """
     ok, failed, running = (100 * videos / job.total_videos for videos in (job.succeeded, job.failed, job.running))
     if job.is_external and not job.is_finished:
@@ -172,36 +177,36 @@ def shares(job: Job) -> tuple[float, float, float]:
 
 
 def resumed(job: Job) -> str:
-    """That the job went on after a restart, and where; "" when it did not, or has ended since."""
+    """Return where the job continued after a restart; "" if it did not, or has ended since."""
     if not job.resumed or job.is_finished:
         return ""
     return f"resumed at {count(job.resumed)}/{count(job.total_videos)} after a restart"
 
 
 def headline(jobs: Collection[Job], *, stalled: int = 0) -> str:
-    """The dashboard in one sentence; `stalled` of the jobs that run stand still.
+    """Return the dashboard in one sentence. `stalled` is the number of running jobs that are stalled.
 
     >>> headline([])
     'Nothing is running.'
     """
     statuses = [job.status for job in jobs]
     running, waiting = statuses.count(Status.PROCESSING), statuses.count(Status.PENDING)
-    attention = stalled + sum(map(statuses.count, NEEDS_SOMEBODY)) + sum(map(_is_in_trouble, jobs))
+    attention = stalled + sum(map(statuses.count, NEEDS_ATTENTION)) + sum(map(_has_paused_itself, jobs))
     parts = []
     if running or waiting:
         parts.append(f"{counted(running, 'job')} running")
     if waiting:
         parts.append(f"{count(waiting)} waiting")
     if attention:
-        who = count(attention) if parts else counted(attention, "job")
-        parts.append(f"{who} need{'s' if attention == 1 else ''} attention")
+        number = count(attention) if parts else counted(attention, "job")
+        parts.append(f"{number} need{'s' if attention == 1 else ''} attention")
     if not parts:
         return "All done." if jobs else "Nothing is running."
     return ", ".join(parts) + "."
 
 
 def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]) -> str:
-    """When all of several running jobs will be done; "" while one of them cannot tell, or others wait.
+    """Return when all of several running jobs will be done; "" while one has no estimate or others wait.
 
     >>> outlook([], lambda job: None)
     ''
@@ -212,11 +217,13 @@ def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]
     known = [estimate for estimate in estimates if estimate is not None]
     if len(estimates) < 2 or len(known) < len(estimates):
         return ""
-    return f"The last one is done in {in_words(max(known, key=lambda estimate: estimate.seconds))}."
+    return f"The last one ends in {in_words(max(known, key=lambda estimate: estimate.seconds))}."
 
 
 def tab_state(jobs: Iterable[Job]) -> str:
-    """What the tab's title starts with: a percent while jobs run, `!` where one failed, `✓` when all ended well, or "".
+    """Return the beginning of the tab's title.
+
+    It is a percent while jobs run, `!` if one failed or paused itself, `✓` if all ended well, otherwise "".
 
     >>> tab_state([])
     ''
@@ -226,13 +233,12 @@ def tab_state(jobs: Iterable[Job]) -> str:
     if running:
         videos = sum(job.total_videos for job in running)
         return f"({sum(job.progress * job.total_videos for job in running) // videos} %)"
-    if any(job.status in NEEDS_SOMEBODY or _is_in_trouble(job) for job in shown):
+    if any(job.status in NEEDS_ATTENTION or _has_paused_itself(job) for job in shown):
         return "!"
     return "✓" if shown and all(job.is_finished for job in shown) else ""
 
 
-def _is_in_trouble(job: Job) -> bool:
-    """Whether it paused itself."""
+def _has_paused_itself(job: Job) -> bool:
     return job.pause_reason is not None and job.status is Status.PAUSED
 
 
@@ -240,7 +246,7 @@ def _short_time(seconds: float) -> str:
     return f"{seconds:.1f} s" if MINUTE > seconds >= MIN_SHOWN_SECONDS else took(seconds)
 
 
-def _two(first: int, unit: str, second: int, smaller: str) -> str:
+def _two_units(first: int, unit: str, second: int, smaller: str) -> str:
     return f"{first} {unit} {second} {smaller}" if second else f"{first} {unit}"
 
 

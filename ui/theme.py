@@ -1,6 +1,6 @@
-"""How every page looks: the frame around it, the look of a status, and the few plain elements that pages are made of.
+"""The look of every page: its frame, the look of each status, and the plain elements that pages are made of.
 
-The colours are the tokens of `theme.css`. All data given here ends as text, never as markup.
+The colours are the tokens of `theme.css`. All data that comes in here is shown as text, never as markup.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CSS = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
 
 @dataclass(frozen=True, slots=True)
 class StatusLook:
-    """How a status is shown: a Material icon and the word; the colour comes from `theme.css`."""
+    """The icon (of Material) and the word of a status. Its colour comes from `theme.css`."""
 
     icon: str
     word: str
@@ -39,7 +39,7 @@ STATUS_LOOK: Mapping[Status, StatusLook] = {
     Status.CANCELLED: StatusLook("block", Status.CANCELLED.words),
 }
 STALLED_LOOK = StatusLook("hourglass_empty", "stalled")
-"""Beside the status of a job that stands still."""
+"""The look of the badge beside the status of a stalled job."""
 
 PAGES = (
     ("dashboard", "Dashboard", "/", "grid_view"),
@@ -47,12 +47,12 @@ PAGES = (
     ("history", "History", "/history", "history"),
 )
 
-# Runs before the first paint, so that a dark page never flashes white; Quasar is told once it is there.
+# Runs before the first paint, so that a dark page never flashes white. Quasar gets the theme once it is loaded.
 THEME_SCRIPT = """
 (() => {
   const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)");
-  const kept = () => { try { return localStorage.getItem("theme") } catch { return null } };
-  let chosen = kept();
+  const stored = () => { try { return localStorage.getItem("theme") } catch { return null } };
+  let chosen = stored();
   const apply = () => {
     const choice = ["light", "dark"].includes(chosen) ? chosen : "auto";
     root.dataset.choice = choice;
@@ -65,13 +65,13 @@ THEME_SCRIPT = """
   };
   window.nextTheme = () => {
     chosen = { auto: "light", light: "dark", dark: "auto" }[root.dataset.choice];
-    try { localStorage.setItem("theme", chosen) } catch { /* not remembered then, but applied */ }
+    try { localStorage.setItem("theme", chosen) } catch { /* applied, but not stored */ }
     document.cookie = `theme=${chosen}; path=/; max-age=31536000; samesite=lax`; // for the pages without scripts
     apply();
   };
   apply();
   system.addEventListener("change", apply);
-  addEventListener("storage", () => { chosen = kept(); apply() });
+  addEventListener("storage", () => { chosen = stored(); apply() });
   addEventListener("DOMContentLoaded", apply);
   const closeMenus = (except) => document.querySelectorAll("details.menu[open]").forEach((menu) => {
     if (!menu.contains(except)) menu.open = false;
@@ -84,14 +84,14 @@ THEME_SCRIPT = """
 
 @contextmanager
 def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) -> Iterator[Element]:
-    """Everything round a page's content, which goes into the yielded element, inside `<main>`.
+    """Draw the frame of a page, and yield the element for its content, inside `<main>`.
 
     `title` names the tab; `active` is the page's name in `PAGES`, or "" for none; `banner` draws the connection banner
     (`lambda: ConnectionBanner(settings)`).
     """
     _head(title)
     client = context.client
-    with client.layout:  # beside the page's own <main>, which Quasar makes
+    with client.layout:  # next to the page's own <main>, which Quasar makes
         bar, below = tag("header", classes="top"), tag("nav", classes="bottom").props('aria-label="Pages"')
     bar.move(target_index=0)
     with bar:
@@ -112,19 +112,22 @@ def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) 
 
 
 def tag(name: str, text: str = "", *, classes: str = "") -> TextElement:
-    """A plain HTML element; `text` is shown as it is, markup in it as well."""
+    """Return a plain HTML element. Markup in `text` is shown as text."""
     return TextElement(tag=name, text=text).classes(classes)
 
 
 def icon(name: str, *, small: bool = False) -> Element:
-    """A Material icon as an ornament: assistive technology skips it, and the page's text does not contain its name."""
+    """Return a Material icon as an ornament.
+
+    Assistive technology skips it, and the page's text does not contain its name.
+    """
     element = tag("span", classes="i s" if small else "i").props("aria-hidden=true")
     element.props["data-icon"] = name
     return element
 
 
 def button(text: str, on_click: Callable[..., Any] | None = None, *, kind: str = "", icon_name: str = "") -> Element:
-    """A button; `kind` is "primary" (one a page), "ghost", "link" or ""."""
+    """Return a button. `kind` is "primary" (one on each page), "ghost", "link" or ""."""
     element = tag("button", classes=kind).props("type=button")
     with element:
         if icon_name:
@@ -134,7 +137,7 @@ def button(text: str, on_click: Callable[..., Any] | None = None, *, kind: str =
 
 
 def link(text: str, target: str, *, classes: str = "", icon_name: str = "") -> Element:
-    """A link to a path that we made ourselves; with `classes="btn"` it looks like a button."""
+    """Return a link to a path that this program made. `classes="btn"` makes it look like a button."""
     element = tag("a", classes=classes)
     element.props["href"] = target
     with element:
@@ -145,7 +148,7 @@ def link(text: str, target: str, *, classes: str = "", icon_name: str = "") -> E
 
 
 def status_badge(status: Status) -> Element:
-    """Icon, word and colour of a job's status."""
+    """Draw the icon, word and colour of a job's status."""
     look = STATUS_LOOK[status]
     element = tag("span", classes="status")
     element.props["data-status"] = status.value
@@ -156,7 +159,7 @@ def status_badge(status: Status) -> Element:
 
 
 def stalled_badge() -> Element:
-    """That a job stands still, beside its status, which stays what it was."""
+    """Draw the badge of a stalled job. Its status stays as it was, next to the badge."""
     with tag("span", classes="status stalled") as element:
         icon(STALLED_LOOK.icon, small=True)
         tag("span", STALLED_LOOK.word)
@@ -164,12 +167,12 @@ def stalled_badge() -> Element:
 
 
 def looks(statuses: Iterable[Status] = Status) -> dict[str, dict[str, str]]:
-    """The icon and the word of each status, by its value, for a component that draws them itself."""
+    """Return the icon and the word of each status, by its value, for a component that draws them itself."""
     return {status.value: asdict(STATUS_LOOK[status]) for status in statuses}
 
 
 def whose_jobs(user: User) -> str:
-    """Whose jobs this person sees, in words."""
+    """Return in words whose jobs this user sees."""
     return "You see everybody's jobs" if user.is_admin else "You see only your own jobs"
 
 

@@ -1,4 +1,7 @@
-"""What a processor found out about a video, in words. Processors are plug-ins: what does not fit is left out."""
+"""The facts that a processor found out about a video, in words.
+
+Processors are plug-ins: values of another type are skipped.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ Result = Mapping[str, Any]
 
 
 def summary(result: Result) -> str:
-    """The most telling facts in a line; "" when there are none.
+    """Return the most important facts in one line; "" if there are none.
 
     >>> summary({"video": {"codec": "h264", "width": 1280, "height": 720}, "audio": None, "duration_seconds": 62.4})
     '1280 × 720 · h264 · 1 min 2 s'
@@ -21,13 +24,13 @@ def summary(result: Result) -> str:
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
-    """All facts that are known, each with its label.
+    """Return all known facts, each with its label.
 
     >>> facts({"size_bytes": 1500, "bit_rate": None, "poster": "poster.jpg"})
     [('Size', '1.5 kB')]
     """
     rate, bytes_ = _number(result, "bit_rate"), _number(result, "size_bytes")
-    told = {
+    labelled = {
         "Resolution": _resolution(result),
         "Duration": _duration(result),
         "Video": _video(_part(result, "video")),
@@ -37,7 +40,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         "Size": size(bytes_) if bytes_ else "",
         "Damage": _damage(result),
     }
-    return [(label, words) for label, words in told.items() if words]
+    return [(label, words) for label, words in labelled.items() if words]
 
 
 def _resolution(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""The dashboard: the jobs that somebody may want to look at now, live."""
+"""The dashboard: the current jobs, live."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
 
 
 class EmptyState:
-    """Shown while there is no job: what to begin with, or that all is done."""
+    """The dashboard without jobs: how to begin, or that all is done."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._is_first: bool | None = None
-        self._place = tag("section", classes="empty").props("data-testid=empty")
+        self._section = tag("section", classes="empty").props("data-testid=empty")
 
     def show(self, jobs: int) -> None:
-        """Show that so many jobs are in History."""
+        """Show the state for this number of jobs in History."""
         if self._is_first == (jobs == 0):
             return
         self._is_first = jobs == 0
-        self._place.clear()
-        with self._place:
-            _welcome() if self._is_first else _all_done()
+        self._section.clear()
+        with self._section:
+            _draw_welcome() if self._is_first else _draw_all_done()
             with tag("div", classes="act"):
                 link("Upload a CSV", "/lists", classes="btn primary", icon_name="upload")
                 demo = button("Run the demo", icon_name="play_arrow")
@@ -87,7 +87,7 @@ class EmptyState:
 
 
 class Footer:
-    """Who is signed in, whose jobs they see, how many there are in History, and for administrators the slots."""
+    """Shows who is signed in, whose jobs they see, how many are in History, and the slots for administrators."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -99,18 +99,18 @@ class Footer:
             self._slots = SlotsField(backend.slots) if user.is_admin else None
 
     def show(self, jobs: int) -> None:
-        """Show that so many jobs are in History."""
+        """Show the number of jobs in History."""
         self._link.text = f"{counted(jobs, 'job')} in History"
 
     async def follow_slots(self) -> None:
-        """Show the slots as they are, whoever changes them."""
+        """Keep the number of slots up to date, also when others change it."""
         while self._slots:
             await self._backend.clock.sleep(SLOTS_SECONDS)
             self._slots.follow()
 
 
 class SlotsField:
-    """The number of videos that run at once, to be changed in place."""
+    """The field for the number of videos that run at once."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -118,13 +118,13 @@ class SlotsField:
         self.show()
 
     def show(self) -> None:
-        """Show the number as it is."""
+        """Show the current number."""
         self._shown = self._slots.number
         noun = "video" if self._shown == 1 else "videos"
         self._field.show(self._shown, f"{noun} at once, at most; a change holds until the next start")
 
     def follow(self) -> None:
-        """Show the number if it has changed; what somebody is typing here stays."""
+        """Show the number if it has changed. Text that the user is typing stays."""
         if self._slots.number != self._shown:
             self.show()
 
@@ -137,13 +137,13 @@ class SlotsField:
         self.show()
 
 
-def _welcome() -> None:
+def _draw_welcome() -> None:
     icon("video_library")
     tag("h2", "No active jobs")
     tag("p", "A CSV of video IDs becomes a job, and its progress shows here. The demo runs one over clips made for it.")
 
 
-def _all_done() -> None:
+def _draw_all_done() -> None:
     icon("task_alt")
     tag("h2", "No active jobs")
     tag("p", f"All done. {JOBS_STAY}.")

@@ -1,12 +1,16 @@
-"""History: every job that ever ran."""
+"""History: all jobs that ever ran."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from nicegui import context
 
 from backend import Backend
+from backend.clock import Clock
+from backend.domain.auth import User
+from backend.jobs.queries import JobQueries
 from ui.components.history.job_history import JobHistory, Search
 from ui.components.shared.page_frame import page_frame
 from ui.following import patiently, views, while_connected
@@ -32,12 +36,13 @@ def add_history_page(backend: Backend) -> None:
             search = Search.of(q=q, status=status, sort=sort)
             history = JobHistory(backend.queries, backend.clock, search, show_owner=user.is_admin)
         await history.refresh()
-        while_connected(context.client, partial(_follow, backend, history), name="history")
+        follow = partial(follow_jobs, backend.queries, history, viewer=current_user, clock=backend.clock)
+        while_connected(context.client, follow, name="history")
 
 
-async def _follow(backend: Backend, history: JobHistory) -> None:
-    queries, clock = backend.queries, backend.clock
+async def follow_jobs(queries: JobQueries, history: JobHistory, *, viewer: Callable[[], User], clock: Clock) -> None:
+    """Keep the rows of History up to date. `viewer` returns the user of the page."""
     position = queries.position  # before the rows: they have everything up to here
     await patiently(history.renew, clock=clock, every_seconds=REFRESH_SECONDS)
-    async for view in views(queries, by=current_user(), after=position, clock=clock, every_seconds=REFRESH_SECONDS):
+    async for view in views(queries, by=viewer(), after=position, clock=clock, every_seconds=REFRESH_SECONDS):
         await history.update(view)

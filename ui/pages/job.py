@@ -1,4 +1,4 @@
-"""One job: its figures, its videos and why some failed, for as long as there is a record of it."""
+"""One job: its figures, its videos and why some failed, until it is deleted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_job_page(backend: Backend) -> None:
 
 
 class JobView:
-    """What a job's page shows, and how it stays true: one subscription serves all its parts."""
+    """The content of a job's page. One subscription keeps all its parts up to date."""
 
     def __init__(self, backend: Backend, job: Job, chosen: VideoFilter, *, tab: str) -> None:
         self._manager, self._queries, self._clock = backend.manager, backend.queries, backend.clock
@@ -82,13 +82,13 @@ class JobView:
         self._show_counts()
 
     async def refresh(self) -> None:
-        """Show what is stored now of its videos."""
+        """Show the job's videos as they are stored now."""
         await self._show_strip(self._job)
         await self._show_causes(self._job)
         await self._show_videos(self._job)
 
     def work(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """Return what keeps the page true while it is open, by name."""
+        """Return the tasks that keep the open page up to date, by name."""
         strip_seconds = LARGE_STRIP_SECONDS if self._job.total_videos > LARGE else ROWS_SECONDS
         return {
             "subscription": self._follow_job,
@@ -96,7 +96,7 @@ class JobView:
             "videos": partial(self._follow, self._show_videos, ROWS_SECONDS),
             "strip": partial(self._follow, self._show_strip, strip_seconds),
             "causes": partial(self._follow, self._show_causes, CAUSES_SECONDS),
-            "time": self._count_up,
+            "time": self._tick,
         }
 
     async def _follow_job(self) -> None:
@@ -122,8 +122,8 @@ class JobView:
             async for newest in self._subscription.changes(every_seconds):
                 await patiently(partial(show, newest), clock=self._clock, every_seconds=every_seconds)
 
-    async def _count_up(self) -> None:
-        """Let its time pass while it has not ended."""
+    async def _tick(self) -> None:
+        """Let the shown durations pass while the job has not ended."""
         while True:
             await self._unfinished.wait()
             await self._clock.sleep(1)
@@ -143,18 +143,18 @@ class JobView:
         with self._tabs.part("head"):
             self._header.draw_panel()
             with self._header.below_bar:
-                self._strip = HeatStrip(on_jump=self._jump, on_look=self._name)
+                self._strip = HeatStrip(on_jump=self._jump, on_point=self._name_video)
         with self._tabs.part(VIDEOS):
-            self._videos = JobVideos(self._queries, job, chosen, on_select=self._show_address, on_retry=retry)
+            self._videos = JobVideos(self._queries, job, chosen, on_select=self._update_address, on_retry=retry)
         with self._tabs.part(ERRORS):
-            self._causes = JobCauses(self._queries, job, on_look=self._jump, on_retry=retry)
+            self._causes = JobCauses(self._queries, job, on_show_video=self._jump, on_retry=retry)
         with self._tabs.part(TIMELINE):
             self._timeline = JobTimeline(self._queries, self._clock, job)
 
     def _show_counts(self) -> None:
         self._tabs.count(**{VIDEOS: count(self._job.total_videos), ERRORS: count(self._job.failed)})
 
-    def _show_address(self) -> None:
+    def _update_address(self) -> None:
         query = {"tab": self._tabs.chosen, **self._videos.chosen.query()}
         ui.navigate.history.replace(f"/jobs/{self._job.id}?{urlencode(query)}")
 
@@ -165,7 +165,7 @@ class JobView:
 
     async def _show_causes(self, job: Job) -> None:
         await self._causes.refresh(job)
-        state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not at each of very many
+        state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not for each of many videos
         if self._timed != state:
             self._header.show_times(await self._queries.times(job.id, by=current_user()))
             self._timed = state
@@ -176,12 +176,12 @@ class JobView:
             self._strip_seq = job.seq
 
     async def _jump(self, position: int) -> None:
-        """Show this video among all of them, wherever the reader is."""
+        """Show this video among all of them, also from another tab of the page."""
         if 0 <= position < self._job.total_videos:
             self._tabs.choose(VIDEOS)
             await self._videos.go_to(position)
 
-    async def _name(self, position: int) -> None:
+    async def _name_video(self, position: int) -> None:
         video = await act(self._queries.video(self._job.id, position, by=current_user()))
         if video is not None:
             self._strip.name(position, video.video_id)
@@ -204,7 +204,7 @@ class JobView:
 
 
 def _usual_tab(job: Job) -> str:
-    """Return the tab to look at first, unless the address says which videos are meant."""
+    """Return the tab that opens first, unless the address names videos."""
     return ERRORS if job.failed or job.status is Status.FAILED else VIDEOS
 
 

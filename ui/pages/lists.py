@@ -35,22 +35,22 @@ def add_lists_page(backend: Backend) -> None:
     @page("/lists")
     def lists_page() -> None:
         with page_frame("Lists", "lists", current_user(), backend.settings):
-            _heading(str(backend.sources.media.root))
+            _draw_heading(str(backend.sources.media.root))
             UploadFlow(backend)
 
 
 class UploadFlow:
-    """The way of a list: chosen, previewed, started."""
+    """The steps of a list: chosen, previewed, started."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._upload = ListUpload(self.take)
         self._result = tag("div")
-        self._advise()
+        self._show_advice()
 
     async def take(self, name: str, file: BinaryIO) -> None:
-        """Read a list and show what it would become."""
-        self._advise()
+        """Read a list and show its preview."""
+        self._show_advice()
         read = await read_list(self._backend, name, file)
         self._result.clear()
         with self._result:
@@ -64,8 +64,8 @@ class UploadFlow:
         self._upload.say(f"{name}: {counted(len(read.videos.rows), 'video')} ready.")
 
     def discard(self) -> None:
-        """Go back to where no list was chosen."""
-        self._advise()
+        """Drop the chosen list."""
+        self._show_advice()
         self._upload.say("Discarded.")
 
     async def start(self, read: ReadList, title: str, key: str) -> None:
@@ -79,7 +79,7 @@ class UploadFlow:
                 draw_started(submission.job)
             self._upload.say(f"Started: {submission.job.name}.")
 
-    def _advise(self) -> None:
+    def _show_advice(self) -> None:
         self._result.clear()
         with self._result:
             draw_advice(str(self._backend.sources.media.root))
@@ -108,7 +108,7 @@ def _problem_rows(read: ReadList) -> bytes:
     return csv_start(["line", read.column, "problem"]) + csv_rows(rows)
 
 
-def _heading(media: str) -> None:
+def _draw_heading(media: str) -> None:
     with tag("div", classes="lead"):
         with tag("div"):
             tag("h1", "Lists")

@@ -1,4 +1,4 @@
-"""Which jobs the dashboard shows, in which order and how densely: what its address says."""
+"""Which jobs the dashboard shows, in which order and how densely, as its address says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL, ATTENTION, CARDS = "all", "attention", "cards"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A chip: its word, what it leaves in words and by status; a rare one is only there while there are some."""
+    """A chip: its word, and its jobs in words and by status. A rare one is only shown while it has jobs."""
 
     word: str
     jobs: str
@@ -33,25 +33,25 @@ FILTERS: Mapping[str, Filter] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """Its words, and what of a card it goes by: facts, the first one that differs decides; `-` is from high to low."""
+class SortOrder:
+    """The words of an order, and the facts of a card that it compares, one after the other. `-`: from high to low."""
 
     words: str
     by: tuple[str, ...]
 
 
-ORDERS: Mapping[str, Order] = {
-    ATTENTION: Order("Attention first", ("rank", "-created", "id")),
-    "newest": Order("Newest first", ("-created", "id")),
-    "oldest": Order("Oldest first", ("created", "id")),
-    "name": Order("By name", ("name", "-created", "id")),
+ORDERS: Mapping[str, SortOrder] = {
+    ATTENTION: SortOrder("Attention first", ("rank", "-created", "id")),
+    "newest": SortOrder("Newest first", ("-created", "id")),
+    "oldest": SortOrder("Oldest first", ("created", "id")),
+    "name": SortOrder("By name", ("name", "-created", "id")),
 }
 VIEWS = (CARDS, "table")
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardView:
-    """The address's own names; a value that is the usual one stands in no address.
+    """The choice in the dashboard's address, by the names used there. Default values are left out of the address.
 
     >>> DashboardView.of(show="failed", q="nightly", sort="by colour", view="")
     DashboardView(show='failed', q='nightly', sort='attention', view='cards')
@@ -64,7 +64,7 @@ class DashboardView:
 
     @classmethod
     def of(cls, *, show: str, q: str, sort: str, view: str) -> DashboardView:
-        """What an address asks for; words that it does not know count as not given."""
+        """Return the choice in an address. Unknown words count as not given."""
         return cls(
             show if show in FILTERS else ALL,
             q[:MAX_TEXT_LENGTH],
@@ -74,7 +74,7 @@ class DashboardView:
 
 
 def choices() -> dict[str, Any]:
-    """What can be chosen, and what to say where nothing is left, for the component that draws it."""
+    """Return what can be chosen, and the words for an empty result, for the component that draws it."""
     filters = [
         {**asdict(one), "name": name, "statuses": [status.value for status in Status if status in one.statuses]}
         for name, one in FILTERS.items()

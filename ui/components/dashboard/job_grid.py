@@ -1,4 +1,4 @@
-"""The live grid of jobs: one element for all of them. Python says what is on a card, `job_grid.vue` draws it."""
+"""The live grid of jobs: one element for all of them. Python makes the facts of a card, `job_grid.vue` draws it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backend.domain.texts import counted
 from progress_dashboard.protocol import WITH_FAILURES, Status
 from ui.components.dashboard.dashboard_view import DashboardView, choices
 from ui.components.shared import BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS
-from ui.components.shared.job_actions import action_looks, asked_for, busy, offers, quick
+from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
 from ui.theme import STALLED_LOOK, STATUS_LOOK, looks
 
@@ -40,11 +40,12 @@ PARTS: list[str | Path] = [
 
 
 class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
-    """The head of the dashboard, its jobs as cards or as a table, and what stands there instead while there are none.
+    """The head of the dashboard, and its jobs as cards or as a table, or what is shown while there are none.
 
-    Fed by `LiveJobs`. Slots: `actions` beside the search, `empty` while there is no job, `note` below. Events: `watch`
-    (it wants a snapshot), `recount` (jobs came or went). `on_act` gets a job's id and what to do; `on_search` gets what
-    is searched for and returns the ids of the jobs that the browser, which knows the cards alone, cannot find itself.
+    `LiveJobs` feeds it. Slots: `actions` next to the search, `empty` while there is no job, `note` below. Events:
+    `watch` (asks for what changed after a position, null for a snapshot), `recount` (jobs appeared or left). `on_act`
+    gets a job ID and the action. `on_search` gets the search text and returns the IDs of the jobs that the browser
+    cannot find, because it only has the cards.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
         self._props["begins"] = asdict(view)
 
         async def pressed(event: GenericEventArguments) -> None:
-            if asked := asked_for(event.args):
-                await on_act(*asked)
+            if requested := requested_action(event.args):
+                await on_act(*requested)
 
         async def searched(event: GenericEventArguments) -> None:
             if isinstance(event.args, str):
@@ -81,7 +82,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
 def card(
     job: Job, leaves_at: datetime | None = None, pace: str = "", stalled_since: datetime | None = None
 ) -> dict[str, Any]:
-    """What a job's card says; times are milliseconds since 1970, all texts plain."""
+    """Return the facts of a job's card. Times are milliseconds since 1970; no text is markup."""
     return {
         "id": job.id,
         "name": job.name,
@@ -116,12 +117,12 @@ def card(
 
 def _subtitle(job: Job) -> str:
     first = [f"attempt {job.attempt}"] if job.attempt > 1 else []
-    where = ["runs elsewhere"] if job.is_external else []
-    return " · ".join([*first, resumed(job) or counted(job.total_videos, "video"), *where])
+    kind = ["external job"] if job.is_external else []
+    return " · ".join([*first, resumed(job) or counted(job.total_videos, "video"), *kind])
 
 
 def _took(job: Job) -> str:
-    """Of a job that has ended; how long one has been running passes in the browser."""
+    """Return the time that an ended job took. The browser counts the time of a running one."""
     if not job.is_finished or job.started_at is None or job.finished_at is None:
         return ""
     return time_taken(job, job.finished_at)
@@ -134,7 +135,7 @@ def _fact(job: Job) -> str:
 
 
 def _now(job: Job) -> dict[str, Any]:
-    """What the job does at this moment, or what there is to say instead."""
+    """Return what the job does now, or another sentence about it."""
     if job.is_external and not job.is_finished:
         return _reported(job)
     if job.pause_reason and job.status is Status.PAUSED:
@@ -157,7 +158,7 @@ def _now(job: Job) -> dict[str, Any]:
 
 
 def _reported(job: Job) -> dict[str, Any]:
-    """What its sender said last; how many run there is not known here."""
+    """Return the newest report of the sender. The number of running videos is unknown here."""
     if job.video_id:
         return {"icon": "movie", "text": job.video_id, "is_id": True, "more": job.message, "is_long": True}
     return {"icon": "schedule", "text": job.message}

@@ -1,4 +1,4 @@
-"""A drop-down list of the browser's own kind."""
+"""A drop-down list, drawn by the browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ui.theme import tag
 def choice(
     options: Mapping[str, str], value: str, *, label: str, on_choice: Callable[[str], Awaitable[None]]
 ) -> Element:
-    """One of `options` (value -> words); `on_choice` gets the value, only ever one of these."""
+    """Return a list of `options` (value -> words). `on_choice` gets the chosen value, which is always one of these."""
 
     async def chosen(event: GenericEventArguments) -> None:
         if event.args in options:

@@ -1,4 +1,4 @@
-"""The list of every job that ever ran: search, status, order, more."""
+"""The list of all jobs that ever ran, with search, status and order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANY = ""
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What History is asked for, as it stands in the address."""
+    """The search in the address of History."""
 
     q: str = ""
     status: str = ANY
@@ -38,7 +38,7 @@ class Search:
 
     @classmethod
     def of(cls, *, q: str, status: str, sort: str) -> Search:
-        """What an address asks for; words that it does not know count as not given."""
+        """Return the search in an address. Unknown words count as not given."""
         known = status if status in set(Status) else ANY
         return cls(q, known, sort if sort in ORDERS else NEWEST)
 
@@ -53,7 +53,7 @@ class Search:
 
 
 class JobHistory:
-    """The panel; `refresh` reads its first page anew, `renew` and `update` keep the rows that are shown true."""
+    """The panel of History. `refresh` reads the first page; `renew` and `update` keep the shown rows up to date."""
 
     def __init__(self, queries: JobQueries, clock: Clock, search: Search, *, show_owner: bool) -> None:
         self._queries = queries
@@ -61,9 +61,9 @@ class JobHistory:
         self._search = search
         self._jobs: list[Job] = []
         self._next: str | None = None
-        self._trouble = ""
+        self._refusal = ""
         self._reading = asyncio.Lock()
-        self._tools(search)
+        self._draw_tools(search)
         self._panel = tag("section", classes="panel")
         with self._panel:
             self._table = JobTable(show_owner=show_owner)
@@ -73,52 +73,52 @@ class JobHistory:
         self._empty = tag("section", classes="empty")
 
     async def refresh(self) -> None:
-        """The first page of what is searched for."""
+        """Show the first page of the search result."""
         async with self._reading:
             try:
                 jobs, self._next = await self._read(None)
-                self._trouble = ""
+                self._refusal = ""
             except DashboardError as error:
                 jobs, self._next = [], None
-                self._trouble = error.sentence
+                self._refusal = error.sentence
             self._show(jobs)
 
     async def renew(self) -> None:
-        """As many rows as are shown, as they are stored now; raises what refuses them."""
+        """Read as many rows as are shown again, as they are stored now. Raises `DashboardError` if they are refused."""
         async with self._reading:
             jobs, self._next = await self._read(None, rows=min(max(ROWS, len(self._jobs)), MAX_PAGE))
-            if (jobs, "") != (self._jobs, self._trouble):
-                self._trouble = ""
+            if (jobs, "") != (self._jobs, self._refusal):
+                self._refusal = ""
                 self._show(jobs)
 
     async def update(self, view: View) -> None:
-        """The newest states of the jobs that are shown, and jobs that were made since where these come first."""
+        """Show the newest states of the shown jobs; without a search also the jobs created since, in front."""
         async with self._reading:
             newest = {job.id: job for job in view.updates}
             shown = [max(job, newest.get(job.id, job), key=lambda state: state.seq) for job in self._jobs]
             known = {job.id for job in shown}
-            since = [job for job in newest.values() if job.id not in known and self._is_newer(job)]
-            if since and self._search == Search():
-                shown = [*sorted(since, key=lambda job: job.created_at, reverse=True), *shown]
+            created = [job for job in newest.values() if job.id not in known and self._is_newer(job)]
+            if created and self._search == Search():
+                shown = [*sorted(created, key=lambda job: job.created_at, reverse=True), *shown]
             if shown != self._jobs:
                 self._show(shown)
 
     def _is_newer(self, job: Job) -> bool:
         return not self._jobs or job.created_at > self._jobs[0].created_at
 
-    def _tools(self, search: Search) -> None:
+    def _draw_tools(self, search: Search) -> None:
         statuses = {ANY: "Every status"} | {
             status.value: look.word.capitalize() for status, look in STATUS_LOOK.items()
         }
         with tag("div", classes="tools filters"):
-            SearchField(search.q, label="Name, job ID, video ID, error", hook="job-search", on_search=self._look_for)
-            choice(statuses, search.status, label="Status", on_choice=lambda status: self._with(status=status))
-            choice(ORDERS, search.sort, label="Order", on_choice=lambda sort: self._with(sort=sort))
+            SearchField(search.q, label="Name, job ID, video ID, error", hook="job-search", on_search=self._search_for)
+            choice(statuses, search.status, label="Status", on_choice=lambda status: self._change(status=status))
+            choice(ORDERS, search.sort, label="Order", on_choice=lambda sort: self._change(sort=sort))
 
-    async def _look_for(self, q: str) -> None:
-        await self._with(q=q.strip())
+    async def _search_for(self, q: str) -> None:
+        await self._change(q=q.strip())
 
-    async def _with(self, **changes: str) -> None:
+    async def _change(self, **changes: str) -> None:
         self._search = replace(self._search, **changes)
         ui.navigate.history.replace(self._search.address())
         self._panel.props("aria-busy=true")
@@ -134,7 +134,7 @@ class JobHistory:
                 self._show([*self._jobs, *jobs])
 
     async def _read(self, cursor: str | None, *, rows: int = ROWS) -> tuple[list[Job], str | None]:
-        """The jobs after `cursor`, and where the next ones begin."""
+        """Return the jobs after `cursor`, and the cursor of the next page."""
         wanted = self._search
         page = await self._queries.jobs(
             by=current_user(),
@@ -149,9 +149,9 @@ class JobHistory:
     def _show(self, jobs: list[Job]) -> None:
         self._jobs = jobs
         self._table.show(jobs, now=self._clock.now())
-        self._tell()
+        self._draw_state()
 
-    def _tell(self) -> None:
+    def _draw_state(self) -> None:
         self._panel.set_visibility(bool(self._jobs))
         self._more.set_visibility(self._next is not None)
         self._range.text = f"{counted(len(self._jobs), 'job')}{', and more' if self._next else ''}"
@@ -159,13 +159,13 @@ class JobHistory:
         self._empty.set_visibility(not self._jobs)
         if not self._jobs:
             with self._empty:
-                self._say_why_empty()
+                self._draw_empty()
 
-    def _say_why_empty(self) -> None:
-        if self._trouble:
+    def _draw_empty(self) -> None:
+        if self._refusal:
             icon("error_outline")
             tag("h2", "History cannot be shown")
-            tag("p", self._trouble)
+            tag("p", self._refusal)
             with tag("div", classes="act"):
                 button("Try again", self.refresh, icon_name="refresh")
                 if self._search.narrows:

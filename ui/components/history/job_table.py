@@ -1,4 +1,4 @@
-"""Jobs as rows of History: one element, its rows replaced in place."""
+"""Jobs as rows of History: one element whose rows are replaced in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ui.theme import looks
 
 
 class JobTable(Element, component="job_table.vue", dependencies=[BROWSER_JS]):
-    """Each row leads to its job."""
+    """A table whose rows link to their jobs."""
 
     def __init__(self, *, show_owner: bool) -> None:
         super().__init__()
@@ -27,11 +27,11 @@ class JobTable(Element, component="job_table.vue", dependencies=[BROWSER_JS]):
         self._props["news"] = ""
 
     def say(self, sentence: str) -> None:
-        """Let assistive technology hear this, unless it was the last thing said."""
+        """Announce a sentence to assistive technology, unless it is the same as the last one."""
         self._props["news"] = sentence
 
     def show(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """These jobs in this order."""
+        """Show these jobs in this order."""
         rows = [_row(job, now) for job in jobs]
         if rows != self._props["rows"]:
             self._props["rows"] = rows

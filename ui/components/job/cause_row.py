@@ -1,4 +1,4 @@
-"""One cause why videos of a job failed, in a row that stays the same while its numbers change."""
+"""One cause of failed videos of a job, in a row that stays in place while its numbers change."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ui.components.shared import BROWSER_JS
 from ui.reasons import and_undone, short_reason
 from ui.text import count
 
-LIES = {
-    Fault.PERMANENT: "Lies with the file: retry once it is mended.",
-    Fault.TRANSIENT: "May go well another time.",
-    Fault.MACHINE: "Lies with the machine: retry once it is mended.",
+ADVICE = {
+    Fault.PERMANENT: "Caused by the file: fix it, then retry.",
+    Fault.TRANSIENT: "May succeed on a retry.",
+    Fault.MACHINE: "Caused by the machine: fix it, then retry.",
 }
 
 
 class CauseRow(Element, component="cause_row.vue", dependencies=[BROWSER_JS, "stack_trace.js"]):
-    """Asks by `on_look` for its example, by `on_retry` for another try; `on_tick` gets whether it is chosen."""
+    """`on_show_video` asks for the example video, `on_retry` for a retry; `on_tick` gets True if it is selected."""
 
     def __init__(
         self,
         *,
-        on_look: Callable[[], Awaitable[None]],
+        on_show_video: Callable[[], Awaitable[None]],
         on_retry: Callable[[], Awaitable[None]],
         on_tick: Callable[[bool], None],
     ) -> None:
@@ -38,12 +38,12 @@ class CauseRow(Element, component="cause_row.vue", dependencies=[BROWSER_JS, "st
         def tick(event: GenericEventArguments) -> None:
             on_tick(event.args is True)
 
-        self.on("look", on_look)
+        self.on("look", on_show_video)
         self.on("retry", on_retry)
         self.on("tick", tick)
 
     def show(self, cause: Cause, job: Job, *, can_retry: bool, is_ticked: bool | None) -> None:
-        """The cause as it is now; `is_ticked` is None where there is nothing to choose."""
+        """Show the cause as it is now. `is_ticked` is None if there is nothing to select."""
         shown = {
             "cause": _facts(cause, job),
             "affected": _affected(cause, job),
@@ -56,7 +56,7 @@ class CauseRow(Element, component="cause_row.vue", dependencies=[BROWSER_JS, "st
 
 
 def _affected(cause: Cause, job: Job) -> str:
-    """For who reads it elsewhere."""
+    """Return what the copied text says of the cause, for a reader who does not see the page."""
     return f"{count(cause.count)} of {counted(job.total_videos, 'video')} of {job.name}, for example {cause.video_id}"
 
 
@@ -65,7 +65,7 @@ def _facts(cause: Cause, job: Job) -> dict[str, object]:
         "count": count(cause.count),
         "error": cause.error,
         "short": short_reason(cause.error),
-        "lies": "" if job.is_external else LIES[cause.fault],  # what mends it is known where it runs
+        "lies": "" if job.is_external else ADVICE[cause.fault],  # only the sender knows its files and machine
         "video": cause.video_id,
         "more": f" and {count(cause.count - 1)} more" if cause.count > 1 else "",
         "first": iso(cause.first_seen),

@@ -1,4 +1,4 @@
-"""How each video of a job stands, as one strip of cells."""
+"""The state of each video of a job, as one strip of cells."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from backend.domain.video import OUTCOME_MARKS, VideoStatus
 from ui.components.shared import BROWSER_JS
 
 BLOCK = 128  # marks that are compared at once
-WHOLE_FROM = 10  # a change takes as much room as so many marks
+MARKS_PER_CHANGE = 10  # a single change takes as many bytes as this many marks
 
 
 class HeatStrip(Element, component="heat_strip.vue", dependencies=[BROWSER_JS]):
-    """One cell a video, in the order of the file; several videos share a cell where they are too many for that.
+    """One cell for each video, in the order of the file. If there are too many, videos share cells.
 
-    `on_jump` gets the position of the video whose cell was pressed; `on_look` that of one that is pointed at, and
-    tells its ID by `name`.
+    `on_jump` gets the position of the video whose cell was pressed. `on_point` gets that of the video under the
+    pointer, and answers with its ID by `name`.
     """
 
-    def __init__(self, *, on_jump: Callable[[int], Awaitable[None]], on_look: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(
+        self, *, on_jump: Callable[[int], Awaitable[None]], on_point: Callable[[int], Awaitable[None]]
+    ) -> None:
         super().__init__()
         self._strip = self._props["strip"] = ""
         self._words = self._props["words"] = {}
@@ -31,31 +33,31 @@ class HeatStrip(Element, component="heat_strip.vue", dependencies=[BROWSER_JS]):
             if isinstance(event.args, int):
                 await on_jump(event.args)
 
-        async def look(event: GenericEventArguments) -> None:
+        async def point(event: GenericEventArguments) -> None:
             if isinstance(event.args, int):
-                await on_look(event.args)
+                await on_point(event.args)
 
         self.on("jump", jump)
-        self.on("look", look)
+        self.on("look", point)
 
     def show(self, strip: str, job: Job) -> None:
-        """The newest marks of all videos: the browser gets all of them once, and from then on what has changed."""
+        """Show the newest marks of all videos. The browser gets all of them once, then only the changes."""
         words, changed = _words(job), _changes(self._strip, strip)
         if len(strip) != len(self._strip):
             self._props["strip"], self._props["words"] = strip, words
-        elif len(changed) * WHOLE_FROM > len(strip):
+        elif len(changed) * MARKS_PER_CHANGE > len(strip):
             self.run_method("replace", strip, words)
         elif changed or words != self._words:
             self.run_method("change", changed, words)
         self._strip, self._words = strip, words
 
     def name(self, position: int, video_id: str) -> None:
-        """Which video it is that is pointed at."""
+        """Show the ID of the video under the pointer."""
         self.run_method("name", position, video_id)
 
 
 def _changes(before: str, now: str) -> list[tuple[int, str]]:
-    """Where the marks are other ones; block by block, because nearly all of very many are as they were.
+    """Return the positions and values of changed marks. Compares in blocks, because most of them are unchanged.
 
     >>> _changes("..", "o."), _changes("." * 600, "." * 599 + "f")
     ([(0, 'o')], [(599, 'f')])
@@ -70,11 +72,11 @@ def _changes(before: str, now: str) -> list[tuple[int, str]]:
 
 
 def _words(job: Job) -> dict[str, str]:
-    """What each mark means in this job."""
-    coming = "to come, or not told" if job.is_external else "to come"
+    """Return the meaning of each mark in this job."""
+    pending = "to come, or not reported" if job.is_external else "to come"
     return {
         OUTCOME_MARKS[VideoStatus.COMPLETED]: "ok",
         OUTCOME_MARKS[VideoStatus.FAILED]: "failed",
         OUTCOME_MARKS[VideoStatus.PROCESSING]: "running",
-        OUTCOME_MARKS[VideoStatus.PENDING]: "not done" if job.is_finished else coming,
+        OUTCOME_MARKS[VideoStatus.PENDING]: "not done" if job.is_finished else pending,
     }

@@ -1,4 +1,4 @@
-"""The head of a job's page: what is known about the job, moving while it runs."""
+"""The head of a job's page: what is known about the job, updated while it runs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ui.components.shared.job_actions import JobActions
 from ui.components.shared.moment import Moment
 from ui.text import (
     count,
-    explained_times,
     overall_rate,
     resumed,
     shares,
     spoken_progress,
-    standing_still,
+    stalled_for,
     time_taken,
-    usual_times,
+    video_times,
+    video_times_in_full,
 )
 from ui.theme import icon, link, stalled_badge, status_badge, tag
 
 
 class JobHeader:
-    """Name, status and actions, and by `draw_panel` the figures, the bar and the newest error.
+    """Name, status and actions; `draw_panel` adds the figures, the bar and the newest error.
 
-    `show` brings them up to the job's newest state; what is as it was is not sent. `stalled` says since when a job
-    stands still.
+    `show` brings them up to the job's newest state and sends only what has changed. `stalled` returns since when a job
+    has been stalled.
     """
 
     def __init__(
@@ -58,41 +58,41 @@ class JobHeader:
             tag("h1", job.name)
             with tag("span", classes="badges"):
                 self._badge = tag("span", classes="badges")
-                self._still = tag("span", classes="badges")
+                self._stall_badge = tag("span", classes="badges")
             with tag("div", classes="act"):
                 self._actions = JobActions(job, on_act=on_act)
         self._identity = _identity(job)
 
     def draw_panel(self) -> None:
-        """The figures and what belongs to them, to be drawn once."""
+        """Draw the panel with the figures, once."""
         with tag("section", classes="panel").props("data-testid=job-header"):
-            self._figures()
-            self._bar()
+            self._draw_figures()
+            self._draw_bar()
             self.below_bar = tag("div")
-            self._said = tag("p", classes="said small").props("data-testid=job-message")
+            self._message = tag("p", classes="said small").props("data-testid=job-message")
         self._draw_state(self._job)
         self._draw_numbers(self._job)
 
     def show(self, job: Job, *, now: datetime) -> None:
-        """The same job, later."""
+        """Show a later state of the same job."""
         earlier, self._job, self._now = self._job, job, now
         if _state(job) != _state(earlier):
             self._draw_state(job)
         self._draw_numbers(job)
 
     def show_times(self, times: VideoTimes) -> None:
-        """How long its videos take."""
+        """Show how long the job's videos take."""
         self._times = times
-        self._pace.props(f'title="{explained_times(times)}"')
+        self._pace.props(f'title="{video_times_in_full(times)}"')
         self._draw_pace()
 
     def tick(self, *, now: datetime) -> None:
-        """Time went on."""
+        """Let the shown durations pass."""
         self._now = now
         self._took.text = time_taken(self._job, now)
         self._draw_pace()
 
-    def _figures(self) -> None:
+    def _draw_figures(self) -> None:
         with tag("div", classes="figures"):
             self._percent = _figure("done")
             self._videos = _figure("videos")
@@ -102,15 +102,15 @@ class JobHeader:
                 self._took = tag("b")
                 self._when = tag("span")
             with tag("div") as self._pace:
-                self._rate, self._usual = tag("b"), tag("span")
-            with tag("div") as self._coming:
-                self._left = tag("b")
+                self._rate, self._video_times = tag("b"), tag("span")
+            with tag("div") as self._remaining:
+                self._remaining_text = tag("b")
                 tag("span", "left")
-            with tag("div", classes="stalled").props("data-testid=job-stalled") as self._silence:
-                self._silent = tag("b")
-                self._last = tag("span")
+            with tag("div", classes="stalled").props("data-testid=job-stalled") as self._stall:
+                self._stall_text = tag("b")
+                self._stall_start = tag("span")
 
-    def _bar(self) -> None:
+    def _draw_bar(self) -> None:
         bar = tag("div", classes="bar").props("role=progressbar aria-valuemin=0 aria-valuemax=100")
         bar.props["aria-label"] = self._job.name
         with bar:
@@ -118,7 +118,7 @@ class JobHeader:
         self._progress = bar
 
     def _draw_state(self, job: Job) -> None:
-        for part in (self._badge, self._when, self._said):
+        for part in (self._badge, self._when, self._message):
             part.clear()
         self._identity.text = _about(job)
         with self._badge:
@@ -126,9 +126,9 @@ class JobHeader:
                 tag("span", "demo", classes="tag")
             status_badge(job.status)
         with self._when:
-            _when(job)
-        with self._said:
-            _said(job)
+            _draw_times(job)
+        with self._message:
+            _draw_message(job)
 
     def _draw_numbers(self, job: Job) -> None:
         self._actions.show(job)
@@ -145,29 +145,29 @@ class JobHeader:
             part.style(replace=f"width: {share}%")
 
     def _draw_pace(self) -> None:
-        """How fast it gets on and how long its videos take; or else since when it stands still."""
+        """Show the pace of the job and how long its videos take, or since when it has been stalled."""
         since, estimate = self._stalled(self._job), self._forecast(self._job)
         self._draw_stall(since)
         rate = overall_rate(self._job, self._times.tried) if estimate is None else estimate.videos_per_minute
         self._rate.text = "" if rate is None else per_time(rate)
-        self._usual.text = usual_times(self._times) or "on average"
+        self._video_times.text = video_times(self._times) or "on average"
         self._pace.set_visibility(since is None and rate is not None)
-        self._left.text = "" if estimate is None else in_words(estimate)
-        self._coming.set_visibility(since is None and estimate is not None)
+        self._remaining_text.text = "" if estimate is None else in_words(estimate)
+        self._remaining.set_visibility(since is None and estimate is not None)
 
     def _draw_stall(self, since: datetime | None) -> None:
-        self._silence.set_visibility(since is not None)
+        self._stall.set_visibility(since is not None)
         if since is not None:
-            self._silent.text = standing_still(since, self._now)
+            self._stall_text.text = stalled_for(since, self._now)
         if since == self._stalled_since:
             return
         self._stalled_since = since
-        for part in (self._still, self._last):
+        for part in (self._stall_badge, self._stall_start):
             part.clear()
         if since is not None:
-            with self._still:
+            with self._stall_badge:
                 stalled_badge()
-            with self._last:
+            with self._stall_start:
                 tag("span", "since ")
                 Moment(since, zoned=True)
 
@@ -180,9 +180,9 @@ def _identity(job: Job) -> TextElement:
 
 
 def _about(job: Job) -> str:
-    work = "runs elsewhere" if job.is_external else job.processor
-    kept = "kept on the dashboard" if job.pinned else ""
-    return " · ".join(filter(None, (f"by {job.owner}", work, f"attempt {job.attempt}", kept, resumed(job))))
+    work = "external job" if job.is_external else job.processor
+    pinned = "kept on the dashboard" if job.pinned else ""
+    return " · ".join(filter(None, (f"by {job.owner}", work, f"attempt {job.attempt}", pinned, resumed(job))))
 
 
 def _figure(label: str) -> TextElement:
@@ -192,7 +192,7 @@ def _figure(label: str) -> TextElement:
     return number
 
 
-def _when(job: Job) -> None:
+def _draw_times(job: Job) -> None:
     if job.started_at is None:
         tag("span", "waiting since ")
         Moment(job.created_at, zoned=True)
@@ -205,7 +205,7 @@ def _when(job: Job) -> None:
         Moment(job.finished_at, zoned=True)
 
 
-def _said(job: Job) -> None:
+def _draw_message(job: Job) -> None:
     if job.pause_reason:
         with tag("span", classes="badc"):
             icon("error_outline", small=True)
@@ -223,7 +223,7 @@ def _said(job: Job) -> None:
 
 
 def _state(job: Job) -> tuple[object, ...]:
-    """What the head is drawn anew for, once it changes."""
+    """Return the facts of the job whose change redraws the head."""
     return (
         *(job.status, job.error, job.message, job.started_at, job.finished_at),
         *(job.requested, job.pause_reason, job.resumed, job.attempt, job.pinned),

@@ -1,4 +1,4 @@
-"""What happened to a job as a whole, step by step, from its list to its end."""
+"""The history of a job as a whole, step by step, from its list to its end."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ui.session import current_user
 from ui.text import count, elapsed
 from ui.theme import STATUS_LOOK, icon, tag
 
-STILL = {Status.PENDING: "in line", Status.PROCESSING: "running", Status.PAUSED: "paused"}
+ONGOING = {Status.PENDING: "queued", Status.PROCESSING: "running", Status.PAUSED: "paused"}
 RESTARTED = "after a restart of the server"
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineStep:
-    """One line: when the job got which status, how that is called, and what more there is to say, good and bad.
+    """One line: when the job got which status, its title, notes, and the error if there was one.
 
-    `is_wait`: once the job goes on, this is told by the line of that.
+    A step that `is_wait` is merged into the next one when the job continues.
     """
 
     at: datetime
     status: Status
     title: str
     notes: tuple[str, ...] = ()
-    trouble: str = ""
+    error: str = ""
     is_wait: bool = False
 
 
 class JobTimeline:
-    """The panel; `refresh` brings it up to date, `tick` lets the time of what still goes on pass."""
+    """The panel of the timeline. `refresh` brings it up to date; `tick` updates the duration of an unfinished step."""
 
     def __init__(self, queries: JobQueries, clock: Clock, job: Job) -> None:
         self._queries, self._clock = queries, clock
@@ -49,15 +49,15 @@ class JobTimeline:
         with tag("section", classes="panel").props("data-testid=job-timeline"):
             tag("h2", "Timeline")
             self._omitted = tag("p", classes="muted small")
-            self._line = tag("ol", classes="line")
+            self._list = tag("ol", classes="line")
         self._omitted.set_visibility(False)
 
     def show(self, job: Job) -> None:
-        """The job's newest state: what is over by it counts no further."""
+        """Take the job's newest state. The duration of a step that is over by then stops."""
         self._job = job
 
     async def refresh(self, job: Job) -> None:
-        """Show what is stored now; reads again when the job has become something else."""
+        """Show what is stored now. Reads only if the job's status, attempt or lease has changed since the last time."""
         if self._read == _state(job):
             return
         timeline = await self._queries.timeline(job.id, by=current_user())
@@ -65,29 +65,29 @@ class JobTimeline:
         self._draw(timeline)
 
     def tick(self, *, now: datetime) -> None:
-        """Time went on."""
+        """Let the duration of the last step pass."""
         if self._last is not None and self._read == _state(self._job):
-            self._so_far.text = still(self._job, self._last, now)
+            self._duration.text = ongoing(self._job, self._last, now)
 
     def _draw(self, timeline: Timeline) -> None:
-        told, omitted = steps(self._job, timeline)
+        lines, omitted = steps(self._job, timeline)
         self._omitted.set_visibility(omitted > 0)
         self._omitted.text = f"{count(omitted)} earlier changes are not shown"
-        self._line.clear()
-        with self._line:
-            for step in told:
-                self._so_far = _draw_step(step)
-        self._last = told[-1] if told else None
+        self._list.clear()
+        with self._list:
+            for step in lines:
+                self._duration = _draw_step(step)
+        self._last = lines[-1] if lines else None
         self.tick(now=self._clock.now())
 
 
 def _state(job: Job) -> tuple[object, ...]:
-    """What differs after each milestone: a job that was paused and goes on has its status again, under a new epoch."""
+    """Return the facts that change with each milestone. A resumed job gets its old status back, but a new lease ID."""
     return job.status, job.attempt, job.lease_id
 
 
 def _draw_step(step: TimelineStep) -> TextElement:
-    """The step as a line of the list; what it returns is the place for how long it has been going on."""
+    """Draw the step as a line of the list, and return the place for the duration of an unfinished step."""
     line = tag("li")
     line.props["data-status"] = step.status.value
     with line:
@@ -96,15 +96,15 @@ def _draw_step(step: TimelineStep) -> TextElement:
         with tag("small"):
             Moment(step.at, exact=True)
             tag("span", "".join(f" · {note}" for note in step.notes))
-            so_far = tag("span")
-        if step.trouble:
-            tag("small", step.trouble, classes="badc")
-    return so_far
+            duration = tag("span")
+        if step.error:
+            tag("small", step.error, classes="badc")
+    return duration
 
 
-def still(job: Job, last: TimelineStep, now: datetime) -> str:
-    """How long a job has been in its last step, with the dot before it; "" once it has ended."""
-    doing = STILL.get(last.status)
+def ongoing(job: Job, last: TimelineStep, now: datetime) -> str:
+    """Return how long a job has been in its last step, with a dot in front; "" if it has ended."""
+    doing = ONGOING.get(last.status)
     if doing is None:
         return ""
     if job.is_external and last.status is Status.PENDING:
@@ -113,17 +113,21 @@ def still(job: Job, last: TimelineStep, now: datetime) -> str:
 
 
 def steps(job: Job, timeline: Timeline) -> tuple[list[TimelineStep], int]:
-    """The lines of a job's timeline, and how many changes before them are left out."""
+    """Return the lines of a job's timeline, and the number of earlier changes that are not among them."""
     changes = _changes(timeline)
-    told: list[TimelineStep] = []
+    lines: list[TimelineStep] = []
     for earlier, here in changes:
-        goes_on = here.status is Status.PROCESSING and told and told[-1].is_wait
-        told.append(_went_on(job, told.pop(), earlier, here) if goes_on else _step(job, earlier, here))
-    return told, timeline.earlier + len(timeline.milestones) - len(changes)
+        has_continued = here.status is Status.PROCESSING and lines and lines[-1].is_wait
+        lines.append(_continued(job, lines.pop(), earlier, here) if has_continued else _step(job, earlier, here))
+    return lines, timeline.earlier + len(timeline.milestones) - len(changes)
 
 
 def _changes(timeline: Timeline) -> list[tuple[Milestone | None, Milestone]]:
-    """Each milestone after the one before, as far as it is known what that was, and what a job went on after."""
+    """Return each milestone with the one before it.
+
+    If earlier ones are missing, the first milestones are left out: those without a known predecessor, and those where
+    the job continued after something unknown.
+    """
     milestones = timeline.milestones
     if not timeline.earlier:
         return list(zip((None, *milestones), milestones, strict=False))
@@ -131,10 +135,10 @@ def _changes(timeline: Timeline) -> list[tuple[Milestone | None, Milestone]]:
 
 
 def _step(job: Job, earlier: Milestone | None, here: Milestone) -> TimelineStep:
-    place, notes = _place(job, here), _meanwhile(job, earlier, here)
+    place, notes = _place(job, here), _time_before(job, earlier, here)
     match here.status:
         case Status.PENDING:
-            return _waits(job, earlier, here)
+            return _wait(job, earlier, here)
         case Status.PROCESSING:
             is_known = earlier is not None and earlier.attempt == here.attempt
             return TimelineStep(
@@ -152,26 +156,26 @@ def _step(job: Job, earlier: Milestone | None, here: Milestone) -> TimelineStep:
     return TimelineStep(here.at, here.status, here.status.words.capitalize(), notes)
 
 
-def _waits(job: Job, earlier: Milestone | None, here: Milestone) -> TimelineStep:
+def _wait(job: Job, earlier: Milestone | None, here: Milestone) -> TimelineStep:
     if earlier is None:
         return TimelineStep(
-            here.at, here.status, "Made to run elsewhere" if job.is_external else "Queued", (_list_of(job),)
+            here.at, here.status, "Created as an external job" if job.is_external else "Queued", (_list_of(job),)
         )
-    place, notes = _place(job, here), _meanwhile(job, earlier, here)
+    place, notes = _place(job, here), _time_before(job, earlier, here)
     if earlier.attempt != here.attempt:
         videos = counted(job.total_videos - here.current_video, "video")
         return TimelineStep(here.at, here.status, f"Attempt {here.attempt}: {videos}", notes)
     if here.resumed is not None:
-        return TimelineStep(here.at, here.status, f"In line again at {place}", (RESTARTED,), is_wait=True)
+        return TimelineStep(here.at, here.status, f"Queued again at {place}", (RESTARTED,), is_wait=True)
     if earlier.status is Status.PROCESSING:
-        return TimelineStep(here.at, here.status, f"Went on at {place}", ("the pause was taken back",), is_wait=True)
+        return TimelineStep(here.at, here.status, f"Continued at {place}", ("the pause was withdrawn",), is_wait=True)
     return TimelineStep(here.at, here.status, f"Resumed at {place}", notes, is_wait=True)
 
 
-def _went_on(job: Job, waited: TimelineStep, earlier: Milestone | None, here: Milestone) -> TimelineStep:
-    """The job is worked on again: one line with the wait before it."""
+def _continued(job: Job, wait: TimelineStep, earlier: Milestone | None, here: Milestone) -> TimelineStep:
+    """Return one line for a job that is processed again and for the wait before it."""
     if earlier is None or earlier.resumed is None:
-        return replace(waited, at=here.at, status=here.status, is_wait=False)
+        return replace(wait, at=here.at, status=here.status, is_wait=False)
     lost = elapsed((here.at - (earlier.previous_at or earlier.at)).total_seconds())
     return TimelineStep(here.at, here.status, f"Resumed at {_place(job, here)}", (f"{RESTARTED}, {lost} lost",))
 
@@ -181,7 +185,7 @@ def _place(job: Job, here: Milestone) -> str:
 
 
 def _list_of(job: Job) -> str:
-    """What the job's list had."""
+    """Return the numbers of the job's list."""
     missing = job.total_videos - job.found
     without = f"{count(missing)} without a file" if missing else ""
     if not job.skipped_rows:
@@ -190,11 +194,11 @@ def _list_of(job: Job) -> str:
     return f"{rows}, of these {without}" if without else rows
 
 
-def _meanwhile(job: Job, earlier: Milestone | None, here: Milestone) -> tuple[str, ...]:
-    """How long the job was what it was before; nothing is said of less than a second."""
+def _time_before(job: Job, earlier: Milestone | None, here: Milestone) -> tuple[str, ...]:
+    """Return how long the job had the earlier status; nothing if that was less than a second."""
     seconds = (here.at - earlier.at).total_seconds() if earlier else 0
     if earlier is None or seconds < 1:
         return ()
     if earlier.status is Status.PENDING:
-        return (f"after {elapsed(seconds)} {'without a report' if job.is_external else 'in line'}",)
+        return (f"after {elapsed(seconds)} {'without a report' if job.is_external else 'in the queue'}",)
     return (f"paused for {elapsed(seconds)}" if earlier.status is Status.PAUSED else f"{elapsed(seconds)} later",)

@@ -1,4 +1,4 @@
-"""The videos of a job's page: filters, search, pages, and what the open rows show."""
+"""The videos of a job's page: filters, search, pages, and the details of open rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWS = (ALL, VideoStatus.FAILED, VideoStatus.COMPLETED, VideoStatus.PROCESSING,
 
 @dataclass(frozen=True, slots=True)
 class VideoFilter:
-    """Which videos are shown, as it stands in the address; `after` is the cursor of the page."""
+    """Which videos are shown, as the address says. `after` is the cursor of the page."""
 
     show: str = ALL
     q: str = ""
@@ -35,7 +35,7 @@ class VideoFilter:
 
     @classmethod
     def of(cls, *, show: str, q: str, after: str) -> VideoFilter:
-        """What an address asks for."""
+        """Return the filter in an address. An unknown status counts as not given."""
         return cls(show if show in SHOWS else ALL, q, after or None)
 
     @property
@@ -43,13 +43,16 @@ class VideoFilter:
         return None if self.show == ALL else VideoStatus(self.show)
 
     def query(self) -> Mapping[str, str]:
-        """As it stands in the address, where only what is unusual is said."""
+        """Return the parameters for the address, without default values."""
         given = {"show": "" if self.show == ALL else self.show, "q": self.q, "after": self.after}
         return {name: value for name, value in given.items() if value}
 
 
 class JobVideos:
-    """What is behind the tab Videos; `refresh` brings it up to date in place. `on_select`: `chosen` is another one."""
+    """The content of the tab Videos. `refresh` brings it up to date in place.
+
+    `on_select` is called when `chosen` has changed.
+    """
 
     def __init__(
         self,
@@ -81,11 +84,11 @@ class JobVideos:
                 )
             self._table = VideoTable(is_external=job.is_external, on_opened=self._opened, on_retry=self._retry)
             self._nothing = tag("p", classes="muted nothing")
-            self._pager()
+            self._draw_pager()
         self.show(job)
 
     def show(self, job: Job) -> None:
-        """The job's newest state: the filters' counts."""
+        """Take the job's newest state and show the counts of the filters."""
         self._job = job
         for show, (chip, number) in self._chips.items():
             videos = _videos_of(job, show)
@@ -104,10 +107,13 @@ class JobVideos:
             self._shown = {video.position for video in page.items}
             self._table.show(page.items)
             await self._show_open(page.items)
-            self._tell(page.items)
+            self._show_range(page.items)
 
     async def go_to(self, position: int) -> None:
-        """Show this video among all of them, its row open and in sight; one that is on the page stays where it is."""
+        """Show this video among all of them, with its row open and in view.
+
+        Changes the page only if the video is not on it.
+        """
         if position not in self._shown:
             *self._before, after = _cursors(position)
             self._finder.empty()
@@ -126,11 +132,11 @@ class JobVideos:
             number = tag("span")
         return chip, number
 
-    def _pager(self) -> None:
+    def _draw_pager(self) -> None:
         with tag("div", classes="pager"):
             self._range = tag("span", classes="muted small")
-            self._back = button("Previous", self._to_previous)
-            self._on = button("Next", self._to_next)
+            self._previous_button = button("Previous", self._to_previous)
+            self._next_button = button("Next", self._to_next)
 
     async def _search(self, q: str) -> None:
         await self._select(VideoFilter(self.chosen.show, q.strip()))
@@ -164,7 +170,7 @@ class JobVideos:
         self._table.show_details(opened, self._columns or (), outcomes, retry=_retry_words(self._job))
 
     async def _outcomes_of(self, video: Video) -> list[Outcome]:
-        """What is stored of a video besides its newest result; read again when there is more of it."""
+        """Return all results of a video that has more than one. Reads them only if there are new ones."""
         if video.attempts < 2 and (video.tries or 0) < 2:
             return []
         attempts, outcomes = self._outcomes.get(video.position, (0, []))
@@ -178,16 +184,16 @@ class JobVideos:
         if video is not None:
             await self._on_retry(Selection(video_ids=(video.video_id,)))
 
-    def _tell(self, videos: list[Video]) -> None:
+    def _show_range(self, videos: list[Video]) -> None:
         self._nothing.text = "" if videos else _why_nothing(self.chosen)
         self._nothing.set_visibility(not videos)
         self._range.text = _range(self._job, self.chosen, videos)
-        self._back.set_visibility(bool(self._before))
-        self._on.set_visibility(self._next is not None)
+        self._previous_button.set_visibility(bool(self._before))
+        self._next_button.set_visibility(self._next is not None)
 
 
 def _retry_words(job: Job) -> str:
-    """On the button of one video; "" while the job cannot be retried."""
+    """Return the text of the button on one video; "" while the job cannot be retried."""
     if Action.RETRY_ALL not in offered_actions(job):
         return ""
     left = job.undone
@@ -195,7 +201,7 @@ def _retry_words(job: Job) -> str:
 
 
 def _videos_of(job: Job, show: str) -> int | None:
-    """How many rows there are of them; None where a sender elsewhere has counted videos without naming them."""
+    """Return the number of rows of a filter; None if a sender may have counted videos without naming them."""
     all_named = not job.is_external or job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
     if not all_named and show not in (ALL, VideoStatus.FAILED):
         return None
@@ -209,7 +215,7 @@ def _videos_of(job: Job, show: str) -> int | None:
 
 
 def _cursors(position: int) -> list[str | None]:
-    """Those of all pages of all videos, up to the page that holds this one."""
+    """Return the cursors of all pages of the unfiltered videos, up to the page with this one."""
     return [str(first - 1) if first else None for first in range(0, position + 1, ROWS)]
 
 

@@ -1,4 +1,4 @@
-"""Tabs with their panels; one panel may stand beside the others where the page is wide."""
+"""Tabs with their panels. On a wide page one panel may be next to the others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from nicegui.slot import Slot
 
 
 class Tabs(Element, component="tabs.vue"):
-    """A tab for each of `titles` (name -> words); what is drawn within `part(name)` is its panel.
+    """A tab for each of `titles` (name -> words), whose panel is drawn within `part(name)`.
 
-    What is drawn within `part("head")` stands above. The panel of `beside` stands at the side of all that, and is a tab
-    only where the page is too narrow. Switching does not wait for the server, and puts the name into the address as
-    `tab`.
+    `part("head")` is above the tabs. The panel of `beside` is at the side of all that; it is a tab only on a narrow
+    page. Switching does not wait for the server, and puts the name into the address as `tab`.
     """
 
     def __init__(self, titles: Mapping[str, str], *, chosen: str, label: str, beside: str = "") -> None:
@@ -34,11 +33,11 @@ class Tabs(Element, component="tabs.vue"):
         self.on("choose", choose)
 
     def part(self, name: str) -> Slot:
-        """Where to draw what belongs there."""
+        """Return the slot to draw this part in."""
         return self.add_slot(name)
 
     def count(self, **counts: str) -> None:
-        """How much there is behind the tabs, by name."""
+        """Show the number of entries of the tabs, by name."""
         tabs: list[dict[str, Any]] = [
             {"name": name, "title": title, "count": counts.get(name, "")} for name, title in self._titles.items()
         ]
@@ -46,6 +45,6 @@ class Tabs(Element, component="tabs.vue"):
             self._props["tabs"] = tabs
 
     def choose(self, name: str) -> None:
-        """Show this one, because somebody asked for what is in it."""
+        """Switch to this tab."""
         self.chosen = name
         self.run_method("show", name)

@@ -1,4 +1,4 @@
-"""A job's videos as rows that open: one element, its rows replaced in place while the job runs."""
+"""A job's videos as rows that open: one element whose rows are replaced in place while the job runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ui.video_facts import facts, summary
 
 
 class VideoTable(Element, component="video_table.vue", dependencies=[BROWSER_JS, "stack_trace.js"]):
-    """`on_opened` gets the positions of the rows that are open now, and gives their details by `show_details`.
+    """`on_opened` gets the positions of the rows that are open now, and answers with `show_details`.
 
-    `on_retry` gets the position of a video that is to be tried again.
+    `on_retry` gets the position of a video to retry.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class VideoTable(Element, component="video_table.vue", dependencies=[BROWSER_JS,
         super().__init__()
         words = looks(Status(status.value) for status in VideoStatus)
         if is_external:
-            words[VideoStatus.PENDING]["word"] = "not told"  # its sender may have counted it without naming it
+            words[VideoStatus.PENDING]["word"] = "not reported"  # its sender may have counted it without naming it
         self._props["looks"] = words
         self._props["rows"] = []
         self._props["details"] = {}
@@ -49,13 +49,13 @@ class VideoTable(Element, component="video_table.vue", dependencies=[BROWSER_JS,
         self.on("retry", pressed)
 
     def show(self, videos: Sequence[Video]) -> None:
-        """These rows, which keep what is open and where the page is scrolled to."""
+        """Show these rows. Open rows stay open, and the page does not scroll."""
         rows = [_row(video) for video in videos]
         if rows != self._props["rows"]:
             self._props["rows"] = rows
 
     def reveal(self, position: int) -> None:
-        """Open this video's row and bring it into sight; nothing when it is not among those that `show` got last."""
+        """Open this video's row and scroll to it. Does nothing if it is not among the rows."""
         self.run_method("reveal", position)
 
     def show_details(
@@ -66,7 +66,10 @@ class VideoTable(Element, component="video_table.vue", dependencies=[BROWSER_JS,
         *,
         retry: str,
     ) -> None:
-        """What the open rows show: also all their results, by position, and `retry` on a button unless it is ""."""
+        """Show the details of the open rows.
+
+        `outcomes` are all their results by position. `retry` is the text of the retry button; "" means no button.
+        """
         details = {
             str(video.position): {
                 **_details(video, columns),

@@ -1,4 +1,4 @@
-"""What a list would become: shown before anything is stored."""
+"""The preview of a list, shown before anything is stored."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from backend.lists.csv_files import DELIMITERS, Duplicate, ListRow, Problem, Vid
 from ui.text import count
 from ui.theme import button, icon, link, tag
 
-FIRST_ROWS = 20
-OTHER_COLUMNS = 2
+MAX_SHOWN_ROWS = 20
+MAX_OTHER_COLUMNS = 2
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 EXAMPLE = (
     ("video_id", "title"),
     ("dQw4w9WgXcQ", "An ID"),
-    ("https://youtu.be/jNQXAC9IVRw", "An address counts by its ID"),
+    ("https://youtu.be/jNQXAC9IVRw", "An address is reduced to its ID"),
 )
 Verdict = tuple[str, str]
 AnyRow = ListRow | Duplicate | Problem
@@ -31,9 +31,9 @@ AnyRow = ListRow | Duplicate | Problem
 
 @dataclass(frozen=True)
 class ReadList:
-    """A list that was read and looked up: `found` of its videos have a file in `media`, those in `missing` have none.
+    """A parsed list: `found` of its videos have a file in the directory `media`, those in `missing` have none.
 
-    `missing` knows the videos of the first rows only.
+    `missing` covers only the videos of the first rows.
     """
 
     name: str
@@ -56,20 +56,20 @@ class ReadList:
 
     @property
     def others(self) -> list[int]:
-        """The columns shown beside the ID."""
+        """The columns shown next to the ID."""
         places = [place for place in range(len(self.videos.columns)) if place != self.videos.id_column]
-        return places[:OTHER_COLUMNS]
+        return places[:MAX_OTHER_COLUMNS]
 
 
 def first_rows(videos: VideoList) -> list[AnyRow]:
-    """The first rows of the file, good and bad, in its order."""
+    """Return the first rows of the file, good and bad, in its order."""
     kinds: tuple[tuple[AnyRow, ...], ...] = (videos.rows, videos.duplicates, videos.invalid)
     rows = merge(*kinds, key=lambda row: row.line)
-    return list(islice(rows, FIRST_ROWS))
+    return list(islice(rows, MAX_SHOWN_ROWS))
 
 
 def verdict(row: AnyRow, missing: frozenset[str]) -> Verdict:
-    """What becomes of a row, and the class of its colour."""
+    """Return in words what happens to a row, and the CSS class of its colour."""
     match row:
         case Duplicate():
             return f"duplicate of line {count(row.first_line)}", "warn"
@@ -88,41 +88,41 @@ def draw_preview(
     on_download: Callable[[], Awaitable[None]],
     on_discard: Callable[[], object],
 ) -> None:
-    """The panel with the totals, the first rows and the button that starts the job."""
+    """Draw the panel with the totals, the first rows and the button that starts the job."""
     with tag("section", classes="panel preview").props("data-testid=upload-preview"):
-        _heading(read)
-        _totals(read)
-        _actions(read, on_start=on_start, on_download=on_download, on_discard=on_discard)
-        _first_rows(read)
-        _more_problems(read)
+        _draw_heading(read)
+        _draw_totals(read)
+        _draw_actions(read, on_start=on_start, on_download=on_download, on_discard=on_discard)
+        _draw_first_rows(read)
+        _draw_more_problems(read)
 
 
 def draw_advice(media: str) -> None:
-    """What stands there before a list was chosen."""
+    """Draw the advice that is shown before a list is chosen."""
     with tag("section", classes="panel"):
         tag("h2", "What a list looks like")
         with tag("div", classes="advice"):
             with tag("ul", classes="plain"):
                 tag("li", "One video ID or YouTube address a row. Its column is found by name (video_id, id, url, …).")
-                tag("li", "Other columns are kept, and come back with the results in the job's export.")
+                tag("li", "Other columns are kept and returned with the results in the job's export.")
                 tag("li", f"A video's file is <ID>.<extension> or … [<ID>].<extension>, anywhere below {media}.")
-                tag("li", "What is found in the list is shown before anything starts.")
+                tag("li", "A preview of the list is shown before anything starts.")
             tag("pre", "\n".join(map(",".join, EXAMPLE))).props('aria-label="An example"')
 
 
 def draw_started(job: Job) -> None:
-    """What stands in the preview's place afterwards."""
+    """Draw the link to the started job, in place of the preview."""
     with tag("section", classes="panel started").props("data-testid=upload-started"):
         with tag("h2"):
             icon("check_circle").classes("okc")
             tag("span", f"Started: {job.name}")
-        tag("p", f"{counted(job.total_videos, 'video')} in line. This page can be closed.", classes="muted")
+        tag("p", f"{counted(job.total_videos, 'video')} queued. This page can be closed.", classes="muted")
         with tag("div", classes="acts"):
             link("Open the job", f"/jobs/{job.id}", classes="btn primary")
             link("Dashboard", "/", classes="btn")
 
 
-def _heading(read: ReadList) -> None:
+def _draw_heading(read: ReadList) -> None:
     videos = read.videos
     parts = [
         counted(videos.total_rows, "row"),
@@ -135,15 +135,15 @@ def _heading(read: ReadList) -> None:
         tag("span", " · ".join(parts), classes="muted small")
 
 
-def _totals(read: ReadList) -> None:
+def _draw_totals(read: ReadList) -> None:
     videos = read.videos
     with tag("div", classes="sum"):
-        _total(len(videos.rows), "ready")
+        _draw_total(len(videos.rows), "ready")
         if videos.duplicates:
             many = "duplicate" if len(videos.duplicates) == 1 else "duplicates"
-            _total(len(videos.duplicates), f"{many}, taken once", "warn")
+            _draw_total(len(videos.duplicates), f"{many}, taken once", "warn")
         if videos.invalid:
-            _total(len(videos.invalid), "not an ID", "badc")
+            _draw_total(len(videos.invalid), "not an ID", "badc")
         missing = len(videos.rows) - read.found
         with tag("span"):
             tag("b", count(read.found), classes="warn" if missing else "")
@@ -153,48 +153,48 @@ def _totals(read: ReadList) -> None:
         tag(
             "p",
             f"{counted(missing, 'video')} without a file will fail, each with its reason"
-            f"{'; the others go on' if read.found else ''}. "
+            f"{'; the others are processed' if read.found else ''}. "
             "If the files are elsewhere, start the server with DASHBOARD_MEDIA_DIR set to their directory.",
             classes="muted small",
         )
 
 
-def _total(number: int, words: str, colour: str = "") -> None:
+def _draw_total(number: int, words: str, colour: str = "") -> None:
     with tag("span"):
         tag("b", count(number), classes=colour)
         tag("span", f" {words}")
 
 
-def _first_rows(read: ReadList) -> None:
+def _draw_first_rows(read: ReadList) -> None:
     shown = read.first
     names = [read.videos.columns[place] for place in read.others]
     with tag("div", classes="scroll"), tag("table", classes="rows"):
-        _table_head(read.column, *names)
+        _draw_table_head(read.column, *names)
         with tag("tbody"):
             for row in shown:
                 value = row.video_id if isinstance(row, ListRow) else row.value
                 others = [row.cells[place] if isinstance(row, ListRow) else "" for place in read.others]
-                _table_row(row.line, value, others, verdict(row, read.missing))
+                _draw_table_row(row.line, value, others, verdict(row, read.missing))
     if read.videos.total_rows > len(shown):
         tag("p", f"The first {len(shown)} of {counted(read.videos.total_rows, 'row')}.", classes="note")
 
 
-def _more_problems(read: ReadList) -> None:
+def _draw_more_problems(read: ReadList) -> None:
     last = read.first[-1].line
     later = [row for row in read.problems if row.line > last]
     if not later:
         return
     tag("h3", "Problem rows further down")
     with tag("div", classes="scroll"), tag("table", classes="rows"):
-        _table_head(read.column)
+        _draw_table_head(read.column)
         with tag("tbody"):
-            for row in later[:FIRST_ROWS]:
-                _table_row(row.line, row.value, [], verdict(row, read.missing))
-    if len(later) > FIRST_ROWS:
-        tag("p", f"And {count(len(later) - FIRST_ROWS)} more: all of them are in the download.", classes="note")
+            for row in later[:MAX_SHOWN_ROWS]:
+                _draw_table_row(row.line, row.value, [], verdict(row, read.missing))
+    if len(later) > MAX_SHOWN_ROWS:
+        tag("p", f"And {count(len(later) - MAX_SHOWN_ROWS)} more: all of them are in the download.", classes="note")
 
 
-def _table_head(column: str, *others: str) -> None:
+def _draw_table_head(column: str, *others: str) -> None:
     with tag("thead"), tag("tr"):
         tag("th", "Line")
         tag("th", column)
@@ -203,8 +203,8 @@ def _table_head(column: str, *others: str) -> None:
         tag("th", "Status")
 
 
-def _table_row(line: int, value: str, others: Sequence[str], what: Verdict) -> None:
-    words, colour = what
+def _draw_table_row(line: int, value: str, others: Sequence[str], status: Verdict) -> None:
+    words, colour = status
     with tag("tr"):
         tag("td", count(line), classes="muted")
         tag("td", value, classes="mono")
@@ -216,7 +216,7 @@ def _table_row(line: int, value: str, others: Sequence[str], what: Verdict) -> N
             tag("span", f" {words}" if colour else words)
 
 
-def _actions(
+def _draw_actions(
     read: ReadList,
     *,
     on_start: Callable[[str], Awaitable[None]],
@@ -227,7 +227,7 @@ def _actions(
     with tag("div", classes="acts"):
         ready = len(read.videos.rows)
         words = "Start with the 1 video" if ready == 1 else f"Start with the {count(ready)}"
-        _starter(words, lambda: on_start(name.value or read.name))
+        _draw_start_button(words, lambda: on_start(name.value or read.name))
         if read.problems:
             rows = len(read.problems)
             words = "Download the problem row" if rows == 1 else f"Download the {count(rows)} problem rows"
@@ -235,15 +235,15 @@ def _actions(
         button("Discard", on_discard, kind="ghost")
 
 
-def _starter(words: str, on_start: Callable[[], Awaitable[None]]) -> None:
+def _draw_start_button(words: str, on_start: Callable[[], Awaitable[None]]) -> None:
     async def start() -> None:
-        starter.props("disabled")
-        said.text = "Starting…"
+        start_button.props("disabled")
+        label.text = "Starting…"
         await on_start()
-        if not starter.is_deleted:
-            starter.props(remove="disabled")
-            said.text = words
+        if not start_button.is_deleted:
+            start_button.props(remove="disabled")
+            label.text = words
 
-    with tag("button", classes="primary").props("type=button data-testid=upload-start") as starter:
-        said = tag("span", words)
-    starter.on("click", start)
+    with tag("button", classes="primary").props("type=button data-testid=upload-start") as start_button:
+        label = tag("span", words)
+    start_button.on("click", start)

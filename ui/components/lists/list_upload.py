@@ -1,4 +1,4 @@
-"""Where a list comes in: dropped, chosen or pasted. All three arrive as a file, over HTTP, not over the socket."""
+"""The upload of a list: dropped, chosen or pasted. All three arrive as a file, over HTTP, not over the socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOO_LARGE = f"The file is larger than {MAX_BYTES // 2**20} MiB: split it into se
 
 
 class ListUpload(Upload, component="list_upload.vue", dependencies=[BROWSER_JS]):
-    """`on_list` gets the file's name and content; a `DashboardError` it raises is shown here as a sentence."""
+    """`on_list` gets the name and the content of the file. Shows a `DashboardError` that it raises as a sentence."""
 
     def __init__(self, on_list: Callable[[str, BinaryIO], Awaitable[None]]) -> None:
         super().__init__(on_upload=self._take)
@@ -34,7 +34,7 @@ class ListUpload(Upload, component="list_upload.vue", dependencies=[BROWSER_JS])
         self._props["news"] = ""
 
     def say(self, sentence: str) -> None:
-        """Let assistive technology hear this, unless it was the last thing said."""
+        """Announce a sentence to assistive technology, unless it is the same as the last one."""
         self._props["news"] = sentence
 
     async def _take(self, event: UploadEventArguments) -> None:

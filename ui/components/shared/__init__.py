@@ -1,6 +1,6 @@
-"""What every page uses: the banner, the frame, buttons, fields. The JavaScript modules are named here once.
+"""The components that every page uses: banner, frame, buttons, fields. Their JavaScript modules are named here once.
 
-NiceGUI knows a module by its path: the same path everywhere makes it load once.
+NiceGUI identifies a module by its path, so the same path everywhere loads it once.
 """
 
 from __future__ import annotations

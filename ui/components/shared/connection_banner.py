@@ -1,4 +1,4 @@
-"""The connection banner: drawn by the page itself, so that it works with the server gone."""
+"""The connection banner. The page draws it itself, so that it works without the server."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ui.components.shared import BROWSER_JS
 
 
 class ConnectionBanner(Element, component="connection_banner.vue", dependencies=[BROWSER_JS, "connection.js"]):
-    """A quiet "Connected" in the corner, a strip under the top bar otherwise.
+    """A quiet "Connected" in the corner; in any other state a strip under the top bar.
 
-    It also decides when the page tries to reconnect, in place of NiceGUI's own rules, and holds back what needs the
-    server meanwhile. The page hears of it by two events of its window: `connection` (`{away, seen}`), and `catchup`,
-    whose list takes promises: connected is only what has kept them. Each gives the number of updates it brought.
+    It also decides when the page tries to reconnect, instead of NiceGUI, and disables what needs the server meanwhile.
+    It sends the window two events: `connection` (`{away, seen}`), and `catchup`, whose list takes promises. The page
+    counts as connected when all of them are resolved, each with the number of updates that it brought.
     """
 
     def __init__(self, settings: Settings) -> None:

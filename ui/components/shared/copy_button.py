@@ -8,7 +8,7 @@ from ui.components.shared import BROWSER_JS
 
 
 class CopyButton(Element, component="copy_button.js", dependencies=[BROWSER_JS]):
-    """Copies `value`; `label` says what that is, as in "Copy the job ID"."""
+    """A button that copies `value`. `label` says what that is, as in "Copy the job ID"."""
 
     def __init__(self, value: str, *, label: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What can be done with a job, from its card and its page: words for every action, and the doing."""
+"""The actions on a job, from its card and its page: their words, which are offered, and performing them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ui.text import count
 
 OPEN, EXPORT = "open", "export"
 Offer = Mapping[str, str]
-"""`act`, and where they differ from its look or are asked for: `text`, `asks`."""
+"""The name of an action (`act`), its `text` if it differs from its look, and what to ask before it (`asks`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionLook:
-    """An action's words; those of the question where one is asked first. `is_grave`: it cannot be taken back."""
+    """The words of an action, and of the question that is asked before it. `is_grave`: it cannot be undone."""
 
     icon: str
     text: str
@@ -55,11 +55,11 @@ ACTION_LOOK: Mapping[str, ActionLook] = {
         "delete", "Delete…", is_grave=True, question="Delete this job?", yes="Delete for good", no="Leave it"
     ),
 }
-LIKELIEST = {Status.PROCESSING: Action.PAUSE, Status.PAUSED: Action.RESUME}
+PRIMARY = {Status.PROCESSING: Action.PAUSE, Status.PAUSED: Action.RESUME}
 
 
 class JobActions(Element, component="job_actions.js", dependencies=[BROWSER_JS]):
-    """A job's buttons on its own page; `on_act` gets what was pressed, and agreed to where that is asked."""
+    """The buttons on a job's page. `on_act` gets the pressed action, after the user has confirmed it if it asks."""
 
     def __init__(self, job: Job, *, on_act: Callable[[Action], Awaitable[None]]) -> None:
         super().__init__()
@@ -70,18 +70,18 @@ class JobActions(Element, component="job_actions.js", dependencies=[BROWSER_JS])
         self.show(job)
 
         async def pressed(event: GenericEventArguments) -> None:
-            if asked := asked_for(event.args):
-                await on_act(asked[1])
+            if requested := requested_action(event.args):
+                await on_act(requested[1])
 
         self.on("act", pressed)
 
     def show(self, job: Job) -> None:
-        """What is offered now."""
+        """Show what is offered now."""
         first, *others = offers(job)
-        has_likely = first["act"] != OPEN
+        has_primary = first["act"] != OPEN
         shown = [offer for offer in others if offer["act"] != OPEN]
-        self._set("offers", [first, *shown] if has_likely else shown)
-        self._set("solid", has_likely)
+        self._set("offers", [first, *shown] if has_primary else shown)
+        self._set("solid", has_primary)
         self._set("busy", busy(job))
 
     def _set(self, prop: str, value: object) -> None:
@@ -90,34 +90,34 @@ class JobActions(Element, component="job_actions.js", dependencies=[BROWSER_JS])
 
 
 def action_looks() -> dict[str, Any]:
-    """The table for a component that draws actions."""
+    """Return the table of looks for a component that draws actions."""
     return {str(action): asdict(look) for action, look in ACTION_LOOK.items()}
 
 
-def asked_for(sent: object) -> tuple[str, Action] | None:
-    """The job's id and the action that a browser names; None for what it made up."""
+def requested_action(sent: object) -> tuple[str, Action] | None:
+    """Return the job ID and the action in a message of the browser; None if there is no such action."""
     if not isinstance(sent, dict):
         return None
-    named = sent.get("act")
-    if not isinstance(named, str) or named not in ACTION_LOOK or named in (OPEN, EXPORT):
+    name = sent.get("act")
+    if not isinstance(name, str) or name not in ACTION_LOOK or name in (OPEN, EXPORT):
         return None
-    return str(sent.get("job")), Action(named)
+    return str(sent.get("job")), Action(name)
 
 
 async def do(manager: JobManager, job_id: str, action: Action, selection: Selection | None = None) -> bool:
-    """Do it for the user of this page, and say what happened; False if it was refused."""
+    """Perform the action for the user of this page and show the result. Returns False if it was refused."""
 
-    async def doing() -> str:
-        return _done(action, await manager.act(job_id, action, by=current_user(), selection=selection))
+    async def perform() -> str:
+        return _result_words(action, await manager.act(job_id, action, by=current_user(), selection=selection))
 
-    return await act(doing(), said=lambda words: words) is not None
+    return await act(perform(), said=lambda words: words) is not None
 
 
 def offers(job: Job) -> list[Offer]:
-    """What can be done now, the likeliest act first."""
+    """Return what can be done now, the primary action first."""
     actions = offered_actions(job)
-    likely: str = LIKELIEST.get(job.status, Action.RETRY)
-    first = likely if likely in actions else EXPORT if job.is_finished else OPEN
+    primary: str = PRIMARY.get(job.status, Action.RETRY)
+    first = primary if primary in actions else EXPORT if job.is_finished else OPEN
     links = (OPEN, EXPORT) if job.is_finished else (OPEN,)
     usual = [*links[:1], *(action for action in actions if action is not Action.DELETE), *links[1:]]
     order = [first, *(act for act in usual if act != first), *(act for act in actions if act is Action.DELETE)]
@@ -125,7 +125,7 @@ def offers(job: Job) -> list[Offer]:
 
 
 def busy(job: Job) -> str:
-    """What was asked for and has not happened yet; "" when there is nothing."""
+    """Return what was requested and has not happened yet; "" if there is nothing."""
     if job.requested is None:
         return ""
     if job.requested == CANCEL:
@@ -134,7 +134,7 @@ def busy(job: Job) -> str:
 
 
 def quick(job: Job) -> str:
-    """What stands beside the time at which an ended job's card leaves: keep it, or be rid of it."""
+    """Return the action next to the time at which an ended job's card leaves: keep or dismiss; "" if there is none."""
     actions = offered_actions(job)
     if Action.KEEP in actions and not job.failed and job.status is not Status.FAILED:
         return Action.KEEP
@@ -157,50 +157,50 @@ def _retry_text(job: Job, *, is_first: bool) -> str:
     return what if is_first else f"{what} of {count(job.total_videos)}"
 
 
-def _what_retrying_all_does(job: Job) -> str:
+def _retry_all_effect(job: Job) -> str:
     number = count(job.total_videos)
     return f"{number} of {number} videos are processed again; earlier results are kept."
 
 
-def _what_deleting_takes(_: Job) -> str:
+def _delete_effect(_: Job) -> str:
     return "The job, its results and posters are gone for good, from History as well."
 
 
-def _what_cancel_ends(job: Job) -> str:
+def _cancel_effect(job: Job) -> str:
     left = job.undone
     rest = f"{counted(left, 'video')} {'is' if left == 1 else 'are'} not done"
     stopped = f"{counted(job.running, 'running video')} {'is' if job.running == 1 else 'are'} stopped, "
     done = counted(job.current_video, "result")
-    kept = f"; the {done} {'is' if job.current_video == 1 else 'are'} kept" if job.current_video else ""
-    return f"{stopped if job.running else ''}{rest}{kept}."
+    results = f"; the {done} {'is' if job.current_video == 1 else 'are'} kept" if job.current_video else ""
+    return f"{stopped if job.running else ''}{rest}{results}."
 
 
 ASKS: Mapping[str, Callable[[Job], str]] = {
-    Action.CANCEL: _what_cancel_ends,
-    Action.DELETE: _what_deleting_takes,
-    Action.RETRY_ALL: _what_retrying_all_does,
+    Action.CANCEL: _cancel_effect,
+    Action.DELETE: _delete_effect,
+    Action.RETRY_ALL: _retry_all_effect,
 }
-"""What exactly is touched by what cannot be taken back."""
+"""What exactly these actions touch. The user is asked before them."""
 
 
-def _done(action: Action, job: Job | None) -> str:
-    """What became of it, in a sentence."""
+def _result_words(action: Action, job: Job | None) -> str:
+    """Return the result of an action in a sentence."""
     if job is None:
         return "Deleted"
     if action in (Action.CANCEL, Action.PAUSE):
         return job.message if job.requested else f"The job is {job.status.words}"
     if action in (Action.RETRY, Action.RETRY_ALL):
-        return f"Attempt {job.attempt}: {counted(job.undone, 'video')} in line"
+        return f"Attempt {job.attempt}: {counted(job.undone, 'video')} queued"
     if action in (Action.RUN_NEXT, Action.RUN_LAST):
         return _new_place(action, job)
     if action is Action.KEEP:
-        return "Kept on the dashboard" if job.pinned else "It has left the dashboard already"
-    return "Off the dashboard; it stays in History" if action is Action.DISMISS else f"The job is {job.status.words}"
+        return "Kept on the dashboard" if job.pinned else "The job has already left the dashboard"
+    return "Dismissed; the job stays in History" if action is Action.DISMISS else f"The job is {job.status.words}"
 
 
 def _new_place(action: Action, job: Job) -> str:
     if job.status not in (Status.PENDING, Status.PAUSED):
-        return f"The job is {job.status.words} already"
+        return f"The job is already {job.status.words}"
     where = "before" if action is Action.RUN_NEXT else "after"
-    begins = "Once it is resumed, it runs" if job.status is Status.PAUSED else "Runs"
-    return f"{begins} {where} the others that wait"
+    begins = "Once resumed, it runs" if job.status is Status.PAUSED else "Runs"
+    return f"{begins} {where} the other waiting jobs"

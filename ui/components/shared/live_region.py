@@ -1,4 +1,4 @@
-"""The page's one polite live region: what its parts tell assistive technology."""
+"""The one polite live region of a page: its announcements for assistive technology."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ui.components.shared import BROWSER_JS
 
 
 class LiveRegion(Element, component="live_region.vue", dependencies=[BROWSER_JS]):
-    """Speaks, one after the other, what any part of the page gives to `say`, here or in `browser.js`."""
+    """Announces, one after the other, the sentences given to `say`, here or in `browser.js`."""
 
 
 def say(sentence: str) -> None:
-    """Let assistive technology hear this on the present page."""
+    """Announce a sentence to assistive technology on the current page."""
     for region in ElementFilter(kind=LiveRegion):
         region.run_method("say", sentence)

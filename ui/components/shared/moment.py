@@ -1,4 +1,4 @@
-"""A point in time as the reader's own clock shows it: only the browser knows the zone."""
+"""A point in time by the reader's own clock: only the browser knows the zone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ui.components.shared import BROWSER_JS
 
 
 class Moment(Element, component="moment.vue", dependencies=[BROWSER_JS]):
-    """ "14:02", with the day when it is another one, and the zone's short name if `zoned`; all of it in its title.
+    """A time like "14:02", with the day unless that is today. Its title has all of it.
 
-    With the seconds if `exact`.
+    `zoned` adds the zone's short name, `exact` the seconds.
     """
 
     def __init__(self, at: datetime, *, zoned: bool = False, exact: bool = False) -> None:

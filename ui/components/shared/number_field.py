@@ -1,4 +1,4 @@
-"""A whole number that is changed in place."""
+"""A field for a whole number, changed in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nicegui.events import GenericEventArguments
 
 
 class NumberField(Element, component="number_field.vue"):
-    """`on_number` gets what was typed, which may lie outside `least` and `most`; `show` says what came of it."""
+    """`on_number` gets the typed number, which may lie outside `least` and `most`. `show` displays the result."""
 
     def __init__(self, *, least: int, most: int, on_number: Callable[[int], Awaitable[None]]) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class NumberField(Element, component="number_field.vue"):
         self.on("number", typed)
 
     def show(self, value: int, label: str) -> None:
-        """The number as it is, and what it counts."""
+        """Show the number and what it counts."""
         if (value, label) != (self._props.get("value"), self._props.get("label")):
             self._props["value"] = value
             self._props["label"] = label

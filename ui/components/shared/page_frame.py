@@ -1,4 +1,4 @@
-"""The frame round a page, with what belongs to every page: connection, live region, keys."""
+"""The frame of a page with the parts of every page: connection banner, live region, shortcuts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ui.theme import frame
 
 
 def page_frame(title: str, active: str, user: User, settings: Settings) -> AbstractContextManager[Element]:
-    """As `ui.theme.frame`, which knows no components."""
+    """Draw `ui.theme.frame`, which knows no components, with the components of every page."""
 
     def draw() -> None:
         ConnectionBanner(settings)

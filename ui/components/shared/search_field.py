@@ -1,4 +1,4 @@
-"""A search field that tells what is in it when the writer pauses."""
+"""A search field that sends its text when the user stops typing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nicegui.events import GenericEventArguments
 
 
 class SearchField(Element, component="search_field.vue"):
-    """`on_search` gets the text; `label` says what can be searched; `hook` is its test ID."""
+    """`on_search` gets the text. `label` says what can be searched; `hook` is the test ID."""
 
     def __init__(self, initial: str, *, label: str, hook: str, on_search: Callable[[str], Awaitable[None]]) -> None:
         super().__init__()
@@ -23,6 +23,6 @@ class SearchField(Element, component="search_field.vue"):
         self.on("search", search)
 
     def empty(self) -> None:
-        """Nothing is searched for any more."""
+        """Clear the field."""
         self._props["initial"] = ""
         self.run_method("empty")

@@ -1,4 +1,4 @@
-"""Single keys that do what the page can do already, and the dialog that lists them."""
+"""Keyboard shortcuts for what the page already offers, and the dialog that lists them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from nicegui.element import Element
 from ui.components.shared import BROWSER_JS
 from ui.theme import PAGES
 
-SEARCH, MOVED_THROUGH, UPLOAD = ".search input", "[data-keys=jk]", ".drop input[type=file]"
+SEARCH, JOB_LIST, UPLOAD = ".search input", "[data-keys=jk]", ".drop input[type=file]"
 
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """`keys`, one after the other, click on the first of `targets` that the page has, or focus it if it is a field.
+    """Keys that, pressed one after the other, click the first of `targets` on the page, or focus it if it is a field.
 
-    A page without any of them has no such shortcut. Where `is_own`, the target itself listens for the keys.
+    A page without any of the targets does not have the shortcut. With `is_own` the target itself listens for the keys.
     """
 
     keys: tuple[str, ...]
@@ -27,9 +27,9 @@ class Shortcut:
 
 SHORTCUTS = (
     Shortcut(("/",), "Search", (SEARCH,)),
-    Shortcut(("j",), "Next job", (MOVED_THROUGH,), is_own=True),
-    Shortcut(("k",), "Previous job", (MOVED_THROUGH,), is_own=True),
-    Shortcut(("Enter",), "Open the job", (MOVED_THROUGH,), is_own=True),
+    Shortcut(("j",), "Next job", (JOB_LIST,), is_own=True),
+    Shortcut(("k",), "Previous job", (JOB_LIST,), is_own=True),
+    Shortcut(("Enter",), "Open the job", (JOB_LIST,), is_own=True),
     *(Shortcut(("g", name[0]), text, (f'.top nav a[href="{path}"]',)) for name, text, path, _ in PAGES),
     Shortcut(("u",), "Upload a CSV", (UPLOAD, '.top nav a[href="/lists"]')),
     Shortcut(("t",), "Next theme: auto, light, dark", (".theme-button",)),
@@ -38,7 +38,7 @@ SHORTCUTS = (
 
 
 class Shortcuts(Element, component="shortcuts.vue", dependencies=[BROWSER_JS]):
-    """Listens on its page for `SHORTCUTS`; the window's event `shortcuts` opens the list, as `?` does."""
+    """Listens on its page for `SHORTCUTS`. The window's event `shortcuts` opens the list, like the key `?`."""
 
     def __init__(self) -> None:
         super().__init__()
