@@ -1,4 +1,4 @@
-"""A store in a fresh directory, with a user who owns the jobs."""
+"""A store in a fresh directory with the users who own the jobs, and a run of the journal and the hub over it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from backend.store import Database, JobStore, open_database
-from backend.store.tables import METADATA
+from backend.store import Store
+from backend.store.database import Database, open_database
+from backend.store.tables import USERS
+from tests.support.delivery import Delivery, start_delivery
 from tests.support.jobs import ERA
 
 
@@ -19,11 +21,16 @@ def database(tmp_path: Path) -> Iterator[Database]:
     users = [
         {"id": name, "name": name, "is_admin": False, "disabled": False, "created_at": ERA} for name in ("ana", "ben")
     ]
-    opened.write_now(lambda connection: connection.execute(insert(METADATA.tables["user"]), users))
+    opened.write_now(lambda connection: connection.execute(insert(USERS), users))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def store(database: Database) -> JobStore:
-    return JobStore(database)
+def store(database: Database) -> Store:
+    return Store(database)
+
+
+@pytest.fixture
+async def delivery(store: Store) -> Delivery:
+    return await start_delivery(store)

@@ -1,4 +1,4 @@
-"""What a log line shows, and what it never shows."""
+"""Log lines: their format, and the secrets that they hide."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ def test_secrets_are_hidden(text: str) -> None:
     assert SECRET not in without_secrets(text)
 
 
-def test_a_jwt_is_hidden_wherever_it_stands() -> None:
+def test_a_jwt_is_hidden_anywhere() -> None:
     assert JWT not in line("bad token %s", JWT)
     assert JWT not in line("bad", detail=JWT)
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_other_text_is_unchanged() -> None:
     text = 'GET /api/jobs?q=token&limit=5 HTTP/1.1" 200 job_id=7 inside=1'
     assert without_secrets(text) == text
 
 
-def test_extras_stand_behind_the_message_as_key_and_value() -> None:
+def test_extras_follow_the_message_as_keys_and_values() -> None:
     assert line("job cancelled", action="job_cancelled", job_id="7", user="two words").endswith(
         " INFO backend.test: job cancelled action=job_cancelled job_id=7 user='two words'"
     )
 
 
 @pytest.mark.parametrize("forged", ["\n", "\r", "\x1b[2K\x1b[1A", "\x00", "\x85", "\u2028", "\x9b2J", "\ud800"])
-def test_a_forged_line_stays_inside_the_line(forged: str) -> None:
+def test_a_forged_line_is_escaped(forged: str) -> None:
     for shown in (line(f"x{forged}ERROR forged"), line("x", user=f"x{forged}ERROR forged")):
         assert forged not in shown
         assert len(shown.splitlines()) == 1
         shown.encode()
 
 
-def test_a_line_does_not_grow_without_bound() -> None:
+def test_a_line_has_a_maximum_length() -> None:
     assert len(line("x" * 1_000_000)) <= 8000
 
 
-def test_a_traceback_cannot_be_taken_for_a_record_and_hides_secrets() -> None:
+def test_a_traceback_is_marked_and_hides_secrets() -> None:
     try:
         raise ValueError(f"first\n2026-01-31T12:00:00.123Z ERROR forged\ntoken={SECRET}\x1b")
     except ValueError:
@@ -81,7 +81,7 @@ def test_a_traceback_cannot_be_taken_for_a_record_and_hides_secrets() -> None:
     assert "\x1b" not in "".join(trace)
 
 
-def test_the_filter_hides_secrets_from_every_other_handler_too() -> None:
+def test_the_filter_hides_secrets_from_all_handlers() -> None:
     record = logging.makeLogRecord({"msg": '%s - "WebSocket %s" [accepted]', "args": ("1.2.3.4", f"/x?token={SECRET}")})
     WithoutSecrets().filter(record)
     assert record.getMessage() == '1.2.3.4 - "WebSocket /x?token=[hidden]" [accepted]'

@@ -1,4 +1,4 @@
-"""Accounts over a real database, with time that the test moves."""
+"""Accounts over a real database, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def accounts(tmp_path: Path, database: Database, clock: VirtualClock) -> Accounts:
-    return start(tmp_path, database, clock)
+    return accounts_in(tmp_path, database, clock)
 
 
 @pytest.fixture
@@ -48,11 +48,13 @@ async def ana(accounts: Accounts) -> User:
     return await accounts.add_user("ana", PASSWORD)
 
 
-def start(data_dir: Path, database: Database, clock: VirtualClock, **given: object) -> Accounts:
+def accounts_in(data_dir: Path, database: Database, clock: VirtualClock, **given: object) -> Accounts:
+    """Return the accounts as a start of the server with these settings makes them."""
     return accounts_over(database, clock, load_settings(data_dir=data_dir, jwt_secret=SECRET, **given))
 
 
-def rows(database: Database, statement: str) -> list[tuple[object, ...]]:
+def execute(database: Database, statement: str) -> list[tuple[object, ...]]:
+    """Execute the statement beside the program, and return its rows."""
     with closing(sqlite3.connect(database.path)) as connection, connection:
         return connection.execute(statement).fetchall()
 
@@ -69,10 +71,10 @@ async def accepted(accounts: Accounts, token: str) -> bool:
     return True
 
 
-# Users
+# Users.
 
 
-async def test_names_are_one_however_they_are_cased(accounts: Accounts, ana: User) -> None:
+async def test_names_in_any_case_are_one_account(accounts: Accounts, ana: User) -> None:
     with pytest.raises(Conflict, match="already a user ana"):
         await accounts.add_user("ANA", PASSWORD)
     assert await accounts.user("Ana") == ana == await accounts.sign_in("aNa", PASSWORD, address=HOME)
@@ -88,12 +90,13 @@ async def test_a_name_of_other_characters_is_refused_and_unknown(accounts: Accou
         await accounts.sign_in(name, PASSWORD, address=HOME)
 
 
-async def test_two_who_take_a_name_at_once_get_it_once(accounts: Accounts) -> None:
+async def test_a_name_requested_several_times_at_once_is_given_once(accounts: Accounts) -> None:
     taken = await asyncio.gather(*(accounts.add_user("bob", PASSWORD) for _ in range(4)), return_exceptions=True)
     assert sorted(type(one).__name__ for one in taken) == ["Conflict"] * 3 + ["User"]
 
 
-async def test_no_password_is_found_in_the_database(accounts: Accounts, ana: User, database: Database) -> None:
+async def test_the_database_holds_no_secrets(accounts: Accounts, ana: User, database: Database) -> None:
+    """The database holds neither passwords nor the secrets of sessions, links and tokens."""
     cookie, link = await accounts.open_session(ana), await accounts.make_link(ana, lifetime_seconds=60)
     token = await accounts.issue_token(ana, lifetime_seconds=60)
     jti = jwt.decode(token, options={"verify_signature": False})["jti"]
@@ -104,15 +107,16 @@ async def test_no_password_is_found_in_the_database(accounts: Accounts, ana: Use
 
 
 def test_only_its_owner_can_read_the_database(accounts: Accounts, database: Database, tmp_path: Path) -> None:
-    rows(database, "DELETE FROM token")
+    execute(database, "DELETE FROM token")
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob("data.sqlite3*")}
     assert modes == {0o600}
 
 
-# Signing in
+# Signing in.
 
 
-async def test_unknown_disabled_and_mistyped_get_the_same_answer(accounts: Accounts, ana: User) -> None:
+async def test_every_failed_sign_in_gets_the_same_answer(accounts: Accounts, ana: User) -> None:
+    """Unknown and disabled users get the same answer as a wrong password."""
     await accounts.add_user("gone", PASSWORD)
     await accounts.disable("gone")
     await accounts.add_user("linked", None)
@@ -125,14 +129,14 @@ async def test_unknown_disabled_and_mistyped_get_the_same_answer(accounts: Accou
         ("linked", PASSWORD),
         ("", ""),
     ]:
-        with pytest.raises(WrongPassword) as refused:
+        with pytest.raises(WrongPassword) as refusal:
             await accounts.sign_in(name, password, address=HOME)
-        answers.add((refused.value.sentence, refused.value.status))
+        answers.add((refusal.value.sentence, refusal.value.status))
     assert answers == {("The user name or the password is wrong.", 401)}
 
 
 async def test_an_unknown_user_takes_as_long_as_a_wrong_password(accounts: Accounts, ana: User) -> None:
-    """Without the hash for nobody, one is about fifty times as fast as the other."""
+    """Without a hash for unknown users, one would be about fifty times as fast as the other."""
     seconds: dict[str, list[float]] = {"ana": [], "nobody": [], "not a name": []}
     for turn in range(8):
         for name, measured in seconds.items():
@@ -144,27 +148,27 @@ async def test_an_unknown_user_takes_as_long_as_a_wrong_password(accounts: Accou
     assert max(medians) < 3 * min(medians)
 
 
-async def test_the_sixth_try_has_to_wait_even_with_the_right_password(
+async def test_the_sixth_sign_in_waits_even_with_the_right_password(
     accounts: Accounts, ana: User, clock: VirtualClock
 ) -> None:
     for _ in range(5):
         with pytest.raises(WrongPassword):
             await accounts.sign_in("ana", "wrong password", address=HOME)
-    with pytest.raises(TooManyAttempts) as refused:
+    with pytest.raises(TooManyAttempts) as refusal:
         await accounts.sign_in("ana", PASSWORD, address=HOME)
-    assert (refused.value.status, refused.value.retry_after) == (429, 1)
+    assert (refusal.value.status, refusal.value.retry_after) == (429, 1)
     assert await accounts.sign_in("ana", PASSWORD, address="198.51.100.1") == ana
     await clock.advance(1)
     assert await accounts.sign_in("ANA", PASSWORD, address=HOME) == ana
 
 
-async def test_tries_at_the_same_moment_count_too(accounts: Accounts, ana: User) -> None:
+async def test_attempts_at_the_same_moment_count_too(accounts: Accounts, ana: User) -> None:
     tries = (accounts.sign_in("ana", "wrong password", address=HOME) for _ in range(12))
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert [type(answer) for answer in answers] == [WrongPassword] * 5 + [TooManyAttempts] * 7
 
 
-async def test_other_spellings_of_a_name_are_not_further_tries(accounts: Accounts, ana: User) -> None:
+async def test_other_spellings_of_a_name_give_no_more_attempts(accounts: Accounts, ana: User) -> None:
     for name in ("ana", "Ana", "aNa", "anA", "ANA"):
         with pytest.raises(WrongPassword):
             await accounts.sign_in(name, "wrong password", address=HOME)
@@ -172,7 +176,7 @@ async def test_other_spellings_of_a_name_are_not_further_tries(accounts: Account
         await accounts.sign_in("AnA", PASSWORD, address=HOME)
 
 
-async def test_a_success_starts_the_count_anew(accounts: Accounts, ana: User) -> None:
+async def test_a_success_resets_the_count(accounts: Accounts, ana: User) -> None:
     for _ in range(3):
         for _ in range(4):
             with pytest.raises(WrongPassword):
@@ -180,7 +184,7 @@ async def test_a_success_starts_the_count_anew(accounts: Accounts, ana: User) ->
         assert await accounts.sign_in("ana", PASSWORD, address=HOME) == ana
 
 
-# Sessions
+# Sessions.
 
 
 async def test_a_session_knows_its_user(accounts: Accounts, ana: User) -> None:
@@ -190,12 +194,12 @@ async def test_a_session_knows_its_user(accounts: Accounts, ana: User) -> None:
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "\0", "\ud800", "é" * 5000])
-async def test_a_made_up_cookie_signs_nobody_in(accounts: Accounts, ana: User, cookie: str) -> None:
+async def test_an_invented_cookie_signs_nobody_in(accounts: Accounts, ana: User, cookie: str) -> None:
     await accounts.open_session(ana)
     assert not await signed_in(accounts, cookie)
 
 
-async def test_every_sign_in_is_a_new_session_and_ends_alone(accounts: Accounts, ana: User) -> None:
+async def test_each_sign_in_is_a_session_that_ends_alone(accounts: Accounts, ana: User) -> None:
     one, other = await accounts.open_session(ana), await accounts.open_session(ana)
     await accounts.end_session(one)
     await accounts.end_session(one)
@@ -223,7 +227,7 @@ async def test_a_session_in_use_ends_after_seven_days(accounts: Accounts, ana: U
     assert not await signed_in(accounts, cookie)
 
 
-async def test_use_is_written_down_at_most_once_a_minute(
+async def test_use_is_stored_at_most_once_a_minute(
     accounts: Accounts, ana: User, clock: VirtualClock, database: Database
 ) -> None:
     cookie = await accounts.open_session(ana)
@@ -231,11 +235,11 @@ async def test_use_is_written_down_at_most_once_a_minute(
     for _ in range(4):
         await clock.advance(40)
         await accounts.session(cookie)
-        seen += rows(database, "SELECT (last_seen_at - created_at) / 1000 FROM session")
+        seen += execute(database, "SELECT (last_seen_at - created_at) / 1000 FROM session")
     assert seen == [(0,), (80,), (80,), (160,)]
 
 
-# Tokens
+# Tokens.
 
 
 async def test_a_token_knows_its_user_and_its_end(accounts: Accounts, ana: User, clock: VirtualClock) -> None:
@@ -244,7 +248,7 @@ async def test_a_token_knows_its_user_and_its_end(accounts: Accounts, ana: User,
     assert (authority.expires_at - clock.now()).total_seconds() == HOUR
 
 
-async def test_a_token_says_who_by_id_and_nothing_of_the_role(accounts: Accounts) -> None:
+async def test_a_token_has_the_user_id_and_not_the_role(accounts: Accounts) -> None:
     boss = await accounts.add_user("boss", PASSWORD, is_admin=True)
     token = await accounts.issue_token(boss, lifetime_seconds=HOUR)
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -265,14 +269,14 @@ async def test_a_token_cannot_last_longer_than_a_year(accounts: Accounts, ana: U
         await accounts.issue_token(ana, lifetime_seconds=lifetime)
 
 
-async def test_a_token_for_another_purpose_opens_nothing(accounts: Accounts, ana: User) -> None:
+async def test_a_token_for_another_purpose_is_refused(accounts: Accounts, ana: User) -> None:
     token = await accounts.issue_token(ana, lifetime_seconds=HOUR, purpose="metrics")
     assert not await accepted(accounts, token)
     assert (await accounts.token(token, purpose="metrics")).user == ana
 
 
 async def test_a_leaked_key_forges_nothing(accounts: Accounts, ana: User, clock: VirtualClock) -> None:
-    """Whoever has the key still has no live row."""
+    """A forged token has no row in the database."""
     token = await accounts.issue_token(ana, lifetime_seconds=HOUR)
     boss = await accounts.ensure_admin()
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -285,8 +289,8 @@ async def test_a_leaked_key_forges_nothing(accounts: Accounts, ana: User, clock:
     assert not await accepted(accounts, later)
 
 
-async def test_a_token_that_reads_the_same_in_other_letters_ends_with_it(accounts: Accounts, ana: User) -> None:
-    """Decoders take padding for nothing: revoking by the text would leave `token=` alive."""
+async def test_other_spellings_of_a_token_end_with_it(accounts: Accounts, ana: User) -> None:
+    """Decoders ignore padding: if tokens were revoked by their text, `token=` would stay valid."""
     token = await accounts.issue_token(ana, lifetime_seconds=HOUR)
     twins = [token + "=", token + "==", token]
     assert [await accepted(accounts, twin) for twin in twins].count(True) >= 2
@@ -294,7 +298,7 @@ async def test_a_token_that_reads_the_same_in_other_letters_ends_with_it(account
     assert not any([await accepted(accounts, twin) for twin in twins])
 
 
-# Sign-in links
+# Sign-in links.
 
 
 async def test_a_link_works_once(accounts: Accounts, ana: User) -> None:
@@ -312,17 +316,18 @@ async def test_a_link_ends(accounts: Accounts, ana: User, clock: VirtualClock) -
 
 
 @pytest.mark.parametrize("link", ["", "\0", "\ud800", "x" * 100_000])
-async def test_a_made_up_link_signs_nobody_in(accounts: Accounts, ana: User, link: str) -> None:
+async def test_an_invented_link_signs_nobody_in(accounts: Accounts, ana: User, link: str) -> None:
     await accounts.make_link(ana, lifetime_seconds=60)
     with pytest.raises(NotSignedIn):
         await accounts.use_link(link)
 
 
-# What ends them
+# What ends them all.
 
 
 @pytest.mark.parametrize("ending", ["disable", "new password"])
-async def test_all_that_was_signed_in_ends_at_once_and_others_go_on(accounts: Accounts, ana: User, ending: str) -> None:
+async def test_what_signs_a_user_in_ends_with_the_account(accounts: Accounts, ana: User, ending: str) -> None:
+    """Disabling a user or setting a password ends their sessions, tokens and links at once, and no others."""
     bob = await accounts.add_user("bob", PASSWORD)
     cookie, token = await accounts.open_session(ana), await accounts.issue_token(ana, lifetime_seconds=HOUR)
     link, others = await accounts.make_link(ana, lifetime_seconds=HOUR), await accounts.open_session(bob)
@@ -334,7 +339,7 @@ async def test_all_that_was_signed_in_ends_at_once_and_others_go_on(accounts: Ac
 
 
 async def test_a_disabled_user_gets_nothing_new(accounts: Accounts, ana: User) -> None:
-    """Also not with what was read before."""
+    """A `User` that was read before counts for nothing."""
     await accounts.disable("ana")
     for asked in (
         accounts.open_session(ana),
@@ -345,12 +350,10 @@ async def test_a_disabled_user_gets_nothing_new(accounts: Accounts, ana: User) -
             await asked
 
 
-async def test_a_user_who_is_disabled_by_hand_in_the_database_is_out(
-    accounts: Accounts, ana: User, database: Database
-) -> None:
+async def test_a_user_disabled_in_the_database_is_signed_out(accounts: Accounts, ana: User, database: Database) -> None:
     cookie, token = await accounts.open_session(ana), await accounts.issue_token(ana, lifetime_seconds=HOUR)
     link = await accounts.make_link(ana, lifetime_seconds=HOUR)
-    rows(database, "UPDATE user SET disabled = 1 WHERE name = 'ana'")
+    execute(database, "UPDATE user SET disabled = 1 WHERE name = 'ana'")
     assert [await signed_in(accounts, cookie), await accepted(accounts, token)] == [False, False]
     with pytest.raises(NotSignedIn):
         await accounts.use_link(link)
@@ -363,19 +366,17 @@ async def test_only_the_new_password_counts(accounts: Accounts, ana: User) -> No
     assert await accounts.sign_in("ana", "another password", address=HOME) == ana
 
 
-async def test_a_demotion_is_seen_at_the_next_step(accounts: Accounts, database: Database) -> None:
+async def test_a_demotion_counts_from_the_next_read(accounts: Accounts, database: Database) -> None:
     boss = await accounts.add_user("boss", PASSWORD, is_admin=True)
     cookie, token = await accounts.open_session(boss), await accounts.issue_token(boss, lifetime_seconds=HOUR)
     before = [await accounts.session(cookie), await accounts.token(token)]
-    rows(database, "UPDATE user SET is_admin = 0 WHERE name = 'boss'")
+    execute(database, "UPDATE user SET is_admin = 0 WHERE name = 'boss'")
     after = [await accounts.session(cookie), await accounts.token(token)]
     assert [one and one.user.is_admin for one in (*before, *after)] == [True, True, False, False]
     assert await accounts.still_valid([one for one in before if one]) == set()
 
 
-async def test_of_many_live_sockets_those_that_ended_are_told_apart(
-    accounts: Accounts, ana: User, clock: VirtualClock
-) -> None:
+async def test_ended_authorities_of_live_sockets_are_found(accounts: Accounts, ana: User, clock: VirtualClock) -> None:
     bob = await accounts.add_user("bob", PASSWORD)
     short, long = [await accounts.issue_token(ana, lifetime_seconds=seconds) for seconds in (60, 3600)]
     cookies = [await accounts.open_session(user) for user in (ana, ana, bob)]
@@ -389,13 +390,13 @@ async def test_of_many_live_sockets_those_that_ended_are_told_apart(
     assert await accounts.still_valid([]) == set()
 
 
-async def test_thousands_of_live_sockets_are_checked_in_one_go(accounts: Accounts, ana: User) -> None:
+async def test_thousands_of_live_sockets_are_checked_at_once(accounts: Accounts, ana: User) -> None:
     authority = await accounts.token(await accounts.issue_token(ana, lifetime_seconds=60))
     gone = [type(authority)(ana, "token", f"{number:064x}", authority.expires_at) for number in range(3500)]
     assert await accounts.still_valid([*gone, authority]) == {authority.key}
 
 
-async def test_what_has_ended_is_swept_away_and_the_rest_stays(
+async def test_pruning_deletes_only_what_has_ended(
     accounts: Accounts, ana: User, clock: VirtualClock, database: Database
 ) -> None:
     async def one_of_each(seconds: float) -> str:
@@ -407,38 +408,39 @@ async def test_what_has_ended_is_swept_away_and_the_rest_stays(
     await clock.advance(13 * HOUR)
     kept = await one_of_each(60)
     await accounts.prune()
-    counts = [rows(database, f"SELECT count(*) FROM {table}") for table in ("session", "token", "login_link")]
+    counts = [execute(database, f"SELECT count(*) FROM {table}") for table in ("session", "token", "login_link")]
     assert counts == [[(1,)]] * 3
     assert await signed_in(accounts, kept)
 
 
-# The account admin
+# The account admin.
 
 
-async def test_the_first_start_makes_an_admin_who_has_no_password(accounts: Accounts) -> None:
+async def test_the_first_start_creates_an_admin_without_password(accounts: Accounts) -> None:
     admin = await accounts.ensure_admin()
     assert (admin.name, admin.is_admin, admin.has_password) == ("admin", True, False)
     assert await accounts.ensure_admin() == admin
     assert await accounts.users() == [admin]
 
 
-async def test_a_password_in_the_settings_is_the_admins_at_each_start(
+async def test_a_password_in_the_settings_is_the_admins(
     tmp_path: Path, database: Database, clock: VirtualClock
 ) -> None:
-    first = start(tmp_path, database, clock, admin_password=PASSWORD)
+    """It is set at each start; if it is new, the sessions of the admin end."""
+    first = accounts_in(tmp_path, database, clock, admin_password=PASSWORD)
     admin = await first.ensure_admin()
     cookie = await first.open_session(admin)
-    again = start(tmp_path, database, clock, admin_password=PASSWORD)
+    again = accounts_in(tmp_path, database, clock, admin_password=PASSWORD)
     await again.ensure_admin()
     assert await again.sign_in("admin", PASSWORD, address=HOME) == admin
     assert await signed_in(again, cookie)
-    changed = start(tmp_path, database, clock, admin_password="another password")
+    changed = accounts_in(tmp_path, database, clock, admin_password="another password")
     await changed.ensure_admin()
     assert await changed.sign_in("admin", "another password", address=HOME) == admin
     assert not await signed_in(changed, cookie)
 
 
-async def test_a_disabled_admin_stays_so(accounts: Accounts) -> None:
+async def test_a_disabled_admin_stays_disabled(accounts: Accounts) -> None:
     await accounts.ensure_admin()
     await accounts.disable("admin")
     assert (await accounts.ensure_admin()).disabled

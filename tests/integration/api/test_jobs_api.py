@@ -1,4 +1,4 @@
-"""The job routes of a running server, as a program meets them."""
+"""The REST routes of jobs and videos on a running server."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from backend.api import control, jobs, operations, session, slots
+from backend.api import ROUTERS
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, running, token
 
-NOBODYS = "00000000-0000-4000-8000-000000000000"
+UNKNOWN_JOB = "00000000-0000-4000-8000-000000000000"
 ROUTES = {
     (method, route.path)
-    for router in (session.router, jobs.router, control.router, slots.router, operations.router)
+    for router in ROUTERS
     for route in router.routes
     if isinstance(route, APIRoute) and route.path.startswith(("/api/", "/healthz"))
     for method in route.methods or ()
 }
-FOR_STRANGERS = {("POST", "/api/auth/token"), ("GET", "/healthz")}
+PUBLIC_ROUTES = {("POST", "/api/auth/token"), ("GET", "/healthz")}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def upload(client: httpx.Client, content: bytes, name: str = "list.csv", **form:
     return client.post("/api/jobs", files={"file": (name, io.BytesIO(content), "text/csv")}, data=form)
 
 
-def of_nobodys_job(path: str) -> str:
-    """The path of a route with its places filled in."""
-    return path.replace("{job_id}", NOBODYS).replace("{position}", "0")
+def of_unknown_job(path: str) -> str:
+    """Return the path of a route for a job that does not exist."""
+    return path.replace("{job_id}", UNKNOWN_JOB).replace("{position}", "0")
 
 
 def count(client: httpx.Client) -> int:
@@ -59,8 +59,8 @@ def count(client: httpx.Client) -> int:
     return len(items)
 
 
-def test_an_upload_reports_duplicates_and_invalid_rows_with_their_lines(client: httpx.Client) -> None:
-    answer = upload(client, b"video_id,title\nhere,One\nnot there,Two\nhere,Again\nelsewhere,Three\n")
+def test_an_upload_reports_the_lines_of_skipped_rows(client: httpx.Client) -> None:
+    answer = upload(client, b"video_id,title\nhere,One\nnot there,Two\nhere,Again\nmissing,Three\n")
     job = answer.json()
     assert answer.status_code == 201
     assert (job["name"], job["status"], job["total_videos"]) == ("list.csv", "pending", 2)
@@ -88,7 +88,7 @@ def test_a_list_of_ids_as_json_becomes_a_job(client: httpx.Client) -> None:
         (b"video_id\n" + b"x" * (21 * 2**20), 413, "20 MiB"),
     ],
 )
-def test_a_list_that_is_none_is_refused_in_words_and_nothing_is_stored(
+def test_an_invalid_list_is_refused_and_not_stored(
     client: httpx.Client, content: bytes, status: int, words: str
 ) -> None:
     before = count(client)
@@ -113,13 +113,13 @@ def test_a_list_that_is_none_is_refused_in_words_and_nothing_is_stored(
         (b"\xff\xfe", 400),
     ],
 )
-def test_json_that_does_not_fit_is_refused_in_words(client: httpx.Client, body: bytes, status: int) -> None:
+def test_invalid_json_is_refused_with_a_reason(client: httpx.Client, body: bytes, status: int) -> None:
     answer = client.post("/api/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     assert answer.json()["detail"]
 
 
-def test_a_repeated_idempotency_key_makes_one_job(client: httpx.Client) -> None:
+def test_a_repeated_idempotency_key_creates_one_job(client: httpx.Client) -> None:
     headers = {"Idempotency-Key": "nightly-1"}
     answers = [client.post("/api/jobs", json={"video_ids": ["here"]}, headers=headers) for _ in range(2)]
     other = client.post("/api/jobs", json={"video_ids": ["there"]}, headers=headers)
@@ -127,17 +127,17 @@ def test_a_repeated_idempotency_key_makes_one_job(client: httpx.Client) -> None:
     assert other.status_code == 409
 
 
-def test_an_idempotency_key_is_its_users_own(program: Program, tokens: dict[str, str], client: httpx.Client) -> None:
+def test_an_idempotency_key_belongs_to_its_user(program: Program, tokens: dict[str, str], client: httpx.Client) -> None:
     headers, order = {"Idempotency-Key": "shared"}, {"video_ids": ["here"]}
-    mine = client.post("/api/jobs", json=order, headers=headers).json()["job_id"]
-    with api(program, tokens["admin"]) as other:
-        assert other.post("/api/jobs", json=order, headers=headers).json()["job_id"] != mine
+    own = client.post("/api/jobs", json=order, headers=headers).json()["job_id"]
+    with api(program, tokens["admin"]) as other_user:
+        assert other_user.post("/api/jobs", json=order, headers=headers).json()["job_id"] != own
 
 
 @pytest.mark.parametrize(
     "name", ["<script>alert(1)</script>", "=1+1", "x" * 5000, "a\r\nb", "\u202eevil", "../../etc/passwd", "\x00\x1b[2J"]
 )
-def test_any_name_is_taken_as_text(client: httpx.Client, name: str) -> None:
+def test_any_name_is_accepted_as_text(client: httpx.Client, name: str) -> None:
     answer = client.post("/api/jobs", json={"video_ids": ["here"], "name": name})
     assert answer.status_code == 201
     assert len(answer.json()["name"]) <= 200
@@ -160,7 +160,7 @@ def test_any_name_is_taken_as_text(client: httpx.Client, name: str) -> None:
         {"dashboard": "perhaps"},
     ],
 )
-def test_a_query_that_does_not_fit_is_refused_in_words(client: httpx.Client, query: dict[str, str]) -> None:
+def test_an_invalid_query_is_refused_with_a_reason(client: httpx.Client, query: dict[str, str]) -> None:
     answer = client.get("/api/jobs", params=query)
     assert answer.status_code == 422, answer.text
     assert isinstance(answer.json()["detail"], str)
@@ -169,75 +169,69 @@ def test_a_query_that_does_not_fit_is_refused_in_words(client: httpx.Client, que
 @pytest.mark.parametrize(
     "path",
     [
-        f"/api/jobs/{NOBODYS}",
+        f"/api/jobs/{UNKNOWN_JOB}",
         "/api/jobs/not-an-id",
         "/api/jobs/%00",
         "/api/jobs/%ff",
-        f"/api/jobs/{NOBODYS}/videos",
-        f"/api/jobs/{NOBODYS}/progress-history",
-        f"/api/jobs/{NOBODYS}/export.csv",
-        f"/api/jobs/{NOBODYS}/videos/0/poster",
-        f"/api/jobs/{NOBODYS}/videos/99999999999999999999/poster",
-        f"/api/jobs/{NOBODYS}/videos/0/attempts",
-        f"/api/jobs/{NOBODYS}/videos/-1/attempts",
-        f"/api/jobs/{NOBODYS}/causes",
+        f"/api/jobs/{UNKNOWN_JOB}/videos",
+        f"/api/jobs/{UNKNOWN_JOB}/progress-history",
+        f"/api/jobs/{UNKNOWN_JOB}/export.csv",
+        f"/api/jobs/{UNKNOWN_JOB}/videos/0/poster",
+        f"/api/jobs/{UNKNOWN_JOB}/videos/99999999999999999999/poster",
+        f"/api/jobs/{UNKNOWN_JOB}/videos/0/attempts",
+        f"/api/jobs/{UNKNOWN_JOB}/videos/-1/attempts",
+        f"/api/jobs/{UNKNOWN_JOB}/causes",
         "/api/nope",
         "/api",
     ],
 )
-def test_what_is_not_there_is_a_json_404(client: httpx.Client, path: str) -> None:
+def test_a_missing_resource_is_a_json_404(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404, answer.text
     assert answer.json()["detail"].startswith("There is n")
 
 
 @pytest.mark.parametrize("since", ["yesterday", "1e999", "99999999999999999999", "2026-13-01", "\x00", "nan"])
-def test_a_moment_that_is_none_is_refused(client: httpx.Client, since: str) -> None:
+def test_an_invalid_time_is_refused(client: httpx.Client, since: str) -> None:
     job_id = client.post("/api/jobs", json={"video_ids": ["here"]}).json()["job_id"]
     answer = client.get(f"/api/jobs/{job_id}/progress-history", params={"since": since})
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(ROUTES - FOR_STRANGERS))
+@pytest.mark.parametrize(("method", "path"), sorted(ROUTES - PUBLIC_ROUTES))
 def test_without_a_token_every_route_is_401(program: Program, method: str, path: str) -> None:
-    answer = httpx.request(method, program.url + of_nobodys_job(path))
+    answer = httpx.request(method, program.url + of_unknown_job(path))
     assert answer.status_code == 401
     assert answer.json()["detail"].startswith("You are not signed in")
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
-def test_a_method_that_no_route_has_is_405(client: httpx.Client, method: str) -> None:
-    for path in ("/api/jobs", f"/api/jobs/{NOBODYS}/videos", "/api/auth/me"):
+def test_an_unsupported_method_is_405(client: httpx.Client, method: str) -> None:
+    for path in ("/api/jobs", f"/api/jobs/{UNKNOWN_JOB}/videos", "/api/auth/me"):
         answer = client.request(method, path)
-        assert (answer.status_code, answer.json()["detail"]) == (405, "This address does not take that method.")
+        assert (answer.status_code, answer.json()["detail"]) == (405, "This address does not support that method.")
 
 
-def test_history_is_exported_with_cells_that_no_spreadsheet_runs(client: httpx.Client) -> None:
+def test_an_exported_history_has_no_formula_cells(client: httpx.Client) -> None:
     client.post("/api/jobs", json={"video_ids": ["here"], "name": "=HYPERLINK(1)"})
     text = client.get("/api/jobs/export.csv").content.decode("utf-8-sig")
     assert "'=HYPERLINK(1)" in text
     assert ",=HYPERLINK(1)" not in text
 
 
-def test_the_own_columns_come_back_in_the_export_neutralised(client: httpx.Client) -> None:
+def test_an_export_has_the_own_columns_without_formulas(client: httpx.Client) -> None:
     job_id = upload(client, b"video_id;note\r\n-1dash;=1+1\r\n").json()["job_id"]
     text = client.get(f"/api/jobs/{job_id}/export.csv").content.decode("utf-8-sig")
     assert text.splitlines()[1].startswith("-1dash,'=1+1,")
 
 
-def test_health_is_one_word_for_strangers_and_parts_for_the_signed_in(program: Program, client: httpx.Client) -> None:
+def test_health_shows_its_parts_only_to_signed_in_users(program: Program, client: httpx.Client) -> None:
     assert httpx.get(f"{program.url}/healthz").text == "ok"
     assert client.get("/healthz").json() == {"status": "ok", "parts": {"database": "ok", "media_directory": "ok"}}
 
 
-def test_openapi_names_every_route_and_only_those(program: Program) -> None:
-    paths = httpx.get(f"{program.url}/openapi.json").json()["paths"]
-    documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    assert documented == ROUTES
-
-
 @pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
-def test_what_openapi_names_is_there(client: httpx.Client, method: str, path: str) -> None:
-    answer = client.request(method, of_nobodys_job(path))
+def test_every_documented_route_exists(client: httpx.Client, method: str, path: str) -> None:
+    answer = client.request(method, of_unknown_job(path))
     assert answer.status_code != 405
     assert "There is nothing at this address." not in answer.text

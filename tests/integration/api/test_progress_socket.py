@@ -1,4 +1,4 @@
-"""The progress socket of a running server, against the protocol in the README."""
+"""The progress socket of a running server, against the protocol in the README of `backend/api`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
 from tests.support.watchers import Watcher
 
-WAIT = 20
+TIMEOUT_SECONDS = 20
 POLICY_CLOSE = b"\x03\xf0Too many frames"  # 1008
 
 
@@ -50,19 +50,20 @@ def address(program: Program, query: str) -> str:
     return f"ws://127.0.0.1:{program.port}/api/ws/progress?{query}"
 
 
-def close_of(line: ClientConnection) -> tuple[int | None, str | None]:
-    """How the server ends it, whatever it says before."""
+def close_of(connection: ClientConnection) -> tuple[int | None, str | None]:
+    """Return the code and the reason with which the server closes the connection, whatever it sends before."""
     with pytest.raises(ConnectionClosed):
-        _read_on(line)
-    return line.protocol.close_code, line.protocol.close_reason
+        _read_on(connection)
+    return connection.protocol.close_code, connection.protocol.close_reason
 
 
-def _read_on(line: ClientConnection) -> None:
+def _read_on(connection: ClientConnection) -> None:
     while True:
-        line.recv(WAIT)
+        connection.recv(TIMEOUT_SECONDS)
 
 
 def finished_job(program: Program, jwt: str, name: str = "done") -> str:
+    """Return the ID of a new job that has ended."""
     with api(program, jwt) as client, Watcher(program, jwt) as watcher:
         job_id: str = client.post("/api/jobs", json={"video_ids": ["clip"], "name": name}).json()["job_id"]
         watcher.until_ended(job_id)
@@ -70,35 +71,37 @@ def finished_job(program: Program, jwt: str, name: str = "done") -> str:
 
 
 @pytest.mark.parametrize("query", ["", "token=", "token=nonsense", "token=a.b.c", "token=%00", "token=" + "x" * 5000])
-def test_a_bad_token_is_accepted_and_closed_with_1008_and_a_reason(program: Program, query: str) -> None:
-    with connect(address(program, query)) as line:
-        code, reason = close_of(line)
+def test_a_bad_token_is_accepted_and_closed_with_1008(program: Program, query: str) -> None:
+    with connect(address(program, query)) as connection:
+        code, reason = close_of(connection)
     assert code == 1008
     assert reason
 
 
 def test_the_token_may_come_as_a_header(program: Program, jwt: str) -> None:
-    with connect(address(program, ""), additional_headers={"Authorization": f"Bearer {jwt}"}) as line:
-        line.send("ping")
-        while line.recv(WAIT) != "pong":
-            pass
+    with connect(address(program, ""), additional_headers={"Authorization": f"Bearer {jwt}"}) as connection:
+        connection.send("ping")
+        received = [connection.recv(TIMEOUT_SECONDS)]
+        while received[-1] != "pong":
+            received.append(connection.recv(TIMEOUT_SECONDS))
+    assert received[-1] == "pong"
 
 
-def test_any_origin_is_welcome_with_a_token(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}"), origin=Origin("https://elsewhere.example")) as line:
-        line.send("ping")
-        answers = iter(lambda: line.recv(WAIT), "pong")
-        assert all(json.loads(answer)["job_id"] for answer in answers)
+def test_any_origin_is_accepted_with_a_token(program: Program, jwt: str) -> None:
+    with connect(address(program, f"token={jwt}"), origin=Origin("https://elsewhere.example")) as connection:
+        connection.send("ping")
+        updates = iter(lambda: connection.recv(TIMEOUT_SECONDS), "pong")
+        assert all(json.loads(update)["job_id"] for update in updates)
 
 
-def test_pings_are_answered_in_kind_and_other_words_ignored(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}&after=0&format=batch")) as line:
-        for word in ("hello", '{"type": "subscribe"}', "[1]", '{"type": 3}', b"bytes", "ping", '{ "type":"ping" }'):
-            line.send(word)
-        said = [line.recv(WAIT)]
-        while len([word for word in said if "pong" in str(word)]) < 2:
-            said.append(line.recv(WAIT))
-    assert [word for word in said if "pong" in str(word)] == ["pong", '{"type": "pong"}']
+def test_pings_are_answered_in_kind_and_other_frames_ignored(program: Program, jwt: str) -> None:
+    with connect(address(program, f"token={jwt}&after=0&format=batch")) as connection:
+        for frame in ("hello", '{"type": "subscribe"}', "[1]", '{"type": 3}', b"bytes", "ping", '{ "type":"ping" }'):
+            connection.send(frame)
+        received = [connection.recv(TIMEOUT_SECONDS)]
+        while len([frame for frame in received if "pong" in str(frame)]) < 2:
+            received.append(connection.recv(TIMEOUT_SECONDS))
+    assert [frame for frame in received if "pong" in str(frame)] == ["pong", '{"type": "pong"}']
 
 
 def test_the_newest_state_of_every_job_comes_first(program: Program, jwt: str) -> None:
@@ -121,82 +124,88 @@ def test_a_position_is_resumed_without_what_was_seen(program: Program, jwt: str)
     assert seen not in {update["job_id"] for update in first["updates"]}
 
 
-def test_a_position_that_cannot_be_gets_the_snapshot(program: Program, jwt: str) -> None:
+def test_an_impossible_position_gets_the_snapshot(program: Program, jwt: str) -> None:
     finished_job(program, jwt)
     for after in (2**60, "soon"):
-        with connect(address(program, f"token={jwt}&format=batch&after={after}")) as line:
-            assert json.loads(line.recv(WAIT))["snapshot"]
+        with connect(address(program, f"token={jwt}&format=batch&after={after}")) as connection:
+            assert json.loads(connection.recv(TIMEOUT_SECONDS))["snapshot"]
 
 
 def test_a_frame_over_64_kib_ends_with_1009(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}")) as line:
-        line.send("x" * (64 * 1024 + 1))
-        assert close_of(line)[0] == 1009
+    with connect(address(program, f"token={jwt}")) as connection:
+        connection.send("x" * (64 * 1024 + 1))
+        assert close_of(connection)[0] == 1009
 
 
 def test_too_many_frames_end_with_1008(program: Program, jwt: str) -> None:
-    with connect(address(program, f"token={jwt}")) as line:
+    with connect(address(program, f"token={jwt}")) as connection:
         for _ in range(25):
-            line.send("x")
-        assert close_of(line)[0] == 1008
+            connection.send("x")
+        assert close_of(connection)[0] == 1008
 
 
 def test_too_many_connections_of_a_user_end_with_1013(program: Program, jwt: str) -> None:
-    with ExitStack() as sockets:
+    with ExitStack() as connections:
         for _ in range(3):
-            sockets.enter_context(connect(address(program, f"token={jwt}")))
-        fourth = sockets.enter_context(connect(address(program, f"token={jwt}")))
+            connections.enter_context(connect(address(program, f"token={jwt}")))
+        fourth = connections.enter_context(connect(address(program, f"token={jwt}")))
         assert close_of(fourth)[0] == 1013
 
 
-def test_a_disabled_user_is_closed_out_with_1008(program: Program) -> None:
+def test_the_socket_of_a_disabled_user_ends_with_1008(program: Program) -> None:
     jwt = add_user(program.data_dir, "leaver")
-    with connect(address(program, f"token={jwt}")) as line:
+    with connect(address(program, f"token={jwt}")) as connection:
         run_command("users", "disable", "leaver", data_dir=program.data_dir)
-        assert close_of(line)[0] == 1008
+        assert close_of(connection)[0] == 1008
 
 
-def quiet_client(program: Program, jwt: str) -> socket.socket:
-    """A connection behind its handshake that never answers a ping of the server."""
-    line = socket.create_connection(("127.0.0.1", program.port), timeout=WAIT)
+def silent_client(program: Program, jwt: str) -> socket.socket:
+    """Open a connection that never answers a ping of the server, and complete its handshake."""
+    connection = socket.create_connection(("127.0.0.1", program.port), timeout=TIMEOUT_SECONDS)
     protocol = ClientProtocol(parse_uri(address(program, f"token={jwt}")))
     protocol.send_request(protocol.connect())
-    line.sendall(b"".join(protocol.data_to_send()))
+    connection.sendall(b"".join(protocol.data_to_send()))
     while protocol.state is State.CONNECTING:
-        protocol.receive_data(line.recv(65_536))
-    return line
+        protocol.receive_data(connection.recv(65_536))
+    return connection
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "plain"])
-def test_a_line_that_is_silent_too_long_is_closed(tmp_path: Path, direct: bool) -> None:
+def test_a_connection_that_is_silent_too_long_is_closed(tmp_path: Path, direct: bool) -> None:
     impatient: dict[str, Any] = {"heartbeat_interval_seconds": 0.1, "heartbeat_timeout_seconds": 0.5}
-    with ExitStack() as open_:
-        started = open_.enter_context(running(tmp_path / "data", direct_sending=direct, **impatient))
-        line = open_.enter_context(quiet_client(started, token(started.data_dir, "admin")))
-        while line.recv(65_536):
-            pass
+    with ExitStack() as stack:
+        started = stack.enter_context(running(tmp_path / "data", direct_sending=direct, **impatient))
+        connection = stack.enter_context(silent_client(started, token(started.data_dir, "admin")))
+        last = connection.recv(65_536)
+        while last:
+            last = connection.recv(65_536)
+    assert last == b""  # the end of the stream, before the time-out of the client
 
 
-def test_a_line_that_brings_bytes_is_alive_without_pongs(tmp_path: Path) -> None:
+def test_a_connection_that_brings_bytes_is_alive_without_pongs(tmp_path: Path) -> None:
     impatient: dict[str, Any] = {"heartbeat_interval_seconds": 0.1, "heartbeat_timeout_seconds": 1}
     masked_ping = b"\x81\x84\0\0\0\0ping"
-    with ExitStack() as open_:
-        started = open_.enter_context(running(tmp_path / "data", **impatient))
-        line, heard = open_.enter_context(quiet_client(started, token(started.data_dir, "admin"))), b""
-        while heard.count(b"\x81\x04pong") < 30:  # one every 0.1 s, three times the timeout
-            line.sendall(masked_ping)
-            heard += line.recv(65_536)
+    with ExitStack() as stack:
+        started = stack.enter_context(running(tmp_path / "data", **impatient))
+        connection, received = stack.enter_context(silent_client(started, token(started.data_dir, "admin"))), b""
+        for _ in range(30):  # one every 0.1 s, three times the timeout
+            connection.sendall(masked_ping)
+            received += connection.recv(65_536)
             time.sleep(0.1)
+        while (pongs := received.count(b"\x81\x04pong")) < 30 and (more := connection.recv(65_536)):
+            received += more
+    assert pongs == 30
 
 
 def test_a_flood_of_protocol_pings_ends_with_1008(tmp_path: Path) -> None:
     masked_ping = b"\x89\x80\0\0\0\0"
-    with ExitStack() as open_:
-        started = open_.enter_context(running(tmp_path / "data"))
-        line, heard = open_.enter_context(quiet_client(started, token(started.data_dir, "admin"))), b""
-        line.sendall(masked_ping * 500)
-        while POLICY_CLOSE not in heard:
-            heard += line.recv(65_536)
+    with ExitStack() as stack:
+        started = stack.enter_context(running(tmp_path / "data"))
+        connection, received = stack.enter_context(silent_client(started, token(started.data_dir, "admin"))), b""
+        connection.sendall(masked_ping * 500)
+        while POLICY_CLOSE not in received and (more := connection.recv(65_536)):
+            received += more
+    assert POLICY_CLOSE in received
 
 
 def test_a_handshake_that_is_too_long_is_answered(tmp_path: Path) -> None:
@@ -209,16 +218,16 @@ def test_a_handshake_that_is_too_long_is_answered(tmp_path: Path) -> None:
 def test_many_refusals_block_the_address(tmp_path: Path) -> None:
     with running(tmp_path / "data", max_refusals_per_minute=3) as strict:
         for _ in range(3):
-            with connect(address(strict, "token=bad")) as line:
-                assert close_of(line)[0] == 1008
+            with connect(address(strict, "token=bad")) as connection:
+                assert close_of(connection)[0] == 1008
         with pytest.raises(InvalidStatus) as refused:
             connect(address(strict, f"token={token(strict.data_dir, 'admin')}")).__enter__()
     assert refused.value.response.status_code == 429
 
 
-def test_a_stopping_server_says_1012(tmp_path: Path) -> None:
+def test_a_stopping_server_closes_with_1012(tmp_path: Path) -> None:
     with running(tmp_path / "data") as stopping:
         jwt = token(stopping.data_dir, "admin")
-        with connect(address(stopping, f"token={jwt}")) as line:
+        with connect(address(stopping, f"token={jwt}")) as connection:
             stopping.stop()
-            assert close_of(line)[0] == 1012
+            assert close_of(connection)[0] == 1012

@@ -1,4 +1,4 @@
-"""The doors of the server: a real app behind the border, with real accounts. Each test fails without its defence."""
+"""Access to an app inside the security middleware, with real accounts. Each test fails without its defence."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import uvicorn
 
 from backend.domain.auth import User
 from tests.support.accounts import PASSWORD
-from tests.support.secured_app import HERE, SECRET_OF_A_FAULT, World, open_world, scope_of
 from tests.support.clock import VirtualClock
+from tests.support.secured_app import OWN_ORIGIN, SECRET_OF_A_FAULT, SecuredSite, open_site, scope_of
 
 OTHER_PORT = "http://127.0.0.1:8001"
 HTML = "text/html,application/xhtml+xml"
@@ -30,19 +30,19 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def world(tmp_path: Path, clock: VirtualClock) -> Iterator[World]:
-    with open_world(tmp_path, clock) as world:
-        yield world
+def site(tmp_path: Path, clock: VirtualClock) -> Iterator[SecuredSite]:
+    with open_site(tmp_path, clock) as site:
+        yield site
 
 
 @pytest.fixture
-async def ana(world: World) -> User:
-    return await world.accounts.add_user("ana", PASSWORD)
+async def ana(site: SecuredSite) -> User:
+    return await site.accounts.add_user("ana", PASSWORD)
 
 
 @pytest.fixture
-async def ben(world: World) -> User:
-    return await world.accounts.add_user("ben", PASSWORD)
+async def ben(site: SecuredSite) -> User:
+    return await site.accounts.add_user("ben", PASSWORD)
 
 
 def form(name: str = "ana", password: str = PASSWORD, **more: str) -> dict[str, str]:
@@ -55,8 +55,8 @@ def cookie_of(answer: httpx.Response) -> str:
     return found[1]
 
 
-async def handshake(world: World, path: str, **headers: str) -> str:
-    """What a WebSocket handshake comes to: `websocket.accept` or `websocket.close`."""
+async def handshake(site: SecuredSite, path: str, **headers: str) -> str:
+    """Return the answer to a WebSocket handshake: `websocket.accept` or `websocket.close`."""
     sent: list[str] = []
 
     async def receive() -> dict[str, Any]:
@@ -66,135 +66,140 @@ async def handshake(world: World, path: str, **headers: str) -> str:
         sent.append(message["type"])
 
     given = {"host": "127.0.0.1:8000"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    await world.border(scope_of("websocket", path, given), receive, send)
+    await site.app(scope_of("websocket", path, given), receive, send)
     return sent[0]
 
 
 # --- the Host header -------------------------------------------------------------------------------------------------
 
 
-async def test_a_name_that_is_not_ours_gets_421_and_one_sentence(world: World) -> None:
-    async with world.visitor(host="evil.example") as visitor:
-        page, api = await visitor.get("/login"), await visitor.get("/api/mine")
+async def test_an_unknown_host_gets_421_and_one_sentence(site: SecuredSite) -> None:
+    async with site.client(host="evil.example") as client:
+        page, api = await client.get("/login"), await client.get("/api/mine")
     assert (page.status_code, page.headers["content-type"]) == (421, "text/plain; charset=utf-8")
     assert (api.status_code, list(api.json())) == (421, ["detail"])
 
 
 @pytest.mark.parametrize("path", ["/api/ws/progress", "/_nicegui_ws/socket.io/"])
-async def test_a_socket_to_another_name_is_closed(world: World, ana: User, path: str) -> None:
-    cookie = f"dash_8000={await world.session(ana)}"
-    told = await handshake(world, path, host="evil.example:8000", origin="http://evil.example:8000", cookie=cookie)
-    assert told == "websocket.close"
+async def test_a_socket_to_an_unknown_host_is_closed(site: SecuredSite, ana: User, path: str) -> None:
+    cookie = f"dash_8000={await site.session(ana)}"
+    answer = await handshake(site, path, host="evil.example:8000", origin="http://evil.example:8000", cookie=cookie)
+    assert answer == "websocket.close"
 
 
-# --- the Origin of what changes something ----------------------------------------------------------------------------
+# --- the Origin of requests that change something --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/logout", "/api/mine", "/api/jobs", "/_nicegui/client/page/upload/1"])
-async def test_a_page_on_the_next_port_cannot_post_with_our_cookie(world: World, ana: User, path: str) -> None:
-    cookie = await world.session(ana)
-    world.owners["page"] = ana.id
-    async with world.visitor(cookie, origin=OTHER_PORT, sec_fetch_site="same-site") as foreign:
+async def test_a_page_on_another_port_cannot_post_with_the_cookie(site: SecuredSite, ana: User, path: str) -> None:
+    cookie = await site.session(ana)
+    site.page_owners["page"] = ana.id
+    async with site.client(cookie, origin=OTHER_PORT, sec_fetch_site="same-site") as foreign:
         assert (await foreign.post(path)).status_code == 403
-    assert await world.accounts.session(cookie) is not None
+    assert await site.accounts.session(cookie) is not None
 
 
 @pytest.mark.parametrize("path", ["/logout", "/api/mine", "/api/jobs", "/_nicegui/client/page/upload/1"])
-async def test_our_own_page_can(world: World, ana: User, path: str) -> None:
-    world.owners["page"] = ana.id
-    async with world.visitor(await world.session(ana), origin=HERE, sec_fetch_site="same-origin") as own:
+async def test_a_page_of_the_server_can_post_with_the_cookie(site: SecuredSite, ana: User, path: str) -> None:
+    site.page_owners["page"] = ana.id
+    async with site.client(await site.session(ana), origin=OWN_ORIGIN, sec_fetch_site="same-origin") as own:
         assert (await own.post(path)).status_code in (200, 303)
 
 
-async def test_a_post_with_a_cookie_and_without_an_origin_is_refused(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana)) as silent:
+async def test_a_post_with_a_cookie_and_without_an_origin_is_refused(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana)) as silent:
         assert (await silent.post("/api/mine")).status_code == 403
 
 
-async def test_an_origin_of_ours_does_not_help_when_the_browser_says_cross_site(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana), origin=HERE, sec_fetch_site="cross-site") as visitor:
-        assert (await visitor.post("/api/mine")).status_code == 403
+async def test_an_own_origin_does_not_help_a_cross_site_request(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana), origin=OWN_ORIGIN, sec_fetch_site="cross-site") as client:
+        assert (await client.post("/api/mine")).status_code == 403
 
 
-async def test_a_script_needs_no_origin_to_get_a_token_nor_to_use_it(world: World, ana: User) -> None:
-    async with world.visitor() as script:
+async def test_a_script_gets_and_uses_a_token_without_an_origin(site: SecuredSite, ana: User) -> None:
+    async with site.client() as script:
         answer = await script.post("/api/auth/token", data=form())
         bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         assert (await script.post("/api/mine", headers=bearer)).json() == "ana"
         assert (await script.post("/api/mine", headers=bearer | {"Origin": "app://x"})).json() == "ana"
 
 
-async def test_a_foreign_page_cannot_use_a_visitors_browser_to_guess_passwords(world: World, ana: User) -> None:
-    async with world.visitor(origin="http://evil.example") as foreign:
+async def test_a_foreign_page_cannot_guess_passwords(site: SecuredSite, ana: User) -> None:
+    async with site.client(origin="http://evil.example") as foreign:
         for path in ("/api/auth/token", "/login"):
             assert (await foreign.post(path, data=form())).status_code == 403
 
 
-async def test_a_bearer_header_lets_nobody_past_the_other_doors(world: World, ana: User) -> None:
-    token = await world.accounts.issue_token(ana, lifetime_seconds=60)
-    async with world.visitor(await world.session(ana), authorization=f"Bearer {token}", origin=OTHER_PORT) as foreign:
+async def test_a_token_opens_only_the_api(site: SecuredSite, ana: User) -> None:
+    token = await site.accounts.issue_token(ana, lifetime_seconds=60)
+    async with site.client(await site.session(ana), authorization=f"Bearer {token}", origin=OTHER_PORT) as foreign:
         assert (await foreign.post("/logout")).status_code == 403
-    async with world.visitor(authorization=f"Bearer {token}") as script:
+    async with site.client(authorization=f"Bearer {token}") as script:
         assert (await script.get("/")).status_code == 401
 
 
-async def test_a_bad_token_is_not_saved_by_a_good_session(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana), authorization="Bearer nonsense") as visitor:
-        assert (await visitor.get("/api/mine")).status_code == 401
+async def test_a_bad_token_is_refused_despite_a_good_session(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana), authorization="Bearer nonsense") as client:
+        assert (await client.get("/api/mine")).status_code == 401
 
 
 @pytest.mark.parametrize(
     "headers", [{"origin": OTHER_PORT}, {"sec_fetch_site": "same-site", "sec_fetch_dest": "image"}]
 )
-async def test_a_foreign_page_reads_nothing_with_our_cookie(world: World, ana: User, headers: dict[str, str]) -> None:
-    async with world.visitor(await world.session(ana), **headers) as foreign:
+async def test_a_foreign_page_reads_nothing_with_the_cookie(
+    site: SecuredSite, ana: User, headers: dict[str, str]
+) -> None:
+    async with site.client(await site.session(ana), **headers) as foreign:
         assert (await foreign.get("/api/mine")).status_code == 401
         assert (await foreign.get("/")).status_code == 401
-    assert world.built == []
+    assert site.built_pages == []
 
 
-async def test_a_link_on_another_site_opens_a_page(world: World, ana: User) -> None:
-    cookie = await world.session(ana)
-    async with world.visitor(cookie, sec_fetch_site="cross-site", sec_fetch_dest="document", accept=HTML) as visitor:
-        assert (await visitor.get("/jobs/1")).status_code == 200
+async def test_a_link_on_another_site_opens_a_page(site: SecuredSite, ana: User) -> None:
+    cookie = await site.session(ana)
+    async with site.client(cookie, sec_fetch_site="cross-site", sec_fetch_dest="document", accept=HTML) as client:
+        assert (await client.get("/jobs/1")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/_nicegui_ws/socket.io/?client_id=page", "/_nicegui_ws/socket.io/"])
 @pytest.mark.parametrize("origin", [OTHER_PORT, "http://evil.example", "null", ""])
-async def test_no_foreign_page_opens_the_pages_socket(world: World, ana: User, path: str, origin: str) -> None:
-    world.owners["page"] = ana.id
-    cookie = f"dash_8000={await world.session(ana)}"
-    assert await handshake(world, path, origin=origin, cookie=cookie) == "websocket.close"
+async def test_a_foreign_page_cannot_open_the_socket_of_a_page(
+    site: SecuredSite, ana: User, path: str, origin: str
+) -> None:
+    site.page_owners["page"] = ana.id
+    cookie = f"dash_8000={await site.session(ana)}"
+    assert await handshake(site, path, origin=origin, cookie=cookie) == "websocket.close"
 
 
-async def test_no_foreign_page_polls_in_the_sockets_place(world: World, ana: User) -> None:
-    world.owners["page"] = ana.id
-    async with world.visitor(await world.session(ana), origin=OTHER_PORT) as foreign:
+async def test_a_foreign_page_cannot_poll_instead_of_the_socket(site: SecuredSite, ana: User) -> None:
+    site.page_owners["page"] = ana.id
+    async with site.client(await site.session(ana), origin=OTHER_PORT) as foreign:
         polling = "/_nicegui_ws/socket.io/?client_id=page&transport=polling"
         assert [(await foreign.get(polling)).status_code, (await foreign.post(polling)).status_code] == [401, 403]
 
 
 @pytest.mark.parametrize("headers", [{}, {"origin": "http://evil.example"}, {"origin": "null"}])
-async def test_the_feed_takes_any_origin_since_cookies_mean_nothing_there(
-    world: World, headers: dict[str, str]
-) -> None:
-    assert await handshake(world, "/api/ws/progress?token=x", **headers) == "websocket.accept"
+async def test_the_feed_accepts_any_origin(site: SecuredSite, headers: dict[str, str]) -> None:
+    assert await handshake(site, "/api/ws/progress?token=x", **headers) == "websocket.accept"
 
 
 # --- other origins that may use the API ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def friendly(tmp_path: Path, clock: VirtualClock) -> Iterator[World]:
-    with open_world(tmp_path, clock, allowed_origins="https://tools.example") as world:
-        yield world
+def site_with_tools(tmp_path: Path, clock: VirtualClock) -> Iterator[SecuredSite]:
+    with open_site(tmp_path, clock, allowed_origins="https://tools.example") as site:
+        yield site
 
 
-async def test_an_allowed_origin_calls_the_api_with_a_token_and_never_with_a_cookie(friendly: World) -> None:
-    ana = await friendly.accounts.add_user("ana", PASSWORD)
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
-    async with friendly.visitor(await friendly.session(ana), origin="https://tools.example") as page:
-        preflight = await page.options("/api/mine", headers=asked)
+async def test_an_allowed_origin_needs_a_token_for_the_api(site_with_tools: SecuredSite) -> None:
+    ana = await site_with_tools.accounts.add_user("ana", PASSWORD)
+    preflight_headers = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
+    async with site_with_tools.client(await site_with_tools.session(ana), origin="https://tools.example") as page:
+        preflight = await page.options("/api/mine", headers=preflight_headers)
         with_cookie = await page.post("/api/mine")
         token = (await page.post("/api/auth/token", data=form())).json()["access_token"]
         with_token = await page.post("/api/mine", headers={"Authorization": f"Bearer {token}"})
@@ -205,22 +210,22 @@ async def test_an_allowed_origin_calls_the_api_with_a_token_and_never_with_a_coo
     assert not any("access-control-allow-credentials" in answer.headers for answer in (preflight, with_token))
 
 
-async def test_no_other_origin_gets_a_sharing_header_nor_an_allowed_one_outside_the_api(friendly: World) -> None:
-    asked = {"access-control-request-method": "POST"}
-    async with friendly.visitor(origin="https://evil.example") as page:
-        foreign = [await page.options("/api/mine", headers=asked), await page.get("/api/mine")]
-    async with friendly.visitor(origin="https://tools.example") as page:
-        outside = [await page.options("/logout", headers=asked), await page.get("/login")]
+async def test_only_allowed_origins_of_the_api_get_cors_headers(site_with_tools: SecuredSite) -> None:
+    preflight_headers = {"access-control-request-method": "POST"}
+    async with site_with_tools.client(origin="https://evil.example") as page:
+        foreign = [await page.options("/api/mine", headers=preflight_headers), await page.get("/api/mine")]
+    async with site_with_tools.client(origin="https://tools.example") as page:
+        outside = [await page.options("/logout", headers=preflight_headers), await page.get("/login")]
         assert (await page.post("/logout")).status_code == 403
     assert not any("access-control-allow-origin" in answer.headers for answer in foreign + outside)
 
 
-# --- who may see what without a session ------------------------------------------------------------------------------
+# --- access without a session ----------------------------------------------------------------------------------------
 
 
-async def test_a_stranger_is_led_to_the_sign_in_and_back(world: World) -> None:
-    async with world.visitor(accept=HTML) as stranger:
-        answers = [await stranger.get(path) for path in ("/", "/jobs/1?tab=errors", "/no/such/page")]
+async def test_a_browser_without_a_session_is_sent_to_the_sign_in(site: SecuredSite) -> None:
+    async with site.client(accept=HTML) as client:
+        answers = [await client.get(path) for path in ("/", "/jobs/1?tab=errors", "/no/such/page")]
     assert [answer.status_code for answer in answers] == [303, 303, 303]
     assert [answer.headers["location"] for answer in answers] == [
         "/login",
@@ -229,93 +234,95 @@ async def test_a_stranger_is_led_to_the_sign_in_and_back(world: World) -> None:
     ]
 
 
-async def test_a_stranger_who_is_no_browser_gets_401(world: World) -> None:
-    async with world.visitor() as stranger:
-        assert (await stranger.get("/jobs/1")).status_code == 401
-    async with world.visitor(accept=HTML, origin=HERE) as stranger:
-        assert (await stranger.post("/jobs/1")).status_code == 401
+async def test_a_program_without_a_session_gets_401(site: SecuredSite) -> None:
+    async with site.client() as client:
+        assert (await client.get("/jobs/1")).status_code == 401
+    async with site.client(accept=HTML, origin=OWN_ORIGIN) as client:
+        assert (await client.post("/jobs/1")).status_code == 401
 
 
-async def test_no_strangers_address_ever_builds_a_page(world: World) -> None:
+async def test_no_request_without_a_session_builds_a_page(site: SecuredSite) -> None:
     paths = ["/", "/jobs/1", "/login/", "/logout", "/nope", "/_nicegui/client/x/y", "/_nicegui/3.18.0/nope", "/docs/x"]
-    async with world.visitor(accept=HTML) as stranger:
+    async with site.client(accept=HTML) as client:
         for path in paths:
             for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT"):
-                await stranger.request(method, path)
-    assert world.built == []
+                await client.request(method, path)
+    assert site.built_pages == []
 
 
-async def test_what_a_stranger_may_have(world: World) -> None:
-    async with world.visitor() as stranger:
+async def test_the_public_paths_need_no_session(site: SecuredSite) -> None:
+    async with site.client() as client:
         paths = ("/login", "/healthz", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css")
-        assert [(await stranger.get(path)).status_code for path in paths] == [200] * 5
+        assert [(await client.get(path)).status_code for path in paths] == [200] * 5
 
 
-async def test_a_page_and_its_socket_belong_to_one_user(world: World, ana: User, ben: User) -> None:
-    world.owners["page"] = ana.id
-    seen: dict[str, list[Any]] = {}
+async def test_a_page_and_its_socket_belong_to_one_user(site: SecuredSite, ana: User, ben: User) -> None:
+    site.page_owners["page"] = ana.id
+    answers: dict[str, list[Any]] = {}
     for user in (ana, ben):
-        cookie = await world.session(user)
-        async with world.visitor(cookie, origin=HERE) as visitor:
-            upload = await visitor.post("/_nicegui/client/page/upload/1")
-            poll = await visitor.get("/_nicegui_ws/socket.io/?client_id=page")
+        cookie = await site.session(user)
+        async with site.client(cookie, origin=OWN_ORIGIN) as client:
+            upload = await client.post("/_nicegui/client/page/upload/1")
+            poll = await client.get("/_nicegui_ws/socket.io/?client_id=page")
         path = "/_nicegui_ws/socket.io/?client_id=page"
-        socket = await handshake(world, path, origin=HERE, cookie=f"dash_8000={cookie}")
-        seen[user.name] = [upload.status_code, poll.status_code, socket]
-    assert seen == {"ana": [200, 200, "websocket.accept"], "ben": [403, 403, "websocket.close"]}
+        socket = await handshake(site, path, origin=OWN_ORIGIN, cookie=f"dash_8000={cookie}")
+        answers[user.name] = [upload.status_code, poll.status_code, socket]
+    assert answers == {"ana": [200, 200, "websocket.accept"], "ben": [403, 403, "websocket.close"]}
 
 
 @pytest.mark.parametrize("query", ["", "?client_id=", "?client_id=gone&client_id=page"])
-async def test_a_socket_must_name_one_page(world: World, ben: User, query: str) -> None:
-    world.owners["page"] = "ana"
-    cookie = f"dash_8000={await world.session(ben)}"
-    assert await handshake(world, f"/_nicegui_ws/socket.io/{query}", origin=HERE, cookie=cookie) == "websocket.close"
+async def test_a_socket_must_name_one_page(site: SecuredSite, ben: User, query: str) -> None:
+    site.page_owners["page"] = "ana"
+    cookie = f"dash_8000={await site.session(ben)}"
+    assert (
+        await handshake(site, f"/_nicegui_ws/socket.io/{query}", origin=OWN_ORIGIN, cookie=cookie) == "websocket.close"
+    )
 
 
-async def test_a_socket_without_a_session_is_closed(world: World) -> None:
-    assert await handshake(world, "/_nicegui_ws/socket.io/?client_id=gone", origin=HERE) == "websocket.close"
+async def test_a_socket_without_a_session_is_closed(site: SecuredSite) -> None:
+    assert await handshake(site, "/_nicegui_ws/socket.io/?client_id=gone", origin=OWN_ORIGIN) == "websocket.close"
 
 
 # --- forwarded headers -----------------------------------------------------------------------------------------------
 
 
-async def test_forwarded_headers_mean_nothing_by_default_and_never_reach_the_app(world: World, ana: User) -> None:
+async def test_forwarded_headers_are_ignored_by_default(site: SecuredSite, ana: User) -> None:
     forged = {"x_forwarded_for": "6.6.6.6", "x_forwarded_prefix": "//evil", "forwarded": "for=6.6.6.6"}
-    async with world.visitor(await world.session(ana), address="127.0.0.1", **forged) as visitor:
-        seen = (await visitor.get("/")).json()
+    async with site.client(await site.session(ana), address="127.0.0.1", **forged) as client:
+        seen = (await client.get("/")).json()
     assert seen["client"] == "127.0.0.1"
     assert not [name for name in seen["headers"] if "forwarded" in name]
 
 
-async def test_a_trusted_proxy_speaks_for_the_client_and_its_scheme(tmp_path: Path, clock: VirtualClock) -> None:
-    with open_world(tmp_path, clock, trusted_proxies="127.0.0.1", allowed_hosts="ops.example") as world:
-        await world.accounts.add_user("ana", PASSWORD)
-        told = {"x_forwarded_for": "6.6.6.6, 192.0.2.9", "x_forwarded_proto": "https", "host": "ops.example"}
-        async with world.visitor(address="127.0.0.1", origin="https://ops.example", **told) as visitor:
-            answer = await visitor.post("/login", data=form())
+async def test_a_trusted_proxy_sets_the_client_and_the_scheme(tmp_path: Path, clock: VirtualClock) -> None:
+    with open_site(tmp_path, clock, trusted_proxies="127.0.0.1", allowed_hosts="ops.example") as site:
+        await site.accounts.add_user("ana", PASSWORD)
+        forwarded = {"x_forwarded_for": "6.6.6.6, 192.0.2.9", "x_forwarded_proto": "https", "host": "ops.example"}
+        async with site.client(address="127.0.0.1", origin="https://ops.example", **forwarded) as client:
+            answer = await client.post("/login", data=form())
             cookie = answer.headers["set-cookie"]
-            seen = await visitor.get("/", headers={"cookie": cookie.partition(";")[0]})
+            seen = await client.get("/", headers={"cookie": cookie.partition(";")[0]})
     assert cookie.startswith("__Host-dash_8000=")
     assert "secure" in cookie.lower()
     assert seen.json()["client"] == "192.0.2.9"
     assert seen.headers["strict-transport-security"]
 
 
-async def test_guessing_is_slowed_down_whatever_address_is_forged(world: World, ana: User) -> None:
+async def test_forged_addresses_do_not_evade_the_throttle(site: SecuredSite, ana: User) -> None:
     statuses = []
     for number in range(6):
-        async with world.visitor(origin=HERE, x_forwarded_for=f"6.6.{number}.6") as guesser:
-            statuses.append((await guesser.post("/login", data=form(password="wrong password"))).status_code)
+        async with site.client(origin=OWN_ORIGIN, x_forwarded_for=f"6.6.{number}.6") as client:
+            statuses.append((await client.post("/login", data=form(password="wrong password"))).status_code)
     assert statuses == [401] * 5 + [429]
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 
 
-async def test_every_answer_carries_the_headers(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana), accept=HTML) as visitor:
+async def test_every_answer_has_the_security_headers(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana), accept=HTML) as client:
         for path in ("/", "/login", "/link", "/api/mine", "/api/nope", "/api/fault", "/healthz", "/docs"):
-            headers = (await visitor.get(path)).headers
+            headers = (await client.get(path)).headers
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
             assert headers["referrer-policy"] == "same-origin"
@@ -326,16 +333,16 @@ async def test_every_answer_carries_the_headers(world: World, ana: User) -> None
             assert "strict-transport-security" not in headers
 
 
-async def test_each_answer_has_a_nonce_of_its_own(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana)) as visitor:
-        policies = [(await visitor.get("/")).headers["content-security-policy"] for _ in range(2)]
+async def test_each_answer_has_its_own_nonce(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana)) as client:
+        policies = [(await client.get("/")).headers["content-security-policy"] for _ in range(2)]
     nonces = {re.findall(r"script-src 'nonce-([^']{20,})'", policy)[0] for policy in policies}
     assert len(nonces) == 2
 
 
-async def test_the_sign_in_page_has_no_script_and_its_style_has_the_nonce(world: World) -> None:
-    async with world.visitor() as stranger:
-        page = await stranger.get("/login")
+async def test_the_sign_in_page_has_no_script_and_a_style_with_nonce(site: SecuredSite) -> None:
+    async with site.client() as client:
+        page = await client.get("/login")
     assert "<script" not in page.text
     assert "script-src" not in page.headers["content-security-policy"]
     nonce = re.findall(r"'nonce-([^']+)'", page.headers["content-security-policy"])[0]
@@ -346,7 +353,7 @@ async def test_the_sign_in_page_has_no_script_and_its_style_has_the_nonce(world:
 
 
 class QuietServer(uvicorn.Server):
-    """Tells when it listens, and leaves the signals of the test process alone."""
+    """Sets an event when it listens, and leaves the signals of the test process alone."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -361,21 +368,21 @@ class QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """The border behind a real server, reached over a real connection."""
-    config = uvicorn.Config(world.border, port=0, log_config=None, proxy_headers=False, lifespan="off")
+async def served(site: SecuredSite) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the app with Uvicorn, and yield a client with a real connection."""
+    config = uvicorn.Config(site.app, port=0, log_config=None, proxy_headers=False, lifespan="off")
     server = QuietServer(config)
     serving = asyncio.create_task(server.serve())
     await server.listening.wait()
     port = server.servers[0].sockets[0].getsockname()[1]
-    headers = {"host": "127.0.0.1:8000", "origin": HERE}
+    headers = {"host": "127.0.0.1:8000", "origin": OWN_ORIGIN}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
         yield client
     server.should_exit = True
     await serving
 
 
-async def pieces(size: int) -> AsyncIterator[bytes]:
+async def chunks(size: int) -> AsyncIterator[bytes]:
     for _ in range(0, size, 64 * 1024):
         yield bytes(64 * 1024)
 
@@ -390,32 +397,32 @@ async def pieces(size: int) -> AsyncIterator[bytes]:
         ("/login", 64 * 1024),
     ],
 )
-async def test_a_body_above_the_limit_of_its_address_is_413(world: World, ana: User, path: str, limit: int) -> None:
-    world.owners["page"] = ana.id
-    kind = {"cookie": f"dash_8000={await world.session(ana)}", "content-type": "application/x-www-form-urlencoded"}
-    async with served(world) as client:
+async def test_a_body_above_the_limit_of_its_path_is_413(site: SecuredSite, ana: User, path: str, limit: int) -> None:
+    site.page_owners["page"] = ana.id
+    kind = {"cookie": f"dash_8000={await site.session(ana)}", "content-type": "application/x-www-form-urlencoded"}
+    async with served(site) as client:
         declared = await client.post(path, content=bytes(limit + 64 * 1024), headers=kind)
-        chunked = await client.post(path, content=pieces(limit + 64 * 1024), headers=kind)
-        allowed = await client.post(path, content=pieces(limit - 64 * 1024), headers=kind)
+        chunked = await client.post(path, content=chunks(limit + 64 * 1024), headers=kind)
+        allowed = await client.post(path, content=chunks(limit - 64 * 1024), headers=kind)
     assert [declared.status_code, chunked.status_code] == [413, 413]
     assert allowed.status_code != 413
-    assert max(world.read, default=0) <= limit
+    assert max(site.body_sizes, default=0) <= limit
     if path.startswith("/api"):
         assert list(chunked.json()) == list(declared.json()) == ["detail"]
 
 
-async def test_a_body_that_announces_itself_as_too_large_is_not_waited_for(world: World) -> None:
-    async with world.visitor() as visitor:
-        answer = await visitor.post("/api/jobs", content=b"x", headers={"content-length": str(22 * MIB)})
+async def test_a_body_with_a_too_large_length_is_refused_unread(site: SecuredSite) -> None:
+    async with site.client() as client:
+        answer = await client.post("/api/jobs", content=b"x", headers={"content-length": str(22 * MIB)})
     assert answer.status_code == 413
-    assert world.read == []
+    assert site.body_sizes == []
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-async def test_every_error_under_api_is_one_sentence_of_json(world: World, ana: User) -> None:
-    asked = [
+async def test_every_error_under_api_is_one_sentence_of_json(site: SecuredSite, ana: User) -> None:
+    requests = [
         ("GET", "/api", 404),
         ("GET", "/api/", 404),
         ("GET", "/api/nope", 404),
@@ -427,30 +434,30 @@ async def test_every_error_under_api_is_one_sentence_of_json(world: World, ana: 
         ("GET", "/api/jobs/7?limit=x", 422),
         ("POST", "/api/note", 422),
     ]
-    async with world.visitor(await world.session(ana), origin=HERE, accept=HTML) as visitor:
-        for method, path, status in asked:
-            answer = await visitor.request(method, path)
+    async with site.client(await site.session(ana), origin=OWN_ORIGIN, accept=HTML) as client:
+        for method, path, status in requests:
+            answer = await client.request(method, path)
             assert (answer.status_code, list(answer.json())) == (status, ["detail"]), path
             assert isinstance(answer.json()["detail"], str)
             assert answer.json()["detail"].endswith(".")
-    assert world.built == []
+    assert site.built_pages == []
 
 
-async def test_405_says_which_methods_there_are(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana), origin=HERE) as visitor:
-        assert (await visitor.delete("/api/mine")).headers["allow"] == "GET, POST"
+async def test_405_lists_the_allowed_methods(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana), origin=OWN_ORIGIN) as client:
+        assert (await client.delete("/api/mine")).headers["allow"] == "GET, POST"
 
 
-async def test_a_fault_shows_a_number_and_nothing_of_the_exception(
-    world: World, ana: User, caplog: pytest.LogCaptureFixture
+async def test_an_unexpected_error_shows_only_a_number(
+    site: SecuredSite, ana: User, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with world.visitor() as visitor:
-        answer = await visitor.get("/api/fault")
+    async with site.client() as client:
+        answer = await client.get("/api/fault")
     number = re.findall(r"\b[0-9a-f]{8}\b", answer.json()["detail"])
     assert answer.status_code == 500
     assert SECRET_OF_A_FAULT not in answer.text
     reports = [record for record in caplog.records if record.exc_info]
-    assert [vars(record)["problem"] for record in reports] == number
+    assert [vars(record)["number"] for record in reports] == number
 
 
 HOSTILE = ["\x00", "\ud800", "9" * 40, str(2**63), "NaN", "-1e999", "[" * 60_000, "%", "'; --", "<script>", "\u202e"]
@@ -465,29 +472,29 @@ HOSTILE_BODIES = [
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=[ascii(value[:8]) for value in HOSTILE])
-async def test_no_text_in_a_form_or_an_address_is_a_fault(world: World, ana: User, value: str) -> None:
+async def test_no_text_in_a_form_or_an_address_causes_a_5xx(site: SecuredSite, ana: User, value: str) -> None:
     sent = value.encode("utf-8", "surrogatepass")
     quoted = "".join(f"%{byte:02x}" for byte in sent)[:6000]
     plain = {"content-type": "application/x-www-form-urlencoded"}
-    async with world.visitor(origin=HERE) as visitor:
+    async with site.client(origin=OWN_ORIGIN) as client:
         answers = [
-            await visitor.post("/login", content=b"username=" + sent + b"&password=" + sent, headers=plain),
-            await visitor.post("/login", content=f"username={quoted}&next=/{quoted}", headers=plain),
-            await visitor.post("/api/auth/token", content=f"username={quoted}&password={quoted}", headers=plain),
-            await visitor.get(f"/login?next={quoted}"),
-            await visitor.get(f"/link?token={quoted}"),
-            await visitor.get(f"/api/{quoted}"),
-            await visitor.get(f"/api/jobs/{quoted}?limit={quoted}"),
-            await visitor.get("/api/mine", headers={b"authorization": b"Bearer " + sent[:4000].strip(b"\0")}),
-            await visitor.get("/", headers={b"cookie": b"dash_8000=" + sent[:4000].strip(b"\0")}),
+            await client.post("/login", content=b"username=" + sent + b"&password=" + sent, headers=plain),
+            await client.post("/login", content=f"username={quoted}&next=/{quoted}", headers=plain),
+            await client.post("/api/auth/token", content=f"username={quoted}&password={quoted}", headers=plain),
+            await client.get(f"/login?next={quoted}"),
+            await client.get(f"/link?token={quoted}"),
+            await client.get(f"/api/{quoted}"),
+            await client.get(f"/api/jobs/{quoted}?limit={quoted}"),
+            await client.get("/api/mine", headers={b"authorization": b"Bearer " + sent[:4000].strip(b"\0")}),
+            await client.get("/", headers={b"cookie": b"dash_8000=" + sent[:4000].strip(b"\0")}),
         ]
     assert [answer.status_code for answer in answers if answer.status_code >= 500] == []
 
 
 @pytest.mark.parametrize("body", HOSTILE_BODIES, ids=[ascii(body[:24]) for body in HOSTILE_BODIES])
-async def test_no_json_is_a_fault(world: World, ana: User, body: bytes) -> None:
-    async with world.visitor(await world.session(ana), origin=HERE) as visitor:
-        answer = await visitor.post("/api/note", content=body, headers={"content-type": "application/json"})
+async def test_no_json_body_causes_a_5xx(site: SecuredSite, ana: User, body: bytes) -> None:
+    async with site.client(await site.session(ana), origin=OWN_ORIGIN) as client:
+        answer = await client.post("/api/note", content=body, headers={"content-type": "application/json"})
     assert answer.status_code < 500
     assert answer.status_code == 200 or list(answer.json()) == ["detail"]
 
@@ -495,25 +502,25 @@ async def test_no_json_is_a_fault(world: World, ana: User, body: bytes) -> None:
 @pytest.mark.parametrize(
     "kind", ["multipart/form-data; boundary=x", "application/json", "text/plain; charset=utf-7", ""]
 )
-async def test_a_sign_in_that_is_no_plain_form_is_415(world: World, kind: str) -> None:
-    async with world.visitor() as script:
+async def test_a_sign_in_without_a_plain_form_is_415(site: SecuredSite, kind: str) -> None:
+    async with site.client() as script:
         answer = await script.post("/api/auth/token", content=b"x", headers={"content-type": kind})
     assert (answer.status_code, list(answer.json())) == (415, ["detail"])
 
 
 @pytest.mark.parametrize("charset", ["undefined", "unicode_escape", "idna", "base64", "nonsense"])
-async def test_no_charset_of_a_form_is_a_fault(world: World, charset: str) -> None:
+async def test_no_charset_of_a_form_causes_a_5xx(site: SecuredSite, charset: str) -> None:
     kind = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
     body = b'--x\r\nContent-Disposition: form-data; name="\xff\\ud800"\r\n\r\n\xff\\ud800\r\n--x--\r\n'
-    async with world.visitor() as visitor:
-        assert (await visitor.post("/api/form", content=body, headers=kind)).status_code in (200, 400)
+    async with site.client() as client:
+        assert (await client.post("/api/form", content=body, headers=kind)).status_code in (200, 400)
 
 
 # --- signing in and out ----------------------------------------------------------------------------------------------
 
 
-async def test_the_form_signs_in_and_goes_on_to_next(world: World, ana: User) -> None:
-    async with world.visitor(origin=HERE) as browser:
+async def test_the_form_signs_in_and_redirects_to_next(site: SecuredSite, ana: User) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
         answer = await browser.post("/login", data=form(name="Ana", next="/jobs/1?tab=errors"))
         page = await browser.get("/jobs/1", headers={"cookie": f"dash_8000={cookie_of(answer)}"})
     assert (answer.status_code, answer.headers["location"], page.status_code) == (303, "/jobs/1?tab=errors", 200)
@@ -522,36 +529,36 @@ async def test_the_form_signs_in_and_goes_on_to_next(world: World, ana: User) ->
     assert "domain" not in flags
 
 
-async def test_a_sign_in_never_leads_to_another_site(world: World, ana: User) -> None:
-    async with world.visitor(origin=HERE) as browser:
+async def test_a_sign_in_never_redirects_to_another_site(site: SecuredSite, ana: User) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
         answer = await browser.post("/login", data=form(next="//evil.example"))
     assert answer.headers["location"] == "/"
 
 
-async def test_who_is_signed_in_goes_on_without_the_form(world: World, ana: User) -> None:
-    async with world.visitor(await world.session(ana)) as browser:
+async def test_a_signed_in_user_skips_the_form(site: SecuredSite, ana: User) -> None:
+    async with site.client(await site.session(ana)) as browser:
         answer = await browser.get("/login?next=/history")
     assert (answer.status_code, answer.headers["location"]) == (303, "/history")
 
 
-async def test_a_planted_cookie_stays_anonymous_and_is_never_taken_over(world: World, ana: User) -> None:
-    planted = "planted-by-somebody-else"
-    async with world.visitor(planted, origin=HERE) as browser:
+async def test_a_planted_cookie_is_never_adopted(site: SecuredSite, ana: User) -> None:
+    planted = "planted-by-another-site"
+    async with site.client(planted, origin=OWN_ORIGIN) as browser:
         assert (await browser.get("/")).status_code == 401
         answer = await browser.post("/login", data=form())
     assert cookie_of(answer) != planted
-    assert await world.accounts.session(planted) is None
+    assert await site.accounts.session(planted) is None
 
 
-async def test_signing_in_again_ends_the_session_before(world: World, ana: User) -> None:
-    before = await world.session(ana)
-    async with world.visitor(before, origin=HERE) as browser:
+async def test_a_new_sign_in_ends_the_previous_session(site: SecuredSite, ana: User) -> None:
+    before = await site.session(ana)
+    async with site.client(before, origin=OWN_ORIGIN) as browser:
         assert (await browser.post("/login", data=form())).status_code == 303
-    assert await world.accounts.session(before) is None
+    assert await site.accounts.session(before) is None
 
 
-async def test_a_wrong_password_and_an_unknown_user_get_the_same_page(world: World, ana: User) -> None:
-    async with world.visitor(origin=HERE) as browser:
+async def test_a_wrong_password_and_an_unknown_user_get_the_same_page(site: SecuredSite, ana: User) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
         wrong, unknown = [
             await browser.post("/login", data=form(name=name, password="not the password")) for name in ("ana", "eve")
         ]
@@ -562,15 +569,15 @@ async def test_a_wrong_password_and_an_unknown_user_get_the_same_page(world: Wor
     assert "not the password" not in wrong.text
 
 
-async def test_what_was_typed_is_shown_as_text(world: World) -> None:
-    async with world.visitor(origin=HERE) as browser:
+async def test_typed_text_is_escaped(site: SecuredSite) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
         page = await browser.post("/login", data=form(name='"><img src=x onerror=alert(1)>', next='/"><i>'))
     assert "<img" not in page.text
     assert "<i>" not in page.text
 
 
-async def test_too_many_attempts_say_how_long_to_wait(world: World, ana: User) -> None:
-    async with world.visitor(origin=HERE) as browser:
+async def test_too_many_attempts_answer_with_the_time_to_wait(site: SecuredSite, ana: User) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
         for _ in range(5):
             await browser.post("/api/auth/token", data=form(password="not the password"))
         page, api = await browser.post("/login", data=form()), await browser.post("/api/auth/token", data=form())
@@ -579,18 +586,18 @@ async def test_too_many_attempts_say_how_long_to_wait(world: World, ana: User) -
     assert int(api.headers["retry-after"]) >= 1
 
 
-async def test_signing_out_ends_the_session_itself(world: World, ana: User) -> None:
-    cookie = await world.session(ana)
-    async with world.visitor(cookie, origin=HERE) as browser:
+async def test_signing_out_ends_the_session(site: SecuredSite, ana: User) -> None:
+    cookie = await site.session(ana)
+    async with site.client(cookie, origin=OWN_ORIGIN) as browser:
         answer = await browser.post("/logout")
         assert (answer.status_code, answer.headers["location"]) == (303, "/login")
         assert (await browser.get("/")).status_code == 401
     assert 'dash_8000=""' in answer.headers["set-cookie"]
 
 
-async def test_a_sign_in_link_works_once(world: World, ana: User) -> None:
-    link = await world.accounts.make_link(ana, lifetime_seconds=60)
-    async with world.visitor(accept=HTML) as browser:
+async def test_a_sign_in_link_works_once(site: SecuredSite, ana: User) -> None:
+    link = await site.accounts.make_link(ana, lifetime_seconds=60)
+    async with site.client(accept=HTML) as browser:
         first, second = [await browser.get(f"/link?token={link}") for _ in range(2)]
         page = await browser.get("/", headers={"cookie": f"dash_8000={cookie_of(first)}"})
     assert (first.status_code, first.headers["location"], page.status_code) == (303, "/", 200)
@@ -599,32 +606,32 @@ async def test_a_sign_in_link_works_once(world: World, ana: User) -> None:
     assert "set-cookie" not in second.headers
 
 
-async def test_a_sign_in_link_ends(world: World, ana: User, clock: VirtualClock) -> None:
-    link = await world.accounts.make_link(ana, lifetime_seconds=60)
+async def test_a_sign_in_link_expires(site: SecuredSite, ana: User, clock: VirtualClock) -> None:
+    link = await site.accounts.make_link(ana, lifetime_seconds=60)
     await clock.advance(61)
-    async with world.visitor(accept=HTML) as browser:
+    async with site.client(accept=HTML) as browser:
         assert (await browser.get(f"/link?token={link}")).status_code == 410
 
 
-async def test_a_browser_that_fetches_ahead_does_not_use_the_link_up(world: World, ana: User) -> None:
-    link = await world.accounts.make_link(ana, lifetime_seconds=60)
-    async with world.visitor() as browser:
+async def test_a_prefetch_does_not_use_up_the_link(site: SecuredSite, ana: User) -> None:
+    link = await site.accounts.make_link(ana, lifetime_seconds=60)
+    async with site.client() as browser:
         await browser.get(f"/link?token={link}", headers={"sec-purpose": "prefetch;prerender"})
         await browser.head(f"/link?token={link}")
         assert (await browser.get(f"/link?token={link}")).status_code == 303
 
 
-async def test_a_session_is_no_token_and_a_token_no_session(world: World, ana: User) -> None:
-    session, token = await world.session(ana), await world.accounts.issue_token(ana, lifetime_seconds=60)
-    async with world.visitor(authorization=f"Bearer {session}") as visitor:
-        assert (await visitor.get("/api/auth/me")).status_code == 401
-    async with world.visitor(token) as visitor:
-        assert (await visitor.get("/api/auth/me")).status_code == 401
+async def test_a_session_is_not_a_token_nor_the_reverse(site: SecuredSite, ana: User) -> None:
+    session, token = await site.session(ana), await site.accounts.issue_token(ana, lifetime_seconds=60)
+    async with site.client(authorization=f"Bearer {session}") as client:
+        assert (await client.get("/api/auth/me")).status_code == 401
+    async with site.client(token) as client:
+        assert (await client.get("/api/auth/me")).status_code == 401
 
 
-async def test_me_tells_who_is_asking_by_session_and_by_token(world: World, ana: User) -> None:
-    token = await world.accounts.issue_token(ana, lifetime_seconds=60)
-    async with world.visitor(await world.session(ana)) as browser, world.visitor() as script:
+async def test_me_returns_the_caller_of_a_session_or_a_token(site: SecuredSite, ana: User) -> None:
+    token = await site.accounts.issue_token(ana, lifetime_seconds=60)
+    async with site.client(await site.session(ana)) as browser, site.client() as script:
         answers = [
             await browser.get("/api/auth/me"),
             await script.get("/api/auth/me", headers={"authorization": f"Bearer {token}"}),
@@ -636,8 +643,8 @@ async def test_me_tells_who_is_asking_by_session_and_by_token(world: World, ana:
     assert answers[2].headers["www-authenticate"] == "Bearer"
 
 
-async def test_the_token_route_says_how_long_the_token_lives(world: World, ana: User, clock: VirtualClock) -> None:
-    async with world.visitor() as script:
+async def test_a_token_is_valid_for_the_stated_time(site: SecuredSite, ana: User, clock: VirtualClock) -> None:
+    async with site.client() as script:
         made = (await script.post("/api/auth/token", data=form(grant_type="password"))).json()
         assert made["token_type"] == "bearer"
         await clock.advance(made["expires_in"] - 1)
@@ -647,8 +654,8 @@ async def test_the_token_route_says_how_long_the_token_lives(world: World, ana: 
         assert (await script.get("/api/auth/me", headers=bearer)).status_code == 401
 
 
-async def test_the_documented_routes_name_their_errors_as_they_are(world: World) -> None:
-    async with world.visitor() as script:
+async def test_the_token_route_documents_its_form_and_errors(site: SecuredSite) -> None:
+    async with site.client() as script:
         paths = (await script.get("/openapi.json")).json()["paths"]
     assert "application/x-www-form-urlencoded" in paths["/api/auth/token"]["post"]["requestBody"]["content"]
     assert sorted(paths["/api/auth/token"]["post"]["responses"]) == ["200", "401", "415", "422", "429"]

@@ -1,4 +1,4 @@
-"""The watch over open progress sockets: it ends those whose authority is gone, and no others."""
+"""The check of open progress sockets: it ends those whose authority has ended, and no others."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from backend.accounts.accounts import Accounts
 from backend.domain.auth import Authority
-from tests.support.clock import VirtualClock
+from tests.support.clock import QuickClock
+from tests.support.in_memory_transport import MemoryServer, prepare, run_loop
 from tests.support.managed_backend import ANA, BEN
-from tests.support.in_memory_transport import WiredServer, let_it_run, prepare
 
 
 class SlowAccounts(Accounts):
-    """Its answer about who may go on is already old when it is given."""
+    """Answers only when `answer` is set which authorities are still valid, so that the answer is old by then."""
 
     asked = asyncio.Event()
     answer = asyncio.Event()
@@ -26,24 +26,24 @@ class SlowAccounts(Accounts):
         return valid
 
 
-async def test_a_socket_that_opens_during_a_look_stays_open(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    ground = await prepare(tmp_path, clock)
-    ground.empty()
-    server = WiredServer(ground, clock, direct=True, accounts=SlowAccounts)
-    await server.hub.load()
+async def test_a_socket_that_opens_during_a_check_stays_open(tmp_path: Path) -> None:
+    clock = QuickClock()
+    installation = await prepare(tmp_path, clock)
+    installation.empty()
+    server = MemoryServer(installation, clock, direct=True, accounts=SlowAccounts)
+    await server.parts.journal.load()
     server.connect(ANA, "")
-    await let_it_run()
-    look = asyncio.create_task(server.sockets.run_once())
+    await run_loop()
+    check = asyncio.create_task(server.sockets.run_once())
     await SlowAccounts.asked.wait()
     newcomer = server.connect(BEN, "format=batch")
-    await let_it_run()
+    await run_loop()
     SlowAccounts.answer.set()
-    await look
-    await let_it_run()
-    heard = newcomer.deliver(10_000)
-    newcomer.say("ping")
-    await let_it_run()
+    await check
+    await run_loop()
+    received = newcomer.deliver(10_000)
+    newcomer.send("ping")
+    await run_loop()
     assert newcomer.deliver(10_000) == ["pong"]
-    assert len(heard) == 1
-    await server.die()
+    assert len(received) == 1
+    await server.kill()

@@ -1,4 +1,4 @@
-"""The commands that keep accounts, as they are typed."""
+"""The commands for accounts, run as on a command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ui.cli import main
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said, and its exit code."""
+    """The output of a command, and its exit code."""
 
     out: str
     err: str
@@ -40,7 +40,7 @@ Run = Callable[..., Answer]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_outside_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("DASHBOARD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
@@ -51,10 +51,10 @@ def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str, typed: str = "") -> Answer:
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             main([*arguments, "--data-dir", str(tmp_path / "data")])
-        said = capsys.readouterr()
-        return Answer(said.out, said.err, int(ended.value.code or 0))
+        output = capsys.readouterr()
+        return Answer(output.out, output.err, int(exited.value.code or 0))
 
     return run
 
@@ -66,12 +66,12 @@ def ana(run: Run) -> None:
 
 @contextmanager
 def running(data_dir: Path) -> Iterator[Accounts]:
-    """The accounts as a server has them, open while commands run."""
+    """Open the accounts like a running server."""
     with open_office(data_dir, SystemClock()) as office:
         yield office.accounts
 
 
-def test_the_first_command_makes_what_a_first_start_makes(run: Run, tmp_path: Path) -> None:
+def test_the_first_command_creates_data_secret_and_admin(run: Run, tmp_path: Path) -> None:
     listed = run("users", "list")
     assert listed.code == 0
     assert re.search(r"^admin +admin +no password +\d{4}-", listed.out, re.MULTILINE)
@@ -79,7 +79,7 @@ def test_the_first_command_makes_what_a_first_start_makes(run: Run, tmp_path: Pa
     assert (tmp_path / "data" / "secret.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_list_is_aligned_and_tells_role_and_state(run: Run, ana: None) -> None:
+def test_users_list_is_aligned_and_shows_role_and_state(run: Run, ana: None) -> None:
     run("users", "add", "Long.Name@example.org", "--admin", "--password-stdin", typed=PASSWORD)
     run("users", "disable", "ana")
     lines = run("users", "list").out.splitlines()
@@ -89,7 +89,7 @@ def test_the_list_is_aligned_and_tells_role_and_state(run: Run, ana: None) -> No
     assert all(line == line.rstrip() for line in lines)
 
 
-async def test_a_user_who_was_added_signs_in_on_the_running_server(run: Run, ana: None, tmp_path: Path) -> None:
+async def test_an_added_user_can_sign_in_on_the_running_server(run: Run, ana: None, tmp_path: Path) -> None:
     with running(tmp_path / "data") as accounts:
         added = await to_thread(run, "users", "add", "bob", "--password-stdin", typed="pass word with spaces \r\n")
         assert added.out == "Added bob.\n"
@@ -97,12 +97,10 @@ async def test_a_user_who_was_added_signs_in_on_the_running_server(run: Run, ana
     assert not bob.is_admin
 
 
-async def test_a_new_password_and_disabling_end_what_the_running_server_has_open(
-    run: Run, ana: None, tmp_path: Path
-) -> None:
+async def test_a_new_password_and_disabling_end_sessions_and_tokens(run: Run, ana: None, tmp_path: Path) -> None:
     with running(tmp_path / "data") as accounts:
-        ana_ = await accounts.user("ana")
-        cookie, token = await accounts.open_session(ana_), await accounts.issue_token(ana_, lifetime_seconds=60)
+        user = await accounts.user("ana")
+        cookie, token = await accounts.open_session(user), await accounts.issue_token(user, lifetime_seconds=60)
         await to_thread(run, "users", "passwd", "ANA", "--password-stdin", typed="another password")
         assert await accounts.session(cookie) is None
         with pytest.raises(NotSignedIn):
@@ -112,7 +110,7 @@ async def test_a_new_password_and_disabling_end_what_the_running_server_has_open
         assert await accounts.session(cookie) is None
 
 
-async def test_a_token_is_all_that_stands_on_standard_output(run: Run, ana: None, tmp_path: Path) -> None:
+async def test_token_prints_only_the_token_on_standard_output(run: Run, ana: None, tmp_path: Path) -> None:
     answer = await to_thread(run, "token", "ana")
     with running(tmp_path / "data") as accounts:
         authority = await accounts.token(answer.out.removesuffix("\n"))
@@ -121,18 +119,18 @@ async def test_a_token_is_all_that_stands_on_standard_output(run: Run, ana: None
 
 
 @pytest.mark.parametrize(("given", "days"), [([], 90), (["--days", "1"], 1), (["--days", "365"], 365)])
-def test_a_token_lasts_as_many_days_as_asked(run: Run, ana: None, given: list[str], days: int) -> None:
+def test_a_token_expires_after_the_requested_days(run: Run, ana: None, given: list[str], days: int) -> None:
     claims = jwt.decode(run("token", "ana", *given).out.strip(), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] in range(days * 86_400 - 1, days * 86_400 + 1)
 
 
 @pytest.mark.parametrize("days", ["0", "366", "-1", "many", "1e3"])
-def test_other_numbers_of_days_are_refused(run: Run, ana: None, days: str) -> None:
+def test_invalid_numbers_of_days_are_refused(run: Run, ana: None, days: str) -> None:
     answer = run("token", "ana", "--days", days)
     assert (answer.out, answer.code) == ("", 2)
 
 
-async def test_a_link_signs_in_once(run: Run, ana: None, tmp_path: Path) -> None:
+async def test_a_login_link_signs_in_once(run: Run, ana: None, tmp_path: Path) -> None:
     answer = await to_thread(run, "login-link", "ana")
     address, token = answer.out.strip().split("?token=")
     assert address == "http://127.0.0.1:8000/link"
@@ -143,7 +141,7 @@ async def test_a_link_signs_in_once(run: Run, ana: None, tmp_path: Path) -> None
             await accounts.use_link(token)
 
 
-def test_a_link_is_for_the_admin_when_nobody_is_named(run: Run, tmp_path: Path) -> None:
+def test_a_login_link_without_a_name_is_for_admin(run: Run, tmp_path: Path) -> None:
     assert run("login-link", "--url", "https://ops.example:8443/").out.startswith(
         "https://ops.example:8443/link?token="
     )
@@ -164,7 +162,7 @@ def test_a_link_is_for_the_admin_when_nobody_is_named(run: Run, tmp_path: Path) 
         (["login-link", "bob"], "", "There is no user 'bob'"),
     ],
 )
-def test_what_cannot_be_done_is_one_plain_sentence(
+def test_a_refused_command_prints_one_sentence(
     run: Run, ana: None, arguments: list[str], typed: str, sentence: str
 ) -> None:
     answer = run(*arguments, typed=typed)
@@ -180,7 +178,7 @@ def test_a_disabled_user_gets_neither_token_nor_link(run: Run, ana: None, comman
     assert (answer.out, answer.err, answer.code) == ("", "The account ana is disabled.\n", 1)
 
 
-def test_a_data_directory_that_is_a_file_is_one_plain_sentence(run: Run, tmp_path: Path) -> None:
+def test_a_file_as_data_directory_is_refused_in_one_sentence(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     answer = run("users", "list")
     assert answer.code == 1
@@ -201,73 +199,73 @@ def test_a_data_directory_that_is_a_file_is_one_plain_sentence(run: Run, tmp_pat
     ],
     ids=" ".join,
 )
-def test_every_command_has_help_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+def test_every_account_command_has_help_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
         main([*command, "--help"])
-    assert ended.value.code == 0
+    assert exited.value.code == 0
     example = capsys.readouterr().out.partition("Example: ")[2]
     assert " ".join(["python main.py", *command]) in example
 
 
 def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exited:
         main(["--version"])
-    assert ended.value.code == 0
+    assert exited.value.code == 0
     assert re.fullmatch(r"progress-dashboard .+\n", capsys.readouterr().out)
 
 
-def test_an_option_of_the_server_before_a_command_is_not_silently_dropped(run: Run) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--data-dir", "elsewhere", "users", "list"])
-    assert ended.value.code == 2
-    assert not Path("elsewhere").exists()
+def test_a_server_option_before_a_command_is_refused(run: Run) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--data-dir", "other", "users", "list"])
+    assert exited.value.code == 2
+    assert not Path("other").exists()
 
 
-def test_a_bad_setting_is_one_plain_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_refused_in_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASHBOARD_PORT", "http")
     answer = run("users", "list")
     assert answer.code == 1
     assert re.fullmatch(r"DASHBOARD_PORT 'http' is not valid: .*\n", answer.err)
 
 
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
-    said, code = at_a_terminal(["users", "add", "ana", "--data-dir", str(tmp_path / "data")], [PASSWORD, PASSWORD])
+def test_a_terminal_asks_twice_for_the_password_and_hides_it(tmp_path: Path) -> None:
+    shown, code = run_in_terminal(["users", "add", "ana", "--data-dir", str(tmp_path / "data")], [PASSWORD, PASSWORD])
     assert code == 0
-    assert "Added ana." in said
-    assert PASSWORD not in said
+    assert "Added ana." in shown
+    assert PASSWORD not in shown
 
 
-def test_two_different_passwords_are_asked_for_again(tmp_path: Path) -> None:
+def test_different_passwords_are_asked_for_again(tmp_path: Path) -> None:
     typed = [PASSWORD, "something else", PASSWORD, PASSWORD]
-    said, code = at_a_terminal(["users", "add", "ana", "--data-dir", str(tmp_path / "data")], typed)
+    shown, code = run_in_terminal(["users", "add", "ana", "--data-dir", str(tmp_path / "data")], typed)
     assert code == 0
-    assert said.count("Password") == 2
+    assert shown.count("Password") == 2
 
 
-def at_a_terminal(arguments: list[str], answers: list[str]) -> tuple[str, int]:
-    """Run the program at a terminal, answering each question; what the terminal showed, and the exit code."""
+def run_in_terminal(arguments: list[str], answers: list[str]) -> tuple[str, int]:
+    """Run the program in a terminal and answer each question. Returns the shown text and the exit code."""
     terminal, program_end = pty.openpty()
     command = [sys.executable, str(ROOT / "main.py"), *arguments]
     program = subprocess.Popen(
         command, stdin=program_end, stdout=program_end, stderr=program_end, start_new_session=True
     )
     os.close(program_end)
-    said, asked = "", 0
+    shown, asked = "", 0
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and (shown := _read(terminal)) is not None:
-        said += shown
-        if said.count(": ") > asked and said.endswith(": ") and asked < len(answers):
+    while time.monotonic() < deadline and (read := _read(terminal)) is not None:
+        shown += read
+        if shown.count(": ") > asked and shown.endswith(": ") and asked < len(answers):
             os.write(terminal, answers[asked].encode() + b"\n")
             asked += 1
     os.close(terminal)
-    return said, program.wait(timeout=10)
+    return shown, program.wait(timeout=10)
 
 
 def _read(terminal: int) -> str | None:
-    """What the terminal shows next; None when the program has closed it."""
+    """Return the text that the terminal shows next; None after the program has closed it."""
     if not select.select([terminal], [], [], 0.2)[0]:
         return ""
     try:
         return os.read(terminal, 4096).decode() or None
-    except OSError:  # how Linux says that nobody holds the other end
+    except OSError:  # on Linux: the other end is closed
         return None

@@ -1,4 +1,4 @@
-"""`python main.py`: how it starts, what it says when it cannot, and how it stops."""
+"""The start and the stop of the program, and its refusals to start."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +19,14 @@ from typing import Any
 import httpx
 import pytest
 
+from backend import VERSION
+from tests import ROOT
 from tests.support.clips import make_clip
-from tests.support.servers import Program, add_user, api, free_port, run_command, running, token
+from tests.support.servers import Program, add_user, api, environment, free_port, run_command, running, token
 from tests.support.watchers import Watcher
 
 STOP_SECONDS = 5
+SCRIPT = "progress-dashboard"
 
 
 @pytest.fixture
@@ -30,14 +35,53 @@ def data(tmp_path: Path) -> Path:
 
 
 def refused(data: Path, *arguments: str, **settings: Any) -> str:
-    """The one sentence of a start that fails with exit code 1."""
+    """Return the one sentence of a start that fails with exit code 1."""
     done = run_command("--no-browser", *arguments, data_dir=data, **settings)
     lines = [line for line in done.stderr.splitlines() if line]
     assert (done.returncode, len(lines)) == (1, 1), done.stderr
     return lines[0]
 
 
-def test_the_first_start_makes_data_secret_and_admin(data: Path) -> None:
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    """Write the script that an installation has, and return its path."""
+    path = tmp_path / SCRIPT
+    path.write_text("from ui.cli import main\n\nmain()\n")
+    return str(path)
+
+
+def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` in the checkout until it exits."""
+    variables = environment({}) | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def assert_shows_command(program: tuple[str, ...], shown: str) -> None:
+    """Check the version, the help and an error of the program, started like this."""
+    version, usage, refusal = (
+        run_program(*program, *words) for words in (["--version"], ["worker", "--help"], ["worker"])
+    )
+    assert (version.returncode, version.stdout) == (0, f"progress-dashboard {VERSION}\n")
+    assert f"Usage: {shown} worker" in usage.stdout
+    assert f"Example: {shown} worker" in usage.stdout
+    assert (refusal.returncode, refusal.stderr.endswith(f"run `{shown}`.\n")) == (1, True)
+
+
+def test_python_main_py_shows_itself_in_messages() -> None:
+    assert_shows_command(("main.py",), "python main.py")
+
+
+def test_python_m_ui_shows_itself_in_messages() -> None:
+    assert_shows_command(("-m", "ui"), "python -m ui")
+
+
+def test_the_installed_script_shows_itself_in_messages(script: str) -> None:
+    assert_shows_command((script,), SCRIPT)
+
+
+def test_the_first_start_creates_data_secret_and_admin(data: Path) -> None:
     with running(data):
         pass
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data, data / "secret.json")}
@@ -56,7 +100,7 @@ def test_the_printed_link_signs_in_once(data: Path) -> None:
         assert "login-link" in again.text
 
 
-def test_login_link_prints_another_one_while_the_server_runs(data: Path) -> None:
+def test_login_link_prints_another_link_while_the_server_runs(data: Path) -> None:
     with running(data):
         done = run_command("login-link", data_dir=data)
         link = re.search(r"http\S+", done.stdout)
@@ -64,21 +108,21 @@ def test_login_link_prints_another_one_while_the_server_runs(data: Path) -> None
         assert httpx.get(link[0], headers={"Accept": "text/html"}).status_code == 303
 
 
-def begun(client: httpx.Client, watcher: Watcher) -> str:
-    """A job over the clip `long` that is seen to move; its ID."""
+def start_long_job(client: httpx.Client, watcher: Watcher) -> str:
+    """Submit a job over the clip `long`, and return its ID after its first progress."""
     order = {"video_ids": ["long"], "options": {"max_speed": 1}}
     job_id = str(client.post("/api/jobs", json=order).json()["job_id"])
-    watcher.until(lambda w: any(u["progress"] > 0 for u in w.updates), "the work begins")
+    watcher.until(lambda watcher: any(update["progress"] > 0 for update in watcher.updates), "the first progress")
     return job_id
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_soon_and_without_a_traceback(tmp_path: Path, data: Path, number: int) -> None:
+def test_a_signal_stops_the_server_soon_without_a_traceback(tmp_path: Path, data: Path, number: int) -> None:
     make_clip(tmp_path / "media" / "long.mp4", seconds=30)
     with running(data, media_dir=tmp_path / "media") as program:
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-            job_id = begun(client, watcher)
+            job_id = start_long_job(client, watcher)
             began = time.monotonic()
             code = program.stop(number)
             took = time.monotonic() - began
@@ -91,33 +135,33 @@ def test_a_signal_stops_it_soon_and_without_a_traceback(tmp_path: Path, data: Pa
         assert database.execute(query, (job_id,)).fetchall() == [("pending", "pending")]
 
 
-def test_nothing_of_a_killed_server_goes_on_working(tmp_path: Path, data: Path) -> None:
+def test_no_process_of_a_killed_server_keeps_working(tmp_path: Path, data: Path) -> None:
     make_clip(tmp_path / "media" / "long.mp4", seconds=30)
     with running(data, media_dir=tmp_path / "media") as program:
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-            begun(client, watcher)
+            start_long_job(client, watcher)
         program.kill()
         end = time.monotonic() + 10
         while children_of(tmp_path) and time.monotonic() < end:
-            time.sleep(0.05)  # the death of another program's children tells nobody
+            time.sleep(0.05)  # only the parent is notified of an exit
         assert children_of(tmp_path) == []
 
 
 def children_of(media: Path) -> list[str]:
-    """Processes that have a file below this directory open."""
+    """Return the processes that have an open file below this directory."""
     return [process.name for process in Path("/proc").glob("[0-9]*") if any(is_below(media, process / "fd"))]
 
 
 def is_below(directory: Path, descriptors: Path) -> Iterator[bool]:
-    """Of each open file of a process; what goes away meanwhile is not."""
+    """Yield for each open file of a process if it is below the directory. Skips files that are closed meanwhile."""
     with suppress(OSError):
         for link in descriptors.iterdir():
             with suppress(OSError):
                 yield link.readlink().is_relative_to(directory)
 
 
-def test_a_taken_port_is_said_in_one_sentence(data: Path) -> None:
+def test_a_taken_port_is_refused_in_one_sentence(data: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -127,13 +171,13 @@ def test_a_taken_port_is_said_in_one_sentence(data: Path) -> None:
         )
 
 
-def test_a_data_directory_in_use_is_said_in_one_sentence(data: Path) -> None:
+def test_a_data_directory_in_use_is_refused_in_one_sentence(data: Path) -> None:
     with running(data):
         sentence = refused(data, "--port", str(free_port()))
     assert sentence.startswith("Another server already uses the data directory")
 
 
-def test_a_data_directory_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_data_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert "cannot be used" in refused(tmp_path / "file", "--port", str(free_port()))
 
@@ -149,19 +193,17 @@ def test_a_data_directory_that_cannot_be_written_is_said_in_one_sentence(tmp_pat
         ("allowed_origins", "example", "DASHBOARD_ALLOWED_ORIGINS"),
     ],
 )
-def test_a_bad_setting_is_said_with_variable_value_and_what_is_allowed(
-    data: Path, name: str, value: str, words: str
-) -> None:
+def test_an_invalid_setting_is_refused_with_what_is_allowed(data: Path, name: str, value: str, words: str) -> None:
     sentence = refused(data, **{name: value})
     assert words in sentence
     assert "short" not in sentence or name != "jwt_secret"
 
 
-def test_beyond_this_machine_it_does_not_start_while_admin_has_no_password(data: Path) -> None:
+def test_a_server_for_others_needs_a_password_of_admin(data: Path) -> None:
     assert "users passwd admin" in refused(data, "--host", "0.0.0.0", "--port", str(free_port()))
 
 
-def test_worker_says_what_this_version_has_not(data: Path) -> None:
+def test_worker_is_refused_in_one_sentence(data: Path) -> None:
     done = run_command("worker", data_dir=data)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
 
@@ -183,19 +225,21 @@ def test_submit_export_and_backup_work_on_a_running_server(tmp_path: Path, data:
         assert copy.execute("SELECT status FROM job").fetchall() == [("failed",)]
 
 
-def test_submit_says_why_it_cannot(tmp_path: Path, data: Path) -> None:
+def test_submit_says_why_it_fails(tmp_path: Path, data: Path) -> None:
     (tmp_path / "list.csv").write_text("title,length\nOne,3\n")
-    away = run_command("submit", str(tmp_path / "list.csv"), data_dir=data, url=f"http://127.0.0.1:{free_port()}")
-    gone = run_command("submit", str(tmp_path / "none.csv"), data_dir=data)
+    unreachable = run_command(
+        "submit", str(tmp_path / "list.csv"), data_dir=data, url=f"http://127.0.0.1:{free_port()}"
+    )
+    missing = run_command("submit", str(tmp_path / "none.csv"), data_dir=data)
     with running(data) as program:
         wrong = run_command("submit", str(tmp_path / "list.csv"), data_dir=data, url=program.url)
-    assert "No server answers" in away.stderr
-    assert "cannot be read" in gone.stderr
+    assert "No server answers" in unreachable.stderr
+    assert "cannot be read" in missing.stderr
     assert "video_id" in wrong.stderr
-    assert {done.returncode for done in (away, gone, wrong)} == {1}
+    assert {done.returncode for done in (unreachable, missing, wrong)} == {1}
 
 
-def test_a_list_of_100_000_rows_leaves_the_page_live(data: Path) -> None:
+def test_a_list_of_100_000_rows_does_not_block_the_server(data: Path) -> None:
     rows = "video_id\n" + "\n".join(f"video-{number}" for number in range(100_000))
     with running(data) as program, api(program, add_user(data, "ana")) as client:
         waits: list[float] = []
@@ -211,16 +255,18 @@ def test_a_list_of_100_000_rows_leaves_the_page_live(data: Path) -> None:
                 waits.append(time.monotonic() - began)
             sending.join()
             assert answers[0].status_code == 201
-            watcher.until(lambda w: any(u["total_videos"] == 100_000 for u in w.updates), "the job")
-    assert len(waits) > 5, "others were served meanwhile"
+            watcher.until(
+                lambda watcher: any(update["total_videos"] == 100_000 for update in watcher.updates), "the job"
+            )
+    assert len(waits) > 5, "the server answered meanwhile"
     assert sorted(waits)[len(waits) // 2] < 1.0
 
 
-def test_secrets_are_in_no_log(data: Path) -> None:
+def test_no_log_contains_a_secret(data: Path) -> None:
     with running(data) as program:
         jwt = token(data, "admin")
         with Watcher(program, jwt) as watcher:
-            watcher.say("ping")
+            watcher.send("ping")
         httpx.get(f"{program.url}/api/ws/progress", params={"token": jwt})
         program.stop()
         logged = "".join(line for line in program.lines if not line.startswith(("Sign in:", "Dashboard:")))
@@ -229,7 +275,7 @@ def test_secrets_are_in_no_log(data: Path) -> None:
     assert "link?token" not in logged
 
 
-def test_docs_need_nothing_from_elsewhere(data: Path) -> None:
+def test_docs_load_only_from_the_server(data: Path) -> None:
     with running(data) as program:
         page = httpx.get(f"{program.url}/docs", headers={"Accept": "text/html"}).text
         addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
@@ -237,18 +283,18 @@ def test_docs_need_nothing_from_elsewhere(data: Path) -> None:
         assert all(httpx.get(program.url + address).status_code == 200 for address in addresses)
 
 
-def test_what_may_surprise_is_said_at_the_start(tmp_path: Path, data: Path) -> None:
+def test_unexpected_settings_are_reported_at_the_start(tmp_path: Path, data: Path) -> None:
     with running(data, media_dir=tmp_path / "nowhere", max_running_job=3) as program:
         program.until_says("DASHBOARD_MAX_RUNNING_JOB is not a setting")
     assert f"Warning: the media directory {tmp_path / 'nowhere'} does not exist" in program.output
 
 
-def test_a_server_that_can_never_store_again_stops_and_says_so(tmp_path: Path, data: Path) -> None:
+def test_a_server_that_cannot_store_its_data_stops(tmp_path: Path, data: Path) -> None:
     make_clip(tmp_path / "media" / "long.mp4", seconds=3)
     with running(data, media_dir=tmp_path / "media") as program:
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
-            job_id = begun(client, watcher)
+            job_id = start_long_job(client, watcher)
             with sqlite3.connect(data / "dashboard.sqlite3", timeout=30) as other:
                 columns = "job_id, position, attempt, started_at, duration_seconds"
                 other.execute(f"INSERT INTO result ({columns}) VALUES (?, 0, 1, 0, 0.1)", (job_id,))
@@ -257,7 +303,7 @@ def test_a_server_that_can_never_store_again_stops_and_says_so(tmp_path: Path, d
 
 
 def half_an_upload(program: Program, jwt: str) -> socket.socket:
-    """A connection that announced more than it sent."""
+    """Open a connection that has announced more than it has sent."""
     sender = socket.create_connection(("127.0.0.1", program.port))
     head = (
         f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1:{program.port}\r\nAuthorization: Bearer {jwt}\r\n"
@@ -267,7 +313,7 @@ def half_an_upload(program: Program, jwt: str) -> socket.socket:
     return sender
 
 
-def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_ours(data: Path) -> None:
+def test_a_client_that_disconnects_while_sending_logs_no_error(data: Path) -> None:
     with running(data) as program:
         half_an_upload(program, token(data, "admin")).close()
         with api(program, token(data, "admin")) as client:
@@ -277,7 +323,7 @@ def test_a_client_that_goes_away_while_it_sends_is_no_fault_of_ours(data: Path) 
         assert "ERROR" not in program.output
 
 
-def test_an_upload_in_flight_does_not_hold_up_the_end(data: Path) -> None:
+def test_an_upload_in_flight_does_not_delay_the_stop(data: Path) -> None:
     with running(data) as program, half_an_upload(program, token(data, "admin")) as sender:
         began = time.monotonic()
         assert program.stop() == 0

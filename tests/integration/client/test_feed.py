@@ -1,4 +1,4 @@
-"""`ProgressFeed` over real sockets: with the program, and with a server that knows the default format only."""
+"""`ProgressFeed` over real sockets: with the program, and with a server of the default format only."""
 
 from __future__ import annotations
 
@@ -16,172 +16,174 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from progress_dashboard import FeedStopped, ProgressFeed, ReadyState
 from progress_dashboard.transport import Address, HistoryUnreachable, RealNetwork
-from tests.support.chaos_proxy import BAD, ChaosProxy, bad_line
+from tests.support.chaos_proxy import BAD, ChaosProxy, chaos_proxy
 from tests.support.server_runs import Server
 from tests.support.servers import add_user
 
-WAIT = 20.0
-VIDEOS = 6
+TIMEOUT_SECONDS = 20.0
+VIDEOS = [f"v{number}" for number in range(6)]
 QUICK: dict[str, Any] = {"reconnect_delays_seconds": (0.05, 0.1), "reconnect_attempts": 400}
 
 
 @dataclass
-class Ground:
-    """The program, a user's token, and the way there on which connections are counted."""
+class Installation:
+    """A server with a user, and a proxy before it that counts the connections of feeds."""
 
     server: Server
     jwt: str
     http: httpx.AsyncClient
-    line: ChaosProxy
+    proxy: ChaosProxy
 
     def feed(self, **others: Any) -> ProgressFeed:
-        return ProgressFeed(f"http://127.0.0.1:{self.line.port}", **{"token": self.jwt, **QUICK, **others})
+        return ProgressFeed(f"http://127.0.0.1:{self.proxy.port}", **{"token": self.jwt, **QUICK, **others})
 
-    async def make(self, name: str = "nightly.csv") -> str:
-        order = {"name": name, "video_ids": [f"v{n}" for n in range(VIDEOS)], "processor": "external"}
+    async def make_job(self, name: str = "nightly.csv") -> str:
+        """Make an external job and return its ID."""
+        order = {"name": name, "video_ids": VIDEOS, "processor": "external"}
         answer = await self.http.post("/api/jobs", json=order)
         return str(answer.raise_for_status().json()["job_id"])
 
-    async def say(self, job_id: str, n: int, **facts: object) -> None:
+    async def report(self, job_id: str, n: int, **facts: object) -> None:
         (await self.http.post(f"/api/jobs/{job_id}/progress", json={"n": n, **facts})).raise_for_status()
 
 
 @pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
     server = Server(tmp_path / "data", allowed_hosts="127.0.0.1")
     await server.start()
     jwt = await asyncio.to_thread(add_user, tmp_path / "data", "ana")
     headers = {"Authorization": f"Bearer {jwt}"}
     try:
         async with (
-            httpx.AsyncClient(base_url=server.url, headers=headers, timeout=WAIT, trust_env=False) as http,
-            bad_line(server.port, BAD, seed="") as line,
+            httpx.AsyncClient(base_url=server.url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False) as http,
+            chaos_proxy(server.port, BAD, seed="") as proxy,
         ):
-            line.calm()
-            yield Ground(server, jwt, http, line)
+            proxy.calm()
+            yield Installation(server, jwt, http, proxy)
     finally:
         await server.close()
 
 
 async def until_shown(feed: ProgressFeed, job_id: str, **facts: object) -> None:
     """Return when the feed's newest state of the job has these facts."""
-    async with asyncio.timeout(WAIT):
-        while not _is(feed.job_progress.get(job_id), facts):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not _has(feed.job_progress.get(job_id), facts):
             await feed.changed()
 
 
-def _is(update: object, facts: dict[str, object]) -> bool:
+def _has(update: object, facts: dict[str, object]) -> bool:
     return update is not None and all(getattr(update, name) == value for name, value in facts.items())
 
 
-async def test_a_restart_of_the_server_loses_no_error_and_repeats_nothing(ground: Ground) -> None:
-    job_id = await ground.make()
-    heard = []
-    async with asyncio.timeout(WAIT), ground.feed() as feed:
+async def test_a_server_restart_loses_no_error_and_repeats_nothing(installation: Installation) -> None:
+    job_id = await installation.make_job()
+    received = []
+    async with asyncio.timeout(TIMEOUT_SECONDS), installation.feed() as feed:
         await until_shown(feed, job_id, status="pending")
-        await ground.say(job_id, 1, current_video=1, video_id="v0", error="The file is cut off.")
+        await installation.report(job_id, 1, current_video=1, video_id="v0", error="The file is cut off.")
         await until_shown(feed, job_id, failed=1)
-        await ground.server.kill()
+        await installation.server.kill()
         while feed.is_connected:
             await feed.changed()
         assert feed.reconnecting
-        await ground.server.start()
-        for n, video in enumerate(("v1", "v2", "v3"), start=2):
-            await ground.say(job_id, n, video_id=video, error=f"{video} is bad.")
-        await ground.say(job_id, 9, status="completed")
+        await installation.server.start()
+        for n, video_id in enumerate(("v1", "v2", "v3"), start=2):
+            await installation.report(job_id, n, video_id=video_id, error=f"{video_id} is bad.")
+        await installation.report(job_id, 9, status="completed")
         async for update in feed:
-            heard.append(update)
+            received.append(update)
             if update.status == "completed_with_errors":
                 break
         assert feed.is_connected
-    positions = [update.seq for update in heard]
+    positions = [update.seq for update in received]
     assert positions == sorted(set(positions))
     assert feed.job_progress[job_id].status == "completed_with_errors"
 
 
-async def test_an_iteration_hears_every_error_of_a_job_that_went_on_while_it_was_away(ground: Ground) -> None:
-    job_id = await ground.make()
-    async with asyncio.timeout(WAIT), ground.feed() as feed:
+async def test_an_iteration_gets_every_error_of_a_job_that_ran_on(installation: Installation) -> None:
+    """The job's videos fail while the feed is not connected."""
+    job_id = await installation.make_job()
+    async with asyncio.timeout(TIMEOUT_SECONDS), installation.feed() as feed:
         updates = aiter(feed)
         assert (await anext(updates)).status == "pending"
-        await ground.server.kill()
+        await installation.server.kill()
         while feed.is_connected:
             await feed.changed()
-        await ground.server.start()
-        videos = [f"v{n}" for n in range(VIDEOS)]
-        for n, video in enumerate(videos, start=1):
-            await ground.say(job_id, n, video_id=video, error=f"{video} is bad.")
-        await ground.say(job_id, 9, status="completed")
-        errors: list[str | None] = []
+        await installation.server.start()
+        for n, video_id in enumerate(VIDEOS, start=1):
+            await installation.report(job_id, n, video_id=video_id, error=f"{video_id} is bad.")
+        await installation.report(job_id, 9, status="completed")
+        failed: list[str | None] = []
         async for update in updates:
-            errors += [update.video_id] if isinstance(update.error, str) and update.failed > len(errors) else []
+            failed += [update.video_id] if isinstance(update.error, str) and update.failed > len(failed) else []
             if update.status == "failed":
                 break
-    assert errors == videos
+    assert failed == VIDEOS
 
 
-async def test_a_bad_token_is_tried_once_and_the_reason_is_raised(ground: Ground) -> None:
-    async with asyncio.timeout(WAIT), ground.feed(token="no-token") as feed:
+async def test_a_bad_token_is_tried_once_and_its_reason_is_raised(installation: Installation) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS), installation.feed(token="no-token") as feed:
         with pytest.raises(FeedStopped, match="not signed in") as stopped:
             await anext(aiter(feed))
         assert stopped.value.code == 1008
         assert (feed.is_connected, feed.reconnecting, feed.ready_state) == (False, False, ReadyState.CLOSED)
-        assert ground.line.connections == 1
+        assert installation.proxy.connections == 1
 
 
-async def test_feeds_of_one_process_share_one_connection_and_show_their_own_jobs(ground: Ground) -> None:
-    first, second = await ground.make("first.csv"), await ground.make("second.csv")
-    async with asyncio.timeout(WAIT), ground.feed() as everything, ground.feed() as chosen:
-        chosen.monitor(second)
+async def test_feeds_share_one_connection_and_show_their_own_jobs(installation: Installation) -> None:
+    first, second = await installation.make_job("first.csv"), await installation.make_job("second.csv")
+    async with asyncio.timeout(TIMEOUT_SECONDS), installation.feed() as everything, installation.feed() as one_job:
+        one_job.monitor(second)
         await until_shown(everything, first)
-        await until_shown(chosen, second)
+        await until_shown(one_job, second)
         assert everything.job_progress.keys() == {first, second}
-        assert chosen.job_progress.keys() == {second}
-        chosen.unmonitor(second)
-        assert not chosen.job_progress
-        assert ground.line.connections == 1
+        assert one_job.job_progress.keys() == {second}
+        one_job.unmonitor(second)
+        assert not one_job.job_progress
+        assert installation.proxy.connections == 1
 
 
-async def cut_off(network: RealNetwork, job_id: str, *, after_steps: int) -> None:
-    """Ask as many questions as a feed has at once, and let none of them come to its answer."""
-    asked = [asyncio.create_task(network.history(job_id, after=0, limit=1)) for _ in range(4)]
-    for _ in range(after_steps):
+async def test_a_deleted_job_leaves_the_feed(installation: Installation) -> None:
+    job_id = await installation.make_job()
+    async with asyncio.timeout(TIMEOUT_SECONDS), installation.feed() as feed:
+        await until_shown(feed, job_id)
+        (await installation.http.post(f"/api/jobs/{job_id}/cancel")).raise_for_status()
+        (await installation.http.delete(f"/api/jobs/{job_id}")).raise_for_status()
+        while job_id in feed.job_progress:
+            await feed.changed()
+        assert not feed.job_progress
+
+
+async def cancel_requests(network: RealNetwork, job_id: str, *, after_turns: int) -> None:
+    """Make as many requests as a feed makes at once, and cancel each before its answer."""
+    requests = [asyncio.create_task(network.history(job_id, after=0, limit=1)) for _ in range(4)]
+    for _ in range(after_turns):
         await asyncio.sleep(0)
-    for question in asked:
-        question.cancel()
-    await asyncio.gather(*asked, return_exceptions=True)
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
 
 
-async def test_questions_that_were_cut_off_never_keep_a_later_one_from_its_answer(ground: Ground) -> None:
-    """httpcore keeps places of its pool for connections whose opening was cancelled (its issue 1093)."""
-    job_id = await ground.make()
-    network = RealNetwork(Address.parse(ground.server.url)[0], ground.jwt)
-    for steps in range(16):
+async def test_cancelled_requests_do_not_block_a_later_one(installation: Installation) -> None:
+    """The pool of httpcore keeps places for connections whose opening was cancelled (its issue 1093)."""
+    job_id = await installation.make_job()
+    network = RealNetwork(Address.parse(installation.server.url)[0], installation.jwt)
+    for turns in range(16):
         for _ in range(4):
-            await cut_off(network, job_id, after_steps=steps)
-        with suppress(HistoryUnreachable):  # the first one may find the pool full, and makes a new one
+            await cancel_requests(network, job_id, after_turns=turns)
+        with suppress(HistoryUnreachable):  # the first request may find the pool full, and replaces it
             await network.history(job_id, after=0, limit=1)
-        assert await network.history(job_id, after=0, limit=1)
+        assert len(await network.history(job_id, after=0, limit=1)) == 1
     await network.close()
 
 
-async def test_a_job_that_was_deleted_leaves_the_feed(ground: Ground) -> None:
-    job_id = await ground.make()
-    async with asyncio.timeout(WAIT), ground.feed() as feed:
-        await until_shown(feed, job_id)
-        (await ground.http.post(f"/api/jobs/{job_id}/cancel")).raise_for_status()
-        (await ground.http.delete(f"/api/jobs/{job_id}")).raise_for_status()
-        while job_id in feed.job_progress:
-            await feed.changed()
-
-
 @dataclass
-class Plain:
-    """A server of the default format only: what it was asked, and what it heard."""
+class PlainServer:
+    """A server of the default format only: the paths that were requested, and the messages that arrived."""
 
     port: int = 0
     paths: list[str] = field(default_factory=list)
-    heard: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
 
 UPDATE = {
@@ -198,35 +200,36 @@ UPDATE = {
     "name": "nightly.csv",
     "seq": 7,
     "timestamp": "2026-01-31T12:00:00.123Z",
-    "of_later": True,
+    "of_a_later_version": True,
 }
 
 
 @asynccontextmanager
-async def plain_server() -> AsyncIterator[Plain]:
-    plain = Plain()
+async def plain_server() -> AsyncIterator[PlainServer]:
+    plain = PlainServer()
 
-    async def meet(connection: ServerConnection) -> None:
+    async def respond(connection: ServerConnection) -> None:
         assert connection.request is not None
         plain.paths.append(connection.request.path)
         await connection.send(json.dumps(UPDATE))
         async for message in connection:
-            plain.heard.append(str(message))
+            plain.messages.append(str(message))
             await connection.send(json.dumps(UPDATE | {"seq": 8, "progress": 50}))
 
-    async with serve(meet, "127.0.0.1", 0) as server:
+    async with serve(respond, "127.0.0.1", 0) as server:
         plain.port = next(iter(server.sockets)).getsockname()[1]
         yield plain
 
 
-async def test_messages_wait_in_line_for_the_connection_and_the_default_format_will_do() -> None:
+async def test_a_queued_message_reaches_a_server_of_the_default_format() -> None:
+    """The token is not in the address."""
     async with (
-        asyncio.timeout(WAIT),
+        asyncio.timeout(TIMEOUT_SECONDS),
         plain_server() as plain,
         ProgressFeed(f"ws://127.0.0.1:{plain.port}/api/ws/progress", token="secret", **QUICK) as feed,
     ):
         assert feed.ready_state is ReadyState.CONNECTING
         await feed.send_json({"type": "hello"})
         await until_shown(feed, "a", progress=50)
-        assert plain.heard == ['{"type":"hello"}']
+        assert plain.messages == ['{"type":"hello"}']
         assert "secret" not in plain.paths[0]

@@ -1,4 +1,4 @@
-"""Jobs that fall silent, as the server learns it from its hub and as REST tells it."""
+"""Stalled jobs, as the server detects them and as REST reports them."""
 
 from __future__ import annotations
 
@@ -17,66 +17,62 @@ from backend.app import Backend, open_backend, running
 from backend.clock import iso
 from backend.domain.job import Job
 from backend.errors import StoreRefused
-from backend.jobs.manager import VideoProgressed, VideoStarted
+from backend.jobs.leases import Lease, VideoProgressed, VideoStarted
 from backend.jobs.stalls import Stalls
+from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
 from backend.settings import load_settings
-from backend.store import JobStore
 from tests.support.clock import JumpingClock
-from tests.support.managed_backend import Managed, open_managed
+from tests.support.managed_backend import TIMEOUT_SECONDS, Managed
 
 T = TypeVar("T")
-WAIT = 10
 POLL_SECONDS = 0.01
-A_WHILE = timedelta(seconds=61)
-
-
-@pytest.fixture
-async def managed(store: JobStore, tmp_path: Path) -> AsyncIterator[Managed]:
-    async with open_managed(store, tmp_path) as opened:
-        yield opened
+SILENCE = timedelta(seconds=61)
 
 
 @asynccontextmanager
 async def watching(
-    managed: Managed, took: Callable[[str, int], Awaitable[Sequence[float]]] | None = None
+    managed: Managed, durations: Callable[[str, int], Awaitable[Sequence[float]]] | None = None
 ) -> AsyncIterator[Stalls]:
-    stalls = Stalls(lambda: managed.hub.reader(None), took or managed.store.seconds_taken, managed.clock)
+    """Yield a stall detection that runs during the block."""
+    durations = durations or managed.store.videos.recent_durations
+    stalls = Stalls(lambda: managed.hub.reader(None), durations, managed.clock)
     async with running(stalls.run(), "stalls"):
         yield stalls
 
 
-async def fallen_silent(managed: Managed, stalls: Stalls) -> Job:
-    """A job that began a video more than a minute ago, as soon as it is known to stand still."""
-    job = await managed.claim(await managed.submit("one", "two"))
-    [video, _] = await managed.videos(job)
-    await managed.report(job, VideoStarted(video))
-    await managed.clock.advance(A_WHILE.total_seconds())
-    await until_known(stalls, job)
-    return job
+async def stalled(managed: Managed, stalls: Stalls) -> Lease:
+    """Return a lease of a job that is known to be stalled: its only running video started over a minute ago."""
+    lease = await managed.claim(await managed.submit("one", "two"))
+    [video, _] = await managed.videos(lease.job)
+    await managed.report(lease, VideoStarted(video))
+    await managed.clock.advance(SILENCE.total_seconds())
+    await until_stalled(stalls, lease.job)
+    return lease
 
 
-async def until_known(stalls: Stalls, job: Job) -> None:
-    """Return when the job stands still."""
+async def until_stalled(stalls: Stalls, job: Job) -> None:
+    """Return when the job is known to be stalled."""
 
     async def since() -> datetime | None:
         return stalls.of(job)
 
-    await once_said(since)
+    await first_answer(since)
 
 
-async def once_said(since: Callable[[], Awaitable[T | None]]) -> T:
-    """The answer as soon as there is one."""
-    async with asyncio.timeout(WAIT):
+async def first_answer(since: Callable[[], Awaitable[T | None]]) -> T:
+    """Return the first answer that is not None."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while True:
-            if (said := await since()) is not None:
-                return said
-            await asyncio.sleep(POLL_SECONDS)  # one who looks tells nobody
+            if (answer := await since()) is not None:
+                return answer
+            await asyncio.sleep(POLL_SECONDS)  # the detection notifies nobody
 
 
-async def test_a_pace_that_cannot_be_read_is_read_again_and_what_comes_meanwhile_is_learned(
+async def test_stall_detection_continues_after_a_refused_read(
     managed: Managed, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A pace that cannot be read is read again, and progress in between is learned."""
     refusals = iter([StoreRefused()])
 
     async def refuses_once(job_id: str, limit: int) -> Sequence[float]:
@@ -85,54 +81,54 @@ async def test_a_pace_that_cannot_be_read_is_read_again_and_what_comes_meanwhile
         return ()
 
     async with watching(managed, refuses_once) as stalls:
-        job = await fallen_silent(managed, stalls)
+        lease = await stalled(managed, stalls)
         assert [vars(record)["action"] for record in caplog.records] == ["stall_detection_failed"]
-        [video, _] = await managed.videos(job)
-        await managed.report(job, VideoProgressed(video, 0.5, "decoding"))
-        assert stalls.of(await managed.stored(job)) is None
-        await managed.clock.advance(A_WHILE.total_seconds())
-        await until_known(stalls, await managed.stored(job))
+        [video, _] = await managed.videos(lease.job)
+        await managed.report(lease, VideoProgressed(video, 0.5, "decoding"))
+        assert stalls.of(await managed.stored(lease.job)) is None
+        await managed.clock.advance(SILENCE.total_seconds())
+        await until_stalled(stalls, await managed.stored(lease.job))
 
 
-async def test_a_job_that_left_stands_still_no_more(managed: Managed) -> None:
+async def test_a_removed_job_is_no_longer_stalled(managed: Managed) -> None:
     async with watching(managed) as stalls:
-        job = await fallen_silent(managed, stalls)
-        managed.hub.stage_removal(job)
-        await managed.hub.durable()
+        job = (await stalled(managed, stalls)).job
+        managed.journal.stage_removal(job)
+        await managed.journal.durable()
         assert stalls.of(job) is None
 
 
 @asynccontextmanager
 async def client_of(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
-    """The routes of the backend, as its administrator."""
+    """Yield a client of the backend's routes, signed in as its administrator."""
     token = await backend.accounts.issue_token(await backend.accounts.user("admin"), lifetime_seconds=3600)
     headers = {"Authorization": f"Bearer {token}"}
-    transport = httpx.ASGITransport(build_app(backend))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
+    transport, home = httpx.ASGITransport(build_app(backend)), f"http://127.0.0.1:{backend.settings.port}"
+    async with httpx.AsyncClient(transport=transport, base_url=home, headers=headers) as client:
         yield client
 
 
-async def test_rest_says_since_when_a_job_that_runs_here_stands_still_until_it_moves(tmp_path: Path) -> None:
+async def test_rest_reports_a_stall_until_the_next_progress(tmp_path: Path) -> None:
     clock = JumpingClock()
     async with open_backend(load_settings(data_dir=tmp_path / "data"), clock) as backend, client_of(backend) as client:
         await backend.executor.shutdown(0)  # from now on the test works on the jobs
         admin = await backend.accounts.user("admin")
-        submission = await backend.manager.submit(list_of_ids(["one", "two"]), by=admin, name="list.csv")
-        job = await backend.manager.claim(submission.job.id)
-        assert job is not None
-        await backend.hub.durable()
-        video = await anext(backend.manager.todo(job))
+        submission = await backend.manager.submit(list_of_ids(["one", "two"]), Order(name="list.csv"), by=admin)
+        lease = await backend.leases.claim(submission.job.id)
+        assert lease is not None
+        await backend.journal.durable()
+        video = await anext(backend.leases.pending_videos(lease))
 
-        async def said() -> str | None:
-            since: str | None = (await client.get(f"/api/jobs/{job.id}")).json()["stalled_since"]
+        async def stalled_since() -> str | None:
+            since: str | None = (await client.get(f"/api/jobs/{lease.job.id}")).json()["stalled_since"]
             return since
 
-        backend.manager.record(job.id, job.epoch, VideoStarted(video))
-        await backend.hub.durable()
-        last_progress = iso((await backend.manager.find(job.id, by=admin)).updated_at)
-        assert await said() is None
-        clock.ahead += A_WHILE
-        assert await once_said(said) == last_progress
-        backend.manager.record(job.id, job.epoch, VideoProgressed(video, 0.5, "decoding"))
-        await backend.hub.durable()
-        assert await said() is None
+        backend.leases.record(lease, VideoStarted(video))
+        await backend.journal.durable()
+        last_progress = iso((await backend.queries.find(lease.job.id, by=admin)).updated_at)
+        assert await stalled_since() is None
+        clock.ahead += SILENCE
+        assert await first_answer(stalled_since) == last_progress
+        backend.leases.record(lease, VideoProgressed(video, 0.5, "decoding"))
+        await backend.journal.durable()
+        assert await stalled_since() is None

@@ -1,8 +1,7 @@
-"""What happened to a job as a whole is kept, through every turn of its life and for as long as the job is."""
+"""The timeline of a job: it has each change of status, and stays for as long as the job."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,41 +12,45 @@ from sqlalchemy import Connection, text
 from backend.domain.job import Job, Selection
 from backend.domain.timeline import Milestone, Timeline
 from backend.errors import Fault
-from backend.jobs.manager import TryFailed
+from backend.jobs.leases import TryFailed
 from backend.jobs.retention import Pruning
-from backend.lists.csv_files import list_of_ids
 from backend.settings import Settings
-from backend.store import Database, JobStore, open_database
-from backend.store.jobs import MAX_MILESTONES
+from backend.store import Store
+from backend.store.database import Database, open_database
+from backend.store.history import MAX_MILESTONES
 from progress_dashboard.protocol import EXTERNAL, SenderReport, Status
 from tests.support.clock import NOON
+from tests.support.job_states import CUT
 from tests.support.managed_backend import ANA, PAUSE_AFTER_FAILURES, Managed, open_managed
 
 PENDING, PROCESSING, PAUSED = Status.PENDING, Status.PROCESSING, Status.PAUSED
-
-
-@pytest.fixture
-async def managed(store: JobStore, tmp_path: Path) -> AsyncIterator[Managed]:
-    async with open_managed(store, tmp_path) as opened:
-        yield opened
+BEFORE_MILESTONES = (
+    "DROP TABLE milestone",
+    "ALTER TABLE job DROP COLUMN skipped_rows",
+    "ALTER TABLE job RENAME COLUMN lease_id TO epoch",
+    "ALTER TABLE job RENAME COLUMN pinned TO kept",
+    "ALTER TABLE job RENAME COLUMN pause_reason TO trouble",
+    "UPDATE alembic_version SET version_num = '0003'",
+)
 
 
 async def milestones(managed: Managed, job: Job) -> tuple[Milestone, ...]:
-    await managed.hub.durable()
-    return (await managed.manager.timeline(job.id, by=ANA)).milestones
+    """Return the job's milestones after everything staged so far is stored."""
+    await managed.journal.durable()
+    return (await managed.queries.timeline(job.id, by=ANA)).milestones
 
 
-async def course(managed: Managed, job: Job) -> list[tuple[Status, int]]:
-    """Each status that the job had, and at how many finished videos it began."""
+async def statuses(managed: Managed, job: Job) -> list[tuple[Status, int]]:
+    """Return each status that the job had, with the number of finished videos when it began."""
     return [(milestone.status, milestone.current_video) for milestone in await milestones(managed, job)]
 
 
-async def test_a_job_that_runs_through_has_three_milestones(managed: Managed) -> None:
+async def test_a_job_without_interruption_has_three_milestones(managed: Managed) -> None:
     job = await managed.submit("one", "two", "three")
     await managed.clock.advance(4)
-    claimed = await managed.claim(job)
+    lease = await managed.claim(job)
     await managed.clock.advance(60)
-    end = await managed.run_on(claimed, [None, "File is cut off", None])
+    end = await managed.run_under(lease, [None, CUT, None])
     found = await milestones(managed, job)
     assert [(one.status, one.current_video, one.attempt) for one in found] == [
         (PENDING, 0, 1),
@@ -59,21 +62,21 @@ async def test_a_job_that_runs_through_has_three_milestones(managed: Managed) ->
     assert found[-1].seq == end.seq
 
 
-async def test_many_states_in_one_tick_are_all_told(managed: Managed) -> None:
-    job = await managed.claim(await managed.submit("one"))
-    managed.manager.fail(job.id, job.epoch, "The processor is not there.")
-    assert await course(managed, job) == [(PENDING, 0), (PROCESSING, 0), (Status.FAILED, 0)]
+async def test_every_status_of_one_tick_is_a_milestone(managed: Managed) -> None:
+    lease = await managed.claim(await managed.submit("one"))
+    managed.leases.fail(lease, "The processor is not there.")
+    assert await statuses(managed, lease.job) == [(PENDING, 0), (PROCESSING, 0), (Status.FAILED, 0)]
 
 
-async def test_a_pause_and_its_end_are_told(managed: Managed) -> None:
+async def test_a_pause_and_its_end_are_milestones(managed: Managed) -> None:
     job = await managed.submit("one", "two")
-    claimed = await managed.claim(job)
-    await managed.run_on(claimed, [None])
+    lease = await managed.claim(job)
+    await managed.run_under(lease, [None])
     await managed.manager.pause(job.id, by=ANA)
-    await managed.manager.let_go(job.id, claimed.epoch)
+    await managed.leases.release(lease)
     await managed.manager.resume(job.id, by=ANA)
     await managed.run(job, [None])
-    assert await course(managed, job) == [
+    assert await statuses(managed, job) == [
         (PENDING, 0),
         (PROCESSING, 0),
         (PAUSED, 1),
@@ -83,165 +86,172 @@ async def test_a_pause_and_its_end_are_told(managed: Managed) -> None:
     ]
 
 
-async def test_a_job_that_paused_itself_says_why(managed: Managed) -> None:
-    job = await managed.submit("one", "two")
-    claimed = await managed.claim(job)
-    video = await anext(managed.manager.todo(claimed))
-    trouble = TryFailed(video, "The disk is full.", Fault.MACHINE, 2.0)
-    await managed.report(claimed, *[trouble] * PAUSE_AFTER_FAILURES)
-    await managed.manager.let_go(job.id, claimed.epoch)
-    paused = (await milestones(managed, job))[-1]
-    assert (paused.status, paused.trouble) == (PAUSED, "3 failures in a row: The disk is full.")
+async def test_the_milestone_of_a_self_pause_has_its_reason(managed: Managed) -> None:
+    lease = await managed.claim(await managed.submit("one", "two"))
+    video = await anext(managed.leases.pending_videos(lease))
+    failure = TryFailed(video, "The disk is full.", Fault.MACHINE, 2.0)
+    await managed.report(lease, *[failure] * PAUSE_AFTER_FAILURES)
+    await managed.leases.release(lease)
+    paused = (await milestones(managed, lease.job))[-1]
+    assert (paused.status, paused.pause_reason) == (PAUSED, "3 failures in a row: The disk is full.")
 
 
-async def test_after_a_restart_it_is_known_when_the_job_was_last_heard_of(store: JobStore, tmp_path: Path) -> None:
+async def test_a_milestone_has_the_time_of_the_state_before(store: Store, tmp_path: Path) -> None:
+    """After a restart, the timeline has the time of the last state before it."""
     async with open_managed(store, tmp_path) as first:
-        job = await first.submit("one", "two")
-        claimed = await first.claim(job)
+        lease = await first.claim(await first.submit("one", "two"))
         await first.clock.advance(30)
-        await first.run_on(claimed, [None])
-        heard_at = first.clock.now()
+        await first.run_under(lease, [None])
+        ended_at = first.clock.now()
     async with open_managed(store, tmp_path) as second:
-        await second.clock.advance((heard_at - NOON).total_seconds() + 11)
+        await second.clock.advance((ended_at - NOON).total_seconds() + 11)
         await second.manager.recover()
-        await second.claim(job)
-        waited, went_on = (await milestones(second, job))[-2:]
-    assert (waited.status, waited.resumed, waited.heard_at) == (PENDING, 1, heard_at)
-    assert (went_on.status, went_on.current_video, went_on.at) == (PROCESSING, 1, heard_at + timedelta(seconds=11))
+        await second.claim(lease.job)
+        waited, continued = (await milestones(second, lease.job))[-2:]
+    assert (waited.status, waited.resumed, waited.previous_at) == (PENDING, 1, ended_at)
+    assert (continued.status, continued.current_video, continued.at) == (
+        PROCESSING,
+        1,
+        ended_at + timedelta(seconds=11),
+    )
 
 
-async def test_a_retry_begins_an_attempt_also_after_the_job_left_the_dashboard(managed: Managed) -> None:
+async def test_a_retry_begins_an_attempt_in_the_timeline(managed: Managed) -> None:
+    """A retry is a milestone of the next attempt, also after the job left the dashboard."""
     job = await managed.submit("one", "two")
-    await managed.run(job, ["File is cut off", None])
+    await managed.run(job, [CUT, None])
     await managed.manager.dismiss(job.id, by=ANA)
     await managed.manager.retry(job.id, Selection(), by=ANA)
-    end = await managed.run(job, ["File is cut off"])
+    end = await managed.run(job, [CUT])
     found = [(one.status, one.attempt, one.current_video) for one in await milestones(managed, end)]
     assert found[3:] == [(PENDING, 2, 1), (PROCESSING, 2, 1), (Status.COMPLETED_WITH_ERRORS, 2, 2)]
 
 
-async def test_a_cancelled_job_says_where(managed: Managed) -> None:
-    job = await managed.submit("one", "two")
-    await managed.run(job, [None])
-    await managed.manager.cancel(job.id, by=ANA)
-    await managed.manager.let_go(job.id, 1)
-    assert (await course(managed, job))[-1] == (Status.CANCELLED, 1)
+async def test_the_milestone_of_a_cancel_has_the_place(managed: Managed) -> None:
+    lease = await managed.claim(await managed.submit("one", "two"))
+    await managed.run_under(lease, [None])
+    await managed.manager.cancel(lease.job.id, by=ANA)
+    await managed.leases.release(lease)
+    assert (await statuses(managed, lease.job))[-1] == (Status.CANCELLED, 1)
 
 
-async def test_to_keep_a_job_or_to_move_it_in_line_is_no_milestone(managed: Managed) -> None:
+async def test_a_priority_or_a_pin_is_no_milestone(managed: Managed) -> None:
     job = await managed.submit("one")
     await managed.manager.prioritise(job.id, 5, by=ANA)
     await managed.manager.keep(job.id, by=ANA)
-    assert await course(managed, job) == [(PENDING, 0)]
+    assert await statuses(managed, job) == [(PENDING, 0)]
 
 
-async def test_a_job_elsewhere_starts_with_its_first_report_and_fails_by_silence(managed: Managed) -> None:
-    videos = list_of_ids(["one", "two"])
-    job = (await managed.manager.submit(videos, by=ANA, name="list", processor=EXTERNAL)).job
-    await managed.manager.hear(job.id, [SenderReport(n=0, current_video=1)], by=ANA)
+async def test_an_external_job_starts_with_its_first_report(managed: Managed) -> None:
+    """The timeline of an external job has its first report as the start, and a silent sender as the failure."""
+    job = await managed.submit("one", "two", processor=EXTERNAL)
+    await managed.external.apply_reports(job.id, [SenderReport(n=0, current_video=1)], by=ANA)
     await managed.clock.advance(300)
-    managed.manager.fail_silent(300)
-    assert await course(managed, job) == [(PENDING, 0), (PROCESSING, 0), (Status.FAILED, 1)]
+    managed.external.fail_silent(300)
+    assert await statuses(managed, job) == [(PENDING, 0), (PROCESSING, 0), (Status.FAILED, 1)]
     assert (await milestones(managed, job))[-1].message.startswith("No word from the sender for 5 minutes")
 
 
-async def test_what_the_list_had_besides_is_known(managed: Managed) -> None:
+async def test_a_job_knows_the_skipped_rows_of_its_list(managed: Managed) -> None:
     job = await managed.submit("one", "two", "one", ".hidden")
-    assert (await managed.stored(job)).left_out == 2
+    assert (await managed.stored(job)).skipped_rows == 2
 
 
-async def test_when_history_is_pruned_the_timeline_stays(managed: Managed) -> None:
+async def test_the_timeline_stays_when_history_is_pruned(managed: Managed) -> None:
     job = await managed.submit("one")
     await managed.run(job, [None])
     await managed.manager.dismiss(job.id, by=ANA)
-    before = await course(managed, job)
+    before = await statuses(managed, job)
     await managed.clock.advance(31 * 86_400)
-    await Pruning(managed.store, Settings.model_construct(), managed.clock).run_once()
-    assert await managed.store.history(job.id, since=None, after=None, limit=10) == []
-    assert await course(managed, job) == before
+    await Pruning(managed.store.history, Settings.model_construct(), managed.clock).run_once()
+    assert await managed.store.history.page(job.id, since=None, after=None, limit=10) == []
+    assert await statuses(managed, job) == before
 
 
-async def test_of_a_job_that_was_paused_ever_so_often_the_newest_is_read(managed: Managed) -> None:
+async def test_a_long_timeline_has_its_newest_milestones(managed: Managed) -> None:
     job = await managed.submit("one")
     for _ in range(MAX_MILESTONES):
         await managed.manager.pause(job.id, by=ANA)
         await managed.manager.resume(job.id, by=ANA)
-    timeline = await managed.manager.timeline(job.id, by=ANA)
+    timeline = await managed.queries.timeline(job.id, by=ANA)
     assert (len(timeline.milestones), timeline.earlier) == (MAX_MILESTONES, MAX_MILESTONES + 1)
     assert timeline.milestones[-1].status is PENDING
 
 
-async def turbulent(managed: Managed) -> Job:
-    """A job that was paused and resumed, lived through a restart, failed in part and was retried."""
+# Databases of the version before milestones.
+
+
+async def restarted(managed: Managed) -> Job:
+    """Return a job that was paused and resumed, and waits to continue after a restart."""
     job = await managed.submit("one", "two", "three")
-    claimed = await managed.claim(job)
+    lease = await managed.claim(job)
     await managed.clock.advance(5)
-    await managed.run_on(claimed, [None])
+    await managed.run_under(lease, [None])
     await managed.manager.pause(job.id, by=ANA)
     await managed.clock.advance(5)
-    await managed.manager.let_go(job.id, claimed.epoch)
+    await managed.leases.release(lease)
     await managed.manager.resume(job.id, by=ANA)
-    claimed = await managed.claim(job)
+    lease = await managed.claim(job)
     await managed.clock.advance(5)
-    managed.manager.drain()
-    await managed.manager.let_go(job.id, claimed.epoch)
+    managed.leases.drain()
+    await managed.leases.release(lease)
     return await managed.stored(job)
 
 
-async def ended_and_retried(managed: Managed, job: Job) -> Job:
-    await managed.run(job, ["File is cut off", None])
+async def failed_and_retried(managed: Managed, job: Job) -> Job:
+    """Return the job after a failure of one of its videos and the retry of that."""
+    await managed.run(job, [CUT, None])
     await managed.clock.advance(60)
     await managed.manager.retry(job.id, Selection(), by=ANA)
-    claimed = await managed.claim(job)
+    lease = await managed.claim(job)
     await managed.clock.advance(5)
-    return await managed.run_on(claimed, [None])
+    return await managed.run_under(lease, [None])
 
 
-async def as_before(database: Database, *changes: str) -> JobStore:
-    """The store over the same data in a database of the version before milestones, after these changes."""
-    statements = (*changes, "DROP TABLE milestone", "ALTER TABLE job DROP COLUMN left_out")
-    for statement in (*statements, "UPDATE alembic_version SET version_num = '0003'"):
+async def upgraded_from_before(database: Database, *changes: str) -> Store:
+    """Return the store after an upgrade of the same data from the version before milestones, after these changes."""
+    for statement in (*changes, *BEFORE_MILESTONES):
         await database.write(partial(Connection.execute, statement=text(statement)))
     open_database(database.path, backups=database.path.parent / "backups").close()
-    return JobStore(database)
+    return Store(database)
 
 
-async def test_an_upgrade_tells_of_earlier_jobs_what_would_have_been_told(
-    database: Database, store: JobStore, tmp_path: Path
-) -> None:
+async def test_an_upgrade_gives_earlier_jobs_their_timeline(database: Database, store: Store, tmp_path: Path) -> None:
+    """An upgrade fills the timelines of earlier jobs with the milestones that they would have had."""
     async with open_managed(store, tmp_path) as first:
-        job = await turbulent(first)
+        job = await restarted(first)
     async with open_managed(store, tmp_path) as second:
         await second.clock.advance(7_200)
         await second.manager.recover()
-        await ended_and_retried(second, job)
+        await failed_and_retried(second, job)
         other = await second.submit("one")
-    before = [await store.timeline(one.id) for one in (job, other)]
-    upgraded = await as_before(database)
-    assert [shown(await upgraded.timeline(one.id)) for one in (job, other)] == [shown(one) for one in before]
+    before = [await store.history.timeline(one.id) for one in (job, other)]
+    upgraded = await upgraded_from_before(database)
+    assert [shown(await upgraded.history.timeline(one.id)) for one in (job, other)] == [shown(one) for one in before]
     assert len(before[0].milestones) == 11
 
 
 @pytest.mark.parametrize("pruned", ["", " AND seq < (SELECT max(seq) FROM progress_event)"])
-async def test_an_upgrade_tells_what_the_job_still_knows_where_history_was_pruned(
-    database: Database, store: JobStore, managed: Managed, pruned: str
+async def test_an_upgrade_with_pruned_history_reads_the_job(
+    database: Database, store: Store, managed: Managed, pruned: str
 ) -> None:
+    """Where history was pruned, an upgrade takes the milestones from the row of the job."""
     job = await managed.submit("one", "two")
     await managed.clock.advance(4)
-    claimed = await managed.claim(job)
+    lease = await managed.claim(job)
     await managed.clock.advance(60)
-    await managed.run_on(claimed, ["File is cut off", None])
-    before = await store.timeline(job.id)
-    upgraded = await as_before(database, f"DELETE FROM progress_event WHERE job_id = '{job.id}'{pruned}")
-    found = (await upgraded.timeline(job.id)).milestones
+    await managed.run_under(lease, [CUT, None])
+    before = await store.history.timeline(job.id)
+    upgraded = await upgraded_from_before(database, f"DELETE FROM progress_event WHERE job_id = '{job.id}'{pruned}")
+    found = (await upgraded.history.timeline(job.id)).milestones
     assert [(one.status, one.at) for one in found] == [(one.status, one.at) for one in before.milestones]
 
 
 def shown(timeline: Timeline) -> list[tuple[object, ...]]:
-    """What a reader is told of it."""
+    """Return what readers are shown of the timeline."""
     return [
-        (one.status, one.at, one.attempt, one.current_video, one.trouble, one.heard_at, one.resumed is not None)
+        (one.status, one.at, one.attempt, one.current_video, one.pause_reason, one.previous_at, one.resumed is not None)
         if one.status is PENDING
-        else (one.status, one.at, one.attempt, one.current_video, one.trouble)
+        else (one.status, one.at, one.attempt, one.current_video, one.pause_reason)
         for one in timeline.milestones
     ]

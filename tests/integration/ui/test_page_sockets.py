@@ -1,4 +1,7 @@
-"""A NiceGUI page behind the border, attacked from sockets, used in a browser. Each test fails without its defence."""
+"""A NiceGUI page behind the security middleware, attacked from sockets and used in a browser.
+
+Each test fails without its defence.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import socketio  # type: ignore[import-untyped]
@@ -23,19 +27,19 @@ from backend.accounts.accounts import Accounts
 from backend.clock import SystemClock
 from backend.domain.auth import User
 from tests.support.accounts import PASSWORD, SECRET, Office, open_office
-from tests.support.secured_app import SECRET_OF_A_FAULT
 from tests.support.browser import FLAGS, chromium_path
+from tests.support.secured_app import SECRET_OF_A_FAULT
 from tests.support.servers import ServerProcess, serving
 
 ASSETS = f"/_nicegui/{version('nicegui')}"
 HTML = "text/html"
 SOON_SECONDS = 5.0
-NOTICED_SECONDS = 2.5  # the watch looks every second
+NOTICED_SECONDS = 2.5  # sessions are checked every second
 
 
 @dataclass
 class Site:
-    """The server process, what it printed, and its accounts, changed from outside as a command does."""
+    """The server process, its output, and its accounts, which a test changes from outside like a command."""
 
     server: ServerProcess
     office: Office
@@ -53,18 +57,18 @@ class Site:
         return self.server.url
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.server.output
 
     async def until(self, holds: Callable[[], bool], seconds: float = SOON_SECONDS) -> bool:
-        """Whether it comes true in that time."""
+        """Return True if `holds` becomes True in that time."""
         end = time.monotonic() + seconds
         while not (done := holds()) and time.monotonic() < end:  # noqa: ASYNC110  it happens in another process
             await asyncio.sleep(0.02)
         return done
 
     def browser(self, cookie: str | None = None, **headers: str) -> httpx.AsyncClient:
-        """Somebody who sends this session's cookie from a page of the site."""
+        """Return a client that sends this session's cookie from a page of the site."""
         sent = {"origin": self.url, "accept": HTML} | headers
         cookies = {f"dash_{self.port}": cookie} if cookie else None
         return httpx.AsyncClient(base_url=self.url, headers=sent, cookies=cookies)
@@ -72,21 +76,21 @@ class Site:
 
 @dataclass(frozen=True)
 class Tab:
-    """What a built page told its browser: enough to drive it."""
+    """What a built page sent to its browser, which is enough to drive it."""
 
     page_id: str
     elements: dict[str, dict[str, Any]]
 
     def click(self, label: str = "Press") -> dict[str, Any]:
-        """The message that a click on the button is."""
+        """Return the message of a click on the button."""
         return self.message(lambda element: element.get("props", {}).get("label") == label, [])
 
     def typed(self, value: str) -> dict[str, Any]:
-        """The message that typing is."""
+        """Return the message of typing a value."""
         return self.message(lambda element: element.get("tag") == "nicegui-input", [json.dumps(value)])
 
-    def message(self, meant: Callable[[dict[str, Any]], bool], args: list[str]) -> dict[str, Any]:
-        number, element = next((key, element) for key, element in self.elements.items() if meant(element))
+    def message(self, matches: Callable[[dict[str, Any]], bool], args: list[str]) -> dict[str, Any]:
+        number, element = next((key, element) for key, element in self.elements.items() if matches(element))
         listener = element["events"][0]["listener_id"]
         return {"id": int(number), "client_id": self.page_id, "listener_id": listener, "args": args}
 
@@ -116,7 +120,7 @@ async def ben(site: Site) -> User:
 
 
 async def open_tab(site: Site, cookie: str) -> Tab:
-    """A page of the session's user, built but not yet connected."""
+    """Return a page of the session's user, built but not yet connected."""
     async with site.browser(cookie) as browser:
         page = (await browser.get("/")).text
     elements = re.search(r"parseElements\(String\.raw`(.*?)`\)", page, re.DOTALL)
@@ -128,15 +132,16 @@ async def open_tab(site: Site, cookie: str) -> Tab:
 
 @asynccontextmanager
 async def socket_of(site: Site, cookie: str, page_id: str, **headers: str) -> AsyncIterator[socketio.AsyncClient]:
-    """A client that obeys nothing: it has no `open` listener and does not come back."""
+    """Connect a client that ignores the page's orders: it has no `open` listener and does not reconnect."""
     sent = {"Origin": site.url, "Cookie": f"dash_{site.port}={cookie}"} | headers
-    client = socketio.AsyncClient(reconnection=False)
     address = f"{site.url}/?{handshake_of(page_id)}"
-    await client.connect(address, headers=sent, transports=["websocket"], socketio_path="/_nicegui_ws/socket.io")
-    try:
-        yield client
-    finally:
-        await client.disconnect()
+    async with aiohttp.ClientSession() as session:  # a client's own session stays open when it is refused
+        client = socketio.AsyncClient(reconnection=False, http_session=session)
+        await client.connect(address, headers=sent, transports=["websocket"], socketio_path="/_nicegui_ws/socket.io")
+        try:
+            yield client
+        finally:
+            await client.disconnect()
 
 
 def handshake_of(page_id: str) -> str:
@@ -148,7 +153,7 @@ def polling_address(page_id: str) -> str:
 
 
 async def start_polling(browser: httpx.AsyncClient, page_id: str) -> str:
-    """Connect as a browser does whose sockets a proxy blocks; the id of the connection."""
+    """Connect like a browser whose WebSockets a proxy blocks. Returns the ID of the connection."""
     opened = await browser.get(polling_address(page_id))
     engine_id = str(json.loads(opened.text[1:])["sid"])
     assert (await browser.post(f"{polling_address(page_id)}&sid={engine_id}", content="40")).status_code == 200
@@ -157,7 +162,7 @@ async def start_polling(browser: httpx.AsyncClient, page_id: str) -> str:
 
 
 def packet(message: dict[str, Any]) -> str:
-    """A message as the transport carries it."""
+    """Return a message as the transport carries it."""
     return "42" + json.dumps(["event", message])
 
 
@@ -166,7 +171,7 @@ async def test_a_click_reaches_the_page_as_its_user(site: Site, ana: User) -> No
     tab = await open_tab(site, cookie)
     async with socket_of(site, cookie, tab.page_id) as socket:
         await socket.emit("event", tab.click())
-        assert await site.until(lambda: f"click by {ana.name}, admin: False" in site.said)
+        assert await site.until(lambda: f"click by {ana.name}, admin: False" in site.output)
 
 
 async def test_long_polling_works_as_well(site: Site, ana: User) -> None:
@@ -175,17 +180,17 @@ async def test_long_polling_works_as_well(site: Site, ana: User) -> None:
     async with site.browser(cookie) as browser:
         engine_id = await start_polling(browser, tab.page_id)
         await browser.post(f"{polling_address(tab.page_id)}&sid={engine_id}", content=packet(tab.click()))
-        assert await site.until(lambda: f"click by {ana.name}" in site.said)
+        assert await site.until(lambda: f"click by {ana.name}" in site.output)
 
 
-async def test_what_is_typed_arrives_in_order(site: Site, ana: User) -> None:
+async def test_typed_texts_arrive_in_order(site: Site, ana: User) -> None:
     cookie = await site.accounts.open_session(ana)
     tab = await open_tab(site, cookie)
     async with socket_of(site, cookie, tab.page_id) as socket:
         for number in range(40):
             await socket.emit("event", tab.typed(f"{number}"))
-        assert await site.until(lambda: f"typed 39 by {ana.name}" in site.said)
-    assert re.findall(rf"typed (\d+) by {ana.name}", site.said) == [str(number) for number in range(40)]
+        assert await site.until(lambda: f"typed 39 by {ana.name}" in site.output)
+    assert re.findall(rf"typed (\d+) by {ana.name}", site.output) == [str(number) for number in range(40)]
 
 
 async def test_another_users_session_cannot_connect_to_a_page(site: Site, ana: User, ben: User) -> None:
@@ -196,7 +201,7 @@ async def test_another_users_session_cannot_connect_to_a_page(site: Site, ana: U
 
 
 @pytest.mark.parametrize("event", ["event", "handshake", "log", "javascript_response", "ack"])
-async def test_another_users_socket_cannot_speak_for_a_page(site: Site, ana: User, ben: User, event: str) -> None:
+async def test_another_users_socket_cannot_send_for_a_page(site: Site, ana: User, ben: User, event: str) -> None:
     anas = await site.accounts.open_session(ana)
     tab = await open_tab(site, anas)
     bens = await site.accounts.open_session(ben)
@@ -205,10 +210,10 @@ async def test_another_users_socket_cannot_speak_for_a_page(site: Site, ana: Use
     async with socket_of(site, anas, tab.page_id), socket_of(site, bens, own.page_id) as foreign:
         await foreign.emit(event, forged | {"request_id": "r", "next_message_id": 0})
         await foreign.emit("event", tab.click())
-        await foreign.emit("event", own.click())  # in order: when this one is through, the others are
-        assert await site.until(lambda: f"click by {ben.name}" in site.said)
-    assert f"click by {ana.name}" not in site.said
-    assert f"forged for {ana.name}" not in site.said
+        await foreign.emit("event", own.click())  # in order: the others have been handled before this one
+        assert await site.until(lambda: f"click by {ben.name}" in site.output)
+    assert f"click by {ana.name}" not in site.output
+    assert f"forged for {ana.name}" not in site.output
 
 
 async def test_another_users_polling_cannot_write_into_a_connection(site: Site, ana: User, ben: User) -> None:
@@ -222,13 +227,13 @@ async def test_another_users_polling_cannot_write_into_a_connection(site: Site, 
             (await foreign.get(forged)).status_code,
         ]
         await browser.post(f"{polling_address(tab.page_id)}&sid={engine_id}", content=packet(tab.typed("done")))
-        assert await site.until(lambda: f"typed done by {ana.name}" in site.said)
+        assert await site.until(lambda: f"typed done by {ana.name}" in site.output)
     assert statuses == [403, 403]
-    assert f"click by {ana.name}" not in site.said
+    assert f"click by {ana.name}" not in site.output
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://127.0.0.1:1"}, {"Origin": "null"}, {"Cookie": "a=b"}])
-async def test_a_foreign_page_or_a_stranger_does_not_connect(site: Site, ana: User, headers: dict[str, str]) -> None:
+async def test_a_foreign_page_or_an_unknown_user_cannot_connect(site: Site, ana: User, headers: dict[str, str]) -> None:
     cookie = await site.accounts.open_session(ana)
     tab = await open_tab(site, cookie)
     with pytest.raises(socketio.exceptions.ConnectionError):
@@ -236,21 +241,21 @@ async def test_a_foreign_page_or_a_stranger_does_not_connect(site: Site, ana: Us
             pass
 
 
-async def test_a_revoked_tab_that_ignores_the_server_does_nothing_any_more(site: Site, ana: User) -> None:
+async def test_a_revoked_tab_that_ignores_the_server_has_no_effect(site: Site, ana: User) -> None:
     cookie = await site.accounts.open_session(ana)
     tab = await open_tab(site, cookie)
     async with socket_of(site, cookie, tab.page_id) as socket:
         await site.accounts.end_session(cookie)
         await socket.emit("event", tab.click())
         assert await site.until(lambda: not socket.connected)
-    assert f"click by {ana.name}" not in site.said
+    assert f"click by {ana.name}" not in site.output
     with pytest.raises(socketio.exceptions.ConnectionError):
         async with socket_of(site, cookie, tab.page_id):
             pass
 
 
 @pytest.mark.parametrize("how", ["sign-out", "password", "disabled", "role"])
-async def test_a_tab_that_only_watches_is_closed_too(site: Site, ana: User, how: str) -> None:
+async def test_a_tab_that_sends_nothing_is_closed_too(site: Site, ana: User, how: str) -> None:
     cookie = await site.accounts.open_session(ana)
     tab = await open_tab(site, cookie)
     async with socket_of(site, cookie, tab.page_id) as socket:
@@ -282,8 +287,8 @@ async def test_a_new_role_counts_from_the_next_click(site: Site, ana: User) -> N
     async with socket_of(site, cookie, tab.page_id) as socket:
         await make_admin(site, ana)
         await socket.emit("event", tab.click())
-        assert await site.until(lambda: f"click by {ana.name}" in site.said)
-    assert f"click by {ana.name}, admin: True" in site.said
+        assert await site.until(lambda: f"click by {ana.name}" in site.output)
+    assert f"click by {ana.name}, admin: True" in site.output
 
 
 async def make_admin(site: Site, user: User) -> None:
@@ -298,37 +303,37 @@ async def test_an_upload_goes_only_to_the_pages_own_user(site: Site, ana: User, 
     async with site.browser(cookie) as own, site.browser(await site.accounts.open_session(ben)) as foreign:
         statuses = [(await who.post(address, files=small)).status_code for who in (foreign, own)]
         statuses.append((await own.post(address, files=large)).status_code)
-    async with site.browser() as stranger:
-        statuses.append((await stranger.post(address, files=small)).status_code)
+    async with site.browser() as unknown:
+        statuses.append((await unknown.post(address, files=small)).status_code)
     assert statuses == [403, 200, 413, 401]
-    assert site.said.count(f"upload by {ana.name}") == 1
+    assert site.output.count(f"upload by {ana.name}") == 1
 
 
-async def test_strangers_never_make_the_server_build_a_page(site: Site) -> None:
+async def test_without_a_session_the_server_builds_no_page(site: Site) -> None:
     paths = ["/", "/nope", f"{ASSETS}/nope", f"{ASSETS}/resources/x", "/_nicegui_ws/", "/favicon.ico/x"]
-    async with site.browser() as stranger:
-        before = (await stranger.get("/healthz")).json()
+    async with site.browser() as unknown:
+        before = (await unknown.get("/healthz")).json()
         for number in range(50):
-            await asyncio.gather(*(stranger.get(f"{path}?{number}") for path in paths))
-        assert (await stranger.get("/healthz")).json() <= before
+            await asyncio.gather(*(unknown.get(f"{path}?{number}") for path in paths))
+        assert (await unknown.get("/healthz")).json() <= before
 
 
 @pytest.mark.parametrize("path", ["/broken", "/broken-late"])
-async def test_a_broken_page_shows_a_number_and_nothing_of_the_exception(site: Site, ana: User, path: str) -> None:
+async def test_a_failed_page_shows_a_number_but_no_exception(site: Site, ana: User, path: str) -> None:
     async with site.browser(await site.accounts.open_session(ana)) as browser:
         answer = await browser.get(path)
     assert answer.status_code == 500
     assert SECRET_OF_A_FAULT not in answer.text
     number = re.findall(r"the number ([0-9a-f]{8})", answer.text)
-    assert f"problem={number[0]}" in site.said
+    assert await site.until(lambda: f"number={number[0]}" in site.output)
 
 
-async def test_a_page_about_nothing_says_so(site: Site, ana: User) -> None:
+async def test_a_missing_job_or_page_answers_404_in_words(site: Site, ana: User) -> None:
     async with site.browser(await site.accounts.open_session(ana)) as browser:
-        gone, nothing = await browser.get("/gone"), await browser.get("/no/such/page")
-    assert [gone.status_code, nothing.status_code] == [404, 404]
-    assert "There is no such job" in gone.text
-    assert "There is nothing at this address" in nothing.text
+        job, page = await browser.get("/gone"), await browser.get("/no/such/page")
+    assert [job.status_code, page.status_code] == [404, 404]
+    assert "There is no such job" in job.text
+    assert "There is nothing at this address" in page.text
 
 
 async def test_no_secret_and_no_forged_line_is_logged(site: Site, ana: User) -> None:
@@ -339,18 +344,18 @@ async def test_no_secret_and_no_forged_line_is_logged(site: Site, ana: User) -> 
         await socket.emit("log", forged)
         await browser.get("/link?token=the-link-token")
         await browser.get("/healthz", headers={"authorization": "Bearer the-token"})
-        assert await site.until(lambda: "forged" in site.said and "/link?token=" in site.said)
+        assert await site.until(lambda: "forged" in site.output and "/link?token=" in site.output)
         secrets = [tab.page_id, socket.eio.sid, cookie, "the-link-token", "the-token", "\x1b"]
-    assert [secret for secret in secrets if secret in site.said] == []
-    assert not re.search(r"^2026-01-31", site.said, re.MULTILINE)
+    assert [secret for secret in secrets if secret in site.output] == []
+    assert not re.search(r"^2026-01-31", site.output, re.MULTILINE)
 
 
-# --- in a browser ----------------------------------------------------------------------------------------------------
+# In a browser
 
 
 @asynccontextmanager
 async def chromium(site: Site, faults: list[str]) -> AsyncIterator[Page]:
-    """A tab that notes what its console calls an error and each request to another host."""
+    """Open a tab that records the errors in its console and each request to another host."""
     async with async_playwright() as playwright:
         path = chromium_path(playwright.chromium.executable_path)
         browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -374,14 +379,12 @@ async def sign_in(site: Site, page: Page, user: User) -> None:
     await page.get_by_text(f"Signed in as {user.name}").wait_for()
 
 
-async def test_a_person_signs_in_clicks_and_is_asked_to_sign_in_again_when_the_session_ends(
-    site: Site, ana: User
-) -> None:
+async def test_a_user_works_and_signs_in_again_after_the_session_ended(site: Site, ana: User) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
         await sign_in(site, page, ana)
         await page.get_by_role("button", name="Press").click()
-        assert await site.until(lambda: f"click by {ana.name}" in site.said)
+        assert await site.until(lambda: f"click by {ana.name}" in site.output)
         await page.get_by_role("button", name="Refused").click()
         await page.get_by_text("There is no such job").wait_for()
         assert faults == []
@@ -393,7 +396,7 @@ async def test_a_person_signs_in_clicks_and_is_asked_to_sign_in_again_when_the_s
         await page.get_by_text("Connected").first.wait_for()
 
 
-async def test_a_script_that_got_into_the_page_does_not_run(site: Site, ana: User) -> None:
+async def test_an_injected_script_does_not_run(site: Site, ana: User) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
         await sign_in(site, page, ana)
@@ -412,7 +415,7 @@ async def test_a_script_that_got_into_the_page_does_not_run(site: Site, ana: Use
     assert any("Content Security Policy" in fault for fault in faults)
 
 
-async def test_the_documentation_works_without_any_other_server(site: Site) -> None:
+async def test_the_documentation_needs_no_other_server(site: Site) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
         await page.goto(f"{site.url}/docs")

@@ -1,4 +1,4 @@
-"""What an error of the operating system means for a video."""
+"""Errors of the operating system as failures of videos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 import pytest
 
 from backend.domain.os_errors import fault_of, quoted, unreadable, unwritable
-from backend.errors import Fault
+from backend.errors import Fault, VideoFailed
 from backend.processors import VideoFile
 from backend.processors.opening import check_readable
 
@@ -32,12 +32,12 @@ def error(number: int) -> OSError:
         (errno.EACCES, Fault.PERMANENT),
     ],
 )
-def test_a_disk_that_is_gone_for_now_may_be_back_another_time(number: int, fault: Fault) -> None:
+def test_an_unreadable_file_has_the_fault_of_its_error(number: int, fault: Fault) -> None:
     assert fault_of(error(number)) is fault
     assert unreadable(error(number), "a.mp4").fault is fault
 
 
-def test_a_file_that_cannot_be_read_says_why() -> None:
+def test_an_unreadable_file_is_reported_with_the_reason() -> None:
     assert unreadable(error(errno.ESTALE), "b/a.mp4").sentence == '"b/a.mp4" cannot be read: Stale file handle.'
 
 
@@ -47,22 +47,27 @@ def test_a_file_that_cannot_be_read_says_why() -> None:
         (errno.ENOSPC, "The server's disk is full; make room"),
         (errno.EDQUOT, "The server's share of its disk is used up"),
         (errno.EROFS, "The server's disk can only be read"),
-        (errno.EIO, "The server cannot write what its work makes (Input/output error)"),
-        (errno.EACCES, "The server cannot write what its work makes (Permission denied)"),
+        (errno.EIO, "The server cannot write a video's output (Input/output error)"),
+        (errno.EACCES, "The server cannot write a video's output (Permission denied)"),
     ],
 )
-def test_output_that_cannot_be_written_is_the_machines_trouble(number: int, words: str) -> None:
+def test_unwritable_output_is_a_fault_of_the_machine(number: int, words: str) -> None:
     failure = unwritable(error(number))
     assert failure.sentence.startswith(words)
     assert failure.fault is Fault.MACHINE
 
 
-def test_a_name_is_shown_so_that_it_can_be_printed_and_ends_where_it_ends() -> None:
+def test_a_quoted_name_is_printable_and_has_a_clear_end() -> None:
     assert quoted('a "film"\n\x1b[31m.mp4') == r'"a \x22film\x22\n\x1b[31m.mp4"'
     assert quoted(Path(os.fsdecode(b"\xff.mp4"))) == r'"\xff.mp4"'
 
 
-def test_when_a_demuxer_says_input_output_error_the_disk_itself_is_asked(tmp_path: Path) -> None:
-    """FFmpeg says the same of a damaged file."""
-    (tmp_path / "a.mp4").write_bytes(b"readable")
-    check_readable(VideoFile(tmp_path / "a.mp4", tmp_path, tmp_path), av.error.OSError(errno.EIO, "I/O error"))
+def test_an_io_error_of_ffmpeg_is_verified_on_the_disk(tmp_path: Path) -> None:
+    """FFmpeg reports the same error for a damaged file that the disk can read."""
+    file = VideoFile(tmp_path / "a.mp4", tmp_path, tmp_path)
+    io_error = av.error.OSError(errno.EIO, "I/O error")
+    file.path.write_bytes(b"readable")
+    check_readable(file, io_error)
+    file.path.unlink()
+    with pytest.raises(VideoFailed, match="No such file or directory"):
+        check_readable(file, io_error)

@@ -6,11 +6,11 @@ import asyncio
 
 from backend.executors.inprocess import InProcessExecutor
 
-WAIT = 10
+TIMEOUT_SECONDS = 10
 
 
 class Runs:
-    """Jobs that run until they are told to end."""
+    """Jobs that run until the test ends them."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -29,7 +29,8 @@ class Runs:
             self.stopped.append(job_id)
 
     async def until_started(self, number: int) -> None:
-        async with self._changed, asyncio.timeout(WAIT):
+        """Return when this many runs have started in all."""
+        async with self._changed, asyncio.timeout(TIMEOUT_SECONDS):
             await self._changed.wait_for(lambda: len(self.started) >= number)
 
     def end(self, job_id: str) -> None:
@@ -49,7 +50,7 @@ async def test_no_more_jobs_run_at_once_than_allowed() -> None:
     await executor.shutdown(0)
 
 
-async def test_priority_orders_the_jobs_of_one_user_then_age_does() -> None:
+async def test_jobs_of_a_user_run_by_priority_then_by_age() -> None:
     runs, executor = Runs(), InProcessExecutor(max_running=1, max_running_per_user=1)
     await executor.submit("ana-1", user="ana")
     await executor.submit("ana-2", user="ana")
@@ -73,7 +74,7 @@ async def test_a_user_with_many_jobs_leaves_room_for_another() -> None:
     await executor.shutdown(0)
 
 
-async def test_users_take_turns_whatever_priority_one_gives_to_many_jobs() -> None:
+async def test_users_take_turns_whatever_their_priorities() -> None:
     runs, executor = Runs(), InProcessExecutor(max_running=1, max_running_per_user=1)
     for number in range(3):
         await executor.submit(f"ana-{number}", user="ana", priority=100)
@@ -87,7 +88,7 @@ async def test_users_take_turns_whatever_priority_one_gives_to_many_jobs() -> No
     await executor.shutdown(0)
 
 
-async def test_a_user_runs_no_more_jobs_at_once_than_the_cap_so_that_another_starts_at_once() -> None:
+async def test_the_limit_of_a_user_lets_another_start_at_once() -> None:
     runs, executor = Runs(), InProcessExecutor(max_running=3, max_running_per_user=2)
     for number in range(50):
         await executor.submit(f"ana-{number}", user="ana")
@@ -99,7 +100,7 @@ async def test_a_user_runs_no_more_jobs_at_once_than_the_cap_so_that_another_sta
     await executor.shutdown(0)
 
 
-async def test_a_waiting_job_keeps_its_age_when_its_priority_changes() -> None:
+async def test_a_waiting_job_keeps_its_age_at_a_new_priority() -> None:
     runs, executor = Runs(), InProcessExecutor(max_running=1, max_running_per_user=1)
     for name in ("first", "second"):
         await executor.submit(name, user="ana")
@@ -111,21 +112,40 @@ async def test_a_waiting_job_keeps_its_age_when_its_priority_changes() -> None:
     await executor.shutdown(0)
 
 
-async def test_a_cancelled_job_leaves_the_line_or_its_run_ends_once() -> None:
+async def test_a_withdrawn_job_leaves_the_queue() -> None:
+    """Withdrawing takes a job out of the queue; a run that has begun continues."""
     runs, executor = Runs(), InProcessExecutor(max_running=1, max_running_per_user=1)
     await executor.start(runs.process_job)
     for name in ("running", "waiting", "next"):
         await executor.submit(name, user="ana")
     await runs.until_started(1)
-    await executor.cancel("waiting")
-    await executor.cancel("running")
-    await executor.cancel("running")
+    for name in ("waiting", "waiting", "running", "unknown"):
+        await executor.withdraw(name)
+    assert (runs.started, runs.stopped) == (["running"], [])
+    runs.end("running")
     await runs.until_started(2)
     assert (runs.started, runs.stopped) == (["running", "next"], ["running"])
     await executor.shutdown(0)
 
 
-async def test_after_shutdown_nothing_runs_and_nothing_starts() -> None:
+async def test_a_job_never_runs_twice_at_once() -> None:
+    """A job that is submitted again while it runs runs again afterwards, unless it is withdrawn."""
+    runs, executor = Runs(), InProcessExecutor(max_running=3, max_running_per_user=3)
+    await executor.start(runs.process_job)
+    for name in ("again", "withdrawn"):
+        for _ in range(2):
+            await executor.submit(name, user="ana")
+    await executor.withdraw("withdrawn")
+    await runs.until_started(2)
+    assert runs.started == ["again", "withdrawn"]
+    for name in ("withdrawn", "again"):
+        runs.end(name)
+    await runs.until_started(3)
+    assert runs.started == ["again", "withdrawn", "again"]
+    await executor.shutdown(0)
+
+
+async def test_nothing_runs_and_nothing_starts_after_shutdown() -> None:
     runs, executor = Runs(), InProcessExecutor(max_running=1, max_running_per_user=1)
     await executor.start(runs.process_job)
     await executor.submit("first", user="ana")

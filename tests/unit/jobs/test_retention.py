@@ -1,4 +1,4 @@
-"""What leaves the dashboard, and when."""
+"""When finished jobs leave the dashboard."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_an_unfinished_job_never_leaves(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - UNFINISHED))
-def test_a_kept_job_never_leaves_by_itself(status: Status) -> None:
-    job = a_job(status=status, finished_at=ERA, kept=True)
+def test_a_pinned_job_never_leaves(status: Status) -> None:
+    job = a_job(status=status, finished_at=ERA, pinned=True)
     assert not leaves(job, ERA + timedelta(days=1000), SETTINGS)

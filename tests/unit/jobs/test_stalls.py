@@ -1,4 +1,4 @@
-"""When a job counts as standing still."""
+"""When a job counts as stalled."""
 
 from __future__ import annotations
 
@@ -20,88 +20,88 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-def watching(clock: VirtualClock, took: Sequence[float] = ()) -> Stalls:
+def stalls_with(clock: VirtualClock, durations: Sequence[float] = ()) -> Stalls:
+    """Return a stall detection for jobs whose newest videos took so many seconds; `learn` gives it the states."""
+
     async def read(job_id: str, limit: int) -> Sequence[float]:
-        return took
+        return durations
 
-    return Stalls(lambda: pytest.fail("states are given by hand"), read, clock)
+    return Stalls(lambda: pytest.fail("the test gives the states"), read, clock)
 
 
-def at_work(clock: VirtualClock, **facts: Any) -> Job:
+def running_job(clock: VirtualClock, **given: Any) -> Job:
     usual = {"status": Status.PROCESSING, "running": 1, "current_video": 3, "updated_at": clock.now()}
-    return a_job(**{**usual, **facts})
+    return a_job(**{**usual, **given})
 
 
-async def since(stalls: Stalls, job: Job) -> datetime | None:
+async def stalled_since(stalls: Stalls, job: Job) -> datetime | None:
     await stalls.run_once()
     return stalls.of(job)
 
 
-async def test_a_job_stands_still_after_a_minute_without_progress_and_no_more_once_it_moves(
-    clock: VirtualClock,
-) -> None:
-    stalls, job = watching(clock), at_work(clock)
+async def test_a_job_is_stalled_after_a_minute_without_progress(clock: VirtualClock) -> None:
+    """Progress ends the stall, also before the detection learns of it."""
+    stalls, job = stalls_with(clock), running_job(clock)
     stalls.learn(job)
     await clock.advance(59)
-    assert await since(stalls, job) is None
+    assert await stalled_since(stalls, job) is None
     await clock.advance(1)
-    assert await since(stalls, job) == job.updated_at
-    moved = job.evolve(updated_at=clock.now(), progress=40)
-    assert stalls.of(moved) is None
-    stalls.learn(moved)
-    assert await since(stalls, moved) is None
+    assert await stalled_since(stalls, job) == job.updated_at
+    progressed = job.evolve(updated_at=clock.now(), progress=40)
+    assert stalls.of(progressed) is None
+    stalls.learn(progressed)
+    assert await stalled_since(stalls, progressed) is None
 
 
-async def test_a_job_as_it_is_stored_which_does_not_know_what_runs_stands_still_like_itself(
-    clock: VirtualClock,
-) -> None:
-    stalls, job = watching(clock), at_work(clock)
+async def test_a_stored_job_is_stalled_like_the_live_one(clock: VirtualClock) -> None:
+    """A job that was read from the store, where what runs is unknown, counts like its newest live state."""
+    stalls, job = stalls_with(clock), running_job(clock)
     stalls.learn(job)
     await clock.advance(60)
-    assert await since(stalls, job.evolve(running=0)) == job.updated_at
+    assert await stalled_since(stalls, job.evolve(running=0)) == job.updated_at
 
 
-async def test_a_job_of_slow_videos_has_three_times_as_long_as_most_of_them_took(clock: VirtualClock) -> None:
-    stalls, job = watching(clock, took=[100.0] * 30), at_work(clock)
+async def test_slow_videos_give_their_job_more_time(clock: VirtualClock) -> None:
+    """A job has three times as long as most of its videos took."""
+    stalls, job = stalls_with(clock, durations=[100.0] * 30), running_job(clock)
     stalls.learn(job)
     await clock.advance(299)
-    assert await since(stalls, job) is None
+    assert await stalled_since(stalls, job) is None
     await clock.advance(1)
-    assert await since(stalls, job) == job.updated_at
+    assert await stalled_since(stalls, job) == job.updated_at
 
 
-async def test_a_job_whose_only_video_gets_on_does_not_stand_still_though_its_percent_does(
-    clock: VirtualClock,
-) -> None:
-    stalls, job = watching(clock), at_work(clock)
+async def test_progress_below_a_percent_is_progress(clock: VirtualClock) -> None:
+    stalls, job = stalls_with(clock), running_job(clock)
     for _ in range(4):
         stalls.learn(job)
         await clock.advance(30)
-        job = job.moved(fractions=0.0, running=1, at=clock.now())
-    assert await since(stalls, job) is None
+        job = job.progressed(fractions=0.0, running=1, at=clock.now())
+    assert await stalled_since(stalls, job) is None
 
 
-async def test_a_job_elsewhere_is_measured_by_the_time_between_its_videos(clock: VirtualClock) -> None:
-    stalls, job = watching(clock), at_work(clock, processor=EXTERNAL, running=0, current_video=0)
+async def test_an_external_job_is_measured_between_its_videos(clock: VirtualClock) -> None:
+    stalls, job = stalls_with(clock), running_job(clock, processor=EXTERNAL, running=0, current_video=0)
     for _ in range(4):
         await clock.advance(50)
         job = job.evolve(current_video=job.current_video + 1, updated_at=clock.now())
         stalls.learn(job)
     await clock.advance(149)
-    assert await since(stalls, job) is None
+    assert await stalled_since(stalls, job) is None
     await clock.advance(1)
-    assert await since(stalls, job) == job.updated_at
+    assert await stalled_since(stalls, job) == job.updated_at
 
 
-async def test_a_job_elsewhere_has_its_time_again_after_the_server_was_down(clock: VirtualClock) -> None:
+async def test_the_time_without_a_server_is_no_stall(clock: VirtualClock) -> None:
+    """The time of an external job starts again when the server does."""
     before = clock.now() - timedelta(minutes=10)
-    stalls, job = watching(clock), at_work(clock, processor=EXTERNAL, running=0, updated_at=before)
-    up_again = clock.now()
+    stalls, job = stalls_with(clock), running_job(clock, processor=EXTERNAL, running=0, updated_at=before)
+    restarted_at = clock.now()
     stalls.learn(job)
     await clock.advance(59)
-    assert await since(stalls, job) is None
+    assert await stalled_since(stalls, job) is None
     await clock.advance(1)
-    assert await since(stalls, job) == up_again
+    assert await stalled_since(stalls, job) == restarted_at
 
 
 @pytest.mark.parametrize(
@@ -109,42 +109,40 @@ async def test_a_job_elsewhere_has_its_time_again_after_the_server_was_down(cloc
     [{"running": 0}, {"status": Status.PAUSED}, {"status": Status.COMPLETED}, {"requested": CANCEL}],
     ids=["waits for a slot", "paused", "completed", "is being cancelled"],
 )
-async def test_a_job_of_which_nothing_is_expected_does_not_stand_still(
-    clock: VirtualClock, resting: dict[str, Any]
-) -> None:
-    stalls, job = watching(clock), at_work(clock)
+async def test_a_job_without_expected_progress_is_not_stalled(clock: VirtualClock, resting: dict[str, Any]) -> None:
+    stalls, job = stalls_with(clock), running_job(clock)
     stalls.learn(job)
     await clock.advance(60)
-    assert await since(stalls, job)
+    assert await stalled_since(stalls, job)
     job = job.evolve(updated_at=clock.now(), **resting)
     assert stalls.of(job) is None
     stalls.learn(job)
     await clock.advance(60)
-    assert await since(stalls, job) is None
+    assert await stalled_since(stalls, job) is None
 
 
-async def test_a_pause_that_is_taken_back_is_no_progress(clock: VirtualClock) -> None:
-    stalls, job = watching(clock), at_work(clock)
+async def test_a_withdrawn_pause_is_no_progress(clock: VirtualClock) -> None:
+    stalls, job = stalls_with(clock), running_job(clock)
     stalls.learn(job)
     await clock.advance(60)
-    last_progress = await since(stalls, job)
+    last_progress = await stalled_since(stalls, job)
     for requested in (PAUSE, None):
         await clock.advance(5)
-        job = job.asked_to(requested, at=clock.now(), message="")
+        job = job.with_request(requested, at=clock.now(), message="")
         stalls.learn(job)
     assert stalls.of(job) == last_progress is not None
 
 
-async def test_what_ran_on_while_a_pause_was_asked_for_is_progress(clock: VirtualClock) -> None:
-    stalls, job = watching(clock), at_work(clock)
+async def test_progress_while_pausing_is_progress(clock: VirtualClock) -> None:
+    stalls, job = stalls_with(clock), running_job(clock)
     stalls.learn(job)
     await clock.advance(50)
-    stalls.learn(job := job.asked_to(PAUSE, at=clock.now(), message=""))
+    stalls.learn(job := job.with_request(PAUSE, at=clock.now(), message=""))
     await clock.advance(5)
-    stalls.learn(job := job.moved(fractions=0.5, running=1, at=clock.now()))
-    stalls.learn(job := job.asked_to(None, at=clock.now(), message=""))
+    stalls.learn(job := job.progressed(fractions=0.5, running=1, at=clock.now()))
+    stalls.learn(job := job.with_request(None, at=clock.now(), message=""))
     await clock.advance(59)
-    assert await since(stalls, job) is None
+    assert await stalled_since(stalls, job) is None
 
 
 def test_the_slowest_twentieth_does_not_count() -> None:

@@ -1,4 +1,4 @@
-"""Reading lists of video IDs and writing exports: what a user uploads, and what a spreadsheet opens."""
+"""Reading uploaded lists of video IDs, and writing exports for spreadsheets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from backend.lists.csv_files import (
     DELIMITERS,
     ID_NAMES,
     MAX_COLUMNS,
-    MAX_RECORD,
+    MAX_RECORD_LENGTH,
     MAX_ROWS,
-    SHOWN,
-    Row,
+    MAX_SHOWN_LENGTH,
+    ListRow,
     VideoList,
     csv_rows,
     csv_start,
@@ -40,21 +40,21 @@ def ids(videos: VideoList) -> list[str]:
     return [row.video_id for row in videos.rows]
 
 
-def test_a_list_with_a_header_gives_its_ids_in_order_with_their_other_cells() -> None:
+def test_a_list_with_a_header_has_ids_and_other_cells() -> None:
     videos = read("title,video_id\nCats,abc\nDogs,def\n")
     assert videos.columns == ("title", "video_id")
     assert videos.id_column == 1
-    assert videos.rows == (Row(2, "abc", ("Cats", "abc")), Row(3, "def", ("Dogs", "def")))
+    assert videos.rows == (ListRow(2, "abc", ("Cats", "abc")), ListRow(3, "def", ("Dogs", "def")))
 
 
-def test_one_column_without_a_header_is_a_list_from_its_first_row_on() -> None:
+def test_one_column_without_a_header_is_a_list_of_ids() -> None:
     videos = read("abc\ndef\n")
     assert videos.columns == ()
-    assert videos.rows == (Row(1, "abc", ("abc",)), Row(2, "def", ("def",)))
+    assert videos.rows == (ListRow(1, "abc", ("abc",)), ListRow(2, "def", ("def",)))
     assert videos.delimiter == ""
 
 
-def test_a_comma_after_each_id_makes_no_second_column() -> None:
+def test_a_comma_after_each_id_is_not_a_second_column() -> None:
     videos = read("abc,\ndef,\nghi\n")
     assert [row.cells for row in videos.rows] == [("abc",), ("def",), ("ghi",)]
 
@@ -64,13 +64,13 @@ def test_the_id_column_is_found_by_its_name(name: str) -> None:
     assert ids(read(f"title;{name}\nCats;abc\n")) == ["abc"]
 
 
-def test_a_more_exact_name_wins_over_a_vaguer_one() -> None:
+def test_a_more_exact_column_name_is_preferred() -> None:
     assert ids(read("url,id,Video ID\nhttps://a.example,7,abc\n")) == ["abc"]
 
 
-def test_a_youtube_address_counts_by_its_id_and_keeps_its_cell() -> None:
+def test_a_youtube_address_is_reduced_to_its_id() -> None:
     address = "https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=3"
-    assert read(f"url\n{address}\n").rows == (Row(2, "dQw4w9WgXcQ", (address,)),)
+    assert read(f"url\n{address}\n").rows == (ListRow(2, "dQw4w9WgXcQ", (address,)),)
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
@@ -80,23 +80,23 @@ def test_delimiters_line_ends_and_encodings_are_recognised(delimiter: str, endin
     text = ending.join([f"id{delimiter}Straße", f"abc{delimiter}Zürich – 5 €", ""])
     videos = read(text.encode(encoding))
     assert videos.columns == ("id", "Straße")
-    assert videos.rows == (Row(2, "abc", ("abc", "Zürich – 5 €")),)
+    assert videos.rows == (ListRow(2, "abc", ("abc", "Zürich – 5 €")),)
     assert (videos.encoding, videos.delimiter) == (encoding, delimiter)
 
 
-def test_other_delimiters_inside_cells_do_not_mislead() -> None:
+def test_other_delimiters_inside_cells_are_text() -> None:
     videos = read("video_id;title\nabc;Cats, dogs, and | more\ndef;a, b, c\n")
     assert [row.cells[1] for row in videos.rows] == ["Cats, dogs, and | more", "a, b, c"]
 
 
-def test_line_numbers_count_blank_lines_and_lines_within_quotes() -> None:
+def test_line_numbers_include_blank_and_quoted_lines() -> None:
     videos = read('\n \nvideo_id,text\n\nabc,"two\nlines ""quoted"""\n,\n\ndef,x\nbad id,y\n')
     assert [(row.line, row.video_id) for row in videos.rows] == [(5, "abc"), (9, "def")]
     assert videos.rows[0].cells[1] == 'two\nlines "quoted"'
     assert [problem.line for problem in videos.invalid] == [10]
 
 
-def test_a_repeated_id_is_reported_with_the_line_of_the_first_one() -> None:
+def test_a_duplicate_is_reported_with_the_line_of_the_first() -> None:
     videos = read("abc\ndef\nhttps://youtu.be/abc\n")
     assert ids(videos) == ["abc", "def"]
     [duplicate] = videos.duplicates
@@ -104,7 +104,7 @@ def test_a_repeated_id_is_reported_with_the_line_of_the_first_one() -> None:
     assert videos.total_rows == 3
 
 
-def test_an_invalid_id_is_reported_with_its_line_and_the_reason() -> None:
+def test_an_invalid_id_is_reported_with_line_and_reason() -> None:
     [problem] = read("video_id\nabc\nno good\n").invalid
     assert (problem.line, problem.value) == (3, "no good")
     assert problem.reason == "not an ID: it contains a blank"
@@ -120,7 +120,7 @@ def test_a_row_without_an_id_cell_is_reported() -> None:
     assert (problem.line, problem.reason) == (3, "not an ID: it is empty")
 
 
-def test_a_row_with_too_many_cells_is_reported_since_they_may_have_moved() -> None:
+def test_a_row_with_too_many_cells_is_reported() -> None:
     videos = read("title,video_id\nCats,abc\nDogs, too,def\nBirds,ghi,,\n")
     assert ids(videos) == ["abc", "ghi"]
     assert videos.rows[1].cells == ("Birds", "ghi")
@@ -128,7 +128,7 @@ def test_a_row_with_too_many_cells_is_reported_since_they_may_have_moved() -> No
     assert problem.reason == "3 cells for 2 columns: put cells with a comma in quotation marks"
 
 
-def test_a_badly_quoted_row_is_reported_and_the_next_ones_are_read() -> None:
+def test_a_badly_quoted_row_does_not_affect_later_rows() -> None:
     videos = read('title,video_id\n"Best of" 2020,abc\nDogs,def\n')
     assert ids(videos) == ["def"]
     [problem] = videos.invalid
@@ -136,12 +136,12 @@ def test_a_badly_quoted_row_is_reported_and_the_next_ones_are_read() -> None:
     assert "quotation mark" in problem.reason
 
 
-def test_a_cell_too_long_to_be_one_is_reported_and_the_next_rows_are_read() -> None:
+def test_a_cell_that_is_too_long_does_not_affect_later_rows() -> None:
     videos = read(f"title,video_id\n{'x' * 200_000},abc\nDogs,def\n")
     assert ids(videos) == ["def"]
     [problem] = videos.invalid
     assert problem.reason == "a cell is longer than 131,072 characters"
-    assert len(problem.value) == SHOWN
+    assert len(problem.value) == MAX_SHOWN_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -153,16 +153,16 @@ def test_a_cell_too_long_to_be_one_is_reported_and_the_next_rows_are_read() -> N
         'video_id,title\nabc,"' + "long\n" * 50_000,
     ],
 )
-def test_a_quotation_that_swallows_rows_is_refused_with_its_line(content: str) -> None:
+def test_an_unclosed_quotation_is_refused_with_its_line(content: str) -> None:
     with pytest.raises(Invalid, match=r"cannot be read from line 2 on: .* correct it there"):
         read(content)
 
 
-def test_shown_values_are_short_and_free_of_control_characters() -> None:
+def test_shown_values_are_short_and_printable() -> None:
     videos = read(f'video_id,t\nabc,x\n"a\nb\u202e\u0085{"c" * 300}",x\n')
     [problem] = videos.invalid
     assert problem.value.isprintable()
-    assert len(problem.value) == SHOWN
+    assert len(problem.value) == MAX_SHOWN_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -179,15 +179,15 @@ def test_shown_values_are_short_and_free_of_control_characters() -> None:
         ),
         (
             b'"video"_id,t\n',
-            "The first row, line 1, cannot be read: a quotation mark is not closed, or stands within a quoted cell and "
-            "is not doubled; correct it.",
+            "The first row, line 1, cannot be read: a quotation mark is not closed, or one inside a quoted cell is not "
+            "doubled; correct it.",
         ),
     ],
 )
-def test_a_file_without_a_list_is_refused_in_words(content: bytes, sentence: str) -> None:
-    with pytest.raises(Invalid) as refused:
+def test_a_file_without_a_list_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
+    with pytest.raises(Invalid) as raised:
         read(content)
-    assert refused.value.sentence == sentence
+    assert raised.value.sentence == sentence
 
 
 @pytest.mark.parametrize(
@@ -203,24 +203,24 @@ def test_a_file_without_a_list_is_refused_in_words(content: bytes, sentence: str
         b"video_id\nabc\x1fdef\n",
     ],
 )
-def test_what_is_not_text_is_refused_as_the_wrong_type(content: bytes) -> None:
+def test_a_binary_file_is_refused_as_the_wrong_type(content: bytes) -> None:
     with pytest.raises(WrongType, match="The file is not text: save the list as CSV"):
         read(content)
 
 
-def test_a_binary_end_of_a_long_file_is_found_too() -> None:
+def test_a_long_file_with_a_binary_end_is_refused() -> None:
     with pytest.raises(WrongType):
         read(b"video_id\n" + b"abc\n" * 50_000 + b"\x00")
 
 
-def test_an_accent_at_the_end_of_a_long_file_decides_the_encoding_of_all_of_it() -> None:
+def test_the_end_of_a_long_file_can_decide_its_encoding() -> None:
     text = "video_id,title\n" + "".join(f"v{n},Cats\n" for n in range(20_000)) + "last,Café\n"
     videos = read(text.encode("cp1252"))
     assert videos.encoding == "cp1252"
     assert videos.rows[-1].cells == ("last", "Café")
 
 
-def test_the_limits_are_exact_and_stated() -> None:
+def test_the_limits_are_exact_and_named() -> None:
     assert read("id\na\nb\nc\n", max_rows=3, max_bytes=9).total_rows == 3
     with pytest.raises(TooLarge, match="more than 2 rows"):
         read("id\na\nb\nc\n", max_rows=2)
@@ -235,26 +235,26 @@ def test_duplicates_and_invalid_rows_count_against_the_limit() -> None:
         read("id\na\na\n!\n", max_rows=2)
 
 
-def test_shapes_that_would_fill_the_memory_are_refused() -> None:
+def test_files_that_would_fill_the_memory_are_refused() -> None:
     with pytest.raises(Invalid, match="201 columns, the limit is 200"):
         read("id" + "," * MAX_COLUMNS + "\nabc\n")
     with pytest.raises(Invalid, match="line 2 is longer than"):
-        read("id,t\n" + "a," * (MAX_RECORD // 2 + 1))
+        read("id,t\n" + "a," * (MAX_RECORD_LENGTH // 2 + 1))
     with pytest.raises(Invalid, match="line 2 is longer than"):
-        read('id,t\n"' + '\n","' * (MAX_RECORD // 4 + 1))
+        read('id,t\n"' + '\n","' * (MAX_RECORD_LENGTH // 4 + 1))
     with pytest.raises(TooLarge, match="more than 1,000,000 lines"):
         read("\n" * 1_000_001)
 
 
-def test_the_columns_named_in_a_refusal_are_few_and_printable() -> None:
+def test_an_error_names_few_columns_in_printable_text() -> None:
     header = ",".join(f"a\u202e{number}{'x' * 100}" for number in range(50))
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(Invalid) as raised:
         read(f"{header}\n{header}\n")
-    assert refused.value.sentence.isprintable()
-    assert len(refused.value.sentence) < 600
+    assert raised.value.sentence.isprintable()
+    assert len(raised.value.sentence) < 600
 
 
-def test_the_file_of_an_upload_is_read_from_its_start_and_stays_open() -> None:
+def test_an_upload_is_read_from_its_start_and_stays_open() -> None:
     with tempfile.SpooledTemporaryFile(max_size=10) as file:
         file.write(b"video_id\n" + b"abc\n" * 100)
         assert ids(read_video_list(cast(BinaryIO, file))) == ["abc"]
@@ -262,17 +262,17 @@ def test_the_file_of_an_upload_is_read_from_its_start_and_stays_open() -> None:
         assert file.readline() == b"video_id\n"
 
 
-def test_a_refused_file_stays_open_too() -> None:
+def test_a_refused_file_stays_open() -> None:
     file = io.BytesIO(b"a,b\nc,d\n")
     with pytest.raises(Invalid):
         read_video_list(file)
     assert not file.closed
 
 
-def test_ids_without_a_file_are_sorted_the_same_way() -> None:
+def test_ids_without_a_file_are_sorted_like_rows() -> None:
     videos = list_of_ids(["abc", "https://youtu.be/abc", "a b", "def"])
     assert videos.columns == ("video_id",)
-    assert videos.rows == (Row(1, "abc", ("abc",)), Row(4, "def", ("def",)))
+    assert videos.rows == (ListRow(1, "abc", ("abc",)), ListRow(4, "def", ("def",)))
     assert [(row.line, row.first_line) for row in videos.duplicates] == [(2, 1)]
     assert [row.line for row in videos.invalid] == [3]
 
@@ -284,7 +284,7 @@ def test_no_ids_and_too_many_ids_are_refused() -> None:
         list_of_ids(["a"] * (MAX_ROWS + 1))
 
 
-def test_surrogates_and_nul_from_json_reach_neither_storage_nor_messages() -> None:
+def test_surrogates_and_nul_are_removed() -> None:
     videos = list_of_ids(["https://youtu.be/abc?x=\ud800\x00", "\ud800", "\x00"])
     assert videos.rows[0].cells[0].isprintable()
     assert all((problem.value + problem.reason).isprintable() for problem in videos.invalid)
@@ -309,16 +309,16 @@ def test_surrogates_and_nul_from_json_reach_neither_storage_nor_messages() -> No
         "－1+1",
     ],
 )
-def test_a_cell_that_may_be_a_formula_is_quoted(cell: str) -> None:
+def test_a_cell_that_could_be_a_formula_is_quoted(cell: str) -> None:
     assert neutral(cell) == f"'{cell}"
 
 
 @pytest.mark.parametrize("cell", ["", " ", "abc", "-wNyEUrxzFU", "--", "1-1", "'=1", "a=b", "Zürich", "🙂"])
-def test_ids_and_ordinary_cells_stay_as_they_are(cell: str) -> None:
+def test_ids_and_ordinary_cells_are_unchanged(cell: str) -> None:
     assert neutral(cell) == cell
 
 
-def test_an_export_opens_in_excel_and_reads_back() -> None:
+def test_an_export_is_made_for_excel_and_can_be_read_again() -> None:
     rows: list[list[object]] = [["-abc", 'Größe; "x"\r\ny', None, 3, -1.5], ["def", "=1+1", "", 0, -2]]
     content = csv_start(["video_id", "=title", "a", "b", "c"]) + csv_rows(rows)
     assert content.startswith(b"\xef\xbb\xbfvideo_id,'=title,a,b,c\r\n")
@@ -328,7 +328,7 @@ def test_an_export_opens_in_excel_and_reads_back() -> None:
     ]
 
 
-def test_text_that_cannot_be_encoded_never_stops_an_export() -> None:
+def test_text_that_cannot_be_encoded_is_replaced() -> None:
     assert csv_rows([["a\ud800"]]) == b"a?\r\n"
 
 
@@ -349,11 +349,11 @@ def test_text_that_cannot_be_encoded_never_stops_an_export() -> None:
         ("x" * 500, "x" * 100 + ".csv"),
     ],
 )
-def test_an_export_is_named_after_its_job_in_safe_letters(name: str, file_name: str) -> None:
+def test_an_export_has_a_safe_name_like_its_job(name: str, file_name: str) -> None:
     assert export_file_name(name) == file_name
 
 
-# All that confuses CSV, in letters whose cp1252 bytes are never valid UTF-8 by chance (those of "ß€" are).
+# Characters that confuse CSV readers, whose cp1252 bytes are never valid UTF-8 by chance (those of "ß€" are).
 CELL = st.text(alphabet="abcXYZ019 ,;\t|\"'\n\r-éß", max_size=12)
 VIDEO = st.text(alphabet="abcXYZ019._-", min_size=1, max_size=12).filter(lambda text: text[0] != ".")
 TITLES = st.lists(st.sampled_from(["title", "Größe", "note 2", "", "title"]), max_size=3)
@@ -361,14 +361,14 @@ TITLES = st.lists(st.sampled_from(["title", "Größe", "note 2", "", "title"]), 
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[str], list[list[str]]]:
-    """A header with one known name, and rows whose IDs are valid and differ."""
+    """Draw a header with one known name, and rows with valid and different IDs."""
     titles = draw(TITLES)
-    place = draw(st.integers(0, len(titles)))
-    header = [*titles[:place], draw(st.sampled_from(ID_NAMES)), *titles[place:]]
+    index = draw(st.integers(0, len(titles)))
+    header = [*titles[:index], draw(st.sampled_from(ID_NAMES)), *titles[index:]]
     rows = []
     for video_id in draw(st.lists(VIDEO, min_size=1, max_size=6, unique=True)):
         others = draw(st.lists(CELL, min_size=len(titles), max_size=len(titles)))
-        rows.append([*others[:place], video_id, *others[place:]])
+        rows.append([*others[:index], video_id, *others[index:]])
     return header, rows
 
 
@@ -384,11 +384,11 @@ def lines_before(text: str) -> int:
     st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
-def test_whatever_a_csv_writer_wrote_reads_back(
+def test_a_table_of_a_csv_writer_is_read_unchanged(
     table: tuple[list[str], list[list[str]]], delimiter: str, encoding: str, ending: str, quoted: bool
 ) -> None:
     header, rows = table
-    # The writer leaves a line end unquoted that is not its own: such a table is not CSV.
+    # The writer does not quote a line end other than its own: such a table is not CSV.
     has_line_ends = any("\n" in cell or "\r" in cell for row in rows for cell in row)
     quoting: Literal[0, 1] = csv.QUOTE_ALL if quoted or has_line_ends else csv.QUOTE_MINIMAL
     buffer = io.StringIO(newline="")
@@ -396,8 +396,8 @@ def test_whatever_a_csv_writer_wrote_reads_back(
     writer.writerow(header)
     expected = []
     for row in rows:
-        place = next(place for place, name in enumerate(header) if name in ID_NAMES)
-        expected.append(Row(1 + lines_before(buffer.getvalue()), row[place], tuple(row)))
+        index = next(index for index, name in enumerate(header) if name in ID_NAMES)
+        expected.append(ListRow(1 + lines_before(buffer.getvalue()), row[index], tuple(row)))
         writer.writerow(row)
 
     videos = read(buffer.getvalue().encode(encoding))
@@ -410,37 +410,38 @@ def test_whatever_a_csv_writer_wrote_reads_back(
 
 @given(st.lists(VIDEO, min_size=1, max_size=8, unique=True), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_a_list_of_ids_without_a_header_reads_back(videos: list[str], ending: str, ended: bool) -> None:
+def test_a_list_of_ids_without_a_header_is_read_unchanged(videos: list[str], ending: str, ended: bool) -> None:
     content = ending.join(videos) + ending * ended
     assert [(row.line, row.video_id) for row in read(content).rows] == list(enumerate(videos, 1))
 
 
-def answer(content: bytes) -> VideoList | DashboardError:
+def list_or_error(content: bytes) -> VideoList | DashboardError:
     try:
         return read(content)
     except DashboardError as error:
         return error
 
 
-def check_answer(content: bytes) -> None:
-    given = answer(content)
-    if isinstance(given, DashboardError):
-        assert given.status in (413, 415, 422)
-        assert given.sentence.isprintable()
+def expect_list_or_error(content: bytes) -> None:
+    """Check that the content is read as a consistent list, or is refused with a sentence."""
+    videos = list_or_error(content)
+    if isinstance(videos, DashboardError):
+        assert videos.status in (413, 415, 422)
+        assert videos.sentence.isprintable()
         return
-    assert given.rows
-    assert all(len(row.cells) == (len(given.columns) or 1) for row in given.rows)
-    values = [row.value for row in given.duplicates] + [row.value for row in given.invalid]
-    assert all(len(value) <= SHOWN and value.isprintable() for value in values)
-    assert all(problem.reason.isprintable() for problem in given.invalid)
-    lines = {row.line for rows in (given.rows, given.duplicates, given.invalid) for row in rows}
-    assert len(lines) == given.total_rows
+    assert videos.rows
+    assert all(len(row.cells) == (len(videos.columns) or 1) for row in videos.rows)
+    values = [row.value for row in videos.duplicates] + [row.value for row in videos.invalid]
+    assert all(len(value) <= MAX_SHOWN_LENGTH and value.isprintable() for value in values)
+    assert all(problem.reason.isprintable() for problem in videos.invalid)
+    lines = {row.line for rows in (videos.rows, videos.duplicates, videos.invalid) for row in rows}
+    assert len(lines) == videos.total_rows
 
 
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None)
-def test_no_bytes_whatever_end_in_anything_but_a_list_or_a_sentence(content: bytes) -> None:
-    check_answer(content)
+def test_any_bytes_are_a_list_or_an_error(content: bytes) -> None:
+    expect_list_or_error(content)
 
 
 PIECES = [
@@ -452,13 +453,13 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
 @settings(max_examples=300, deadline=None)
-def test_no_text_like_a_csv_ends_in_anything_but_a_list_or_a_sentence(pieces: Sequence[str], encoding: str) -> None:
-    check_answer("".join(pieces).encode(encoding))
+def test_any_text_like_csv_is_a_list_or_an_error(pieces: Sequence[str], encoding: str) -> None:
+    expect_list_or_error("".join(pieces).encode(encoding))
 
 
 @given(st.text(max_size=40))
 @settings(deadline=None)
-def test_no_neutral_cell_starts_like_a_formula_unless_it_is_an_id(cell: str) -> None:
+def test_no_neutral_cell_but_an_id_begins_like_a_formula(cell: str) -> None:
     written = neutral(cell)
     assert written.removeprefix("'") == cell.removeprefix("'")
     assert VIDEO_ID.match(written) or not written.lstrip().startswith(("=", "+", "-", "@"))
@@ -466,7 +467,7 @@ def test_no_neutral_cell_starts_like_a_formula_unless_it_is_an_id(cell: str) -> 
 
 @given(st.text(max_size=200))
 @settings(deadline=None)
-def test_no_job_name_breaks_a_header_or_leaves_its_directory(name: str) -> None:
+def test_any_job_name_results_in_a_safe_file_name(name: str) -> None:
     file_name = export_file_name(name)
     assert file_name.isascii()
     assert file_name.endswith(".csv")

@@ -1,4 +1,4 @@
-"""The demo's clips: written in the background, broken on purpose, whole after every interruption."""
+"""The demo's clips: written in the background, two of them damaged, complete after every interruption."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ async def demo(directory: Path) -> AsyncIterator[DemoClips]:
     await demo.close()
 
 
-def probe(path: Path) -> None:
+def expect_readable(path: Path) -> None:
+    """Check that `probe` reads the clip to its end. Raises `VideoFailed` otherwise."""
     processor = load("probe")
     for _ in processor.run(VideoFile(path, path.parent, path.parent), processor.options()):
         pass
 
 
-async def test_all_clips_come_in_order_and_exactly_two_are_broken(demo: DemoClips, directory: Path) -> None:
-    """The one test that waits for all: real files, none unfinished, and each broken one in its own words."""
+async def test_all_clips_are_written_and_exactly_two_are_damaged(demo: DemoClips, directory: Path) -> None:
+    """The clips are small, none is left unfinished, and each damaged one has its own error."""
     await demo.prepare()
     paths = {name: await demo.locate(name) for name in demo.video_ids if name != MISSING}
     failures = {}
     for name, path in paths.items():
         try:
-            probe(path)
+            expect_readable(path)
         except VideoFailed as error:
             failures[name] = error.sentence
     assert failures.keys() == {CUT_OFF, DAMAGED}
@@ -54,7 +55,7 @@ async def test_all_clips_come_in_order_and_exactly_two_are_broken(demo: DemoClip
     assert {path.name for path in directory.iterdir()} == {path.name for path in paths.values()} | {"poster.jpg"}
 
 
-async def test_the_demo_lasts_about_45_seconds_on_two_slots(demo: DemoClips) -> None:
+async def test_the_demo_takes_about_45_seconds_with_two_slots(demo: DemoClips) -> None:
     seconds = sum(clip[2] for clip in CLIPS if clip[0] != CUT_OFF)
     speed = validated_options("probe", demo.options)["max_speed"]
     assert 40 <= seconds / speed / 2 <= 50
@@ -67,48 +68,48 @@ async def test_one_video_has_no_file(demo: DemoClips) -> None:
     assert await demo.count_found(demo.video_ids) == 23
 
 
-async def test_a_clip_is_waited_for_without_asking_for_preparation(demo: DemoClips) -> None:
-    probe(await demo.locate(FIRST))
+async def test_locating_a_clip_starts_the_writing(demo: DemoClips) -> None:
+    expect_readable(await demo.locate(FIRST))
 
 
-async def test_finished_clips_are_used_again_and_unfinished_ones_written_anew(directory: Path) -> None:
+async def test_only_unfinished_clips_are_written_again(directory: Path) -> None:
     directory.mkdir()
-    (directory / f"{FIRST}.mp4").write_text("finished in an earlier life")
+    (directory / f"{FIRST}.mp4").write_text("finished earlier")
     for half in (f"{SECOND}.mp4.part", f".{SECOND}.mp4.part", f".{SECOND}.mp4"):
         (directory / half).write_text("half")
     demo = DemoClips(directory)
     try:
-        assert (await demo.locate(FIRST)).read_text() == "finished in an earlier life"
-        probe(await demo.locate(SECOND))
+        assert (await demo.locate(FIRST)).read_text() == "finished earlier"
+        expect_readable(await demo.locate(SECOND))
     finally:
         await demo.close()
 
 
-async def test_a_clip_that_somebody_removed_is_written_again(demo: DemoClips) -> None:
+async def test_a_removed_clip_is_written_again(demo: DemoClips) -> None:
     (await demo.locate(FIRST)).unlink()
     await demo.close()
-    probe(await demo.locate(FIRST))
+    expect_readable(await demo.locate(FIRST))
 
 
 def writers(directory: Path) -> list[str]:
-    """The processes that were started with this directory."""
+    """Return the processes that were started with this directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has exited
             if str(directory) in (process / "cmdline").read_text(errors="replace"):
                 found.append(process.name)
     return found
 
 
-async def test_closing_ends_the_writing_and_the_next_one_goes_on(demo: DemoClips, directory: Path) -> None:
+async def test_writing_stops_on_close_and_continues_later(demo: DemoClips, directory: Path) -> None:
     await demo.locate(FIRST)
     assert len(writers(directory)) == 1
     await demo.close()
     assert writers(directory) == []
-    probe(await demo.locate(SECOND))
+    expect_readable(await demo.locate(SECOND))
 
 
-async def test_killing_the_server_ends_the_writing(directory: Path) -> None:
+async def test_killing_the_server_ends_the_writer(directory: Path) -> None:
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-c", A_SERVER % str(directory), stdout=PIPE, cwd=ROOT
     )
@@ -117,13 +118,14 @@ async def test_killing_the_server_ends_the_writing(directory: Path) -> None:
     server.kill()
     await server.wait()
     async with asyncio.timeout(10):
-        while writers(directory):  # noqa: ASYNC110  another process's state has no event
+        while writers(directory):  # noqa: ASYNC110  the state of another process has no event
             await asyncio.sleep(0.01)
+    assert writers(directory) == []
 
 
 A_SERVER = """
 import asyncio, pathlib
-from backend.demo import CLIPS, DemoClips
+from backend.media.demo import CLIPS, DemoClips
 
 async def main():
     await DemoClips(pathlib.Path(%r)).locate(CLIPS[0][0])
@@ -134,8 +136,8 @@ asyncio.run(main())
 """
 
 
-async def test_where_nothing_can_be_written_waiting_ends_with_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "demo").write_text("a file in the directory's place")
+async def test_an_unusable_directory_fails_the_videos(tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("a file instead of the directory")
     demo = DemoClips(tmp_path / "demo")
     try:
         with pytest.raises(VideoFailed, match="could not be written"):

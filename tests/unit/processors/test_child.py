@@ -1,4 +1,4 @@
-"""The processes of videos: what they hold, how they fail, and that none stays behind."""
+"""The processes of videos: their isolation, their failures, and that none is left running."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from backend.errors import Fault, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
 from backend.processors.child import ChildRunner
 from tests import ROOT
-from tests.support import broken_forkserver as unforkable
+from tests.support import broken_forkserver
 from tests.support.clips import make_clip
 from tests.support.clock import VirtualClock
 from tests.support.processors import find
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one runner serves most of the tests
-LONG = 60.0
+TIMEOUT_SECONDS = 60.0
 MEMORY_MIB, OUTPUT_MIB = 2048, 2
 
 
@@ -40,14 +40,15 @@ def clip(tmp_path: Path) -> Path:
 
 
 def video(path: Path) -> VideoFile:
+    """Return the video of this file, with an output directory of its own."""
     return VideoFile(path, path.parent, path.parent.parent / "output" / path.name)
 
 
 @pytest_asyncio.fixture(params=["forked", "spawned"], scope="module", loop_scope="module")
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[ChildRunner]:
-    """A runner of the tests' own processors, in both ways of getting a process."""
-    with pytest.MonkeyPatch.context() as surroundings:
-        surroundings.setenv("DASHBOARD_JWT_SECRET", "the-secret-that-nobody-may-see")
+    """Run the tests' own processors, both in forked and in spawned processes."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DASHBOARD_JWT_SECRET", "the-secret-of-the-server")
         async with running(forking=request.param == "forked") as started:
             yield started
 
@@ -57,9 +58,10 @@ async def running(
     *,
     find: Callable[[str], Processor] = find,
     clock: Clock | None = None,
-    timeout_seconds: float = LONG,
+    timeout_seconds: float = TIMEOUT_SECONDS,
     forking: bool = True,
 ) -> AsyncIterator[ChildRunner]:
+    """Start a runner, and stop it at the end."""
     runner = ChildRunner(
         timeout_seconds=timeout_seconds,
         memory_mib=MEMORY_MIB,
@@ -75,17 +77,20 @@ async def running(
         await runner.stop()
 
 
-async def fails(runner: ChildRunner, processor: str, clip: Path) -> VideoFailed:
-    with pytest.raises(VideoFailed) as refusal:
+async def expect_failure(runner: ChildRunner, processor: str, clip: Path) -> VideoFailed:
+    """Run the processor on this clip, and return the failure that it has to end with."""
+    with pytest.raises(VideoFailed) as raised:
         await runner.run(processor, video(clip), {}, on_step=lambda _: None)
-    return refusal.value
+    return raised.value
 
 
 def pids(steps: list[Step]) -> list[int]:
+    """Return the process IDs in the newest step."""
     return [int(number) for number in re.findall(r"\d+", steps[-1].doing)]
 
 
-def is_alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Return True unless the process has exited, reaped or not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -94,8 +99,9 @@ def is_alive(pid: int) -> bool:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LONG):
-        while not condition():  # noqa: ASYNC110  another process's state has no event
+    """Return when the condition is true."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not condition():  # noqa: ASYNC110  the state of another process has no event
             await asyncio.sleep(0.01)
 
 
@@ -109,7 +115,7 @@ async def test_a_video_is_probed_in_its_own_process(clip: Path) -> None:
     assert steps[-1].doing == "drawing the poster"
 
 
-async def test_five_videos_at_once(tmp_path: Path) -> None:
+async def test_five_videos_run_at_once(tmp_path: Path) -> None:
     clips = [make_clip(tmp_path / "media" / f"{number}.mp4", seconds=0.2 * number) for number in range(1, 6)]
     async with running(find=load) as runner:
         results = await asyncio.gather(
@@ -119,63 +125,64 @@ async def test_five_videos_at_once(tmp_path: Path) -> None:
 
 
 async def test_the_process_holds_no_secret(runner: ChildRunner, clip: Path) -> None:
-    """Nothing of the environment, now or at its start, and no descriptors but standard ones to nowhere and its own."""
+    """The process has no environment, now or at its start, and no descriptors but those to null and to the server."""
     held = await runner.run("surroundings", video(clip), {}, on_step=lambda _: None)
     assert held["environment"].keys() <= {"LC_CTYPE"}
     assert "secret" not in held["at_start"]
     assert "DASHBOARD" not in held["at_start"]
-    leads_to = sorted(held["descriptors"].values())
-    assert [target for target in leads_to if not target.startswith(("/dev/null", "socket:", "pipe:"))] == []
-    assert len([target for target in leads_to if target != "/dev/null"]) <= 2
+    targets = sorted(held["descriptors"].values())
+    assert [target for target in targets if not target.startswith(("/dev/null", "socket:", "pipe:"))] == []
+    assert len([target for target in targets if target != "/dev/null"]) <= 2
 
 
-async def test_the_process_is_in_a_session_of_its_own(runner: ChildRunner, clip: Path) -> None:
+async def test_the_process_has_a_session_of_its_own(runner: ChildRunner, clip: Path) -> None:
     held = await runner.run("surroundings", video(clip), {}, on_step=lambda _: None)
     assert held["group"] != os.getpgrp()
 
 
-async def test_a_processors_sentence_and_traceback_arrive(runner: ChildRunner, clip: Path) -> None:
-    failure = await fails(runner, "failing", clip)
-    assert failure.sentence == "This one is not to my taste."
+async def test_a_failure_has_its_sentence_and_traceback(runner: ChildRunner, clip: Path) -> None:
+    failure = await expect_failure(runner, "failing", clip)
+    assert failure.sentence == "The video has no subtitles."
     assert "in failing" in failure.traceback
     assert failure.fault is Fault.PERMANENT
 
 
-async def test_a_mistake_in_a_processor_fails_the_video_with_its_traceback(runner: ChildRunner, clip: Path) -> None:
-    failure = await fails(runner, "broken", clip)
-    assert failure.sentence == "The processor broken broke on this video (KeyError); the traceback has the details."
-    assert "a mistake in the processor" in failure.traceback
+async def test_a_bug_in_a_processor_fails_the_video(runner: ChildRunner, clip: Path) -> None:
+    failure = await expect_failure(runner, "buggy", clip)
+    assert failure.sentence == "The processor buggy broke on this video (KeyError); the traceback has the details."
+    assert "a bug in the processor" in failure.traceback
 
 
 async def test_a_crash_fails_only_its_own_video(runner: ChildRunner, clip: Path) -> None:
-    other = asyncio.create_task(runner.run("hasty", video(clip), {}, on_step=lambda _: None))
-    assert "The decoder crashed on this video (SIGSEGV)" in (await fails(runner, "crashing", clip)).sentence
+    other_clip = clip.with_name("other.mp4")  # a failed run removes its directory, so two runs must not share one
+    other = asyncio.create_task(runner.run("hasty", video(other_clip), {}, on_step=lambda _: None))
+    assert "The decoder crashed on this video (SIGSEGV)" in (await expect_failure(runner, "crashing", clip)).sentence
     assert await other == {"steps": 1000}
 
 
-async def test_a_process_that_the_system_kills_says_why(runner: ChildRunner, clip: Path) -> None:
-    failure = await fails(runner, "killed", clip)
+async def test_a_process_killed_by_the_system_gives_a_reason(runner: ChildRunner, clip: Path) -> None:
+    failure = await expect_failure(runner, "killed", clip)
     assert "probably because the machine ran out of memory" in failure.sentence
     assert failure.fault is Fault.TRANSIENT
 
 
-async def test_the_memory_limit_is_named(runner: ChildRunner, clip: Path) -> None:
-    failure = await fails(runner, "greedy", clip)
+async def test_a_video_beyond_the_memory_limit_fails(runner: ChildRunner, clip: Path) -> None:
+    failure = await expect_failure(runner, "greedy", clip)
     assert failure.sentence == ("The video needs more memory than the limit of 2,048 MiB (DASHBOARD_VIDEO_MEMORY_MIB).")
 
 
-@pytest.mark.parametrize("words", ["nonsense", "unheard_of_fault"])
-async def test_what_is_no_report_is_not_believed(clip: Path, words: str) -> None:
+@pytest.mark.parametrize("processor", ["nonsense", "unknown_fault"])
+async def test_an_invalid_report_fails_the_video(clip: Path, processor: str) -> None:
     async with running() as runner:
-        failure = await fails(runner, words, clip)
+        failure = await expect_failure(runner, processor, clip)
     assert failure.sentence == "The process of this video answered with something that is not a report."
 
 
 @pytest.mark.parametrize(
     ("processor", "sentence", "fault"),
     [
-        ("unlucky", "The service is busy.", Fault.TRANSIENT),
-        ("unheard", "The processor unheard could not go on: Connection timed out; try again.", Fault.TRANSIENT),
+        ("busy", "The service is busy.", Fault.TRANSIENT),
+        ("unanswered", "The processor unanswered could not go on: Connection timed out; try again.", Fault.TRANSIENT),
         ("on_a_full_disk", "The server's disk is full; make room and try again.", Fault.MACHINE),
         (
             "out_of_descriptors",
@@ -183,50 +190,50 @@ async def test_what_is_no_report_is_not_believed(clip: Path, words: str) -> None
             Fault.MACHINE,
         ),
         (
-            "without_end",
-            "The processor without_end wrote a file larger than the limit of 2 MiB (DASHBOARD_VIDEO_OUTPUT_MIB) "
+            "oversized",
+            "The processor oversized wrote a file larger than the limit of 2 MiB (DASHBOARD_VIDEO_OUTPUT_MIB) "
             "for one file.",
             Fault.PERMANENT,
         ),
     ],
 )
-async def test_a_failure_says_where_it_lies(
+async def test_a_failure_has_a_fault_and_leaves_no_files(
     runner: ChildRunner, clip: Path, processor: str, sentence: str, fault: Fault
 ) -> None:
-    failure = await fails(runner, processor, clip)
+    failure = await expect_failure(runner, processor, clip)
     assert (failure.sentence, failure.fault) == (sentence, fault)
     assert not video(clip).output.exists()
 
 
-async def test_a_failure_is_cut_to_a_length_that_can_be_stored(runner: ChildRunner, clip: Path) -> None:
-    failure = await fails(runner, "wordy", clip)
+async def test_a_long_failure_is_shortened(runner: ChildRunner, clip: Path) -> None:
+    failure = await expect_failure(runner, "wordy", clip)
     assert len(failure.sentence) == 1000
     assert len(failure.traceback) <= 20_000
 
 
-async def test_an_output_directory_that_cannot_be_made_is_the_machines_trouble(runner: ChildRunner, clip: Path) -> None:
+async def test_an_unusable_output_directory_is_a_fault_of_the_machine(runner: ChildRunner, clip: Path) -> None:
     video(clip).output.parent.write_text("in the way")
-    failure = await fails(runner, "hasty", clip)
+    failure = await expect_failure(runner, "hasty", clip)
     assert failure.sentence == (
-        "The server cannot write what its work makes (Not a directory); its data directory must be writable."
+        "The server cannot write a video's output (Not a directory); its data directory must be writable."
     )
     assert failure.fault is Fault.MACHINE
 
 
 @contextmanager
 def no_more_descriptors() -> Iterator[None]:
-    """This process can open nothing more meanwhile."""
-    most, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Prevent this process from opening any file or socket."""
+    limit, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, ceiling))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, ceiling))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, ceiling))
 
 
 @contextmanager
-def no_channel_forgotten() -> Iterator[None]:
-    """No transport is left for the garbage collector: it would close whichever channel has that number by then."""
+def expect_no_forgotten_channel() -> Iterator[None]:
+    """Check that no transport is left for the garbage collector: it could close a later channel of the same number."""
     with warnings.catch_warnings(record=True) as forgotten:
         warnings.simplefilter("always", ResourceWarning)
         yield
@@ -235,18 +242,18 @@ def no_channel_forgotten() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("forking", [True, False])
-async def test_a_process_that_cannot_be_started_is_the_machines_trouble(clip: Path, forking: bool) -> None:
+async def test_a_process_that_cannot_start_is_a_fault_of_the_machine(clip: Path, forking: bool) -> None:
     async with running(forking=forking) as runner:
         await runner.run("hasty", video(clip), {}, on_step=lambda _: None)
-        with no_more_descriptors(), pytest.raises(VideoFailed) as refusal:
-            await runner.run("hasty", video(clip), {}, on_step=lambda _: None)
-        assert refusal.value.sentence.startswith("No process can be started for a video (Too many open files)")
-        assert refusal.value.fault is Fault.MACHINE
+        with no_more_descriptors():
+            failure = await expect_failure(runner, "hasty", clip)
+        assert failure.sentence.startswith("No process can be started for a video (Too many open files)")
+        assert failure.fault is Fault.MACHINE
         assert await runner.run("hasty", video(clip), {}, on_step=lambda _: None) == {"steps": 1000}
 
 
-async def test_when_no_process_can_be_started_at_first_the_videos_try_again(clip: Path) -> None:
-    runner = ChildRunner(timeout_seconds=LONG, memory_mib=MEMORY_MIB, clock=SystemClock(), find=find)
+async def test_a_video_starts_the_fork_server_if_it_failed_at_first(clip: Path) -> None:
+    runner = ChildRunner(timeout_seconds=TIMEOUT_SECONDS, memory_mib=MEMORY_MIB, clock=SystemClock(), find=find)
     try:
         with no_more_descriptors():
             await runner.start()
@@ -255,52 +262,52 @@ async def test_when_no_process_can_be_started_at_first_the_videos_try_again(clip
         await runner.stop()
 
 
-async def test_when_the_machine_has_no_room_for_a_process_that_is_its_trouble(clip: Path) -> None:
-    async with running(find=unforkable.find) as runner:
-        failure = await fails(runner, "hasty", clip)
+async def test_a_failed_fork_is_a_fault_of_the_machine(clip: Path) -> None:
+    async with running(find=broken_forkserver.find) as runner:
+        failure = await expect_failure(runner, "hasty", clip)
     assert failure.sentence.startswith("No process can be started for a video (Resource temporarily unavailable)")
     assert failure.fault is Fault.MACHINE
 
 
-async def test_a_fork_server_that_dies_each_time_is_the_machines_trouble(clip: Path) -> None:
-    with no_channel_forgotten():
-        async with running(find=unforkable.missing) as runner:
-            failure = await fails(runner, "hasty", clip)
+async def test_a_fork_server_that_exits_is_a_fault_of_the_machine(clip: Path) -> None:
+    with expect_no_forgotten_channel():
+        async with running(find=broken_forkserver.missing) as runner:
+            failure = await expect_failure(runner, "hasty", clip)
         sentence, fault = failure.sentence, failure.fault
-        del failure  # it holds what is to be forgotten
+        del failure  # its traceback refers to the channel
     assert sentence == "The process that starts the video work has ended; try again."
     assert fault is Fault.MACHINE
 
 
-async def test_a_video_that_comes_while_the_server_stops_may_go_well_another_time(clip: Path) -> None:
+async def test_a_video_during_shutdown_fails_with_a_transient_fault(clip: Path) -> None:
     async with running() as runner:
         pass
-    failure = await fails(runner, "hasty", clip)
+    failure = await expect_failure(runner, "hasty", clip)
     assert failure.sentence == "The server is stopping; this video is done after the next start."
     assert failure.fault is Fault.TRANSIENT
 
 
-async def test_steps_arrive_at_most_some_ten_times_a_second(runner: ChildRunner, clip: Path) -> None:
+async def test_steps_arrive_about_ten_times_per_second_at_most(runner: ChildRunner, clip: Path) -> None:
     steps: list[Step] = []
     began = time.monotonic()
     await runner.run("hasty", video(clip), {}, on_step=steps.append)
     assert 1 <= len(steps) <= 2 + 10 * (time.monotonic() - began)
 
 
-async def test_taking_too_long_ends_the_process(clip: Path) -> None:
+async def test_a_video_beyond_the_time_limit_is_ended(clip: Path) -> None:
     clock, steps = VirtualClock(), list[Step]()
     async with running(clock=clock, timeout_seconds=90) as runner:
         work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
         await until(lambda: bool(steps) or work.done())
         assert not work.done(), work.exception()
         await clock.advance(91)
-        with pytest.raises(VideoFailed, match=r"Took longer than 90 s, the limit for one video") as refusal:
+        with pytest.raises(VideoFailed, match=r"Took longer than 90 s, the limit for one video") as raised:
             await work
-        assert refusal.value.fault is Fault.TRANSIENT
-        assert not is_alive(*pids(steps))
+        assert raised.value.fault is Fault.TRANSIENT
+        assert not is_running(*pids(steps))
 
 
-async def test_cancelling_kills_the_process_and_removes_what_is_unfinished(runner: ChildRunner, clip: Path) -> None:
+async def test_cancelling_kills_the_process_and_removes_its_files(runner: ChildRunner, clip: Path) -> None:
     steps: list[Step] = []
     work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
     await until(lambda: bool(steps))
@@ -308,11 +315,11 @@ async def test_cancelling_kills_the_process_and_removes_what_is_unfinished(runne
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert not is_alive(*pids(steps))
+    assert not is_running(*pids(steps))
     assert not video(clip).output.exists()
 
 
-async def test_cancelling_kills_a_stubborn_process_and_its_own_children(clip: Path) -> None:
+async def test_cancelling_kills_a_stubborn_process_and_its_children(clip: Path) -> None:
     steps: list[Step] = []
     async with running() as runner:
         work = asyncio.create_task(runner.run("stubborn", video(clip), {}, on_step=steps.append))
@@ -322,13 +329,13 @@ async def test_cancelling_kills_a_stubborn_process_and_its_own_children(clip: Pa
         with pytest.raises(asyncio.CancelledError):
             await work
         took = time.monotonic() - began
-        process, its_child = pids(steps)
-        assert not is_alive(process)
-        await until(lambda: not is_alive(its_child))
+        process, grandchild = pids(steps)
+        assert not is_running(process)
+        await until(lambda: not is_running(grandchild))
     assert took < 2
 
 
-async def test_cancelling_twice_still_waits_for_the_death(clip: Path) -> None:
+async def test_cancelling_twice_still_waits_for_the_exit(clip: Path) -> None:
     steps: list[Step] = []
     async with running() as runner:
         work = asyncio.create_task(runner.run("stubborn", video(clip), {}, on_step=steps.append))
@@ -338,31 +345,31 @@ async def test_cancelling_twice_still_waits_for_the_death(clip: Path) -> None:
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        assert not is_alive(pids(steps)[0])
+        assert not is_running(pids(steps)[0])
 
 
-async def test_a_finished_poster_of_an_earlier_attempt_survives_a_failure(clip: Path) -> None:
+async def test_a_poster_of_an_earlier_attempt_survives_a_failure(clip: Path) -> None:
     poster = video(clip).output / "poster.jpg"
     poster.parent.mkdir(parents=True)
     poster.write_text("of the first attempt")
     async with running() as runner:
-        await fails(runner, "failing", clip)
+        await expect_failure(runner, "failing", clip)
     assert poster.read_text() == "of the first attempt"
 
 
-async def test_stopping_leaves_no_process_behind(clip: Path) -> None:
+async def test_stopping_ends_all_processes(clip: Path) -> None:
     steps: list[Step] = []
     async with running() as runner:
         server = (await runner.run("fork_server", video(clip), {}, on_step=lambda _: None))["pid"]
         work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
         await until(lambda: bool(steps))
-    assert not is_alive(server)
-    assert not is_alive(*pids(steps))
+    assert not is_running(server)
+    assert not is_running(*pids(steps))
     with suppress(VideoFailed):
         await work
 
 
-async def test_when_the_fork_server_dies_its_videos_start_again_under_a_new_one(clip: Path) -> None:
+async def test_videos_restart_when_the_fork_server_was_killed(clip: Path) -> None:
     steps: list[Step] = []
     async with running() as runner:
         first = (await runner.run("fork_server", video(clip), {}, on_step=lambda _: None))["pid"]
@@ -370,7 +377,7 @@ async def test_when_the_fork_server_dies_its_videos_start_again_under_a_new_one(
         await until(lambda: bool(steps))
         before = pids(steps)
         os.kill(first, 9)
-        await until(lambda: not is_alive(*before))
+        await until(lambda: not is_running(*before))
         await until(lambda: pids(steps) != before)
         work.cancel()
         await asyncio.wait({work})
@@ -381,16 +388,18 @@ async def test_when_the_fork_server_dies_its_videos_start_again_under_a_new_one(
 
 
 @pytest.mark.parametrize("forking", [True, False])
-async def test_killing_the_server_leaves_no_process_behind(clip: Path, forking: bool) -> None:
+async def test_killing_the_server_ends_all_processes(clip: Path, forking: bool) -> None:
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-c", A_SERVER, str(clip), str(forking), stdout=subprocess.PIPE, cwd=ROOT
     )
     assert server.stdout is not None
     process, parent = map(int, (await server.stdout.readline()).split())
-    assert is_alive(process)
+    assert is_running(process)
     server.kill()
     await server.wait()
-    await until(lambda: not is_alive(process) and not is_alive(parent))
+    await until(lambda: not is_running(process))
+    await until(lambda: not is_running(parent))
+    assert not is_running(process)
 
 
 A_SERVER = textwrap.dedent("""

@@ -1,4 +1,4 @@
-"""Video work: what `probe` finds and refuses, and which processors and options there are."""
+"""The processor `probe`, the registered processors and their options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backend.clock import SystemClock
 from backend.errors import Invalid, VideoFailed
 from backend.processors import VideoFile, load, names, validated_options
 from backend.processors.child import ChildRunner
-from backend.processors.inspection import Pace
+from backend.processors.inspection import ReadingPace
 from tests import ROOT
 from tests.support.clips import foreign_clips, make_clip, truncated, zeroed
 
@@ -44,10 +44,11 @@ def probe(path: Path, root: Path | None = None, **options: Any) -> dict[str, Any
             return result
 
 
-def why_not(path: Path, root: Path | None = None) -> str:
-    with pytest.raises(VideoFailed) as refusal:
+def expect_failure(path: Path, root: Path | None = None) -> str:
+    """Return the sentence that `probe` has to fail with."""
+    with pytest.raises(VideoFailed) as raised:
         probe(path, root)
-    return refusal.value.sentence
+    return raised.value.sentence
 
 
 def size_of(picture: Path) -> tuple[int, int]:
@@ -56,10 +57,10 @@ def size_of(picture: Path) -> tuple[int, int]:
     return frame.width, frame.height
 
 
-# what probe finds
+# facts of readable videos
 
 
-def test_probe_says_what_a_video_is(clip: Path) -> None:
+def test_probe_returns_the_facts_of_a_video(clip: Path) -> None:
     assert probe(clip) == {
         "container": "mp4",
         "duration_seconds": pytest.approx(1.0, abs=0.05),
@@ -83,7 +84,7 @@ def test_probe_says_what_a_video_is(clip: Path) -> None:
         ("a.avi", "mjpeg", "avi", "mjpeg"),
     ],
 )
-def test_the_usual_formats_are_read(tmp_path: Path, name: str, codec: str, container: str, reported: str) -> None:
+def test_common_formats_are_read(tmp_path: Path, name: str, codec: str, container: str, reported: str) -> None:
     result = probe(make_clip(tmp_path / name, audio=True, codec=codec))
     assert (result["container"], result["video"]["codec"], result["video"]["frames"]) == (container, reported, 15)
 
@@ -96,20 +97,22 @@ def test_a_silent_video_has_no_audio(tmp_path: Path) -> None:
     ("size", "drawn"),
     [((160, 120), (160, 120)), ((1280, 720), (640, 360)), ((720, 406), (640, 360)), ((162, 98), (162, 98))],
 )
-def test_a_poster_is_at_most_640_wide_and_even(tmp_path: Path, size: tuple[int, int], drawn: tuple[int, int]) -> None:
+def test_a_poster_is_even_and_at_most_640_pixels_wide(
+    tmp_path: Path, size: tuple[int, int], drawn: tuple[int, int]
+) -> None:
     probe(make_clip(tmp_path / "a.mp4", seconds=0.2, size=size))
     assert size_of(tmp_path / "poster.jpg") == drawn
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_poster_of_an_upright_phone_video_stands_upright(tmp_path: Path) -> None:
-    turned(make_clip(tmp_path / "lying.mp4", size=(320, 180)), tmp_path / "a.mp4", degrees=90)
+def test_a_poster_of_an_upright_phone_video_is_upright(tmp_path: Path) -> None:
+    rotated(make_clip(tmp_path / "sideways.mp4", size=(320, 180)), tmp_path / "a.mp4", degrees=90)
     probe(tmp_path / "a.mp4")
     assert size_of(tmp_path / "poster.jpg") == (180, 320)
 
 
-def turned(source: Path, target: Path, *, degrees: int) -> None:
-    """Copy a video with a note that it is to be shown turned, as phones make them."""
+def rotated(source: Path, target: Path, *, degrees: int) -> None:
+    """Copy a video and declare a rotation in its header, as phones do."""
     with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
         stream = writing.add_stream_from_template(reading.streams.video[0])
         stream.set_display_rotation(degrees)
@@ -119,7 +122,7 @@ def turned(source: Path, target: Path, *, degrees: int) -> None:
                 writing.mux(packet)
 
 
-def test_clips_that_nobody_here_made_are_read(tmp_path: Path) -> None:
+def test_clips_made_by_others_are_read(tmp_path: Path) -> None:
     found = {}
     for clip in foreign_clips():
         result = probe(Path(shutil.copy(clip, tmp_path)))
@@ -162,7 +165,7 @@ def video_here(path: Path) -> VideoFile:
     return VideoFile(path, path.parent, path.parent)
 
 
-def test_reading_is_held_to_the_speed_that_was_asked_for() -> None:
+def test_reading_is_limited_to_the_maximum_speed() -> None:
     moment, slept = 100.0, []
 
     def sleep(seconds: float) -> None:
@@ -170,14 +173,14 @@ def test_reading_is_held_to_the_speed_that_was_asked_for() -> None:
         moment += seconds
         slept.append(seconds)
 
-    pace = Pace(max_speed=2.0, monotonic=lambda: moment, sleep=sleep)
+    pace = ReadingPace(max_speed=2.0, monotonic=lambda: moment, sleep=sleep)
     for media_seconds in (0.0, 1.0, 3.0):
         pace.hold(media_seconds)
     assert moment == pytest.approx(101.5)
     assert slept == pytest.approx([0.5, 1.0])
 
 
-# what probe refuses
+# files that probe refuses
 
 
 def text_named_mp4(path: Path) -> Path:
@@ -224,59 +227,59 @@ def only_sound(path: Path) -> Path:
         (text_named_mp4, "Not a video: it is a text file."),
         (web_page, "Not a video: it is a web page"),
         (zeros, "Not a video: the file begins with nothing but zeros"),
-        (noise, "Not a video: its format is not one that is read here"),
+        (noise, "Not a video: its format is not supported"),
         (nothing, 'The file is empty: "a.mp4"'),
         (only_sound, "There is no video in this file."),
     ],
 )
-def test_each_kind_of_bad_file_fails_in_its_own_words(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
-    assert why_not(make(tmp_path / "a.mp4")).startswith(words)
+def test_each_kind_of_bad_file_has_its_own_error(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+    assert expect_failure(make(tmp_path / "a.mp4")).startswith(words)
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.avi"])
 def test_a_file_that_ends_early_is_cut_off(tmp_path: Path, name: str) -> None:
     codec = {"a.mkv": "libx264", "a.webm": "libvpx", "a.avi": "mpeg4"}[name]
     clip = truncated(make_clip(tmp_path / name, seconds=4, codec=codec), 0.5)
-    assert why_not(clip).startswith("File is cut off: it should last ")
+    assert expect_failure(clip).startswith("File is cut off: it should last ")
 
 
-def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
-    assert why_not(tmp_path / "a.mp4") == '"a.mp4" cannot be read: No such file or directory.'
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    assert expect_failure(tmp_path / "a.mp4") == '"a.mp4" cannot be read: No such file or directory.'
 
 
-def test_the_reason_that_ffmpeg_gave_is_kept_as_the_cause(tmp_path: Path) -> None:
-    with pytest.raises(VideoFailed) as refusal:
+def test_the_error_of_ffmpeg_is_the_cause_of_the_failure(tmp_path: Path) -> None:
+    with pytest.raises(VideoFailed) as raised:
         probe(truncated(make_clip(tmp_path / "a.mp4")))
-    assert isinstance(refusal.value.__cause__, av.error.InvalidDataError)
+    assert isinstance(raised.value.__cause__, av.error.InvalidDataError)
 
 
 def test_a_rare_codec_is_refused_before_its_decoder_runs(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.avi", codec="magicyuv")
-    assert why_not(clip) == "Its video codec (magicyuv) is not one that is read here."
+    assert expect_failure(clip) == "Its video codec (magicyuv) is not supported."
 
 
-def test_a_picture_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+def test_a_picture_beyond_the_size_limit_is_refused(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.avi", seconds=0.1, size=(8200, 32), codec="mjpeg")
-    assert why_not(clip) == "The picture is too large: 8200 × 32; the limit is 8192 × 4320."
+    assert expect_failure(clip) == "The picture is too large: 8200 × 32; the limit is 8192 × 4320."
 
 
 @pytest.fixture
 def web_server() -> Iterator[tuple[str, list[str]]]:
-    """A server that notes which paths it is asked for."""
-    asked: list[str] = []
+    """Run a web server that records the requested paths."""
+    requested: list[str] = []
 
-    class Notes(http.server.BaseHTTPRequestHandler):
+    class Recorder(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: object) -> None:
-            """Not on the test's output."""
+            """Print nothing."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Notes) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requested
         server.shutdown()
         thread.join()
 
@@ -285,23 +288,23 @@ def web_server() -> Iterator[tuple[str, list[str]]]:
 def test_a_playlist_is_refused_and_nothing_is_fetched(
     tmp_path: Path, web_server: tuple[str, list[str]], name: str
 ) -> None:
-    address, asked = web_server
-    other = make_clip(tmp_path / "elsewhere" / "other.mkv")
+    address, requested = web_server
+    other = make_clip(tmp_path / "other" / "other.mkv")
     playlist = tmp_path / name
     playlist.write_text(
         f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{address}/a.ts\n#EXTINF:10,\n{other}\n#EXT-X-ENDLIST\n"
     )
-    assert why_not(playlist) == "Not a video: it is a playlist, which names other files and is not followed."
-    assert asked == []
+    assert expect_failure(playlist) == "Not a video: it is a playlist, which names other files and is not followed."
+    assert requested == []
 
 
 @pytest.mark.parametrize(
     "content", ["ffconcat version 1.0\nfile other.mp4\n", "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"]
 )
-def test_other_files_that_only_name_files_are_refused(tmp_path: Path, content: str) -> None:
+def test_other_files_that_name_files_are_refused(tmp_path: Path, content: str) -> None:
     make_clip(tmp_path / "other.mp4")
     (tmp_path / "a.mp4").write_text(content)
-    assert why_not(tmp_path / "a.mp4") == "Not a video: it is a text file."
+    assert expect_failure(tmp_path / "a.mp4") == "Not a video: it is a text file."
 
 
 @pytest.mark.parametrize("name", ["http:a.mp4", "concat:a.mp4|b.mp4", "subfile,,start,0,end,0,,:a.mp4", "%d.mp4"])
@@ -310,9 +313,9 @@ def test_a_file_name_is_never_an_address(tmp_path: Path, name: str) -> None:
     assert probe(clip)["video"]["frames"] == 15
 
 
-def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_a_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
-    assert why_not(tmp_path / "a.mp4") == 'Not a regular file: "a.mp4"'
+    assert expect_failure(tmp_path / "a.mp4") == 'Not a regular file: "a.mp4"'
 
 
 def test_a_file_outside_the_media_directory_is_refused(tmp_path: Path, clip: Path) -> None:
@@ -320,9 +323,9 @@ def test_a_file_outside_the_media_directory_is_refused(tmp_path: Path, clip: Pat
     root.mkdir()
     (root / "a.mp4").symlink_to(clip)
     (root / "dir").symlink_to(clip.parent)
-    assert why_not(root / "a.mp4", root).startswith("The file is a link")
+    assert expect_failure(root / "a.mp4", root).startswith("The file is a link")
     for path in (root / "dir" / "clip.mp4", root / ".." / "media" / "clip.mp4"):
-        assert why_not(path, root).startswith("The file is outside the media directory")
+        assert expect_failure(path, root).startswith("The file is outside the media directory")
 
 
 # names and options
@@ -330,12 +333,12 @@ def test_a_file_outside_the_media_directory_is_refused(tmp_path: Path, clip: Pat
 
 def test_only_registered_processors_can_be_named() -> None:
     assert "probe" in names()
-    for stranger in ("nothing", "tests.support.processors:find", "backend.processors.probe", "../probe", ""):
+    for unknown in ("nothing", "tests.support.processors:find", "backend.processors.probe", "../probe", ""):
         with pytest.raises(Invalid, match="There is no processor"):
-            load(stranger)
+            load(unknown)
 
 
-def test_options_come_back_with_their_defaults() -> None:
+def test_options_are_returned_with_their_defaults() -> None:
     assert validated_options("probe", {}) == {"max_speed": None}
     assert validated_options("probe", {"max_speed": 2}) == {"max_speed": 2.0}
 
@@ -357,10 +360,10 @@ def test_options_come_back_with_their_defaults() -> None:
         ({"\ud800": 1}, "The options of the processor probe: input should be a valid string"),
     ],
 )
-def test_a_bad_option_is_named(options: Any, sentence: str) -> None:
-    with pytest.raises(Invalid) as refusal:
+def test_an_invalid_option_is_named(options: Any, sentence: str) -> None:
+    with pytest.raises(Invalid) as raised:
         validated_options("probe", options)
-    assert refusal.value.sentence.startswith(sentence)
+    assert raised.value.sentence.startswith(sentence)
 
 
 def test_the_server_checks_options_without_loading_ffmpeg() -> None:
@@ -368,8 +371,8 @@ def test_the_server_checks_options_without_loading_ffmpeg() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_videos_are_also_run_from_the_event_loop_that_uvicorn_prefers(tmp_path: Path) -> None:
-    """uvloop is stricter than asyncio about how processes are started."""
+def test_videos_run_from_the_event_loop_of_uvloop(tmp_path: Path) -> None:
+    """Uvicorn prefers uvloop, which starts processes under stricter rules than asyncio."""
 
     async def run() -> dict[str, Any]:
         runner = ChildRunner(timeout_seconds=60, memory_mib=1024, clock=SystemClock())

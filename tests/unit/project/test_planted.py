@@ -1,4 +1,4 @@
-"""The planted bugs still fit the program; that each is caught, `python -m tests.planted` shows."""
+"""The planted bugs still fit the program. `python -m tests.planted` shows that each of them is caught."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ COMMAND = re.compile(r"`python -m ([\w.]+)`")
 
 
 def rows() -> list[str]:
-    """What shows each line."""
+    """Return the last cell of each line: the tests, commands and pictures that show it."""
     lines = TABLE.read_text(encoding="utf-8").splitlines()
     return [line.split(" | ")[-1] for line in lines if line.startswith("| ") and not line.startswith("| what")]
 
 
-def test_each_line_names_what_shows_it() -> None:
+def test_each_line_names_a_test_a_command_or_a_picture() -> None:
     assert len(rows()) > 40
     assert [shown for shown in rows() if not any(way.search(shown) for way in (TEST, PICTURE, COMMAND))] == []
 

@@ -1,4 +1,4 @@
-"""Sentences about numbers, durations and the dashboard as people read them."""
+"""Sentences about numbers, durations and the dashboard."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def job(status: Status, **facts: Any) -> Job:
         (86_400, "1 d"),
     ],
 )
-def test_durations_never_say_sixty_seconds(seconds: float, words: str) -> None:
+def test_a_duration_never_has_sixty_seconds(seconds: float, words: str) -> None:
     assert text.duration(seconds) == words
 
 
-def test_the_headline_counts_what_runs_and_what_needs_somebody() -> None:
+def test_the_headline_counts_what_runs_and_what_needs_attention() -> None:
     jobs = [job(Status.PROCESSING)] * 3 + [job(Status.FAILED), job(Status.COMPLETED_WITH_ERRORS)]
     assert text.headline(jobs) == "3 jobs running, 2 need attention."
 
 
-def test_the_headline_says_one_job_and_needs() -> None:
+def test_the_headline_has_the_singular() -> None:
     assert text.headline([job(Status.PROCESSING), job(Status.FAILED)]) == "1 job running, 1 needs attention."
 
 
-def test_where_nothing_runs_the_headline_still_says_what_needs_attention() -> None:
+def test_the_headline_counts_attention_when_nothing_runs() -> None:
     assert text.headline([job(Status.FAILED), job(Status.COMPLETED)]) == "1 job needs attention."
 
 
-def test_a_job_that_paused_itself_needs_somebody_and_one_that_was_paused_does_not() -> None:
-    jobs = [job(Status.PAUSED, trouble="The disk is full."), job(Status.PAUSED)]
+def test_only_a_job_that_paused_itself_needs_attention() -> None:
+    jobs = [job(Status.PAUSED, pause_reason="The disk is full."), job(Status.PAUSED)]
     assert text.headline(jobs) == "1 job needs attention."
     assert text.tab_state(jobs) == "!"
 
@@ -61,27 +61,27 @@ def test_a_job_that_paused_itself_needs_somebody_and_one_that_was_paused_does_no
         ({"resumed": 1214, "status": Status.COMPLETED}, ""),
     ],
 )
-def test_a_job_says_where_it_went_on_after_a_restart_until_it_ends(facts: dict[str, Any], words: str) -> None:
+def test_an_unfinished_job_says_where_it_continued_after_a_restart(facts: dict[str, Any], words: str) -> None:
     assert text.resumed(a_job(**{"status": Status.PROCESSING, "total_videos": 5000, **facts})) == words
 
 
-def test_the_headline_tells_waiting_jobs_from_running_ones() -> None:
+def test_the_headline_counts_waiting_jobs_apart() -> None:
     assert text.headline([job(Status.PENDING)]) == "0 jobs running, 1 waiting."
 
 
 def test_the_outlook_is_that_of_the_slowest_of_several_jobs() -> None:
     jobs = [job(Status.PROCESSING, id="slow"), job(Status.PROCESSING, id="fast"), job(Status.COMPLETED)]
     estimates = {"slow": Estimate(1560, 1500, 1600, 18), "fast": Estimate(60, 55, 65, 18)}
-    assert text.outlook(jobs, lambda job: estimates.get(job.id)) == "The last one is done in about 26 min."
+    assert text.outlook(jobs, lambda job: estimates.get(job.id)) == "The last one ends in about 26 min."
 
 
 @pytest.mark.parametrize("others", [[Status.PROCESSING], [Status.PENDING, Status.PROCESSING], []])
-def test_there_is_no_outlook_while_one_cannot_tell_or_waits_or_there_is_one_alone(others: list[Status]) -> None:
+def test_there_is_no_outlook_without_estimates_of_several_jobs(others: list[Status]) -> None:
     jobs = [job(Status.PROCESSING, id="known"), *map(job, others)]
     assert text.outlook(jobs, lambda job: Estimate(60, 55, 65, 18) if job.id == "known" else None) == ""
 
 
-def test_a_dashboard_where_all_went_well_is_all_done() -> None:
+def test_a_dashboard_without_failures_is_all_done() -> None:
     assert text.headline([job(Status.COMPLETED), job(Status.CANCELLED)]) == "All done."
 
 
@@ -96,5 +96,5 @@ def test_a_dashboard_where_all_went_well_is_all_done() -> None:
         ([job(Status.PENDING)], ""),
     ],
 )
-def test_the_tab_says_the_share_done_by_videos_then_trouble_then_success(jobs: list[Job], state: str) -> None:
+def test_the_tab_has_the_percent_or_else_failure_or_success(jobs: list[Job], state: str) -> None:
     assert text.tab_state(jobs) == state

@@ -1,4 +1,4 @@
-"""Sentences about what is told of a video."""
+"""The facts that a processor found out about a video, in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBED = {
 }
 
 
-def test_a_probed_video_is_told_in_a_line_and_in_a_table() -> None:
+def test_a_probed_video_has_a_summary_and_a_table() -> None:
     assert summary(PROBED) == "1280 × 720 · h264 + aac · 1 min 2 s"
     assert dict(facts(PROBED)) == {
         "Resolution": "1280 × 720",
@@ -30,12 +30,12 @@ def test_a_probed_video_is_told_in_a_line_and_in_a_table() -> None:
     }
 
 
-def test_a_silent_and_damaged_video_is_told_as_such() -> None:
-    told = dict(facts({**PROBED, "audio": None, "bad_packets": 30}))
-    assert told["Audio"] == "none"
-    assert told["Damage"] == "30 of 3,000 packets could not be decoded"
+def test_a_silent_and_damaged_video_is_described_as_such() -> None:
+    shown = dict(facts({**PROBED, "audio": None, "bad_packets": 30}))
+    assert shown["Audio"] == "none"
+    assert shown["Damage"] == "30 of 3,000 packets could not be decoded"
 
 
-def test_a_result_of_another_shape_tells_what_fits() -> None:
+def test_values_of_another_type_are_skipped() -> None:
     odd = {"video": "h264", "audio": ["aac"], "duration_seconds": "long", "size_bytes": 900, "container": 7}
     assert (summary(odd), facts(odd)) == ("", [("Size", "900 bytes")])
