@@ -1,4 +1,8 @@
-"""For all tests: in the gate (CI=true) a skip is a failure, because there everything that a test needs is installed."""
+"""Hooks for all tests.
+
+A folder marks its tests: `browser` and `acceptance` stay out of the inner loop. In the gate (CI=true) a skip is a
+failure, because all requirements are installed there.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,22 @@ from typing import Any
 
 import pytest
 
+from tests import ROOT
+
+MARKED_FOLDERS = ("acceptance", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `MARKED_FOLDERS` with the folder's name."""
+    for item in items:
+        for folder in MARKED_FOLDERS:
+            if item.path.is_relative_to(ROOT / "tests" / folder):
+                item.add_marker(folder)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure in the gate."""
     report = yield
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         reason: Any = report.longrepr

@@ -1,4 +1,4 @@
-"""Accounts over a database, as a server and a command have them."""
+"""Accounts over a database, like those of a server or a command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "s" * 32
 
 @dataclass(frozen=True)
 class Office:
-    """The accounts, and what they stand on."""
+    """The accounts with their settings and their database."""
 
     settings: Settings
     database: Database
@@ -28,7 +28,7 @@ class Office:
 
 @contextmanager
 def open_office(data_dir: Path, clock: Clock, **given: object) -> Iterator[Office]:
-    """The accounts of a data directory with these settings; several may be open over one directory."""
+    """Yield the accounts of a data directory with these settings. Several may be open over one directory."""
     settings = load_settings(data_dir=data_dir, **given)
     database = open_database(settings.database_path, backups=data_dir / "backups")
     try:
@@ -38,5 +38,5 @@ def open_office(data_dir: Path, clock: Clock, **given: object) -> Iterator[Offic
 
 
 def accounts_over(database: Database, clock: Clock, settings: Settings) -> Accounts:
-    """The accounts in an open database."""
+    """Return the accounts in an open database."""
     return Accounts(database, Keys.load(settings, clock), settings, clock)

@@ -1,4 +1,4 @@
-"""axe-core's rules over a page as it stands."""
+"""The rules of axe-core, applied to an open page."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ IS_SHOWN = """theme => (document.documentElement.dataset.theme ?? theme) === the
 
 
 def grave_findings(page: Page) -> list[str]:
-    """What is serious or critical, a line each: the rule, what it asks for, and the elements that break it.
+    """Return the serious and critical findings, one line each: the rule, its demand, and the elements that break it.
 
-    All rules in light, those of colours in dark as well; the page stays dark.
+    Applies all rules in the light theme, and those of colours in the dark theme too. The page stays dark.
     """
     page.evaluate(Axe().axe_script)
     return [f"{theme}, {finding}" for theme in RULES_OF_A_THEME for finding in _findings(page, theme)]

@@ -1,4 +1,4 @@
-"""`find`s of fork servers in trouble: one that cannot fork, and one that breaks at its start."""
+"""Functions to find processors in fork servers that fail: one cannot fork, one exits at its start."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import os
 import sys
 
 from backend.processors import Processor
-from tests.support.processors import find as find_ours
+from tests.support import processors
 
 
 def find(name: str) -> Processor:
-    """As on a machine that has no room for a further process."""
-    return find_ours(name)
+    """Find a processor in a fork server that cannot fork, as on a machine without resources."""
+    return processors.find(name)
 
 
 def _refuse() -> int:
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
-if "pytest" not in sys.modules:  # in the fork server, not in the test
+if "pytest" not in sys.modules:  # this is the fork server, not the test
     os.fork = _refuse
 else:
 
     def missing(name: str) -> Processor:
-        """Not there when the fork server looks for it."""
-        return find_ours(name)
+        """Find a processor, but only in the test: the fork server fails because it does not have this function."""
+        return processors.find(name)

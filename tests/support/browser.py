@@ -24,7 +24,7 @@ DEBIAN = "/usr/bin/chromium"
 
 
 def chromium_path(of_playwright: str) -> str:
-    """Debian's Chromium, the one on PATH, or Playwright's own; the test is skipped where there is none."""
+    """Return the path of Debian's Chromium, of the one on PATH, or of Playwright's. Skip the test if there is none."""
     for path in (DEBIAN, shutil.which("chromium"), of_playwright):
         if path and Path(path).exists():
             return path
@@ -33,7 +33,7 @@ def chromium_path(of_playwright: str) -> str:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium for all tests of the package; its loop must be gone before other packages' async tests."""
+    """Run a headless Chromium for all tests of the package. Its event loop must end before the next package's tests."""
     with sync_playwright() as playwright:
         path = chromium_path(playwright.chromium.executable_path)
         launched = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 
 def complaints_of(page: Page) -> list[str]:
-    """What the page's console calls an error or a warning, and its uncaught exceptions; grows as they come."""
+    """Return a list that collects the errors, warnings and uncaught exceptions of the page's console."""
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(

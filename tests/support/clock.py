@@ -1,4 +1,4 @@
-"""Time that a test moves: by itself it stands still, but for the `JumpingClock`."""
+"""Clocks that a test moves. All but the `JumpingClock` stand still otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from backend.clock import SystemClock
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-TURNS = 20  # of the event loop, for what was woken to run and to sleep again
+LOOP_TURNS = 20  # in which a woken task runs and sleeps again
 
 
 class VirtualClock:
@@ -37,9 +37,9 @@ class VirtualClock:
         await woken
 
     async def advance(self, seconds: float) -> None:
-        """Move by `seconds`, waking the sleepers in the order of their times; each runs before the next one wakes.
+        """Move by `seconds` and wake the sleepers in the order of their times; each runs before the next one wakes.
 
-        Work that a sleeper has given to a thread is not waited for.
+        Does not wait for work that a sleeper has given to a thread.
         """
         end = self._elapsed + seconds
         await _let_others_run()
@@ -53,19 +53,19 @@ class VirtualClock:
 
 
 async def _let_others_run() -> None:
-    for _ in range(TURNS):
+    for _ in range(LOOP_TURNS):
         await asyncio.sleep(0)
 
 
 class QuickClock(VirtualClock):
-    """The same, but every sleep is over at once: what repeats goes on while its time stands still."""
+    """A `VirtualClock` whose sleeps end at once: what repeats continues while the time stands still."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
 
 
 class JumpingClock(SystemClock):
-    """The machine's time, with a wall clock that somebody sets."""
+    """The time of the machine, with a wall clock that the test sets `ahead`."""
 
     ahead = timedelta()
 

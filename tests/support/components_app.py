@@ -1,6 +1,6 @@
-"""Pages with the grid and the banner and no backend: their jobs are what a test posts to `/control`.
+"""Pages with the grid and the banner, without a backend. A test posts their jobs to `/control`.
 
-Run as `python -m tests.support.components_app PORT [SILENCE]`, the seconds after which a page has lost the server.
+Run as `python -m tests.support.components_app PORT [SILENCE]`. A page treats SILENCE seconds without a byte as a loss.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SILENCE_SECONDS = 12.0
 
 
 class PostedJobs:
-    """Stands for the backend: a hub whose jobs are what a test posts."""
+    """Takes the place of the backend: a hub with the jobs that a test posts."""
 
     def __init__(self) -> None:
         self.hub = ProgressHub()
@@ -50,9 +50,9 @@ class PostedJobs:
         self.jobs: dict[str, Job] = {}
         self.readers = 0
         self.unread = asyncio.Event()  # set while there is no reader
-        self.acts: list[tuple[str, str]] = []  # what was pressed on the cards
-        self.stalled: dict[str, datetime] = {}  # job -> since when it is stalled
-        self.ids_with_video: dict[str, list[str]] = {}  # what is searched for -> jobs
+        self.acts: list[tuple[str, str]] = []  # requested on the cards
+        self.stalled: dict[str, datetime] = {}  # job -> when it stalled
+        self.ids_with_video: dict[str, list[str]] = {}  # searched text -> IDs of jobs
 
     async def act(self, job_id: str, action: Action) -> None:
         self.acts.append((job_id, action.value))
@@ -77,7 +77,7 @@ class PostedJobs:
 
 
 class PostedReader:
-    """A reader of the posted jobs; it counts as one from its first `next` until that is cancelled."""
+    """A reader of the posted jobs, counted from its first `next` until that is cancelled."""
 
     def __init__(self, posted: PostedJobs, after: int | None) -> None:
         self._posted = posted
@@ -102,7 +102,7 @@ class PostedReader:
 
 
 def job_from(facts: dict[str, Any]) -> Job:
-    """Return a job from what a test says about it; `*_ago` are seconds before now."""
+    """Return a job with these facts. `*_ago` are seconds before now."""
     now = datetime.now(UTC)
     given = dict(facts)
     moments = {
@@ -152,7 +152,7 @@ def build(silence_seconds: float) -> FastAPI:
         order = await request.json()
         ago = {job_id: timedelta(seconds=seconds) for job_id, seconds in order.get("stalled_ago", {}).items()}
         posted.stalled |= {job_id: datetime.now(UTC) - passed for job_id, passed in ago.items()}
-        posted.ids_with_video |= order.get("with_video", {})
+        posted.ids_with_video |= order.get("ids_with_video", {})
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),

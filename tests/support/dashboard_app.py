@@ -1,4 +1,4 @@
-"""The dashboard of `tests.support.components_app`: its jobs are what a test makes up."""
+"""The dashboard of `tests.support.components_app`, whose jobs a test invents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ APP = "tests.support.components_app"
 
 @dataclass
 class Stage:
-    """The page of `components_app`, and the jobs it is told of."""
+    """The page of `components_app`, and its jobs."""
 
     server: ServerProcess
     page: Page
@@ -31,9 +31,9 @@ class Stage:
         expect(self.banner).to_have_attribute("data-state", "connected")
 
     def tell(self, *jobs: dict[str, Any], removed: tuple[str, ...] = (), **known: Mapping[str, Any]) -> int:
-        """Returns how many readers of jobs there are.
+        """Publish jobs and removals, and return the number of readers.
 
-        `known` is what the server knows besides: `stalled_ago` (job -> seconds), `with_video` (search -> jobs).
+        `known` are other facts: `stalled_ago` (job -> seconds), `ids_with_video` (searched text -> job IDs).
         """
         body = json.dumps({"jobs": jobs, "removed": removed, **known}).encode()
         order = urllib.request.Request(f"{self.server.url}/control", body, {"Content-Type": "application/json"})
@@ -44,7 +44,7 @@ class Stage:
         urllib.request.urlopen(f"{self.server.url}/deserted", timeout=5).close()
 
     def note_states(self) -> None:
-        """Write down what the banner's state becomes from now on."""
+        """Record the states of the banner from now on."""
         self.banner.evaluate(
             """banner => {
                 window.states = [];
@@ -86,10 +86,10 @@ class Stage:
         return self.page.get_by_role("dialog")
 
     def acts(self) -> list[list[str]]:
-        """What the server was asked for since the test began: jobs and what to do with them."""
+        """Return the actions that were requested during the test, each as a job and an action."""
         with urllib.request.urlopen(f"{self.server.url}/acts", timeout=10) as answer:
-            asked: list[list[str]] = json.load(answer)
-        return asked
+            acts: list[list[str]] = json.load(answer)
+        return acts
 
     def until_asked(self, *acts: list[str]) -> None:
         deadline = time.monotonic() + 10
@@ -110,21 +110,21 @@ def shared_server() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def server(shared_server: ServerProcess) -> ServerProcess:
-    """The server without jobs."""
+    """Return the shared server without jobs."""
     urllib.request.urlopen(urllib.request.Request(f"{shared_server.url}/clear", method="POST"), timeout=10).close()
     return shared_server
 
 
 @pytest.fixture
 def own_server() -> Iterator[ServerProcess]:
-    """A server that the test may kill."""
+    """Run a server that the test may kill."""
     with serving(APP) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all pages: what the framework brings is loaded once."""
+    """Open one browser context for all pages, so that the framework's files are loaded once."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
     context.set_default_timeout(15_000)
     yield context
@@ -139,7 +139,7 @@ def on_stage(context: BrowserContext, server: ServerProcess) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(context: BrowserContext, server: ServerProcess) -> Iterator[Stage]:
-    """A page whose browser console must stay quiet."""
+    """Open a page whose browser console must stay quiet."""
     for stage in on_stage(context, server):
         yield stage
         assert stage.complaints == []
@@ -147,7 +147,7 @@ def stage(context: BrowserContext, server: ServerProcess) -> Iterator[Stage]:
 
 @pytest.fixture
 def losing_stage(context: BrowserContext, own_server: ServerProcess) -> Iterator[Stage]:
-    """A page that may lose its server, of which the browser itself complains."""
+    """Open a page that may lose its server. The browser's console reports that."""
     yield from on_stage(context, own_server)
 
 

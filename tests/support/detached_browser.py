@@ -1,4 +1,4 @@
-"""A browser that can be let go of: Playwright keeps each page that it holds visible, though another is in front."""
+"""A browser from which Playwright can detach, because an attached page counts as visible even behind another one."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ EMPTY = "about:blank"
 
 @dataclass
 class OwnBrowser:
-    """A running Chromium with one page, held by Playwright or not."""
+    """A running Chromium with one page. Playwright may be attached to it."""
 
     kind: BrowserType
     address: str
     held: Browser | None = None
 
     def hold(self) -> Page:
-        """Its first page, which is visible from now on."""
+        """Attach Playwright, and return the first page, which is visible from now on."""
         self.held = self.kind.connect_over_cdp(self.address)
         pages = self.held.contexts[0].pages
         return next((page for page in pages if page.url != EMPTY), pages[0])
 
     def let_go(self) -> None:
-        """Playwright looks at nothing of it any more, and it goes on by itself."""
+        """Detach Playwright. The browser keeps running."""
         assert self.held is not None
         self.held.close()
         self.held = None
 
     def open_tab_in_front(self) -> None:
-        """An empty page hides the first one."""
+        """Open an empty page, which hides the first one."""
         httpx.put(f"{self.address}/json/new?{EMPTY}").raise_for_status()
 
 
 @contextmanager
 def own_browser(kind: BrowserType) -> Iterator[OwnBrowser]:
-    """Started by us, so that it lives on when Playwright lets go of it."""
+    """Start a browser that keeps running when Playwright detaches."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        told = Path(home, "DevToolsActivePort")
+        port_file = Path(home, "DevToolsActivePort")
         flags = (*FLAGS, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={home}")
         command = [chromium_path(kind.executable_path), *flags, EMPTY]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             end = time.monotonic() + START_SECONDS
-            while not (told.exists() and told.read_text().count("\n")):
+            while not (port_file.exists() and port_file.read_text().count("\n")):
                 assert time.monotonic() < end, "the browser did not start"
                 time.sleep(POLL_SECONDS)
-            own = OwnBrowser(kind, f"http://127.0.0.1:{told.read_text().split()[0]}")
+            own = OwnBrowser(kind, f"http://127.0.0.1:{port_file.read_text().split()[0]}")
             yield own
             if own.held is not None:
                 own.let_go()

@@ -1,4 +1,4 @@
-"""Processes of videos that end when the test says so."""
+"""Child processes of videos that end when the test says so."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import Any
 from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
 
-WAIT = 10
+TIMEOUT_SECONDS = 10
 
 
 class Processes:
-    """Stands for a `ChildRunner`; a video runs until `end`, and a cancelled one dies once `may_die` is set."""
+    """Takes the place of a `ChildRunner`.
+
+    A video runs until `end`. A cancelled one is `stopping` until `may_exit` is set, as a real child takes a moment.
+    """
 
     def __init__(self) -> None:
         self.started: list[str] = []
-        self.dying: list[str] = []
+        self.stopping: list[str] = []
         self.running: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self.may_die = asyncio.Event()
-        self.may_die.set()
+        self.may_exit = asyncio.Event()
+        self.may_exit.set()
         self._changed = asyncio.Condition()
 
     async def run(
@@ -31,37 +34,41 @@ class Processes:
         ending: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.running[video_id] = ending
         on_step(Step(0.5, "decoding"))
-        await self._tell()
+        await self._notify()
         try:
             return await ending
         except asyncio.CancelledError:
-            self.dying.append(video_id)
-            await self._tell()
-            await self.may_die.wait()
+            self.stopping.append(video_id)
+            await self._notify()
+            await self.may_exit.wait()
             raise
         finally:
             del self.running[video_id]
-            await self._tell()
+            await self._notify()
 
     async def until_idle(self) -> None:
+        """Return when nothing runs."""
         await self._until(lambda: not self.running)
 
     async def until_started(self, number: int) -> None:
+        """Return when this many processes have been started in all."""
         await self._until(lambda: len(self.started) >= number)
 
-    async def until_dying(self, number: int) -> None:
-        await self._until(lambda: len(self.dying) >= number)
+    async def until_stopping(self, number: int) -> None:
+        """Return when this many processes have been cancelled in all."""
+        await self._until(lambda: len(self.stopping) >= number)
 
     def end(self, video_id: str, error: VideoFailed | None = None) -> None:
+        """Let the process of this video end, with a result or with the error."""
         if error is None:
             self.running[video_id].set_result({"frames": 25})
         else:
             self.running[video_id].set_exception(error)
 
     async def _until(self, happened: Callable[[], bool]) -> None:
-        async with self._changed, asyncio.timeout(WAIT):
+        async with self._changed, asyncio.timeout(TIMEOUT_SECONDS):
             await self._changed.wait_for(happened)
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Whether what a page shows is as fresh as the API: asked all the time beside it, and compared afterwards."""
+"""Compares what a page shows with the API, which is polled meanwhile."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import httpx
 
 from tests.support.recorder import Card, Cards, Record, Run
 
-ASK_SECONDS = 0.2
-BEHIND_SECONDS = 1.0  # a card may be as old as this
+POLL_SECONDS = 0.2
+MAX_AGE_SECONDS = 1.0  # of a card
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API said, asked at `began` and there at `ended` (seconds since 1970)."""
+    """An answer of the API, requested at `began` and received at `ended` (seconds since 1970)."""
 
     began: float
     ended: float
@@ -28,12 +28,12 @@ class Answer:
 
 
 class Answers:
-    """Asks the API again and again, in a thread, from entry to exit; a server that is gone has no answers."""
+    """Polls the API in a thread, from entry to exit. A server that cannot be reached adds no answers."""
 
-    def __init__(self, ask: Callable[[], Cards]) -> None:
-        self._ask = ask
+    def __init__(self, request: Callable[[], Cards]) -> None:
+        self._request = request
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._keep_asking, daemon=True)
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self.all: list[Answer] = []
 
     def __enter__(self) -> Self:
@@ -46,11 +46,11 @@ class Answers:
         self._is_over.set()
         self._thread.join()
 
-    def _keep_asking(self) -> None:
-        while not self._is_over.wait(ASK_SECONDS):
+    def _poll(self) -> None:
+        while not self._is_over.wait(POLL_SECONDS):
             began = time.time()
             try:
-                cards = self._ask()
+                cards = self._request()
             except httpx.TransportError:
                 continue
             self.all.append(Answer(began, time.time(), cards))
@@ -58,7 +58,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Change:
-    """From this moment (seconds since 1970) on a job had this status."""
+    """A change of a job's status, at a time in seconds since 1970."""
 
     at: float
     status: str
@@ -66,7 +66,7 @@ class Change:
 
 @dataclass
 class Judgement:
-    """How many looks at cards were compared, how many different values they showed, and what was wrong."""
+    """The number of compared samples of cards, of different values among them, and the complaints."""
 
     looks: int = 0
     values: int = 0
@@ -74,15 +74,15 @@ class Judgement:
 
 
 def judge(record: Record, answers: Sequence[Answer], changes: dict[str, list[Change]]) -> Judgement:
-    """Compare what every look at a connected page found on the cards of these jobs with two answers of the API.
+    """Compare the cards of these jobs, in every sample of a connected page, with two answers of the API.
 
-    It may be no older than the answer of one second before and no newer than the one just after. `changes`: of each
-    job's status.
+    A card may be no older than the answer of one second before, and no newer than the next answer. `changes` are those
+    of each job's status.
     """
     judgement = Judgement()
     wrong: list[str] = []
     for run in record.runs:
-        older, newer = _before(answers, run.until - BEHIND_SECONDS), _after(answers, run.since)
+        older, newer = _before(answers, run.until - MAX_AGE_SECONDS), _after(answers, run.since)
         if not run.is_connected or older is None or newer is None:
             continue
         judged = changes.keys() & older.cards.keys() & newer.cards.keys()
@@ -90,28 +90,28 @@ def judge(record: Record, answers: Sequence[Answer], changes: dict[str, list[Cha
         judgement.looks += run.looks * len(shown)
         judgement.values += len(shown)
         for job_id, card in shown.items():
-            told = _told(answers, changes[job_id], job_id, older, newer)
-            wrong += _complaints(run, card, older.cards[job_id], newer.cards[job_id], told)
+            statuses = _statuses(answers, changes[job_id], job_id, older, newer)
+            wrong += _complaints(run, card, older.cards[job_id], newer.cards[job_id], statuses)
     judgement.wrong = wrong
     return judgement
 
 
 def _before(answers: Sequence[Answer], moment: float) -> Answer | None:
-    """The newest one that was there at this moment."""
+    """Return the newest answer that had been received at this time."""
     place = bisect_right(answers, moment, key=lambda answer: answer.ended)
     return answers[place - 1] if place else None
 
 
 def _after(answers: Sequence[Answer], moment: float) -> Answer | None:
-    """The first one that was asked for at this moment or later."""
+    """Return the first answer that was requested at this time or later."""
     place = bisect_left(answers, moment, key=lambda answer: answer.began)
     return answers[place] if place < len(answers) else None
 
 
-def _told(answers: Sequence[Answer], changes: list[Change], job_id: str, older: Answer, newer: Answer) -> set[str]:
-    """The statuses that the job had between two answers, those that no answer hit included.
+def _statuses(answers: Sequence[Answer], changes: list[Change], job_id: str, older: Answer, newer: Answer) -> set[str]:
+    """Return the statuses of the job between two answers, with those that no answer contains.
 
-    Of a card that stayed the same for longer than a second, `newer` is the earlier one.
+    If a card was unchanged for longer than a second, `newer` is the earlier answer.
     """
     first, last = sorted((older, newer), key=lambda answer: answer.ended)
     span = [answer for answer in answers if first.ended <= answer.ended <= last.ended]
@@ -119,11 +119,11 @@ def _told(answers: Sequence[Answer], changes: list[Change], job_id: str, older: 
     return passed | {answer.cards[job_id].status for answer in span if job_id in answer.cards}
 
 
-def _complaints(run: Run, shown: Card, older: Card, newer: Card, told: set[str]) -> Iterator[str]:
+def _complaints(run: Run, shown: Card, older: Card, newer: Card, statuses: set[str]) -> Iterator[str]:
     when = f"from {run.since:.3f} to {run.until:.3f} ({shown}; before {older}, after {newer})"
     if not older.done <= shown.done <= newer.done:
         yield f"{shown.done} videos {when}"
     if not older.percent <= shown.percent <= newer.percent:
         yield f"{shown.percent} % {when}"
-    if shown.status not in told:
+    if shown.status not in statuses:
         yield f"{shown.status} {when}"

@@ -1,42 +1,44 @@
-"""A line that can freeze: a TCP proxy that stops forwarding without closing anything, and goes on again."""
+"""A TCP proxy that can freeze: it stops forwarding without closing anything, and continues later."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
+
+from progress_dashboard.tasks import first_completed
 
 ANSWER_SECONDS = 10
 
 
-class Line:
-    """Passes connections on to a port of this machine, in a thread of its own.
+class FreezableProxy:
+    """Forwards connections to a port of this machine, in a thread of its own.
 
-    While it is frozen no byte passes and nothing is closed: what was sent waits, new connections get no answer.
+    While it is frozen no byte passes and nothing is closed: sent bytes wait, and new connections get no answer.
     """
 
     def __init__(self, target_port: int, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self._target_port = target_port
         self._loop = loop
-        self._moving = asyncio.Event()
-        self._moving.set()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = port
 
     def freeze(self) -> None:
-        """Let no byte pass from now on."""
-        self._loop.call_soon_threadsafe(self._moving.clear)
+        """Stop forwarding."""
+        self._loop.call_soon_threadsafe(self._thawed.clear)
 
     def thaw(self) -> None:
-        """Go on where it stopped."""
-        self._loop.call_soon_threadsafe(self._moving.set)
+        """Continue with the bytes that waited."""
+        self._loop.call_soon_threadsafe(self._thawed.set)
 
     async def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -47,55 +49,48 @@ class Line:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
-            await self._moving.wait()
+            await self._thawed.wait()
             try:
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-            except OSError:  # nobody listens there at the moment
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            except OSError:  # no server listens there at the moment
                 return
-            with closing(far_writer):
-                await self._pass_on((reader, far_writer), (far_reader, writer))
-
-    async def _pass_on(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        """Both ways, until one of them has ended."""
-        copies = [asyncio.create_task(self._copy(*way)) for way in ways]
-        try:
-            await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for copy in copies:
-                copy.cancel()
-            await asyncio.gather(*copies, return_exceptions=True)
+            with closing(server_writer), suppress(OSError):  # one of the two sides is gone
+                await first_completed(self._copy(reader, server_writer), self._copy(server_reader, writer))
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(65_536):
-            await self._moving.wait()
+            await self._thawed.wait()
             writer.write(piece)
             await writer.drain()
-        await self._moving.wait()  # that it ended is not seen at the other side either
+        await self._thawed.wait()  # while it is frozen, the other side does not see this end either
 
 
 @contextmanager
-def line_to(target_port: int, *, port: int = 0) -> Iterator[Line]:
-    """A line before this port while the block runs, cut at its end; `port`: its own, where a line was before."""
+def freezable_proxy(target_port: int, *, port: int = 0) -> Iterator[FreezableProxy]:
+    """Run a proxy before this port while the block runs, and cut its connections at the end.
+
+    `port`: the proxy's own, to take the place of an earlier one.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    line = Line(target_port, loop, port)
-    _wait_for(line.open(), loop)
+    proxy = FreezableProxy(target_port, loop, port)
+    _wait_for(proxy.open(), loop)
     try:
-        yield line
+        yield proxy
     finally:
-        _wait_for(line.close(), loop)
+        _wait_for(proxy.close(), loop)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-def _wait_for(doing: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.run_coroutine_threadsafe(doing, loop).result(ANSWER_SECONDS)
+def _wait_for(work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.run_coroutine_threadsafe(work, loop).result(ANSWER_SECONDS)

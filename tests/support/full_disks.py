@@ -22,7 +22,7 @@ BLOCK_BYTES = 4096
 
 @contextmanager
 def small_file_system(path: Path, mib: int = 64) -> Iterator[Path]:
-    """A file system of that size at this path, gone afterwards."""
+    """Mount a file system of that size at this path, and remove it afterwards."""
     path.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "tmpfs", path], check=True)
     try:
@@ -33,7 +33,7 @@ def small_file_system(path: Path, mib: int = 64) -> Iterator[Path]:
 
 @cache
 def may_mount() -> bool:
-    """Whether this process may mount a file system."""
+    """Return True if this process may mount a file system."""
     with tempfile.TemporaryDirectory() as directory:
         mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory]
         if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -43,7 +43,7 @@ def may_mount() -> bool:
 
 
 def fill(directory: Path) -> Callable[[], None]:
-    """Take up all the room of this file system; the way to free it again."""
+    """Fill this file system, and return the function that frees it again."""
     filler = directory / "filler"
     with filler.open("wb", buffering=0) as stream:
         try:
@@ -51,11 +51,11 @@ def fill(directory: Path) -> Callable[[], None]:
                 continue
         except OSError:  # full, which is the point
             return filler.unlink
-    raise AssertionError("a file that takes nothing and says nothing")
+    raise AssertionError("a file that neither grows nor fails")
 
 
 def limit_files(program: Program) -> Callable[[], None]:
-    """Let no file of the running server grow, not even its write-ahead log; the way to lift that again."""
+    """Keep all files of the running server from growing, and return the function that lifts that again."""
     _, most = resource.prlimit(program.pid, resource.RLIMIT_FSIZE)
     log = program.data_dir / "dashboard.sqlite3-wal"
     resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, most))
@@ -67,9 +67,9 @@ def limit_files(program: Program) -> Callable[[], None]:
 
 
 def make_read_only(program: Program) -> Callable[[], None]:
-    """Let nobody write the database of the running server, nor open it for writing; the way to lift that again.
+    """Make the database of the running server read-only, and return the function that lifts that again.
 
-    Without the right to mark files immutable, its files only cannot grow.
+    Without the right to mark files immutable, the files only cannot grow.
     """
     files = [program.data_dir / f"dashboard.sqlite3{suffix}" for suffix in ("", "-wal")]
     if subprocess.run(["chattr", "+i", *files], capture_output=True, check=False).returncode != 0:
@@ -82,6 +82,6 @@ def make_read_only(program: Program) -> Callable[[], None]:
 
 
 def memory_mib(pid: int) -> float:
-    """The memory that a process has in use now."""
+    """Return the memory that a process uses now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB

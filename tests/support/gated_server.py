@@ -1,4 +1,4 @@
-"""A running server with jobs whose videos wait until the test lets them go on."""
+"""A running server with jobs whose videos wait until the test releases them."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from tests.support.watchers import Watcher
 
 SLOTS = 4
 TOKEN_SECONDS = 3600
-HERE, BROKEN, GONE, LOST = "here", "broken", "gone", "lost"  # a sound file, a broken one, and two that are not there
+# The IDs of a good file, of a broken one, and of two that do not exist.
+HERE, BROKEN, MISSING, LOST = "here", "broken", "missing", "lost"
 
 
 @dataclass(frozen=True)
-class Held:
-    """A job whose videos begin and then wait for `let_go`."""
+class HeldJob:
+    """A job whose videos start and then wait for `release`."""
 
     job_id: str
     video_ids: Sequence[str]
     log: StartLog
     gate: Path
 
-    def let_go(self) -> None:
-        """Let its videos be worked through."""
+    def release(self) -> None:
+        """Let the videos finish."""
         for video_id in self.video_ids:
             (self.gate / video_id).touch()
 
 
 @dataclass(frozen=True)
-class Steered:
-    """The server, what it says to a watching administrator, and the tokens of ana, ben and admin.
+class GatedServer:
+    """The server, an administrator's socket, and the tokens of ana, ben and admin.
 
-    Each user has one running job at a time, so that behind a held one the next of the same user waits.
+    Each user has one running job at a time, so that the next job of the same user waits while one is held.
     """
 
     home: Path
@@ -53,38 +54,38 @@ class Steered:
     watcher: Watcher
 
     @contextmanager
-    def api(self, who: str) -> Iterator[httpx.Client]:
-        """The routes as this user, whose unfinished jobs are cancelled in the end."""
-        with api(self.program, self.tokens[who]) as client:
+    def api(self, user: str) -> Iterator[httpx.Client]:
+        """Yield a client of the routes as this user. Cancels the user's unfinished jobs at the end."""
+        with api(self.program, self.tokens[user]) as client:
             yield client
             for job in client.get("/api/jobs", params={"limit": 1000}).json()["items"]:
                 if job["status"] in UNFINISHED:
                     client.post(f"/api/jobs/{job['job_id']}/cancel")
 
-    def hold(self, client: httpx.Client, videos: int = 2) -> Held:
-        """A new job, as soon as its first videos have begun."""
+    def hold(self, client: httpx.Client, videos: int = 2) -> HeldJob:
+        """Submit a job and return it after its first videos have started."""
         name, video_ids = uuid.uuid4().hex, [HERE] + [f"{HERE}-{number}" for number in range(1, videos)]
         log, gate = StartLog(self.home / f"{name}.log"), self.home / f"{name}.gate"
         gate.mkdir()
         options = {"log": str(log.path), "gate": str(gate)}
         job_id = submit(client, *video_ids, processor="logged", options=options)
         log.until_started(min(videos, SLOTS))
-        return Held(job_id, video_ids, log, gate)
+        return HeldJob(job_id, video_ids, log, gate)
 
     def ended(self, client: httpx.Client, *video_ids: str) -> str:
-        """A new job that ran to its end; its ID."""
+        """Submit a job and return its ID after it has ended."""
         job_id = submit(client, *video_ids)
         self.until(job_id, progress=100)
         return job_id
 
     def until(self, job_id: str, **fields: object) -> dict[str, Any]:
-        """The first update of this job with these fields, as soon as it is heard."""
+        """Return the first update of this job with these fields, as soon as it is received."""
 
         def fitting() -> list[dict[str, Any]]:
             return [
-                seen
-                for seen in self.watcher.updates
-                if seen["job_id"] == job_id and all(seen[name] == value for name, value in fields.items())
+                update
+                for update in self.watcher.updates
+                if update["job_id"] == job_id and all(update[name] == value for name, value in fields.items())
             ]
 
         self.watcher.until(lambda _: bool(fitting()), f"{job_id}: {fields}")
@@ -92,7 +93,7 @@ class Steered:
 
 
 def submit(client: httpx.Client, *video_ids: str, **order: object) -> str:
-    """A new job; its ID."""
+    """Submit a job and return its ID."""
     answer = client.post("/api/jobs", json={"video_ids": video_ids, "name": "nightly.csv", **order})
     assert answer.status_code == 201, answer.text
     job_id: str = answer.json()["job_id"]
@@ -100,8 +101,8 @@ def submit(client: httpx.Client, *video_ids: str, **order: object) -> str:
 
 
 @contextmanager
-def steering(home: Path, **settings: Any) -> Iterator[Steered]:
-    """The server over `home`, watched."""
+def gated_server(home: Path, **settings: Any) -> Iterator[GatedServer]:
+    """Start the server over `home`, with an administrator's socket."""
     media = home / "media"
     clip = make_clip(media / f"{HERE}.mp4", seconds=0.3)
     for number in range(1, 2 * SLOTS):
@@ -121,7 +122,7 @@ def steering(home: Path, **settings: Any) -> Iterator[Steered]:
         ) as program,
         Watcher(program, tokens["admin"], batch=True) as watcher,
     ):
-        yield Steered(home, program, tokens, watcher)
+        yield GatedServer(home, program, tokens, watcher)
 
 
 async def _add_users(data_dir: Path) -> dict[str, str]:

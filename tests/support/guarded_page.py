@@ -1,6 +1,7 @@
-"""A server with one page behind the security middleware and the socket guard: `python -m tests.support.guarded_page PORT DATA_DIR`.
+"""A server with a page behind the security middleware and the socket guard.
 
-Prints a line for each event that reached the page's own code, with the user it was for, and logs as the program does.
+`python -m tests.support.guarded_page PORT DATA_DIR` prints a line with the user for each event that reaches the code of
+the page, and logs like the program.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import uvicorn
 from fastapi import Depends, FastAPI
 
 from backend.accounts.accounts import Accounts
-from backend.api import session
+from backend.api import SecuredApp, session
 from backend.api.docs import add_docs
 from backend.api.errors import add_catch_all, add_error_handlers
-from backend.api.security import SecurityMiddleware
+from backend.app import Backend
 from backend.clock import SystemClock
 from backend.errors import JobNotFound
 from backend.logs import configure_logs
@@ -30,11 +32,11 @@ from tests.support.secured_app import SECRET_OF_A_FAULT
 
 
 def serve(port: int, data_dir: Path) -> None:
-    """Until SIGTERM."""
+    """Serve until SIGTERM."""
     os.environ["NICEGUI_STORAGE_PATH"] = str(data_dir / "nicegui")
     from nicegui import ui
 
-    from ui.nicegui_internals import guard_sockets, page_owner, sign_scripts
+    from ui.nicegui_internals import guard_sockets, sign_scripts
 
     with open_office(data_dir, SystemClock(), port=port, jwt_secret=SECRET) as office:
         app = _app(office.settings, office.accounts)
@@ -45,7 +47,7 @@ def serve(port: int, data_dir: Path) -> None:
         ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
         configure_logs()
         uvicorn.run(
-            SecurityMiddleware(app, settings=office.settings, accounts=office.accounts, page_owner=page_owner),
+            app,
             port=port,
             log_config=None,
             proxy_headers=False,
@@ -57,22 +59,22 @@ def serve(port: int, data_dir: Path) -> None:
 def _app(settings: Settings, accounts: Accounts) -> FastAPI:
     from nicegui import Client
 
-    from ui.nicegui_internals import SessionWatch
+    from ui.nicegui_internals import SessionWatch, page_owner
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(SessionWatch(accounts, SystemClock()).run())
+        watch = asyncio.create_task(SessionWatch(accounts, SystemClock()).run())
         yield
-        watching.cancel()
+        watch.cancel()
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.backend = SimpleNamespace(settings=settings, accounts=accounts)
+    backend = cast(Backend, SimpleNamespace(settings=settings, accounts=accounts))
+    app = SecuredApp(backend, page_owner, lifespan=lifespan, docs_url=None, redoc_url=None)
     add_error_handlers(app)
     app.include_router(session.router)
     add_docs(app)
 
     @app.get("/healthz")
-    async def how_many_pages() -> int:
+    async def count_pages() -> int:
         return len(Client.instances)
 
     add_catch_all(app)
@@ -88,7 +90,7 @@ def _add_page(settings: Settings) -> None:
     async def refuse() -> None:
         raise JobNotFound
 
-    def say(event: str) -> None:
+    def report(event: str) -> None:
         user = current_user()
         print(f"{event} by {user.name}, admin: {user.is_admin}", flush=True)
 
@@ -96,10 +98,10 @@ def _add_page(settings: Settings) -> None:
     def page() -> None:
         ConnectionBanner(settings)
         ui.label(f"Signed in as {current_user().name}")
-        ui.button("Press", on_click=lambda: say("click"))
-        ui.input(on_change=lambda typing: say(f"typed {typing.value}"))
+        ui.button("Press", on_click=lambda: report("click"))
+        ui.input(on_change=lambda typing: report(f"typed {typing.value}"))
         ui.button("Refused", on_click=lambda: act(refuse()))
-        ui.upload(on_upload=lambda: say("upload"), auto_upload=True)
+        ui.upload(on_upload=lambda: report("upload"), auto_upload=True)
 
 
 def _add_failing_pages() -> None:

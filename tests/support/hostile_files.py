@@ -1,7 +1,7 @@
-"""Files that are malformed or mean harm, made when they are needed, and what the program says of each.
+"""Malformed and harmful files, written on demand, and the error that each one has to cause.
 
-Some point at secrets outside the media directory or at an address on this machine: `Workshop` has these, so that a
-test can tell whether anybody went there.
+Some point to secrets outside the media directory or to an address on this machine. `Workshop` has these, so that a test
+can check that nothing was read or connected to.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from av.video.stream import VideoStream
 
 from tests.support.clips import make_clip
 
-SOUND = ""  # in place of words: it is a video that can be read, and completes
-MARK = "the secret that nobody may read"
+SOUND = ""  # instead of a pattern: the file is a readable video, and completes
+MARK = "the secret that must not be read"
 SMALL = (64, 48)
 BOMB_SAMPLES = 400_000
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """Sound clips as bytes, and what lies outside: a text, a clip, a pipe that nobody writes to, a web address."""
+    """Undamaged clips as bytes, and targets outside: a text, a clip, a pipe without a writer, a web address."""
 
     mp4: bytes
     mkv: bytes
@@ -52,7 +52,7 @@ class Workshop:
 
     @classmethod
     def open(cls, directory: Path, address: str) -> Workshop:
-        """Make the clips and what is to stay unread in `directory`, which is not the media directory."""
+        """Write the clips and the secrets to `directory`, which is not the media directory."""
         directory.mkdir(parents=True)
 
         def clip(name: str, codec: str = "libx264", size: tuple[int, int] = SMALL, **more: bool) -> bytes:
@@ -79,16 +79,16 @@ class Workshop:
 
     @property
     def baits(self) -> list[str]:
-        """Everything that a file can point at, as it would."""
+        """The targets outside, in each form in which a file can name them."""
         paths = [str(path) for path in (self.clip, self.text, self.pipe)]
         return [*paths, *(f"file://{path}" for path in paths), "../outside/secret.mkv", f"http://{self.address}/a.ts"]
 
     @property
     def is_pipe_open(self) -> bool:
-        """Whether anybody has the pipe open for reading."""
+        """True if a process has the pipe open for reading."""
         try:
             os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # nobody
+        except OSError:  # no process
             return False
         return True
 
@@ -98,7 +98,7 @@ Make = Callable[[Workshop, Path], object]
 
 @dataclass(frozen=True)
 class Hostile:
-    """One of them: its video ID, how its error begins (a pattern; `SOUND`: none), how it is made, its file's name."""
+    """One file: its video ID, a pattern of how its error begins (`SOUND`: no error), its writer, its name."""
 
     video_id: str
     words: str
@@ -106,18 +106,18 @@ class Hostile:
     name: str | bytes = ""
 
     def put(self, workshop: Workshop, media: Path) -> None:
-        """Make it in the media directory."""
+        """Write the file to the media directory."""
         path = Path(os.fsdecode(os.path.join(os.fsencode(media), os.fsencode(self.name or f"{self.video_id}.mp4"))))
         path.parent.mkdir(parents=True, exist_ok=True)
         self.make(workshop, path)
 
     def is_described_by(self, error: str | None) -> bool:
-        """Whether this is what was to be said of it."""
+        """Return True if this is the expected error."""
         return error is None if self.words == SOUND else error is not None and re.match(self.words, error) is not None
 
 
 def holding(content: Callable[[Workshop], bytes | str]) -> Make:
-    """A regular file with this content."""
+    """Return the writer of a regular file with this content."""
 
     def make(workshop: Workshop, path: Path) -> None:
         made = content(workshop)
@@ -127,6 +127,7 @@ def holding(content: Callable[[Workshop], bytes | str]) -> Make:
 
 
 def noise(length: int, seed: int = 1) -> bytes:
+    """Return random bytes, the same for each seed."""
     return random.Random(seed).randbytes(length)
 
 
@@ -137,7 +138,7 @@ NESTING = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edt
 
 
 def boxes_of(content: bytes) -> list[Box]:
-    """The boxes of a sound file, those in `NESTING` taken apart."""
+    """Return the boxes of an undamaged file, with those in `NESTING` as lists of boxes."""
     boxes: list[Box] = []
     while content:
         size, kind = struct.unpack(">I4s", content[:8])
@@ -148,13 +149,13 @@ def boxes_of(content: bytes) -> list[Box]:
 
 
 def bytes_of(boxes: Sequence[Box]) -> bytes:
-    """The boxes as a file, each with its true size."""
+    """Return the boxes as a file, each with its true size."""
     parts = ((kind, inside if isinstance(inside, bytes) else bytes_of(inside)) for kind, inside in boxes)
     return b"".join(struct.pack(">I4s", 8 + len(inside), kind) + inside for kind, inside in parts)
 
 
 def changed(boxes: Sequence[Box], kind: bytes, change: Callable[[bytes], bytes]) -> list[Box]:
-    """The boxes with this change in each of that kind."""
+    """Return the boxes with this change in each box of the kind."""
 
     def one(box: Box) -> Box:
         if isinstance(box[1], bytes):
@@ -165,37 +166,39 @@ def changed(boxes: Sequence[Box], kind: bytes, change: Callable[[bytes], bytes])
 
 
 def mp4_with(kind: bytes, change: Callable[[bytes], bytes]) -> Make:
+    """Return the writer of an MP4 file with this change in each box of the kind."""
     return holding(lambda workshop: bytes_of(changed(boxes_of(workshop.mp4), kind, change)))
 
 
 def overwritten(offset: int, new: bytes) -> Callable[[bytes], bytes]:
+    """Return the change that overwrites the bytes at this offset."""
     return lambda old: old[:offset] + new + old[offset + len(new) :]
 
 
 def numbers(*values: int) -> bytes:
-    """32 bits each, as MP4 has them."""
+    """Return the values as 32-bit numbers of MP4."""
     return b"".join(struct.pack(">I", value) for value in values)
 
 
 def packed_index(workshop: Workshop) -> bytes:
-    """An MP4 whose index is compressed, and said to have 2 GiB."""
+    """Return an MP4 file with a compressed index whose declared size is 2 GiB."""
     head, packed = boxes_of(workshop.mp4)[0], numbers(0x7FFFFFFF) + zlib.compress(bytes(10_000_000))
     index = bytes_of([(b"cmov", bytes_of([(b"dcom", b"zlib"), (b"cmvd", packed)]))])
     return bytes_of([head, (b"moov", index)])
 
 
-def reference_to(kind: bytes, place: Callable[[Workshop], bytes]) -> Make:
-    """An MP4 that says that its pictures are in another file."""
+def reference_to(kind: bytes, target: Callable[[Workshop], bytes]) -> Make:
+    """Return the writer of an MP4 file whose header refers to another file for the pictures."""
 
     def content(workshop: Workshop) -> bytes:
-        entry = struct.pack(">I4s", 12 + len(place(workshop)), kind) + numbers(0) + place(workshop)
+        entry = struct.pack(">I4s", 12 + len(target(workshop)), kind) + numbers(0) + target(workshop)
         return bytes_of(changed(boxes_of(workshop.mp4), b"dref", lambda _: numbers(0, 1) + entry))
 
     return holding(content)
 
 
 def alias(workshop: Workshop) -> bytes:
-    """A classic Mac OS alias to a file, with its absolute and its relative path."""
+    """Return a classic Mac OS alias to a file, with its absolute and its relative path."""
     name = workshop.clip.name.encode()
     paths = b"".join(
         struct.pack(">HH", kind, len(text)) + text + b"\0" * (len(text) % 2)
@@ -208,7 +211,7 @@ def alias(workshop: Workshop) -> bytes:
 
 
 def bomb(workshop: Workshop, path: Path) -> None:
-    """A picture of 4096 × 2160, some kilobytes long, that is to be shown 400,000 times."""
+    """Write a video that shows one picture of 4096 × 2160, of some kilobytes, 400,000 times."""
     picture = path.with_name("picture.mp4.part")
     muxed(picture, "libx264", size=(4096, 2160), frames=1, container="mp4")
     boxes = boxes_of(picture.read_bytes())
@@ -229,17 +232,18 @@ INFO = b"\x15\x49\xa9\x66"
 
 
 def element(kind: bytes, *inside: bytes) -> bytes:
+    """Return an element with this content."""
     content = b"".join(inside)
     return kind + struct.pack(">Q", 1 << 56 | len(content)) + content
 
 
 def with_links(workshop: Workshop) -> bytes:
-    """A Matroska file that wants to be played together with others: linked segments and ordered chapters."""
+    """Return a Matroska file that refers to others: linked segments and ordered chapters."""
     head, segment, rest = workshop.mkv.partition(b"\x18\x53\x80\x67")
-    place = rest.index(INFO, rest.index(INFO) + 1)  # the first is in the table of places
-    size_bytes = 9 - rest[place + 4].bit_length()
-    start = place + 4 + size_bytes
-    end = start + (int.from_bytes(rest[place + 4 : start]) & ~(1 << 7 * size_bytes))
+    offset = rest.index(INFO, rest.index(INFO) + 1)  # the first one is in the seek table
+    size_bytes = 9 - rest[offset + 4].bit_length()
+    start = offset + 4 + size_bytes
+    end = start + (int.from_bytes(rest[offset + 4 : start]) & ~(1 << 7 * size_bytes))
     other = str(workshop.clip).encode()
     names = element(b"\x3c\x83\xab", other) + element(b"\x3e\x83\xbb", other) + element(b"\x3e\xb9\x23", noise(16))
     chapter = element(b"\xb6", element(b"\x73\xc4", b"\1"), element(b"\x91", b"\0"), element(b"\x6e\x67", noise(16)))
@@ -257,8 +261,8 @@ def hls(workshop: Workshop) -> str:
     return f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n{key}{entries}#EXT-X-ENDLIST\n"
 
 
-def hls_of(place: Callable[[Workshop], object]) -> Make:
-    return holding(lambda w: f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{place(w)}\n#EXT-X-ENDLIST\n")
+def hls_of(target: Callable[[Workshop], object]) -> Make:
+    return holding(lambda w: f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{target(w)}\n#EXT-X-ENDLIST\n")
 
 
 def concat(workshop: Workshop) -> str:
@@ -284,8 +288,8 @@ def sdp(workshop: Workshop) -> str:
     return f"v=0\r\no=- 0 0 {here}\r\nc={here}\r\nm=video {port} RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
 
 
-def image_2(workshop: Workshop) -> str:
-    """Scalable vector graphics that includes others."""
+def svg(workshop: Workshop) -> str:
+    """Return an SVG picture that includes others."""
     images = "".join(f'<image href="{bait}"/>' for bait in workshop.baits)
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{images}</svg>'
 
@@ -294,7 +298,7 @@ def image_2(workshop: Workshop) -> str:
 
 
 def png(width: int, height: int) -> bytes:
-    """A white picture of one bit a pixel."""
+    """Return a white PNG picture with one bit per pixel."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -305,9 +309,11 @@ def png(width: int, height: int) -> bytes:
 
 
 def lying_jpegs(workshop: Workshop) -> bytes:
-    """An AVI whose pictures say that they have 16000 × 16000 pixels; they have 64 × 48."""
-    true, lie = struct.pack(">HH", SMALL[1], SMALL[0]), struct.pack(">HH", 16000, 16000)
-    return re.sub(rb"(\xff\xc0..\x08)" + re.escape(true), lambda found: found[1] + lie, workshop.mjpeg, flags=re.DOTALL)
+    """Return an AVI file whose pictures declare 16000 × 16000 pixels but have 64 × 48."""
+    true, false = struct.pack(">HH", SMALL[1], SMALL[0]), struct.pack(">HH", 16000, 16000)
+    return re.sub(
+        rb"(\xff\xc0..\x08)" + re.escape(true), lambda found: found[1] + false, workshop.mjpeg, flags=re.DOTALL
+    )
 
 
 def video_stream(output: OutputContainer, codec: str, size: tuple[int, int], pixels: str) -> VideoStream:
@@ -325,7 +331,7 @@ def muxed(
     frames: int = 5,
     container: str | None = None,
 ) -> None:
-    """Black pictures of one codec; the extension says the format unless that is given."""
+    """Write black pictures of one codec. The format follows from the extension unless `container` is given."""
     with av.open(str(path), "w", format=container) as output:
         stream = video_stream(output, codec, size, pixels)
         for _ in range(frames):
@@ -355,7 +361,7 @@ def only_sound(workshop: Workshop, path: Path) -> None:
 
 
 def only_a_cover(workshop: Workshop, path: Path) -> None:
-    """Sound with an attached picture."""
+    """Write an audio file with an attached picture."""
     with av.open(str(path), "w", format="mp4") as output:
         cover = video_stream(output, "mjpeg", SMALL, "yuvj420p")
         cover.disposition = Disposition.attached_pic
@@ -364,7 +370,7 @@ def only_a_cover(workshop: Workshop, path: Path) -> None:
 
 
 def with_attachment(workshop: Workshop, path: Path) -> None:
-    """A video with a font and a script attached, named to lead out of any directory."""
+    """Write a video with a font and a script attached, whose names lead out of any directory."""
     with av.open(str(path), "w", format="matroska") as output:
         stream = video_stream(output, "libx264", SMALL, "yuv420p")
         output.add_attachment("../../font.ttf", "font/ttf", noise(5000))
@@ -373,7 +379,7 @@ def with_attachment(workshop: Workshop, path: Path) -> None:
 
 
 def at_moments(*moments: int) -> Make:
-    """Pictures at these milliseconds."""
+    """Return the writer of a video with pictures at these milliseconds."""
 
     def make(workshop: Workshop, path: Path) -> None:
         with av.open(str(path), "w", format="matroska") as output:
@@ -399,12 +405,12 @@ def socket_file(workshop: Workshop, path: Path) -> None:
             os.chdir(here)
 
 
-NOT_READ = r"Not a video: its format is not one that is read here, or its beginning is damaged\.$"
+NOT_SUPPORTED = r"Not a video: its format is not supported, or its beginning is damaged\.$"
 TEXT = r"Not a video: it is a text file\.$"
 PLAYLIST = r"Not a video: it is a playlist, which names other files and is not followed\.$"
 NO_INDEX = r"File is cut off: the index is missing"
 DAMAGED_INDEX = r"File is damaged: its index cannot be read"
-CUT_INDEX = r"File is cut off: its index is not whole"
+CUT_INDEX = r"File is cut off: its index is incomplete"
 NO_VIDEO = r"There is no video in this file\.$"
 MEMORY = r"The video needs more memory than the limit of "
 CUT_OFF = r"File is cut off: it should last "
@@ -413,9 +419,9 @@ TOO_LARGE = r"The picture is too large: "
 OUTSIDE = r'".*" is a link that leads outside the media directory; such links are not followed: put the file itself'
 
 CORPUS: tuple[Hostile, ...] = (
-    # not whole
+    # incomplete
     Hostile("empty", r'The file is empty: "empty\.mp4"$', holding(lambda w: b"")),
-    Hostile("one-byte", NOT_READ, holding(lambda w: b"\x1a")),
+    Hostile("one-byte", NOT_SUPPORTED, holding(lambda w: b"\x1a")),
     Hostile("eight-bytes", NO_INDEX, holding(lambda w: w.mp4[:8])),
     Hostile("cut-mp4", NO_INDEX, holding(lambda w: w.mp4[: len(w.mp4) // 2])),
     Hostile("cut-in-moov", CUT_INDEX, holding(lambda w: w.mp4[:-1500])),
@@ -425,33 +431,33 @@ CORPUS: tuple[Hostile, ...] = (
     Hostile("cut-flv", CUT_OFF, holding(lambda w: w.flv[: len(w.flv) // 2]), "cut-flv.flv"),
     Hostile("cut-ogg", SOUND, holding(lambda w: w.ogg[: len(w.ogg) * 4 // 5]), "cut-ogg.ogv"),
     Hostile("cut-ts", DAMAGED, holding(lambda w: w.ts[: len(w.ts) // 2 + 77]), "cut-ts.ts"),
-    Hostile("head-missing", NOT_READ, holding(lambda w: w.mkv[1000:]), "head-missing.mkv"),
+    Hostile("head-missing", NOT_SUPPORTED, holding(lambda w: w.mkv[1000:]), "head-missing.mkv"),
     # filled with something else
     Hostile("zeros", r"Not a video: the file begins with nothing but zeros", holding(lambda w: bytes(100_000))),
-    Hostile("noise", NOT_READ, holding(lambda w: noise(100_000))),
+    Hostile("noise", NOT_SUPPORTED, holding(lambda w: noise(100_000))),
     Hostile("noise-behind-ftyp", NO_INDEX, holding(lambda w: w.mp4[:32] + noise(100_000))),
     Hostile("hole", DAMAGED, holding(lambda w: w.mp4[:3000] + bytes(9000) + w.mp4[12000:])),
     Hostile(
         "ts-of-noise",
-        NOT_READ,
+        NOT_SUPPORTED,
         holding(lambda w: b"".join(b"\x47" + noise(187, n) for n in range(500))),
         "ts-of-noise.ts",
     ),
     Hostile("ts-with-noise", SOUND, holding(lambda w: noise(1000) + w.ts + noise(1000)), "ts-with-noise.ts"),
-    Hostile("mpeg-of-noise", NOT_READ, holding(lambda w: b"\0\0\1\xba\x44" + noise(50_000)), "mpeg-of-noise.mpg"),
+    Hostile("mpeg-of-noise", NOT_SUPPORTED, holding(lambda w: b"\0\0\1\xba\x44" + noise(50_000)), "mpeg-of-noise.mpg"),
     Hostile(
         "asf-of-noise",
-        NOT_READ,
+        NOT_SUPPORTED,
         holding(lambda w: bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + noise(5000)),
         "asf-of-noise.wmv",
     ),
     Hostile(
         "mxf-of-noise",
-        NOT_READ,
+        NOT_SUPPORTED,
         holding(lambda w: bytes.fromhex("060e2b34020501010d01020101020400") + noise(5000)),
         "mxf-of-noise.mxf",
     ),
-    Hostile("rm-of-noise", NOT_READ, holding(lambda w: b".RMF" + noise(5000)), "rm-of-noise.rm"),
+    Hostile("rm-of-noise", NOT_SUPPORTED, holding(lambda w: b".RMF" + noise(5000)), "rm-of-noise.rm"),
     # MP4 whose boxes lie
     Hostile("no-moov", NO_INDEX, holding(lambda w: bytes_of([b for b in boxes_of(w.mp4) if b[0] != b"moov"]))),
     Hostile(
@@ -474,7 +480,9 @@ CORPUS: tuple[Hostile, ...] = (
     Hostile("huge-time-table", MEMORY, mp4_with(b"stts", overwritten(4, numbers(0xFFFFFFFF)))),
     Hostile("huge-chunk-table", DAMAGED_INDEX, mp4_with(b"stsc", overwritten(4, numbers(0xFFFFFFFF)))),
     Hostile(
-        "samples-elsewhere", DAMAGED, mp4_with(b"stco", lambda old: old[:8] + numbers(0x7FFFFFF0) * (len(old) // 4 - 2))
+        "samples-out-of-range",
+        DAMAGED,
+        mp4_with(b"stco", lambda old: old[:8] + numbers(0x7FFFFFF0) * (len(old) // 4 - 2)),
     ),
     Hostile("packed-index", MEMORY, holding(packed_index)),
     Hostile("no-time-scale", SOUND, mp4_with(b"mdhd", overwritten(12, numbers(0)))),
@@ -497,7 +505,7 @@ CORPUS: tuple[Hostile, ...] = (
     # other containers that lie
     Hostile(
         "huge-element",
-        NOT_READ,
+        NOT_SUPPORTED,
         holding(lambda w: w.mkv[:40] + b"\x18\x53\x80\x67\x01" + b"\xfe" * 7 + b"\x15\x49\xa9\x66\x01" + b"\xfe" * 7),
         "huge-element.mkv",
     ),
@@ -528,36 +536,36 @@ CORPUS: tuple[Hostile, ...] = (
     Hostile("moments-far-apart", SOUND, at_moments(0, 10**12), "moments-far-apart.mkv"),
     Hostile("moments-before-zero", SOUND, at_moments(-5000, -4000, 0), "moments-before-zero.mkv"),
     # too much, or too rare
-    Hostile("png-16000", NOT_READ, holding(lambda w: png(16000, 16000))),
+    Hostile("png-16000", NOT_SUPPORTED, holding(lambda w: png(16000, 16000))),
     Hostile("jpegs-of-16000", rf"{TOO_LARGE}|{DAMAGED}", holding(lying_jpegs), "jpegs-of-16000.avi"),
     Hostile("grows-midway", TOO_LARGE, holding(lambda w: w.ts + w.large_ts), "grows-midway.ts"),
     Hostile(
         "magicyuv",
-        r"Its video codec \(magicyuv\) is not one that is read here\.$",
+        r"Its video codec \(magicyuv\) is not supported\.$",
         in_codec("magicyuv", "gbrp"),
         "magicyuv.avi",
     ),
     Hostile(
         "raw-pictures",
-        r"Its video codec \(rawvideo\) is not one that is read here\.$",
+        r"Its video codec \(rawvideo\) is not supported\.$",
         in_codec("rawvideo", "yuv420p"),
         "raw-pictures.avi",
     ),
     Hostile(
         "png-in-mov",
-        r"Its video codec \(png\) is not one that is read here\.$",
+        r"Its video codec \(png\) is not supported\.$",
         in_codec("png", "rgb24"),
         "png-in-mov.mov",
     ),
-    Hostile("gif", NOT_READ, in_codec("gif", "rgb8"), "gif.gif"),
-    Hostile("raw-h264", NOT_READ, in_codec("libx264", "yuv420p"), "raw-h264.h264"),
+    Hostile("gif", NOT_SUPPORTED, in_codec("gif", "rgb8"), "gif.gif"),
+    Hostile("raw-h264", NOT_SUPPORTED, in_codec("libx264", "yuv420p"), "raw-h264.h264"),
     Hostile("only-sound", NO_VIDEO, only_sound),
     Hostile("only-a-cover", NO_VIDEO, only_a_cover),
-    Hostile("program", NOT_READ, holding(lambda w: Path("/bin/true").read_bytes()), "program.exe"),
-    Hostile("packed", NOT_READ, holding(lambda w: b"PK\3\4" + zlib.compress(w.mp4)), "packed.zip"),
+    Hostile("program", NOT_SUPPORTED, holding(lambda w: Path("/bin/true").read_bytes()), "program.exe"),
+    Hostile("packed", NOT_SUPPORTED, holding(lambda w: b"PK\3\4" + zlib.compress(w.mp4)), "packed.zip"),
     # text, and files that name files
     Hostile("text", TEXT, holding(lambda w: "My holiday notes, saved under the wrong name.\n" * 20)),
-    Hostile("text-in-utf-16", NOT_READ, holding(lambda w: "My holiday notes".encode("utf-16"))),
+    Hostile("text-in-utf-16", NOT_SUPPORTED, holding(lambda w: "My holiday notes".encode("utf-16"))),
     Hostile("web-page", r"Not a video: it is a web page", holding(lambda w: "<!DOCTYPE html><title>404</title>")),
     Hostile("json", TEXT, holding(lambda w: json.dumps({"url": f"http://{w.address}/a.mp4"}))),
     Hostile("hls", PLAYLIST, holding(hls)),
@@ -572,7 +580,7 @@ CORPUS: tuple[Hostile, ...] = (
     Hostile("sdp", TEXT, holding(sdp), "sdp.sdp"),
     Hostile("asx", TEXT, holding(lambda w: f'<asx><entry><ref href="http://{w.address}/a"/></entry></asx>'), "asx.asx"),
     Hostile("avisynth", TEXT, holding(lambda w: f'DirectShowSource("{w.clip}")\n'), "avisynth.avs"),
-    Hostile("svg", TEXT, holding(image_2), "svg.svg"),
+    Hostile("svg", TEXT, holding(svg), "svg.svg"),
     # names
     Hostile("-i", SOUND, holding(lambda w: w.mp4)),
     Hostile("--help", SOUND, holding(lambda w: w.mp4)),
@@ -588,7 +596,7 @@ CORPUS: tuple[Hostile, ...] = (
         r"2 files in the media directory have this ID: ",
         lambda w, path: [path.with_suffix(end).write_bytes(w.mp4) for end in (".mp4", ".mkv")],
     ),
-    # what is no file
+    # not regular files
     Hostile("pipe", r'"pipe\.mp4" is not a regular file\.$', lambda w, path: os.mkfifo(path)),
     Hostile("socket", r'"socket\.mp4" is not a regular file\.$', socket_file),
     Hostile("directory", r"No file for this ID in the media directory", lambda w, path: path.mkdir()),

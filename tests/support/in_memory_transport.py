@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import uvicorn
 from fastapi import WebSocket
@@ -40,6 +40,7 @@ from tests.support.jobs import ERA
 from tests.support.managed_backend import ADMIN, ANA, BEN, RecordingExecutor, build_parts
 
 C = TypeVar("C")
+P = ParamSpec("P")
 T = TypeVar("T")
 HIGH_WATER_BYTES = 1_500  # of a connection's buffer, over which its reader counts as slow: a few updates
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
@@ -57,9 +58,9 @@ class HeldDatabase(Database):
         self.commits = asyncio.Event()
         self.commits.set()
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         await self.commits.wait()
-        return self.write_now(work)
+        return self.write_now(lambda connection: step(connection, *args, **kwargs))
 
     async def _read(self, read_now: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
         return read_now(work)
@@ -172,7 +173,7 @@ class MemoryClient:
         return len(self._transport.sent)
 
     def deliver(self, number: int) -> list[str]:
-        """Let so many bytes arrive, and return the messages that are complete by then."""
+        """Deliver this number of bytes, and return the messages that are complete by then."""
         self._client.receive_data(self._transport.taken(number))
         events = self._client.events_received()
         self._flush()

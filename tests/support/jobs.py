@@ -1,4 +1,4 @@
-"""Jobs for tests, with every field that a test does not care about filled in."""
+"""Jobs for tests, with a value in every field that a test does not care about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ERA = datetime(2026, 1, 31, tzinfo=UTC)
 
 
 def a_job(**given: Any) -> Job:
-    """A pending job of ten videos, but for what is `given`."""
+    """Return a pending job of ten videos with the fields that are `given`."""
     usual = {
         "id": "0b5d3c1e-0000-4000-8000-000000000001",
         "owner_id": "ana",

@@ -1,4 +1,4 @@
-"""A processor that writes down each start and end, and the plug-in directory that makes a server know it."""
+"""A processor that logs each start and end of its work, and the plug-in that adds it to a server."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydantic import BaseModel
 
 from backend.processors import Processor, Step, VideoFile, load
 
-WAIT_SECONDS = 60
+TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.005
 GATE_SECONDS = 0.01
 
 
 class Options(BaseModel, extra="forbid"):
-    """Where to write it down; a directory in which a file of its ID lets a video's work begin; which one is greedy.
+    """The options: the path of the log, a gate directory, and the ID of a greedy video.
 
-    The greedy one asks for more memory than there is.
+    The work on a video begins when a file with its ID is in the gate directory. The greedy video needs too much memory.
     """
 
     log: str
@@ -29,8 +29,8 @@ class Options(BaseModel, extra="forbid"):
     greedy: str | None = None
 
 
-def _note(log: str, word: str, file: VideoFile) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _log(path: str, word: str, file: VideoFile) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     job_id, position = file.output.parts[-2:]
     os.write(descriptor, f"{word} {file.path.stem} {job_id} {position} {os.getpid()} {os.getppid()}\n".encode())
     os.close(descriptor)
@@ -38,14 +38,14 @@ def _note(log: str, word: str, file: VideoFile) -> None:
 
 def _run(file: VideoFile, options: Options) -> Generator[Step, None, dict[str, Any]]:
     probe = load("probe")
-    _note(options.log, "start", file)
+    _log(options.log, "start", file)
     while options.gate and not Path(options.gate, file.path.stem).exists():
         yield Step(0.0, "waiting")
         time.sleep(GATE_SECONDS)
     if options.greedy == file.path.stem:
         bytearray(2**40)
     result = yield from probe.run(file, probe.options())
-    _note(options.log, "end", file)
+    _log(options.log, "end", file)
     return result
 
 
@@ -53,7 +53,7 @@ LOGGED = Processor("logged", "the probe, with a log of its starts", Options, _ru
 
 
 def install_plug_in(directory: Path) -> Path:
-    """Lay out what an installed package with this processor looks like; for PYTHONPATH."""
+    """Create the files of an installed package with this processor, for PYTHONPATH."""
     about = directory / "logged_processor-1.0.dist-info"
     about.mkdir(parents=True, exist_ok=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: logged-processor\nVersion: 1.0\n")
@@ -62,8 +62,8 @@ def install_plug_in(directory: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Footer:
-    """One line: a video of a job begins or has ended, in the process `pid`, which came from `starter`."""
+class LogEntry:
+    """One line of the log: the work on a video starts or has ended, in the process `pid` of the parent `starter`."""
 
     word: str
     video_id: str
@@ -74,44 +74,44 @@ class Footer:
 
     @property
     def video(self) -> tuple[str, int]:
-        """The video by its job and position; lists may share IDs."""
+        """The job and the position of the video, because lists may have the same IDs."""
         return self.job_id, self.position
 
 
 class StartLog:
-    """What the processor wrote, read from outside."""
+    """The log of the processor, read in the test."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def starts(self) -> list[Footer]:
-        """Every start so far, in order."""
-        return self._of("start")
+    def starts(self) -> list[LogEntry]:
+        """Return all starts so far, in order."""
+        return self._entries("start")
 
     def started(self) -> list[str]:
-        """Video IDs in the order of their starts."""
-        return [note.video_id for note in self.starts()]
+        """Return the video IDs in the order of their starts."""
+        return [entry.video_id for entry in self.starts()]
 
-    def until_started(self, number: int) -> list[Footer]:
-        """That many starts, as soon as they are written."""
+    def until_started(self, number: int) -> list[LogEntry]:
+        """Return the starts as soon as there are this many."""
         return self._until("start", number)
 
     def until_ended(self, number: int) -> None:
-        """Return when that many videos were worked through."""
+        """Return when the work on this number of videos has ended."""
         self._until("end", number)
 
-    def _until(self, word: str, number: int) -> list[Footer]:
-        end = time.monotonic() + WAIT_SECONDS
-        while len(notes := self._of(word)) < number:
-            assert time.monotonic() < end, f"only {notes} of {number}: {word}"
-            time.sleep(POLL_SECONDS)  # a file tells nobody that it grew
-        return notes
+    def _until(self, word: str, number: int) -> list[LogEntry]:
+        end = time.monotonic() + TIMEOUT_SECONDS
+        while len(entries := self._entries(word)) < number:
+            assert time.monotonic() < end, f"only {entries} of {number}: {word}"
+            time.sleep(POLL_SECONDS)  # a file has no event for its growth
+        return entries
 
-    def _of(self, word: str) -> list[Footer]:
+    def _entries(self, word: str) -> list[LogEntry]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         return [_parsed(line) for line in lines if line.startswith(f"{word} ")]
 
 
-def _parsed(line: str) -> Footer:
+def _parsed(line: str) -> LogEntry:
     word, video_id, job_id, position, pid, starter = line.split()
-    return Footer(word, video_id, job_id, int(position), int(pid), int(starter))
+    return LogEntry(word, video_id, job_id, int(position), int(pid), int(starter))

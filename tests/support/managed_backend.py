@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,13 @@ BEN = User(id="ben", name="ben", is_admin=False)
 ADMIN = User(id="admin", name="admin", is_admin=True)
 
 
-def finished(video: Video, error: str | None = None, *, fault: Fault | None = None) -> VideoFinished:
+def finished(
+    video: Video, error: str | None = None, *, fault: Fault | None = None, traceback: str | None = None
+) -> VideoFinished:
     """Return the report that a video has its result."""
-    result = {"frames": 25} if error is None else None
-    return VideoFinished(video, NOON, 1.5, result=result, error=error, fault=fault if error else None)
+    if error is None:
+        return VideoFinished(video, NOON, 1.5, result={"frames": 25})
+    return VideoFinished(video, NOON, 1.5, error=error, fault=fault, traceback=traceback)
 
 
 class RefusingStore(Store):
@@ -78,7 +81,7 @@ class RefusingStore(Store):
 
 
 class RecordingExecutor:
-    """Runs nothing. Records each submission (job ID, user, whether the job was stored by then) and the withdrawn IDs."""
+    """Runs nothing. Records submissions (job ID, user, whether the job was stored by then) and withdrawn IDs."""
 
     def __init__(self, store: Store) -> None:
         self.submitted: list[tuple[str, str, bool]] = []
@@ -122,13 +125,13 @@ class Parts:
     async def submit(
         self, *video_ids: str, by: User = ANA, name: str = "list.csv", processor: str = "probe", key: str | None = None
     ) -> Job:
-        """Return a new job over these videos."""
+        """Return a new job over these videos; `key` is the idempotency key of the request."""
         await self.clock.advance(SCAN_SECONDS)
         order = Order(name=name, processor=processor)
         return (await self.manager.submit(list_of_ids(video_ids), order, by=by, idempotency_key=key)).job
 
     async def new_job(self, name: str, videos: int, *, by: User = ANA) -> Job:
-        """Return a new job over so many files, which are named after it."""
+        """Return a new job over this number of files, which are named after it."""
         video_ids = [f"{name}-{number}" for number in range(videos)]
         for video_id in video_ids:
             self.add_file(video_id)
@@ -147,14 +150,16 @@ class Parts:
 
 @dataclass(frozen=True)
 class Managed(Parts):
-    """Nothing runs but what the test claims and reports."""
+    """Nothing runs but what the test claims and reports. `held` is the newest lease of each job that it claimed."""
 
     executor: RecordingExecutor
+    held: dict[str, Lease] = field(default_factory=dict)
 
     async def claim(self, job: Job) -> Lease:
         """Return a lease of the job, held by the test."""
         lease = await self.leases.claim(job.id)
         assert lease is not None
+        self.held[job.id] = lease
         return lease
 
     async def report(self, lease: Lease, *reports: Report) -> None:
@@ -185,6 +190,16 @@ class Working(Parts):
     processes: Processes
     waits: VirtualClock
 
+    async def started_job(self, name: str, videos: int, *, running: int) -> Job:
+        """Return a new job over so many videos, once this many processes have been started in all."""
+        job = await self.new_job(name, videos)
+        await self.processes.until_started(running)
+        return job
+
+    async def statuses(self, job: Job) -> list[str]:
+        """Return the status of each of the job's videos as it is stored."""
+        return [video.status.value for video in await self.videos(job)]
+
     async def reaches(self, job: Job, status: Status) -> list[Job]:
         """Return the states of the job that a reader sees from now until this status."""
         return await self.sees(job, lambda state: state.status is status)
@@ -199,14 +214,20 @@ class Working(Parts):
 
 
 def build_parts(
-    store: Store, directory: Path, executor: Executor, clock: QuickClock, *, hub: ProgressHub | None = None
+    store: Store,
+    directory: Path,
+    executor: Executor,
+    clock: QuickClock,
+    *,
+    hub: ProgressHub | None = None,
+    pause_after_failures: int = PAUSE_AFTER_FAILURES,
 ) -> Parts:
     """Return the parts over `store`, with the media directory `directory/media`."""
     hub = hub or ProgressHub()
     journal = Journal(store, hub, clock)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
-    leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=PAUSE_AFTER_FAILURES)
+    leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=pause_after_failures)
     sources = MediaSources(MediaDirectory(directory / "media", clock), DemoClips(directory / "demo"))
     manager = JobManager(
         store=store,
@@ -251,7 +272,7 @@ async def open_working(
         )
         await executor.start(work.process_job)
         yield Working(**vars(parts), executor=executor, work=work, slots=shared, processes=processes, waits=waits)
-        processes.may_die.set()
+        processes.may_exit.set()
         parts.leases.drain()
         await executor.shutdown(0)
 

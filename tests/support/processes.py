@@ -1,4 +1,4 @@
-"""The processes of a running server, seen from outside. Linux only: /proc is read."""
+"""The processes of a running server, observed from outside. Linux only: it reads /proc."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ LOOK_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A process at one moment; one that is dead but not buried counts as well."""
+class ProcessInfo:
+    """A process at one moment. A process that has exited but is not reaped counts as well."""
 
     pid: int
     parent: int
     session: int
 
 
-def numbers() -> set[int]:
-    """Of all processes of this machine."""
+def process_ids() -> set[int]:
+    """Return the IDs of all processes on this machine."""
     return {int(name) for name in os.listdir("/proc") if name.isdecimal()}
 
 
-def look_at(pid: int) -> Seen | None:
-    """The process of this number; None when there is none."""
+def process_info(pid: int) -> ProcessInfo | None:
+    """Return the process with this ID; None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    _, parent, _, session, *_ = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return Seen(pid, int(parent), int(session))
+    _, parent, _, session, *_ = text.rpartition(")")[2].split()  # the name before it may contain anything
+    return ProcessInfo(pid, int(parent), int(session))
 
 
 def fork_server(server: int) -> int:
-    """The process that forks those of the videos, of the server with this number."""
-    for seen in filter(None, map(look_at, numbers())):
-        if seen.parent == server and FORK_SERVER in Path(f"/proc/{seen.pid}/cmdline").read_bytes():
-            return seen.pid
+    """Return the ID of the process that forks the videos' processes of this server."""
+    for process in filter(None, map(process_info, process_ids())):
+        if process.parent == server and FORK_SERVER in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            return process.pid
     raise ProcessLookupError(f"the server {server} has no fork server")
 
 
-def buried_cpu_seconds(pid: int) -> float:
-    """User and system time of the children of this process that it has buried."""
+def reaped_cpu_seconds(pid: int) -> float:
+    """Return the user and system time of the children that this process has reaped."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 class VideoProcesses:
-    """The processes of a server's videos: the fork server's children, and whatever runs in their sessions.
+    """Finds the processes of a server's videos: the fork server's children, and all processes in their sessions.
 
-    It looks often and cheaply: a process that was once found to be none of them is not looked at again.
+    A look is cheap: a process that belongs to no video is read only once.
     """
 
     def __init__(self, server: int) -> None:
@@ -64,27 +64,27 @@ class VideoProcesses:
         self._others: set[int] = set()
 
     def look(self) -> set[int]:
-        """Their numbers at this moment."""
-        there = numbers()
-        self._others &= there
-        for seen in filter(None, map(look_at, sorted(there - self._ours - self._others))):
-            is_ours = seen.parent == self._fork_server or seen.session in self._ours
-            (self._ours if is_ours else self._others).add(seen.pid)
-        self._ours &= there
+        """Return their IDs at this moment."""
+        present = process_ids()
+        self._others &= present
+        for process in filter(None, map(process_info, sorted(present - self._ours - self._others))):
+            is_ours = process.parent == self._fork_server or process.session in self._ours
+            (self._ours if is_ours else self._others).add(process.pid)
+        self._ours &= present
         return set(self._ours)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How many processes there were, and when (perf_counter) the look began and ended."""
+    """The number of processes found, and when the look began and ended (perf_counter)."""
 
     began: float
     ended: float
     found: int
 
 
-class Vigil:
-    """Looks every 2 ms, in a thread, from entry to exit."""
+class ProcessMonitor:
+    """Looks for processes every 2 ms, in a thread, from entry to exit."""
 
     def __init__(self, processes: VideoProcesses) -> None:
         self._processes = processes
@@ -103,22 +103,22 @@ class Vigil:
         self._thread.join()
 
     def finds_none(self) -> bool:
-        """Whether the newest look found no process."""
+        """Return True if the newest look found no process."""
         return bool(self.looks) and not self.looks[-1].found
 
-    def gone_at(self) -> float:
-        """When the first look ended of those that found none to the last, after the vigil."""
+    def exited_at(self) -> float:
+        """Return the end of the first look after which no look found a process. Call it after the exit."""
         first_empty = max((number + 1 for number, look in enumerate(self.looks) if look.found), default=0)
         return self.looks[first_empty].ended
 
     def found_after(self, moment: float) -> int:
-        """Looks that began after this moment and found a process."""
+        """Count the looks that began after this moment and found a process."""
         return sum(look.began >= moment and look.found > 0 for look in self.looks)
 
     def _keep(self) -> None:
         while not self._is_over.is_set():
             self._look()
-            time.sleep(LOOK_SECONDS)  # a process that dies tells nobody but its parent
+            time.sleep(LOOK_SECONDS)  # only the parent is notified of an exit
         self._look()
 
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""Processors for tests of the processes that they run in; `find` is what a `ChildRunner` is given."""
+"""Processors that misbehave, for tests of the processes that they run in. A `ChildRunner` gets them with `find`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backend.errors import Fault, VideoFailed
 from backend.processors import Processor, Step, VideoFile
 
 Work = Generator[Step, None, dict[str, Any]]
-FOR_EVER = 3600.0
+ENDLESS_SECONDS = 3600.0
 
 
 class Options(BaseModel):
@@ -25,7 +25,7 @@ class Options(BaseModel):
 
 
 def surroundings(file: VideoFile, options: Options) -> Work:
-    """Everything that a break-in would find."""
+    """Return what an attacker in this process would find."""
     yield Step(0.5, "looking")
     with Path("/proc/self/environ").open() as stream:
         at_start = stream.read()
@@ -38,74 +38,79 @@ def _is_open(descriptor: int) -> bool:
 
 
 def endless(file: VideoFile, options: Options) -> Work:
-    """Never ends by itself; writes its process number and an unfinished file first."""
+    """Write an unfinished file, report the process ID, and never end."""
     (file.output / "poster.jpg.part").write_text("half")
     yield Step(0.25, f"pid {os.getpid()}")
-    time.sleep(FOR_EVER)
+    time.sleep(ENDLESS_SECONDS)
     return {}
 
 
 def stubborn(file: VideoFile, options: Options) -> Work:
-    """The same, deaf to a polite end, with a process of its own."""
+    """Ignore SIGTERM, start another process, report both process IDs, and never end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    other = subprocess.Popen(["/bin/sleep", str(FOR_EVER)])
+    other = subprocess.Popen(["/bin/sleep", str(ENDLESS_SECONDS)])
     yield Step(0.25, f"pid {os.getpid()} {other.pid}")
-    time.sleep(FOR_EVER)
+    time.sleep(ENDLESS_SECONDS)
     return {}
 
 
 def crashing(file: VideoFile, options: Options) -> Work:
+    """Crash as a decoder does."""
     yield Step(0.1, "decoding")
     os.kill(os.getpid(), signal.SIGSEGV)
     return {}
 
 
 def killed(file: VideoFile, options: Options) -> Work:
+    """Be killed, as by a system without memory."""
     yield Step(0.1, "decoding")
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
 
 def greedy(file: VideoFile, options: Options) -> Work:
+    """Allocate more memory than the limit."""
     yield Step(0.1, "decoding")
     return {"length": len(bytearray(8 * 2**30))}
 
 
 def failing(file: VideoFile, options: Options) -> Work:
+    """Fail with a sentence."""
     yield Step(0.1, "decoding")
-    raise VideoFailed("This one is not to my taste.")
+    raise VideoFailed("The video has no subtitles.")
 
 
-def broken(file: VideoFile, options: Options) -> Work:
+def buggy(file: VideoFile, options: Options) -> Work:
+    """Raise an error that is a bug of the processor."""
     yield Step(0.1, "decoding")
-    raise KeyError("a mistake in the processor")
+    raise KeyError("a bug in the processor")
 
 
 def nonsense(file: VideoFile, options: Options) -> Work:
-    """What a taken-over process might do: write to the server what is no report."""
+    """Write an invalid message to the server, as an attacker in this process could do."""
     yield Step(0.1, "decoding")
     for number in range(3, 20):
         if _is_open(number):
             os.write(number, b'{"type":"result","value":[1]}\n')
-    time.sleep(FOR_EVER)
+    time.sleep(ENDLESS_SECONDS)
     return {}
 
 
 def hasty(file: VideoFile, options: Options) -> Work:
-    """A thousand steps as fast as they go."""
+    """Yield a thousand steps as fast as possible."""
     for number in range(1000):
         yield Step(number / 1000, "running")
     return {"steps": 1000}
 
 
 def fork_server(file: VideoFile, options: Options) -> Work:
-    """The number of the process that this one came from."""
+    """Return the ID of the parent process."""
     yield Step(0.5, "looking")
     return {"pid": os.getppid()}
 
 
 def deep(file: VideoFile, options: Options) -> Work:
-    """A result inside a result inside a result, too many times."""
+    """Return a result that is nested too deeply."""
     yield Step(0.5, "digging")
     result: dict[str, Any] = {}
     for _ in range(200):
@@ -113,22 +118,22 @@ def deep(file: VideoFile, options: Options) -> Work:
     return result
 
 
-def unlucky(file: VideoFile, options: Options) -> Work:
-    """Says itself that it may go well another time."""
+def busy(file: VideoFile, options: Options) -> Work:
+    """Fail with a transient fault."""
     yield Step(0.1, "asking")
     raise VideoFailed("The service is busy.", fault=Fault.TRANSIENT)
 
 
 def on_a_full_disk(file: VideoFile, options: Options) -> Work:
-    """Writes where there is no room."""
+    """Write to a full disk."""
     yield Step(0.1, "writing")
     with Path("/dev/full").open("wb", buffering=0) as stream:
         stream.write(b"x")
     return {}
 
 
-def without_end(file: VideoFile, options: Options) -> Work:
-    """Writes one file that grows and grows."""
+def oversized(file: VideoFile, options: Options) -> Work:
+    """Write one file that never stops growing."""
     yield Step(0.1, "writing")
     with (file.output / "film.mp4.part").open("wb") as stream:
         while True:
@@ -137,32 +142,32 @@ def without_end(file: VideoFile, options: Options) -> Work:
 
 
 def out_of_descriptors(file: VideoFile, options: Options) -> Work:
-    """Opens more files than a process may."""
+    """Open more files than a process may."""
     yield Step(0.1, "opening")
     while True:
         os.dup(2)
     return {}
 
 
-def unheard(file: VideoFile, options: Options) -> Work:
-    """Waits for a service that does not answer."""
+def unanswered(file: VideoFile, options: Options) -> Work:
+    """Wait for a service that does not answer."""
     yield Step(0.1, "asking")
     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
 def wordy(file: VideoFile, options: Options) -> Work:
-    """Fails at great length."""
+    """Fail with a very long sentence."""
     yield Step(0.1, "talking")
     raise VideoFailed("and so on " * 100_000)
 
 
-def unheard_of_fault(file: VideoFile, options: Options) -> Work:
-    """What a taken-over process might do: report a failure that lies where nobody knows."""
+def unknown_fault(file: VideoFile, options: Options) -> Work:
+    """Report a failure with an unknown fault, as an attacker in this process could do."""
     yield Step(0.1, "decoding")
     for number in range(3, 20):
         if _is_open(number):
             os.write(number, b'{"type":"failure","sentence":"","traceback":"","fault":"yours"}\n')
-    time.sleep(FOR_EVER)
+    time.sleep(ENDLESS_SECONDS)
     return {}
 
 
@@ -174,21 +179,22 @@ ALL: tuple[Callable[[VideoFile, Options], Work], ...] = (
     killed,
     greedy,
     failing,
-    broken,
+    buggy,
     nonsense,
     hasty,
     fork_server,
     deep,
-    unlucky,
+    busy,
     on_a_full_disk,
-    without_end,
+    oversized,
     out_of_descriptors,
-    unheard,
+    unanswered,
     wordy,
-    unheard_of_fault,
+    unknown_fault,
 )
 
 
 def find(name: str) -> Processor:
+    """Return the processor with the name of one of these functions."""
     run = next(work for work in ALL if work.__name__ == name)
     return Processor(name=name, summary=run.__doc__ or "", options=Options, run=run)

@@ -1,4 +1,4 @@
-"""What a client was told, and what the API tells: the newest state of each job, and every error."""
+"""The newest states and the errors that a client received, to compare with those of the API."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Told:
-    """`newest`: by job ID. `errors`: the first update that told each error, by `seq`."""
+class Received:
+    """The newest state of each job, and every error."""
 
+    # Newest update of each job, by job ID.
     newest: dict[str, Fields]
+    # The first update with each error, by `seq`.
     errors: dict[int, Fields]
 
     @classmethod
-    def of(cls, updates: Iterable[Fields]) -> Told:
-        """Of updates in any order."""
+    def from_updates(cls, updates: Iterable[Fields]) -> Received:
+        """Collect from updates in any order."""
         ordered = sorted(updates, key=lambda update: int(update["seq"]))
         first: dict[tuple[object, ...], Fields] = {}
         for update in ordered:
@@ -37,10 +39,10 @@ class Told:
         )
 
     @classmethod
-    def by(cls, api: httpx.Client) -> Told:
-        """By the API's list of jobs and their whole histories."""
+    def from_api(cls, api: httpx.Client) -> Received:
+        """Collect from the API's list of jobs and their complete histories."""
         jobs = api.get("/api/jobs", params={"limit": PAGE}).raise_for_status().json()["items"]
-        history = cls.of(update for job in jobs for update in _history(api, job["job_id"]))
+        history = cls.from_updates(update for job in jobs for update in _history(api, job["job_id"]))
         return cls({job["job_id"]: {name: job[name] for name in FIELDS if name in job} for job in jobs}, history.errors)
 
     @property
@@ -49,13 +51,13 @@ class Told:
         return {job_id: update["seq"] for job_id, update in self.newest.items()}
 
     def failures(self, order: Order) -> dict[str, str]:
-        """The failed videos of a job that was not retried, and their errors; the job's own is with its last video."""
+        """Return the failed videos and errors of a job that was not retried; its own error is with its last video."""
         errors = (error for error in self.errors.values() if error["job_id"] == order.job_id)
         return {error["video_id"]: error["error"] for error in errors}
 
 
-def reported(order: Order) -> dict[str, str]:
-    """The failed videos that the sender of this job told of, and their errors."""
+def reported_failures(order: Order) -> dict[str, str]:
+    """Return the failed videos that the sender of this job reported, and their errors."""
     return {video_id: error.strip() for video_id, (_, error) in order.failures.items()}
 
 

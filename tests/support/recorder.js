@@ -1,17 +1,18 @@
-// Runs in every page before the page's own scripts: writes down what the page shows, from look to look, over its reloads.
+// Runs in every page before the page's own scripts. Samples what the page shows and keeps the record across its reloads.
+// A run is a row of equal samples.
 (() => {
   if (!location.protocol.startsWith("http") || window !== top) return;
   const KEY = "recorded runs";
-  const LOOK_MS = 50;
-  const GAP_MS = 1000; // after a pause without looks a new run begins
+  const SAMPLE_MS = 50;
+  const MAX_GAP_MS = 1000; // a longer pause between samples begins a new run
   const runs = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-  let heard = Date.now();
-  let before = null;
+  let receivedAt = Date.now();
+  let previous = null;
 
   window.WebSocket = class extends WebSocket {
     constructor(...given) {
       super(...given);
-      this.addEventListener("message", () => (heard = Date.now()));
+      this.addEventListener("message", () => (receivedAt = Date.now()));
     }
   };
 
@@ -33,20 +34,20 @@
     };
   }
 
-  function look() {
+  function sample() {
     const now = Date.now();
-    const what = shown();
-    const same = JSON.stringify(what);
+    const page = shown();
+    const text = JSON.stringify(page);
     const last = runs.at(-1);
-    if (same === before && now - last.until < GAP_MS) {
-      Object.assign(last, { until: now, looks: last.looks + 1, silence: Math.max(last.silence, now - heard) });
+    if (text === previous && now - last.until < MAX_GAP_MS) {
+      Object.assign(last, { until: now, looks: last.looks + 1, silence: Math.max(last.silence, now - receivedAt) });
     } else {
-      runs.push({ ...what, since: now, until: now, looks: 1, silence: now - heard });
+      runs.push({ ...page, since: now, until: now, looks: 1, silence: now - receivedAt });
     }
-    before = same;
+    previous = text;
   }
 
-  window.recordedRuns = () => (look(), runs);
-  setInterval(look, LOOK_MS);
+  window.recordedRuns = () => (sample(), runs);
+  setInterval(sample, SAMPLE_MS);
   addEventListener("pagehide", () => sessionStorage.setItem(KEY, JSON.stringify(runs)));
 })();

@@ -1,6 +1,6 @@
-"""What a page showed over a whole story, written down inside the page (`recorder.js`) and judged here.
+"""The record of what a page showed during a test. `recorder.js` makes it inside the page.
 
-Moments are seconds since 1970, which page and test share.
+Times are seconds since 1970, which page and test share.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 
 @dataclass(frozen=True)
 class Card:
-    """What a job's card says of how far it is."""
+    """The progress of a job, as its card shows it."""
 
     status: str
     percent: int
@@ -39,9 +39,9 @@ Cards = Mapping[str, Card]
 
 @dataclass(frozen=True)
 class Run:
-    """What the page showed unchanged from its first look at it to the last.
+    """What the page showed unchanged in a row of `looks` samples, from `since` to `until`.
 
-    `silence`: the longest time, at one of these looks, since the page's socket had brought anything.
+    `silence` is the longest time, at one of the samples, since the page's socket had received anything.
     """
 
     since: float
@@ -56,10 +56,10 @@ class Run:
 
     @classmethod
     def of_page(cls, run: Mapping[str, Any]) -> Self:
-        moments = {name: run[name] / 1000 for name in ("since", "until", "silence")}
+        times = {name: run[name] / 1000 for name in ("since", "until", "silence")}
         cards = {job_id: _card(*facts) for job_id, *facts in run["cards"]}
-        kept = {name: run[name] for name in ("looks", "address", "state", "popup", "hidden")}
-        return cls(**moments, **kept, cards=cards)
+        facts = {name: run[name] for name in ("looks", "address", "state", "popup", "hidden")}
+        return cls(**times, **facts, cards=cards)
 
     @property
     def is_connected(self) -> bool:
@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Record:
-    """All runs of a page, in order, over its own reloads."""
+    """All runs of a page, in order, across its reloads."""
 
     runs: Sequence[Run]
 
@@ -78,7 +78,7 @@ class Record:
 
     @property
     def popup_was_seen(self) -> bool:
-        """Whether the framework's own message was ever visible."""
+        """True if the framework's own message was ever visible."""
         return any(run.popup for run in self.runs)
 
     @property
@@ -87,32 +87,32 @@ class Record:
 
     @property
     def said(self) -> str:
-        """The banner's states in the order in which they came."""
+        """The banner's states, in order."""
         return " > ".join(state for state, _ in groupby(run.state for run in self.runs if run.state))
 
     def disconnected_after(self, moment: float) -> float | None:
-        """How long after it the page still called itself connected, in seconds; None when it never ceased to."""
+        """Return for how many seconds after it the page still showed "connected"; None if it never stopped."""
         return next((max(0.0, run.since - moment) for run in self._after(moment) if not run.is_connected), None)
 
     def connected_after(self, moment: float) -> float | None:
-        """How long after it the page was first connected; None when it never was."""
+        """Return after how many seconds the page was first connected; None if it never was."""
         return next((max(0.0, run.since - moment) for run in self._after(moment) if run.is_connected), None)
 
     def false_green(self, limit_seconds: float) -> float:
-        """The longest time for which the page called itself connected after so much silence, in seconds."""
+        """Return the longest time, in seconds, for which the page showed "connected" after this much silence."""
         runs = [run for run in self.runs if run.is_connected]
         return max((min(run.silence - limit_seconds, run.until - run.since) for run in runs), default=0.0)
 
     def cards(self, job_id: str) -> list[Card]:
-        """What the job's card said, one after the other; empty when the page never had it."""
+        """Return the states of the job's card, in order; empty if the page never showed it."""
         return [card for card, _ in groupby(run.cards[job_id] for run in self.runs if job_id in run.cards)]
 
     def setbacks(self, job_id: str) -> list[tuple[Card, Card]]:
-        """Where the card said less than just before; right within one attempt is none."""
+        """Return where the progress of the card went back. Within one attempt it must not."""
         return [(before, card) for before, card in pairwise(self.cards(job_id)) if card.says_less_than(before)]
 
     def longest_gap(self) -> float:
-        """The longest time without a look: the page was not there, or its browser did not run."""
+        """Return the longest time without a sample, in which the page was not loaded or its browser did not run."""
         return max((later.since - run.until for run, later in zip(self.runs, self.runs[1:], strict=False)), default=0.0)
 
     def _after(self, moment: float) -> Iterator[Run]:
@@ -120,7 +120,7 @@ class Record:
 
 
 def record_pages(context: BrowserContext) -> None:
-    """Let every page of the context be recorded from its first script on."""
+    """Record every page of the context, from its first script on."""
     context.add_init_script(SCRIPT)
 
 

@@ -1,4 +1,4 @@
-"""The program over one data directory and port: killed and started again, as this build or as another one."""
+"""The program over one data directory and port, which can be killed and restarted as the same or another build."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CLIPS, CLIP_SECONDS = 8, 1.0
 VIDEOS, VIDEOS_A_REPORT = 10_000, 25
 REPORT_SECONDS = 0.25
 TOKEN_SECONDS = 86_400
-LONGER_THAN_A_SESSION = timedelta(days=8)
-BANNER, ITS_MARK = "ui/components/connection_banner.vue", 'data-testid="connection-banner"'
+OVER_SESSION_AGE = timedelta(days=8)
+BANNER, BANNER_MARK = "ui/components/shared/connection_banner.vue", 'data-testid="connection-banner"'
 
 
-class Stand:
-    """One server, whichever life of it. Its users are administrators: all see the same jobs."""
+class RestartableServer:
+    """A server through all its runs. Its users are administrators, so that all see the same jobs."""
 
     def __init__(self, home: Path, users: Sequence[str], **settings: object) -> None:
         self.data_dir = home / "data"
@@ -47,48 +47,48 @@ class Stand:
             "max_running_videos": 1,
             **settings,
         }
-        self._life = ExitStack()
+        self._runs = ExitStack()
         self._program: Program | None = None
         self.data_dir.mkdir()
         self._tokens = apart(self._add(users))
 
     def start(self) -> float:
-        """A new life, ready; since when."""
-        life = running(self.data_dir, port=self.port, root=self._build, **self._settings)
-        self._program = self._life.enter_context(life)
+        """Start the server, wait until it is ready, and return the time."""
+        run = running(self.data_dir, port=self.port, root=self._build, **self._settings)
+        self._program = self._runs.enter_context(run)
         return time.time()
 
     def kill(self) -> float:
-        """kill -9; when."""
+        """Kill the server with SIGKILL and return the time."""
         assert self._program is not None
         at = time.time()
         self._program.kill()
         return at
 
     def close(self) -> None:
-        self._life.close()
+        self._runs.close()
 
     def client(self, user: str) -> httpx.Client:
-        """The REST routes as this user."""
+        """Open a client of the REST routes as this user."""
         headers = {"Authorization": f"Bearer {self._tokens[user]}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def change_build(self, mark: str) -> None:
-        """Let the next life be of another build, where the banner carries this attribute."""
-        script = self._build / BANNER
-        text = script.read_text(encoding="utf-8")
-        assert text.count(ITS_MARK) == 1
-        script.write_text(text.replace(ITS_MARK, f"{ITS_MARK} {mark}"), encoding="utf-8")
+        """Let the next start run another build, in which the banner has this attribute."""
+        component = self._build / BANNER
+        text = component.read_text(encoding="utf-8")
+        assert text.count(BANNER_MARK) == 1
+        component.write_text(text.replace(BANNER_MARK, f"{BANNER_MARK} {mark}"), encoding="utf-8")
 
     def let_sessions_expire(self) -> None:
-        """Every session of now began so long ago that it has run out."""
-        back = LONGER_THAN_A_SESSION // timedelta(milliseconds=1)
+        """Backdate every session so far that it has expired."""
+        back = OVER_SESSION_AGE // timedelta(milliseconds=1)
         with closing(sqlite3.connect(self.data_dir / "dashboard.sqlite3", timeout=10)) as database, database:
             database.execute("UPDATE session SET created_at = created_at - ?", (back,))
 
-    def command(self, *words: str, stdin: str | None = None) -> None:
-        """`python main.py …` beside the running server."""
-        done = run_command(*words, data_dir=self.data_dir, stdin=stdin)
+    def command(self, *arguments: str, stdin: str | None = None) -> None:
+        """Run `python main.py …` while the server runs. Fails unless it succeeds."""
+        done = run_command(*arguments, data_dir=self.data_dir, stdin=stdin)
         assert done.returncode == 0, done.stderr
 
     async def _add(self, users: Sequence[str]) -> dict[str, str]:
@@ -99,36 +99,36 @@ class Stand:
             }
 
 
-def elsewhere(client: httpx.Client, name: str) -> str:
-    """A new job that runs elsewhere; its ID."""
+def submit_external(client: httpx.Client, name: str) -> str:
+    """Submit an external job and return its ID."""
     order = {"name": name, "video_ids": [f"v{number}" for number in range(VIDEOS)], "processor": "external"}
-    return _made(client, order)
+    return _submit(client, order)
 
 
-def real(client: httpx.Client, name: str) -> str:
-    """A new job over the clips, at their own pace, one after the other; its ID."""
+def submit_clips(client: httpx.Client, name: str) -> str:
+    """Submit a job that plays the clips at normal speed, one after another, and return its ID."""
     clips = [f"clip-{number}" for number in range(CLIPS)]
-    return _made(client, {"name": name, "video_ids": clips, "options": {"max_speed": 1}})
+    return _submit(client, {"name": name, "video_ids": clips, "options": {"max_speed": 1}})
 
 
 def on_dashboard(client: httpx.Client) -> Cards:
-    """What the API says is on the dashboard now."""
+    """Return the cards of the jobs that are on the dashboard according to the API."""
     answer = client.get("/api/jobs", params={"dashboard": True, "limit": 1000}).raise_for_status()
     return {job["job_id"]: Card.of_api(job) for job in answer.json()["items"]}
 
 
 def status_changes(client: httpx.Client, job_id: str) -> list[Change]:
-    """All updates of a job that tell another status than the one before."""
-    told: list[dict[str, Any]] = client.get(f"/api/jobs/{job_id}/progress-history?limit=1000").json()
-    before = [None, *(update["status"] for update in told)]
-    changed = [update for update, status in zip(told, before, strict=False) if update["status"] != status]
+    """Return all updates of a job whose status differs from the one before."""
+    updates: list[dict[str, Any]] = client.get(f"/api/jobs/{job_id}/progress-history?limit=1000").json()
+    before = [None, *(update["status"] for update in updates)]
+    changed = [update for update, status in zip(updates, before, strict=False) if update["status"] != status]
     return [Change(to_millis(datetime.fromisoformat(one["timestamp"])) / 1000, one["status"]) for one in changed]
 
 
 class Sender:
-    """Reports on a job that runs elsewhere, a few times a second, from entry to exit.
+    """Reports on an external job a few times a second, from entry to exit.
 
-    What a server that is gone did not answer is repeated.
+    A report that the server did not answer is sent again.
     """
 
     def __init__(self, client: httpx.Client, job_id: str) -> None:
@@ -148,7 +148,7 @@ class Sender:
         self.stop()
 
     def stop(self) -> None:
-        """Report nothing any more."""
+        """Stop reporting."""
         self._is_over.set()
         self._thread.join()
 
@@ -163,12 +163,12 @@ class Sender:
             self.finished = finished
 
 
-def _made(client: httpx.Client, order: dict[str, Any]) -> str:
+def _submit(client: httpx.Client, order: dict[str, Any]) -> str:
     return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
 
 
 def _copied(program: Path) -> Path:
-    """The program as it lies here, where the next life may be of another build."""
+    """Copy the program, so that the next start can run another build."""
     program.mkdir(parents=True)
     for part in PARTS:
         source = ROOT / part

@@ -1,4 +1,4 @@
-"""Servers as child processes, for tests and benchmarks: the program itself, `python main.py`, and the tests' own."""
+"""Servers as child processes, for tests and benchmarks: the program itself, `python main.py`, and test servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import httpx
 from tests import ROOT
 from ui.cli.data import open_accounts
 
-FROM_OUTSIDE = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
+REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 START_SECONDS = 60
 STOP_SECONDS = 15
 TOKEN_SECONDS = 86_400
@@ -31,23 +31,23 @@ Server = TypeVar("Server", bound="ServerProcess")
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Return a port that no process listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """This process's environment without settings of its own, and with those that are given."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FROM_OUTSIDE)}
-    kept["PYTHONUNBUFFERED"] = "1"
-    return kept | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
+    """Return this process's environment with these settings and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(REMOVED_VARIABLES)}
+    inherited["PYTHONUNBUFFERED"] = "1"
+    return inherited | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def run_command(
     *arguments: str, data_dir: Path, stdin: str | None = None, **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """`python main.py …` to its end."""
+    """Run `python main.py …` until it exits."""
     return subprocess.run(
         [sys.executable, "main.py", *arguments, "--data-dir", str(data_dir)],
         cwd=ROOT,
@@ -61,16 +61,23 @@ def run_command(
 
 
 class ServerProcess:
-    """A server as a child process: its address, its output, and ways to end it."""
+    """A server as a child process: its address, its output, and ways to stop it."""
 
-    def __init__(self, *arguments: str, port: int, environment: Mapping[str, str], root: Path = ROOT) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        port: int,
+        environment: Mapping[str, str],
+        root: Path = ROOT,
+        program: str | Path = sys.executable,
+    ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.began = time.perf_counter()
         self.lines: list[str] = []
-        self._said: Queue[str | None] = Queue()
+        self._unread: Queue[str | None] = Queue()
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [program, *arguments],
             cwd=root,
             env=environment,
             stdout=subprocess.PIPE,
@@ -92,43 +99,44 @@ class ServerProcess:
         return "".join(self.lines)
 
     def until_says(self, word: str, seconds: float = START_SECONDS) -> str:
-        """The first line from now on that contains `word`; fails with the output when it does not come."""
+        """Return the first new line that contains `word`. Fails with the output if there is none in time."""
         end = time.monotonic() + seconds
         while True:
             try:
-                line = self._said.get(timeout=max(0.0, end - time.monotonic()))
+                line = self._unread.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
                 line = None
             if line is None:
-                raise AssertionError(f"the server never said {word!r}:\n{self.output}")
+                raise AssertionError(f"the server did not print {word!r}:\n{self.output}")
             if word in line:
                 return line
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill the process with SIGKILL."""
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
     def ended(self) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Wait until it exits without a signal, and return its exit code."""
         return self._process.wait(STOP_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to stop; its exit code."""
+        """Send it a signal to stop, and return its exit code."""
         if self.is_running:
             self._process.send_signal(number)
         return self._process.wait(STOP_SECONDS)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line)
-            self._said.put(line)
-        self._said.put(None)
+        with self._process.stdout as output:
+            for line in output:
+                self.lines.append(line)
+                self._unread.put(line)
+        self._unread.put(None)
 
 
 class Program(ServerProcess):
-    """The real program over a data directory; `root`: where it lies, when it is a copy."""
+    """The real program over a data directory; `root` is its directory if it is a copy."""
 
     def __init__(
         self,
@@ -146,7 +154,7 @@ class Program(ServerProcess):
         super().__init__(*arguments, port=port, environment=environment(settings) | plug_ins, root=root)
 
     def sign_in_link(self) -> str:
-        """The link that the server prints once it is ready."""
+        """Return the link that the server prints when it is ready."""
         return self.until_says("Sign in:").split()[-1]
 
 
@@ -159,7 +167,7 @@ def running(
     root: Path = ROOT,
     **settings: object,
 ) -> Iterator[Program]:
-    """The program, ready; killed at the end if it still runs."""
+    """Start the program and wait until it is ready. Kills it at the end if it still runs."""
     program = Program(data_dir, port=port, python_path=python_path, root=root, **settings)
     with _ready(program, "Dashboard:") as ready:
         yield ready
@@ -167,7 +175,7 @@ def running(
 
 @contextmanager
 def serving(module: str, *arguments: str, port: int | None = None) -> Iterator[ServerProcess]:
-    """`python -m MODULE PORT …` of a module that serves with Uvicorn, ready; killed at the end if it still runs."""
+    """Start `python -m MODULE PORT …`, a module that serves with Uvicorn. Kills it at the end if it still runs."""
     port = port or free_port()
     server = ServerProcess("-m", module, str(port), *arguments, port=port, environment=environment({}))
     with _ready(server, "Uvicorn running") as ready:
@@ -185,7 +193,7 @@ def _ready(server: Server, line: str) -> Iterator[Server]:
 
 
 def token(data_dir: Path, name: str) -> str:
-    """A JWT of this user, as the command `token` makes it."""
+    """Return a JWT of this user, like the command `token`."""
 
     async def issue() -> str:
         async with open_accounts(data_dir) as accounts:
@@ -195,12 +203,12 @@ def token(data_dir: Path, name: str) -> str:
 
 
 def password_of(name: str) -> str:
-    """The password that `add_user` gives."""
+    """Return the password that `add_user` sets."""
     return f"correct horse {name}"
 
 
 def add_user(data_dir: Path, name: str, *, admin: bool = False) -> str:
-    """A new user with the password of that name, as the command `users add` makes it, and their token."""
+    """Add a user with the password of that name, like the command `users add`, and return their token."""
 
     async def add() -> None:
         async with open_accounts(data_dir) as accounts:
@@ -211,11 +219,11 @@ def add_user(data_dir: Path, name: str, *, admin: bool = False) -> str:
 
 
 def apart(work: Coroutine[Any, Any, Result]) -> Result:
-    """What comes of it, in a loop of its own: that of this thread may be Playwright's."""
+    """Run the coroutine in an event loop of another thread: Playwright may use the one of this thread."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def api(program: Program, jwt: str) -> httpx.Client:
-    """A client of the REST routes as the token's user."""
+    """Open a client of the REST routes as the token's user."""
     return httpx.Client(base_url=program.url, headers={"Authorization": f"Bearer {jwt}"}, timeout=60)

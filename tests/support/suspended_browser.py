@@ -1,4 +1,4 @@
-"""A laptop's sleep, as the dashboard meets it: all processes of the browser are stopped. Linux only: /proc is read."""
+"""A laptop's sleep: all processes of the browser are suspended. Linux only, because it reads /proc."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser
 
-from tests.support.processes import look_at, numbers
+from tests.support.processes import process_ids, process_info
 
 
 @contextmanager
 def asleep(browser: Browser) -> Iterator[int]:
-    """Nothing of this browser runs while the block does; gives the number of its processes."""
+    """Suspend all processes of this browser while the block runs, and yield their number."""
     first = _first_process(browser)
     stopped: list[int] = []
     try:
-        while born := sorted(_family(first) - set(stopped)):  # one that runs yet may start another
-            for pid in born:
+        while running := sorted(_family(first) - set(stopped)):  # a process that still runs may start another one
+            for pid in running:
                 os.kill(pid, signal.SIGSTOP)
-            stopped += born
+            stopped += running
         yield len(stopped)
     finally:
         for pid in reversed(stopped):
@@ -36,9 +36,9 @@ def _first_process(browser: Browser) -> int:
 
 
 def _family(first: int) -> set[int]:
-    """The process, its children, theirs and so on."""
-    there = [seen for seen in map(look_at, numbers()) if seen is not None]
+    """Return the process and all its descendants."""
+    processes = [process for process in map(process_info, process_ids()) if process is not None]
     family = {first}
-    while born := {seen.pid for seen in there if seen.parent in family} - family:
-        family |= born
+    while children := {process.pid for process in processes if process.parent in family} - family:
+        family |= children
     return family

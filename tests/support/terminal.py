@@ -1,4 +1,4 @@
-"""A command of the program as somebody types it: its output as lines, or in a terminal of a given width."""
+"""A command of the program: its output as lines, or in a terminal of a given width."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ HEIGHT = 24
 END_SECONDS = 20.0
 
 
-def typed(*words: str, **settings: object) -> ServerProcess:
-    """`python main.py …`, running, without a terminal."""
-    return ServerProcess("main.py", *words, port=0, environment=environment(settings))
+def start_command(*arguments: str, **settings: object) -> ServerProcess:
+    """Start `python main.py …` without a terminal."""
+    return ServerProcess("main.py", *arguments, port=0, environment=environment(settings))
 
 
 class TerminalCommand:
-    """A running command in a terminal; everything that it wrote."""
+    """A running command in a terminal, with all its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], master: BinaryIO) -> None:
         self._process = process
@@ -39,7 +39,7 @@ class TerminalCommand:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def until_shows(self, text: str) -> str:
-        """All that was written, as soon as this is in it."""
+        """Return the whole output, as soon as it contains this text."""
         with self._more:
             assert self._more.wait_for(lambda: text in self.written, END_SECONDS), self.written
         return self.written
@@ -49,7 +49,7 @@ class TerminalCommand:
         return self._written.decode(errors="replace")
 
     def interrupt(self) -> int:
-        """What Ctrl-C does; the exit code."""
+        """Interrupt the command like Ctrl-C, and return its exit code."""
         self._process.send_signal(signal.SIGINT)
         return self._process.wait(END_SECONDS)
 
@@ -62,17 +62,19 @@ class TerminalCommand:
     def _read(self) -> bytes:
         try:
             return os.read(self._master.fileno(), 65_536)
-        except (OSError, ValueError):  # nobody is left at the other end, or here
+        except (OSError, ValueError):  # one end is closed
             return b""
 
 
 @contextmanager
-def in_terminal(*words: str, width: int, variables: dict[str, str], **settings: object) -> Iterator[TerminalCommand]:
-    """The command in a terminal of so many columns; killed at the end if it still runs."""
+def in_terminal(
+    *arguments: str, width: int, variables: dict[str, str], **settings: object
+) -> Iterator[TerminalCommand]:
+    """Start the command in a terminal with `width` columns. Kills it at the end if it still runs."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, width, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, str(Path("main.py")), *words],
+        [sys.executable, str(Path("main.py")), *arguments],
         cwd=ROOT,
         env=environment(settings) | {"TERM": "xterm-256color"} | variables,
         stdin=slave,

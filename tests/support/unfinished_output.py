@@ -1,4 +1,4 @@
-"""A processor that leaves an unfinished file and may be deaf to SIGTERM, and its plug-in for a server."""
+"""A processor that leaves an unfinished file and may ignore SIGTERM, and the plug-in that adds it to a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backend.processors import Processor, Step, VideoFile, load
 
 
 class Options(BaseModel, extra="forbid"):
-    """Deaf: it decodes for ever, says nothing, and ignores a polite end."""
+    """The options: with `deaf` it decodes forever, sends nothing, and ignores SIGTERM."""
 
     deaf: bool = False
 
@@ -25,18 +25,18 @@ def _run(file: VideoFile, options: Options) -> Generator[Step, None, dict[str, A
     probe = load("probe")
     if options.deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        while True:  # without a word, because telling a step would show that nobody listens any more
+        while True:  # it sends no step, because that would show that the server does not listen any more
             deque(probe.run(file, probe.options()), maxlen=0)
     result = yield from probe.run(file, probe.options())
     part.rename(file.output / "work")
     return result
 
 
-UNFINISHED = Processor("unfinished", "the probe, with a file that is whole only at the end", Options, _run)
+UNFINISHED = Processor("unfinished", "the probe, with a file that is complete only at the end", Options, _run)
 
 
 def install_plug_in(directory: Path) -> Path:
-    """Lay out what an installed package with this processor looks like; for PYTHONPATH."""
+    """Create the files of an installed package with this processor, for PYTHONPATH."""
     about = directory / "unfinished_processor-1.0.dist-info"
     about.mkdir(parents=True, exist_ok=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: unfinished-processor\nVersion: 1.0\n")
