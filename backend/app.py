@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from backend.delivery.journal import Journal
 from backend.errors import CannotStart, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.slots import Slots
-from backend.executors.video_work import VideoWork
+from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
@@ -65,7 +65,7 @@ class Backend:
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
-    failed: asyncio.Event
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def drain(self) -> None:
         """Start no more videos and end those that run; the first part of closing, which may run beside others."""
@@ -95,7 +95,8 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         stack.push_async_callback(children.stop)
         demo = DemoClips(settings.data_dir / "demo")
         stack.push_async_callback(demo.close)
-        backend = _build(settings, clock, database, children, demo)
+        sources = MediaSources(MediaDirectory(settings.media, clock), demo)
+        backend = _build(settings, clock, database, children, sources)
         try:
             await _start(backend, stack)
         except StoreRefused as error:
@@ -146,14 +147,12 @@ def _only_server(data_dir: Path) -> FileLock:
     return lock
 
 
-def _build(settings: Settings, clock: Clock, database: Database, children: ChildRunner, demo: DemoClips) -> Backend:
-    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
+def _build(
+    settings: Settings, clock: Clock, database: Database, children: ChildRunner, sources: MediaSources
+) -> Backend:
     store, hub = Store(database), ProgressHub()
     journal = Journal(store, hub, clock)
-    executor = InProcessExecutor(
-        max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
-    )
-    sources = MediaSources(MediaDirectory(settings.media, clock), demo)
+    executor = _executor(settings)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
     leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=settings.pause_after_failures)
@@ -168,21 +167,13 @@ def _build(settings: Settings, clock: Clock, database: Database, children: Child
         clock=clock,
     )
     outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
-    work = VideoWork(
-        leases,
-        children,
-        sources,
-        outputs,
-        slots,
-        clock,
-        retries=settings.video_retries,
-        pause_after_failures=settings.pause_after_failures,
-    )
+    policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
+    work = VideoWork(leases, children, sources, outputs, slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
         database=database,
-        accounts=accounts,
+        accounts=Accounts(database, Keys.load(settings, clock), settings, clock),
         store=store,
         hub=hub,
         journal=journal,
@@ -197,7 +188,12 @@ def _build(settings: Settings, clock: Clock, database: Database, children: Child
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
-        failed=asyncio.Event(),
+    )
+
+
+def _executor(settings: Settings) -> Executor:
+    return InProcessExecutor(
+        max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
     )
 
 

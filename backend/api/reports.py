@@ -29,7 +29,7 @@ ERRORS = JOB_ERRORS | {
     summary="Report on an external job",
 )
 async def report_progress(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
-    """All reports of a request are applied, or none. The answer comes after they are stored."""
+    """Apply all reports of the request, or none. The answer comes after they are stored."""
     given = decoded(REPORTS, await request.body())
     reports = [given] if isinstance(given, SenderReport) else given
     return json_response(JobOut.of(await backend.external.apply_reports(job_id, reports, by=caller), backend))

@@ -7,7 +7,7 @@ import logging
 import random
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -31,12 +31,26 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 60.0
 JITTER = 0.1
 
 
-class VideoWork:
-    """What every executor runs: `process_job`.
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Limits the tries of a failed video.
 
     A failure that may pass is tried again up to `retries` times, one of the machine's until the job pauses itself after
-    `pause_after_failures` of them. `rng` gives numbers from 0 to 1.
+    `pause_after_failures` of them.
     """
+
+    retries: int
+    pause_after_failures: int
+
+    def max_retries(self, fault: Fault) -> int:
+        """Return how often a video with this fault is tried again."""
+        if fault is Fault.PERMANENT:
+            return 0
+        return max(self.retries, self.pause_after_failures) if fault is Fault.MACHINE else self.retries
+
+
+class VideoWork:
+    """What every executor runs: `process_job`. `rng` gives numbers from 0 to 1."""
 
     def __init__(
         self,
@@ -46,9 +60,8 @@ class VideoWork:
         outputs: Outputs,
         slots: Slots,
         clock: Clock,
+        policy: RetryPolicy,
         *,
-        retries: int,
-        pause_after_failures: int,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._leases = leases
@@ -57,11 +70,7 @@ class VideoWork:
         self._outputs = outputs
         self._slots = slots
         self._clock = clock
-        self._retries = {
-            Fault.PERMANENT: 0,
-            Fault.TRANSIENT: retries,
-            Fault.MACHINE: max(retries, pause_after_failures),
-        }
+        self._policy = policy
         self._rng = rng
 
     async def process_job(self, job_id: str) -> None:
@@ -104,7 +113,7 @@ class VideoWork:
                 return  # the video is pending, and left for the next run
             finished = await self._try(lease, video)
             fault = finished.fault
-            if finished.error is None or fault is None or tries > self._retries[fault]:
+            if finished.error is None or fault is None or tries > self._policy.max_retries(fault):
                 self._leases.record(lease, replace(finished, tries=tries))
                 return
             seconds = self._delay(tries)

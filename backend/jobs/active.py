@@ -60,7 +60,7 @@ class FailureStreak:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class VideoStep:
     """The newest step of one of a job's running videos."""
 
     video_id: str
@@ -84,7 +84,7 @@ class ActiveJob:
     streak: FailureStreak = FailureStreak()
     retried: Selection | None = None
     failed_positions: set[int] = field(default_factory=set)
-    _step: Step | None = None
+    _step: VideoStep | None = None
 
     @property
     def id(self) -> str:
@@ -111,7 +111,7 @@ class ActiveJob:
 
     def take_step(self, video: Video, doing: str, *, at: datetime) -> None:
         """Take a step of a running video."""
-        self._step = Step(video.video_id, doing, at)
+        self._step = VideoStep(video.video_id, doing, at)
 
 
 class ActiveJobs:

@@ -18,7 +18,7 @@ from backend.domain.video import Video
 from backend.errors import Fault, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.slots import Slots
-from backend.executors.video_work import VideoWork
+from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
 from backend.jobs.executor import Executor, ProcessJob
 from backend.jobs.external import ExternalJobs
@@ -266,8 +266,7 @@ async def open_working(
             Outputs(directory / "outputs"),
             shared,
             waits,
-            retries=RETRIES,
-            pause_after_failures=PAUSE_AFTER_FAILURES,
+            RetryPolicy(RETRIES, PAUSE_AFTER_FAILURES),
             rng=lambda: 0.0,
         )
         await executor.start(work.process_job)

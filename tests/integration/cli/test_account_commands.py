@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pty
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import jwt
 import pytest
+from typer.testing import CliRunner
 
 from backend.accounts.accounts import Accounts
 from backend.clock import SystemClock
@@ -48,13 +48,14 @@ def _no_outside_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path) -> Run:
     def run(*arguments: str, typed: str = "") -> Answer:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        with pytest.raises(SystemExit) as exited:
-            main([*arguments, "--data-dir", str(tmp_path / "data")])
-        output = capsys.readouterr()
-        return Answer(output.out, output.err, int(exited.value.code or 0))
+        with CliRunner().isolation(input=typed) as (out, err, _):
+            with pytest.raises(SystemExit) as exited:
+                main([*arguments, "--data-dir", str(tmp_path / "data")])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            return Answer(out.getvalue().decode(), err.getvalue().decode(), int(exited.value.code or 0))
 
     return run
 
