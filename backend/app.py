@@ -68,7 +68,7 @@ class Backend:
     failed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def drain(self) -> None:
-        """Start no more videos and end those that run; the first part of closing, which may run beside others."""
+        """Start no further videos and end running ones. This is the first part of closing and may run beside others."""
         self.leases.drain()
         await self.executor.shutdown(self.settings.shutdown_grace_seconds)
 

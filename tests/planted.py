@@ -1,11 +1,12 @@
-"""Bugs planted on purpose, each of which the tests of delivery have to catch: `python -m tests.planted [name part]`.
+"""Bugs planted on purpose, which the tests of delivery have to catch: `python -m tests.planted [name part]`.
 
-Each is one change of the program's text in a copy of the repository; the random stories of
-`tests.integration.test_never_wrong` are run there and have to fail.
+Each one is a single change of the program's text in a copy of the repository. The random stories of
+`tests.integration.test_never_wrong` run in the copy and have to fail.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,12 @@ STORIES, SOUND_STORIES = 2_000, 50
 STORIES_SECONDS = 1200
 COMPLAINTS = ("AssertionError", "progress_dashboard.mirror.OutOfStep")
 STORIES_MODULE = "tests.integration.test_never_wrong"
+NOT_COPIED = shutil.ignore_patterns(".*", "data", "__pycache__", "*.png")
 
 
 @dataclass(frozen=True)
 class Planted:
-    """`right` stands exactly once in the file and becomes `wrong`."""
+    """A bug: the text `right` occurs exactly once in the file and becomes `wrong`."""
 
     name: str
     file: str
@@ -64,7 +66,7 @@ PLANTED = (
         "        self._staged.lossless = [*(one for one in self._staged.lossless if one in new), job]\n",
     ),
     Planted(
-        "older after newer: a percent staged before a status change is sent behind it",
+        "older after newer: a percent staged before a status change is sent after it",
         JOURNAL,
         "        self._staged.percents.pop(job.id, None)\n        self._staged.lossless.append(job)\n",
         "        self._staged.lossless.append(job)\n",
@@ -89,21 +91,28 @@ def plant(bug: Planted, copy: Path) -> None:
     """Put the bug into the copy."""
     path = copy / bug.file
     text = path.read_text(encoding="utf-8")
-    assert text.count(bug.right) == 1, f"{bug.name}: its place in {bug.file} has changed; plant it anew"
+    assert text.count(bug.right) == 1, f"{bug.name}: its place in {bug.file} has changed; plant it in the new text"
     path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
 
 
 def complaint(bug: Planted | None, stories: int) -> str:
-    """What the stories complain of first; empty when they all end well. Raises when they do not run at all."""
+    """Return the first complaint of the stories, "" if all of them end well. Raises if they do not run at all."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "copy"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "data", "__pycache__", "*.png"))
+        shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
         if bug is not None:
             plant(bug, copy)
         command = [sys.executable, "-m", STORIES_MODULE, str(stories), "--unexplained"]
+        client = str(copy / "backend" / "client")  # must come before the installed client
         try:
             done = subprocess.run(
-                command, cwd=copy, capture_output=True, text=True, check=False, timeout=STORIES_SECONDS
+                command,
+                cwd=copy,
+                env={**os.environ, "PYTHONPATH": client},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=STORIES_SECONDS,
             )
         except subprocess.TimeoutExpired:
             return f"the stories did not end within {STORIES_SECONDS} s"
@@ -115,6 +124,7 @@ def complaint(bug: Planted | None, stories: int) -> str:
 
 
 def main(part: str = "") -> int:
+    """Plant the bugs whose names contain `part`, and print which are caught. Returns 1 if one is missed."""
     chosen = [bug for bug in PLANTED if part in bug.name]
     assert not complaint(None, SOUND_STORIES), "the program fails without any planted bug"
     missed = 0
@@ -122,10 +132,8 @@ def main(part: str = "") -> int:
         began = time.monotonic()
         found = complaint(bug, STORIES)
         missed += not found
-        print(
-            f"{'caught' if found else 'MISSED'} in {time.monotonic() - began:3.0f} s: {bug.name}: {found}",
-            flush=True,
-        )
+        seconds = time.monotonic() - began
+        print(f"{'caught' if found else 'MISSED'} in {seconds:3.0f} s: {bug.name}: {found}", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} planted bugs caught")
     return 1 if missed else 0
 

@@ -184,7 +184,7 @@ class SocketGuard:
             return await self.serve(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008, "reason": ""})
-        return await PlainTextResponse("This connection belongs to somebody else.", 403)(scope, receive, send)
+        return await PlainTextResponse("This connection belongs to another user.", 403)(scope, receive, send)
 
     def guarded(self) -> dict[str, Callable[..., Any]]:
         """Return the handlers to put in the place of NiceGUI's."""
@@ -196,7 +196,7 @@ class SocketGuard:
         user = await self._ask_store(environ)
         client_id = parse_qs(environ["QUERY_STRING"]).get("client_id", [""])[0]
         if user is None or page_owner(client_id) not in (None, user.id):
-            raise ConnectionRefusedError("You are not signed in, or this page is somebody else's; open it again.")
+            raise ConnectionRefusedError("You are not signed in, or this page belongs to another user; open it again.")
         return await self.handlers["connect"](sid, environ, auth)
 
     async def _handshake(self, sid: str, message: object) -> bool:
@@ -251,7 +251,7 @@ class Broadcast(Protocol):
         """Let the element get all further frames."""
 
     async def leave(self, element: Element) -> None:
-        """Let the element get no more frames."""
+        """Send the element no further frames."""
 
     async def send(self, frame: Mapping[str, Any]) -> None:
         """Send a frame to all elements."""

@@ -55,7 +55,7 @@ ROUTES = (
     ),
     ActionRoute(
         Action.PAUSE,
-        "Start no more of a job's videos",
+        "Pause a job after its running videos",
         "The job becomes `paused` after its running videos have ended; until then `requested` says so.",
         "the job is an external one",
     ),

@@ -1,1 +1,1 @@
-"""How a change becomes visible: `journal` stores it, then `hub` hands it to whoever reads."""
+"""How a change becomes visible: `journal` stores it, then `hub` shows it to its readers."""

@@ -121,7 +121,7 @@ class ProgressHub:
         return JobReader(self, job_id)
 
     def can_resume_from(self, position: int) -> bool:
-        """Return True if everything that happened after `position` can still be told.
+        """Return True if everything that happened after `position` can still be sent.
 
         It cannot if the position is too old, or of a run that the stored data know nothing of (a restored backup).
         """

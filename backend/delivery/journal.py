@@ -166,7 +166,7 @@ class Journal:
     async def tick(self) -> None:
         """Store and publish what is staged, retrying while the database refuses it.
 
-        Raises what no retry can mend: then nothing more is shown, and the server has to be started again.
+        Raises errors that no retry can fix: after that nothing is shown, and the server has to be started again.
         """
         staged, self._staged = self._staged, Staged()
         if not self._closing:

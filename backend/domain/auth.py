@@ -1,4 +1,4 @@
-"""Who somebody is and what they may see: pure values."""
+"""Users and what they may see: pure values."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     the job. `running` (number of videos that run) and `doing` (what the current one does) are momentary and not
     stored. `reported` is the newest counter of the sender of an external job. `pause_reason` says why the job paused
     itself. `resumed` is the number of finished videos at which it continued after a restart. A `pinned` job stays on
-    the dashboard until somebody dismisses it. `lease_id` grows with every claim and every release. `started_at` and the
+    the dashboard until a user dismisses it. `lease_id` grows with every claim and every release. `started_at` and the
     counts belong to the current attempt.
     """
 
@@ -171,7 +171,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self._without_holder(Status.CANCELLED, at=at, pause_reason=None, finished_at=ended, message=message)
 
     def paused(self, *, at: datetime) -> Job:
-        """Return the job out of the queue until somebody resumes it."""
+        """Return the job out of the queue until it is resumed."""
         message = messages.paused(self.place, self.pause_reason)
         return self._without_holder(Status.PAUSED, at=at, message=message)
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class StopSignal:
-    """The one way to stop the holder of a lease: `drain` starts no more videos, `kill` also ends those that run."""
+    """The one way to stop the holder of a lease: `drain` starts no further videos, `kill` also ends running ones."""
 
     def __init__(self) -> None:
         self._drain, self._kill = asyncio.Event(), asyncio.Event()
@@ -70,7 +70,7 @@ class VideoStep:
 
 @dataclass(eq=False)
 class ActiveJob:
-    """A job with what is known of its work beyond the stored state.
+    """A job with the state of its work that is not stored.
 
     `fractions` are the shares of the running videos (0 to 1) by position. `retried` is what the current attempt took,
     if it began in this run of the server. For an external job: `failed_positions` of its videos, and `last_report_at`,
@@ -135,14 +135,14 @@ class ActiveJobs:
         return self._active.get(job_id)
 
     def visible(self, job_id: str, by: User) -> ActiveJob | None:
-        """Return the job if it is active. Raises `JobNotFound` if it is somebody else's."""
+        """Return the job if it is active. Raises `JobNotFound` if it is another user's."""
         active = self._active.get(job_id)
         if active is not None and not by.may_see(active.job.owner_id):
             raise JobNotFound
         return active
 
     def unfinished(self, job_id: str, by: User) -> ActiveJob | None:
-        """Return the job if it is active and has not ended. Raises `JobNotFound` if it is somebody else's."""
+        """Return the job if it is active and has not ended. Raises `JobNotFound` if it is another user's."""
         active = self.visible(job_id, by)
         return active if active is not None and not active.job.is_finished else None
 

@@ -103,7 +103,7 @@ class Leases:
         self._draining = False
 
     def drain(self) -> None:
-        """Let no more videos be started, because the server stops."""
+        """Start no further videos, because the server stops."""
         self._draining = True
         for active in self._active:
             active.stop.drain()

@@ -109,7 +109,7 @@ class JobManager:
         return Submission(await self._queries.find(job_id, by=by), videos.duplicates, videos.invalid)
 
     async def run_demo(self, *, by: User) -> Job:
-        """Create the demo: a real job over generated clips, some of them broken on purpose."""
+        """Create the demo: a real job over generated clips, some of them damaged on purpose."""
         demo = self._sources.demo
         await demo.prepare()
         order = Order(name="Demo", options=demo.options, source=Source.DEMO)
@@ -153,7 +153,7 @@ class JobManager:
         return await self._answer(Action.CANCEL, job_id, by)
 
     async def pause(self, job_id: str, *, by: User) -> Job:
-        """Start no more of the job's videos: it is paused after the running ones have ended."""
+        """Start no further videos of the job: it is paused after the running ones have ended."""
         active = self._active.unfinished(job_id, by)
         if active is None or active.job.requested or active.job.status is Status.PAUSED:
             return await self._newest(job_id, by)
@@ -332,7 +332,7 @@ class JobManager:
         return await self._store.videos.retry_scope(job.id, selection)
 
     def _is_repeated(self, job: Job, selection: Selection) -> bool:
-        """Return True if the running attempt began with this selection; after a restart nobody knows any more."""
+        """Return True if the running attempt began with this selection; unknown after a restart."""
         active = self._active.get(job.id)
         return job.attempt > 1 and active is not None and active.retried in (None, selection)
 

@@ -29,14 +29,14 @@ class Position(msgspec.Struct):
 
 
 class JobQueries:
-    """Every read takes the user who asks: a job of somebody else is not found, like one that does not exist."""
+    """Every read takes the user who asks: another user's job is not found, like one that does not exist."""
 
     def __init__(self, store: Store, hub: ProgressHub) -> None:
         self._store = store
         self._hub = hub
 
     async def find(self, job_id: str, *, by: User) -> Job:
-        """Return the job. Raises `JobNotFound`, also for somebody else's."""
+        """Return the job. Raises `JobNotFound`, also for another user's job."""
         return await self._visible(job_id, by)
 
     async def jobs(

@@ -35,7 +35,7 @@ class OldHistory:
     """A part of the history rows that are too old.
 
     `ends` are pairs of a job ID and the seq up to which its rows are too old; `rows` is their number. `next_after` is
-    the job ID behind which to look for more, None if there are no more.
+    the job ID behind which to look for more, None at the end.
     """
 
     ends: tuple[tuple[str, int], ...]

@@ -36,7 +36,9 @@ ENDED = (VideoStatus.COMPLETED, VideoStatus.FAILED)
 NEWEST_RESULT = and_(
     RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
 )
-KNOWN_SECONDS = func.nullif(RESULTS.c.duration_seconds, 0)  # 0 stands for work elsewhere, whose time nobody reported
+KNOWN_SECONDS = func.nullif(
+    RESULTS.c.duration_seconds, 0
+)  # 0 stands for an external video, whose duration was not reported
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Files that are malformed or mean harm, through the real program: each ends in its own words, and nothing leaks.
+"""Malformed and harmful files in the real program: each one has its own error, and nothing outside is read.
 
 In the gate the corpus runs twice, the first time as a warm-up; `python -m tests.acceptance.test_hostile_files [rounds]`
-prints what is said of each file and the figures.
+prints the error of each file and the figures.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from typing import Any, Self
 
 import pytest
 
+from tests.bench.measure import memory_mib
 from tests.support.hostile_files import CORPUS, MARK, SOUND, Hostile, Workshop
 from tests.support.servers import api, running, token
 from tests.support.watchers import ENDS, Watcher
 
 ROUNDS_IN_THE_GATE = 2
 TIMEOUT_SECONDS, MEMORY_MIB = 3, 512
-SPARE_SECONDS = 3.0  # that a video may take beyond its limit, to be ended and noticed on a busy machine
-MOST_GROWTH_MIB = 20.0
-LOOK_EVERY_SECONDS = 0.005
-LONG_AGO = 1_000_000_000  # seconds since 1970
+SPARE_SECONDS = 3.0  # beyond a video's limit, in which its process must be killed also on a busy machine
+MAX_GROWTH_MIB = 20.0
+POLL_SECONDS = 0.005
+PAST_TIME = 1_000_000_000  # seconds since 1970
 
 
 class Trap:
-    """Listens where the files point to, and counts who comes."""
+    """Listens on the address to which the files point, and counts connections and datagrams."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -51,7 +52,7 @@ class Trap:
         return "{}:{}".format(*self._tcp.getsockname())
 
     def count(self) -> int:
-        """How many connections and datagrams have come in so far; the kernel kept them for us."""
+        """Return the number of connections and datagrams so far, which wait in the kernel."""
         while (ready := select.select([self._tcp, self._udp], [], [], 0)[0]) != []:
             if self._tcp in ready:
                 self._tcp.accept()[0].close()
@@ -70,26 +71,27 @@ class Trap:
 
 @dataclass
 class Guard:
-    """Notices whoever opens the pipe outside the media directory, or reads the files there."""
+    """Notices when a process opens the pipe outside the media directory, or reads the files there."""
 
     workshop: Workshop
     pipe_was_opened: bool = False
-    _over: threading.Event = field(default_factory=threading.Event)
+    _is_over: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def watching(self) -> Iterator[Self]:
+        """Watch the pipe and the files while the block runs."""
         for path in self._files:
-            os.utime(path, (LONG_AGO, LONG_AGO + 1))  # read before it was changed: even "relatime" notes the next time
+            os.utime(path, (PAST_TIME, PAST_TIME + 1))  # a read before the change: also "relatime" records the next one
         thread = threading.Thread(target=self._watch)
         thread.start()
         try:
             yield self
         finally:
-            self._over.set()
+            self._is_over.set()
             thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(LOOK_EVERY_SECONDS):
+        while not self._is_over.wait(POLL_SECONDS):
             self.pipe_was_opened |= self.workshop.is_pipe_open
 
     @property
@@ -97,23 +99,25 @@ class Guard:
         return (self.workshop.text, self.workshop.clip)
 
     @property
-    def were_read(self) -> list[str]:
-        """The names of the files that somebody read."""
-        return [path.name for path in self._files if path.stat().st_atime != LONG_AGO]
+    def read_files(self) -> list[str]:
+        """The names of the files that were read."""
+        return [path.name for path in self._files if path.stat().st_atime != PAST_TIME]
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What the API says of one file's video."""
+class VideoResult:
+    """The result of one file's video according to the API."""
 
     file: Hostile
     error: str | None
     seconds: float
     poster: bytes
-    everything: str
+    # The whole answer, as JSON.
+    answer: str
 
     @property
-    def is_as_told(self) -> bool:
+    def is_expected(self) -> bool:
+        """True if the error is the expected one."""
         return self.file.is_described_by(self.error)
 
 
@@ -122,32 +126,36 @@ class Round:
     """One job with the whole corpus."""
 
     job: dict[str, Any]
-    endings: list[Ending]
+    results: list[VideoResult]
+    # All statuses that a watcher received.
     statuses: set[str]
-    resident_mib: float
+    # Memory of the server afterwards.
+    memory_mib: float
 
 
 @dataclass
-class Account:
-    """All that happened."""
+class Outcome:
+    """The results of all rounds, and what the trap and the guard noticed."""
 
     rounds: list[Round]
+    # Connections and datagrams.
     connections: int
     pipe_was_opened: bool
-    were_read: list[str]
+    read_files: list[str]
 
     @property
-    def endings(self) -> list[Ending]:
-        return [ending for one in self.rounds for ending in one.endings]
+    def results(self) -> list[VideoResult]:
+        """The results of all rounds."""
+        return [result for round_ in self.rounds for result in round_.results]
 
     @property
     def growth_mib(self) -> float:
-        """Of the server's memory over the rounds behind the first."""
-        return self.rounds[-1].resident_mib - self.rounds[0].resident_mib
+        """The growth of the server's memory after the first round."""
+        return self.rounds[-1].memory_mib - self.rounds[0].memory_mib
 
 
-def play(home: Path, rounds: int) -> Account:
-    """Run the corpus that often through a server."""
+def play(home: Path, rounds: int) -> Outcome:
+    """Run this number of rounds through one server."""
     media = home / "media"
     media.mkdir()
     with Trap() as trap:
@@ -165,7 +173,7 @@ def play(home: Path, rounds: int) -> Account:
             jwt = token(home / "data", "admin")
             with Watcher(program, jwt) as watcher, api(program, jwt) as client:
                 played = [_round(program.pid, watcher, client) for _ in range(rounds)]
-        return Account(played, trap.count(), guard.pipe_was_opened, guard.were_read)
+        return Outcome(played, trap.count(), guard.pipe_was_opened, guard.read_files)
 
 
 def _round(pid: int, watcher: Watcher, client: Any) -> Round:
@@ -176,75 +184,71 @@ def _round(pid: int, watcher: Watcher, client: Any) -> Round:
     statuses = {update["status"] for update in watcher.updates if update["job_id"] == job_id}
     job = client.get(f"/api/jobs/{job_id}").json()
     videos = client.get(f"/api/jobs/{job_id}/videos", params={"limit": 1000}).json()["items"]
-    endings = [
-        _ending(file, video, client, f"/api/jobs/{job_id}/videos/{place}/poster")
+    results = [
+        _result(file, video, client, f"/api/jobs/{job_id}/videos/{place}/poster")
         for place, (file, video) in enumerate(zip(CORPUS, videos, strict=True))
     ]
-    return Round(job, endings, statuses, _resident_mib(pid))
+    return Round(job, results, statuses, memory_mib(pid))
 
 
-def _ending(file: Hostile, video: dict[str, Any], client: Any, poster: str) -> Ending:
+def _result(file: Hostile, video: dict[str, Any], client: Any, poster: str) -> VideoResult:
     assert video["video_id"] == file.video_id
     picture = client.get(poster)
     content = picture.content if picture.status_code == 200 else b""
-    return Ending(file, video["error"], video["duration"] or 0.0, content, json.dumps(video))
-
-
-def _resident_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
+    return VideoResult(file, video["error"], video["duration"] or 0.0, content, json.dumps(video))
 
 
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Account:
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Outcome of the rounds in the gate."""
     return play(tmp_path_factory.mktemp("hostile"), ROUNDS_IN_THE_GATE)
 
 
-def test_each_file_fails_in_its_own_words_or_is_a_video_in_truth(account: Account) -> None:
+def test_each_file_has_its_own_error_or_is_a_readable_video(outcome: Outcome) -> None:
     assert len(CORPUS) >= 45
-    assert {ending.file.video_id: ending.error for ending in account.endings if not ending.is_as_told} == {}
+    assert {result.file.video_id: result.error for result in outcome.results if not result.is_expected} == {}
 
 
-def test_no_error_is_the_programs_own(account: Account) -> None:
-    for ending in account.endings:
-        sentence = ending.error or ""
+def test_no_error_comes_from_a_bug_of_the_program(outcome: Outcome) -> None:
+    for result in outcome.results:
+        sentence = result.error or ""
         assert not any(word in sentence for word in ("broke", "Traceback", "had a problem", "answered with"))
         assert sentence.isprintable()
 
 
-def test_every_file_ends_within_the_limit(account: Account) -> None:
-    longest = max(account.endings, key=lambda ending: ending.seconds)
+def test_every_file_is_finished_within_the_limit(outcome: Outcome) -> None:
+    longest = max(outcome.results, key=lambda result: result.seconds)
     assert longest.file.video_id == "bomb"
     assert TIMEOUT_SECONDS <= longest.seconds <= TIMEOUT_SECONDS + SPARE_SECONDS
 
 
-def test_nothing_outside_the_media_directory_is_read(account: Account) -> None:
-    assert not account.pipe_was_opened
-    assert account.were_read == []
-    assert [ending.file.video_id for ending in account.endings if MARK in ending.everything] == []
-    assert {ending.file.video_id for ending in account.endings if ending.poster} == {
+def test_nothing_outside_the_media_directory_is_read(outcome: Outcome) -> None:
+    assert not outcome.pipe_was_opened
+    assert outcome.read_files == []
+    assert [result.file.video_id for result in outcome.results if MARK in result.answer] == []
+    assert {result.file.video_id for result in outcome.results if result.poster} == {
         file.video_id for file in CORPUS if file.words == SOUND
     }
 
 
-def test_no_connection_is_opened(account: Account) -> None:
-    assert account.connections == 0
+def test_no_connection_is_opened(outcome: Outcome) -> None:
+    assert outcome.connections == 0
 
 
-def test_no_job_is_paused_by_broken_files(account: Account) -> None:
-    for one in account.rounds:
-        assert one.job["status"] == "completed_with_errors"
-        assert "paused" not in one.statuses
-        assert one.job["trouble"] is None
+def test_damaged_files_pause_no_job(outcome: Outcome) -> None:
+    for round_ in outcome.rounds:
+        assert round_.job["status"] == "completed_with_errors"
+        assert "paused" not in round_.statuses
+        assert round_.job["trouble"] is None
 
 
-def test_the_servers_memory_does_not_grow_with_them(account: Account) -> None:
-    print(f"the server's memory grew by {account.growth_mib:.1f} MiB over {len(CORPUS)} files")
-    assert account.growth_mib < MOST_GROWTH_MIB
+def test_the_servers_memory_does_not_grow(outcome: Outcome) -> None:
+    print(f"the server's memory grew by {outcome.growth_mib:.1f} MiB over {len(CORPUS)} files")
+    assert outcome.growth_mib < MAX_GROWTH_MIB
 
 
-def test_the_guards_notice_what_they_guard_against(tmp_path: Path) -> None:
-    """Whoever reads the files, opens the pipe or connects is seen: what the tests above count on."""
+def test_the_trap_and_the_guard_notice_each_access(tmp_path: Path) -> None:
+    """A read of the files, an open pipe and a connection are noticed: the tests above depend on it."""
     with Trap() as trap:
         guard = Guard(Workshop.open(tmp_path / "outside", trap.address))
         with guard.watching():
@@ -256,21 +260,21 @@ def test_the_guards_notice_what_they_guard_against(tmp_path: Path) -> None:
         socket.create_connection((host, int(port))).close()
         assert trap.count() == 1
     assert guard.pipe_was_opened
-    assert guard.were_read == ["secret.txt", "secret.mkv"]
+    assert guard.read_files == ["secret.txt", "secret.mkv"]
 
 
 def main(rounds: int = ROUNDS_IN_THE_GATE + 1) -> None:
-    """Print what is said of each file, and the figures; exits with 1 if one is not as told."""
+    """Print the error of each file, and the figures; exit with 1 if an error is not the expected one."""
     with tempfile.TemporaryDirectory() as directory:
-        account = play(Path(directory), rounds)
-    for ending in account.rounds[-1].endings:
-        told = "" if ending.is_as_told else "  NOT AS TOLD"
-        print(f"{ending.file.video_id:22} {ending.seconds:6.2f} s  {ending.error or 'completes'}{told}")
-    print(f"{len(CORPUS)} files, {rounds} rounds; connections and datagrams: {account.connections}")
-    print(f"pipe outside opened: {account.pipe_was_opened}; files outside read: {account.were_read or 'none'}")
-    resident = ", ".join(f"{one.resident_mib:.1f}" for one in account.rounds)
-    print(f"the server's memory after each round: {resident} MiB; grown by {account.growth_mib:.1f} MiB")
-    sys.exit(not all(ending.is_as_told for ending in account.endings))
+        outcome = play(Path(directory), rounds)
+    for result in outcome.rounds[-1].results:
+        remark = "" if result.is_expected else "  UNEXPECTED"
+        print(f"{result.file.video_id:22} {result.seconds:6.2f} s  {result.error or 'completes'}{remark}")
+    print(f"{len(CORPUS)} files, {rounds} rounds; connections and datagrams: {outcome.connections}")
+    print(f"pipe outside opened: {outcome.pipe_was_opened}; files outside read: {outcome.read_files or 'none'}")
+    memory = ", ".join(f"{round_.memory_mib:.1f}" for round_ in outcome.rounds)
+    print(f"the server's memory after each round: {memory} MiB; grown by {outcome.growth_mib:.1f} MiB")
+    sys.exit(not all(result.is_expected for result in outcome.results))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""What a change costs the server: `python -m tests.bench.conflation [seconds]`.
+"""The server's cost of a change: `python -m tests.bench.conflation [seconds]`.
 
-1,000 jobs, and 1,000, 10,000 and 50,000 changes a second (each for 10 seconds by default) given to `manager.record` by
-a paced task in the server's own process: hub, store, REST and progress socket, without the pages. A video ends with
-every twentieth change of its job (at least one a job), a fifth of them fail. One watcher in another process reads
-batches and counts. A change's cost is the CPU time of the whole server process, without what it needs when idle and
-what the paced task needs into an empty sink. Change → client is counted from the update's `timestamp`, which is rounded
-down to the millisecond.
+1,000 jobs, and 1,000, 10,000 and 50,000 changes a second, each for 10 seconds by default. A paced task in the server's
+own process calls `leases.record`; the server has journal, hub, store, REST and progress socket, but no pages. A video
+is finished with every twentieth change of its job (at least one per job), and a fifth of the videos fail. One watcher
+in another process reads batches and counts.
+
+"µs/change": CPU time of the whole server process, without its time when idle and without the time of the paced task
+that calls nothing. "lag": of the event loop. "delay": from the change to the client, counted from the update's
+`timestamp`, which is rounded down to the millisecond. "rows": stored updates. "finished" and "errors": received/stored.
 """
 
 from __future__ import annotations
@@ -32,39 +34,47 @@ from websockets.sync.client import connect
 
 from backend import Backend, open_backend
 from backend.api import build_app
-from backend.api.uvicorn_internals import DirectProtocol
+from backend.api.uvicorn_internals import DirectProtocol, Server
 from backend.app import running
 from backend.delivery.hub import ProgressHub
+from backend.delivery.journal import Journal
 from backend.domain.job import Job
 from backend.domain.video import Video
-from backend.jobs.manager import JobManager, Report, VideoFinished, VideoProgressed
+from backend.jobs.active import ActiveJobs
+from backend.jobs.external import ExternalJobs
+from backend.jobs.leases import Lease, Leases, Report, VideoFinished, VideoProgressed
+from backend.jobs.manager import JobManager
+from backend.jobs.queries import JobQueries
+from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
-from backend.media.demo import DemoClips
 from backend.settings import ADMIN, load_settings
-from backend.store import Database, JobStore, Tick
+from backend.store import Store
+from backend.store.changes import Tick
+from backend.store.database import Database
 from progress_dashboard.protocol import UNFINISHED, ProgressUpdate
-from tests.bench.measure import load as busy
+from tests.bench.measure import load as machine_load
 from tests.bench.measure import percentile, row
 from tests.support.servers import free_port
-from ui.cli.serve import Server
 
 RATES = (1_000, 10_000, 50_000)
 SECONDS, IDLE_SECONDS = 10.0, 2.0
-JOBS, CHANGES_A_VIDEO, FAILS_EVERY = 1_000, 20, 5
-PACE_SECONDS, MOST_AT_ONCE = 0.002, 500
+JOBS, CHANGES_PER_VIDEO, FAILS_EVERY = 1_000, 20, 5
+PACE_SECONDS, MAX_AT_ONCE = 0.002, 500
 LAG_SECONDS, LAG_AIM_MS = 0.005, 20
 WIDTHS = (9, 9, 10, 7, 8, 8, 9, 10, 10, 9, 9, 9, 12, 12)
 HEADER = (
-    "asked/s,given/s,µs/change,core %,lag p50,lag p99,lag worst,commit p50,updates/s,rows,seen p50,seen p99,ends,errors"
+    "target/s,actual/s,µs/change,core %,lag p50,lag p99,lag worst,commit p50,updates/s,rows,delay p50,delay p99,"
+    "finished,errors"
 )
-Record = Callable[[str, int, Report], None]
+Record = Callable[[Lease, Report], None]
 
 
-class TimedStore(JobStore):
-    """A store that writes down how long its transactions take, in seconds."""
+class TimedStore(Store):
+    """A store that measures its transactions."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        # Seconds of each transaction.
         self.commits: list[float] = []
 
     async def commit(self, tick: Tick) -> None:
@@ -74,15 +84,19 @@ class TimedStore(JobStore):
 
 
 @dataclass
-class Heard:
-    """What a watcher learned: the newest status of each job, the failed videos, milliseconds from change to client."""
+class Received:
+    """The updates that the watcher received."""
 
     updates: int = 0
+    # Newest status of each job.
     statuses: dict[str, str] = field(default_factory=dict)
+    # Job ID and error of each failed video.
     errors: set[tuple[str, str]] = field(default_factory=set)
+    # Milliseconds from the change to the client.
     delays: list[float] = field(default_factory=list)
 
-    def take(self, update: ProgressUpdate, at: float) -> None:
+    def add(self, update: ProgressUpdate, at: float) -> None:
+        """Add an update that was received at this time."""
         self.updates += 1
         self.statuses[update.job_id] = update.status
         self.delays.append((at - datetime.fromisoformat(update.timestamp).timestamp()) * 1000)
@@ -90,19 +104,20 @@ class Heard:
             self.errors.add((update.job_id, update.error))
 
     @property
-    def ended(self) -> int:
+    def finished(self) -> int:
+        """The number of finished jobs."""
         return sum(status not in UNFINISHED for status in self.statuses.values())
 
 
 class Frame(msgspec.Struct):
-    """A batch; what it says besides does not matter here."""
+    """The updates of a batch; its other fields are ignored."""
 
     updates: list[ProgressUpdate]
 
 
 def watch(address: str, pipe: Connection) -> None:
-    """Read until the server ends; `Heard` so far is the answer to each word in the pipe."""
-    heard, decoder = Heard(), msgspec.json.Decoder(Frame)
+    """Receive until the server closes the socket; answer "report" in the pipe with `Received`."""
+    received, decoder = Received(), msgspec.json.Decoder(Frame)
     with connect(address, max_size=None, compression=None) as socket:
         decoder.decode(socket.recv(decode=False))
         pipe.send("ready")
@@ -111,97 +126,112 @@ def watch(address: str, pipe: Connection) -> None:
                 text = socket.recv(timeout=0.5, decode=False)
             except TimeoutError:
                 if pipe.poll() and pipe.recv() == "report":
-                    pipe.send(heard)
+                    pipe.send(received)
                 continue
             except ConnectionClosed:
                 return
             now = time.time()
             for update in decoder.decode(text).updates:
-                heard.take(update, now)
+                received.add(update, now)
 
 
 @dataclass(frozen=True)
 class Load:
-    """`of_each` changes of each job, at least one a video; the last one ends the job."""
+    """The changes: `per_job` of each job, at least one per video. The last one finishes the job."""
 
-    jobs: list[tuple[Job, list[Video]]]
-    of_each: int
+    jobs: list[tuple[Lease, list[Video]]]
+    per_job: int
 
-    def reports(self) -> Iterator[tuple[Job, Report]]:
-        """The changes, each job's in turn."""
-        for turn in range(self.of_each):
-            for job, videos in self.jobs:
-                yield job, self._report(job, videos, turn)
+    def reports(self) -> Iterator[tuple[Lease, Report]]:
+        """Yield the changes, one of each job in turn."""
+        for number in range(self.per_job):
+            for lease, videos in self.jobs:
+                yield lease, self._report(lease.job, videos, number)
 
     @property
     def total(self) -> int:
-        return self.of_each * len(self.jobs)
+        """The number of all changes."""
+        return self.per_job * len(self.jobs)
 
     @property
     def errors(self) -> int:
-        """Videos that fail, of all jobs."""
-        return sum(fails(job, video) for job, videos in self.jobs for video in videos)
+        """The number of videos of all jobs that fail."""
+        return sum(fails(lease.job, video) for lease, videos in self.jobs for video in videos)
 
-    def _report(self, job: Job, videos: list[Video], turn: int) -> Report:
-        position, step = divmod(turn * len(videos), self.of_each)
-        video, share = videos[position], step / self.of_each
-        if step + len(videos) < self.of_each:
+    def _report(self, job: Job, videos: list[Video], number: int) -> Report:
+        position, step = divmod(number * len(videos), self.per_job)
+        video, share = videos[position], step / self.per_job
+        if step + len(videos) < self.per_job:
             return VideoProgressed(video, share, "decoding")
         error = error_of(video.video_id) if fails(job, video) else None
         return VideoFinished(video, datetime.now(UTC), 1.0, error=error, result=None if error else {"width": 1920})
 
 
 def fails(job: Job, video: Video) -> bool:
+    """Return True if this video fails."""
     return (int(job.id[-4:], 16) + video.position) % FAILS_EVERY == 0
 
 
 def error_of(video_id: str | None) -> str:
+    """Return the error of a failed video."""
     return f"The video {video_id} ends before its time."
 
 
 @asynccontextmanager
 async def serving(home: Path) -> AsyncIterator[tuple[Backend, TimedStore]]:
-    """The server in this process, over a hub whose transactions are timed; no job runs by itself."""
+    """Run the server in this process, over a store whose transactions are timed. Its executor runs no jobs."""
     async with open_backend(load_settings(data_dir=home, port=free_port())) as opened:
         await opened.drain()
-        store = TimedStore(opened.database)
-        hub = ProgressHub(store, opened.clock)
-        await hub.load()
-        demo = DemoClips(home / "no-clips")
+        store, hub, clock, executor = TimedStore(opened.database), ProgressHub(), opened.clock, opened.executor
+        journal = Journal(store, hub, clock)
+        await journal.load()
+        active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
+        external = ExternalJobs(active, queries, store.videos, clock)
+        leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=JOBS)
         manager = JobManager(
-            store=store, hub=hub, executor=opened.executor, media=opened.media, demo=demo, clock=opened.clock
+            store=store,
+            journal=journal,
+            active=active,
+            queries=queries,
+            external=external,
+            executor=executor,
+            sources=opened.sources,
+            clock=clock,
         )
-        backend = replace(opened, store=store, hub=hub, manager=manager)
+        backend = replace(
+            opened, store=store, hub=hub, journal=journal, queries=queries, leases=leases, manager=manager
+        )
         server = Server(
             uvicorn.Config(build_app(backend), port=backend.settings.port, log_config=None, ws=DirectProtocol)
         )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(hub.run())
+            tasks.create_task(journal.run())
             tasks.create_task(server.serve())
             await server.ready.wait()
             yield backend, store
             server.should_exit = True
-            hub.close()
+            journal.close()
 
 
-async def claimed_jobs(backend: Backend, videos_each: int) -> list[tuple[Job, list[Video]]]:
-    """`JOBS` jobs in the bench's hands, with their videos."""
-    admin, manager = await backend.accounts.user(ADMIN), backend.manager
-    names = list_of_ids([f"clip-{number:02}" for number in range(videos_each)])
-    made = await asyncio.gather(*(manager.submit(names, by=admin, name=f"list {number}") for number in range(JOBS)))
-    claimed = [await manager.claim(submission.job.id) for submission in made]
-    await backend.hub.durable()
-    return [(job, [video async for video in manager.todo(job)]) for job in claimed if job is not None]
+async def claimed_jobs(backend: Backend, videos_each: int) -> list[tuple[Lease, list[Video]]]:
+    """Return leases of `JOBS` jobs, with their videos."""
+    admin, manager, leases = await backend.accounts.user(ADMIN), backend.manager, backend.leases
+    videos = list_of_ids([f"clip-{number:02}" for number in range(videos_each)])
+    orders = (Order(name=f"list {number}") for number in range(JOBS))
+    made = await asyncio.gather(*(manager.submit(videos, order, by=admin) for order in orders))
+    claimed = [await leases.claim(submission.job.id) for submission in made]
+    await backend.journal.durable()
+    return [(lease, [video async for video in leases.pending_videos(lease)]) for lease in claimed if lease is not None]
 
 
 @asynccontextmanager
 async def watching(backend: Backend) -> AsyncIterator[Connection]:
-    """A watcher of everything in a process of its own; the other end of its pipe."""
+    """Run a watcher of all jobs in a process of its own, and yield the other end of its pipe."""
     admin = await backend.accounts.user(ADMIN)
     token = await backend.accounts.issue_token(admin, lifetime_seconds=3600)
     address = f"ws://127.0.0.1:{backend.settings.port}/api/ws/progress?format=batch&token={token}"
     context = multiprocessing.get_context("spawn")
-    here, there = context.Subscription()
+    here, there = context.Pipe()
     process = context.Process(target=watch, args=(address, there), daemon=True)
     process.start()
     try:
@@ -212,20 +242,19 @@ async def watching(backend: Backend) -> AsyncIterator[Connection]:
         await asyncio.to_thread(process.join)
 
 
-async def paced(given: Load, rate: int, record: Record) -> float:
-    """Give all changes at the rate, or as fast as they are taken; the seconds that it took."""
-    began, done, coming = time.perf_counter(), 0, given.reports()
-    while done < given.total:
-        due = min(int((time.perf_counter() - began) * rate) + 1 - done, MOST_AT_ONCE)
-        for job, report in islice(coming, due):
-            record(job.id, job.epoch, report)
+async def paced(load: Load, rate: int, record: Record) -> None:
+    """Record all changes at the rate, or as fast as `record` accepts them."""
+    began, done, remaining = time.perf_counter(), 0, load.reports()
+    while done < load.total:
+        due = min(int((time.perf_counter() - began) * rate) + 1 - done, MAX_AT_ONCE)
+        for lease, report in islice(remaining, due):
+            record(lease, report)
             done += 1
         await asyncio.sleep(PACE_SECONDS)
-    return time.perf_counter() - began
 
 
-async def notice_lag(lags: list[float]) -> NoReturn:
-    """How many milliseconds too late the loop came back, again and again."""
+async def measure_lag(lags: list[float]) -> NoReturn:
+    """Append by how many milliseconds a sleep of the event loop took too long, until cancelled."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(LAG_SECONDS)
@@ -233,56 +262,57 @@ async def notice_lag(lags: list[float]) -> NoReturn:
 
 
 async def cpu_of(work: Awaitable[object]) -> tuple[float, float]:
-    """(CPU seconds of the whole process, seconds) while this is awaited."""
+    """Await `work` and return (CPU seconds of the whole process, seconds)."""
     cpu, began = time.process_time(), time.perf_counter()
     await work
     return time.process_time() - cpu, time.perf_counter() - began
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is stored in the end."""
+class Stored:
+    """The numbers of stored updates, of finished jobs and of errors after the load."""
 
     rows: int
-    ended: int
+    finished: int
     errors: int
 
 
-async def kept(store: JobStore, jobs: list[Job]) -> Kept:
-    """Read everything back."""
-    rows, ended, errors = 0, 0, set()
+async def read_stored(store: Store, jobs: list[Job]) -> Stored:
+    """Read the jobs and their histories."""
+    rows, finished, errors = 0, 0, set()
     for job in jobs:
-        found = await store.find(job.id, owner_id=None)
-        ended += found is not None and found.is_finished
-        for body in await store.history(job.id, since=None, after=None, limit=100_000):
+        found = await store.jobs.find(job.id, owner_id=None)
+        finished += found is not None and found.is_finished
+        for body in await store.history.page(job.id, since=None, after=None, limit=100_000):
             rows += 1
             update = msgspec.json.decode(body, type=ProgressUpdate)
             if update.error == error_of(update.video_id):
                 errors.add((job.id, update.error))
-    return Kept(rows, ended, len(errors))
+    return Stored(rows, finished, len(errors))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a load: `cpu` and `took` in seconds, `lags` in milliseconds, `commits` in seconds."""
+    """The results of a load: `cpu` and `took` in seconds, `lags` in milliseconds, `commits` in seconds."""
 
     load: Load
     cpu: float
     took: float
     lags: list[float]
     commits: list[float]
-    heard: Heard
-    kept: Kept
+    received: Received
+    stored: Stored
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every end and every failed video was heard and is stored."""
-        heard, kept = self.heard, self.kept
-        return (heard.ended, len(heard.errors)) == (kept.ended, kept.errors) == (JOBS, self.load.errors)
+    def is_complete(self) -> bool:
+        """True if every finished job and every failed video was received and is stored."""
+        received = self.received.finished, len(self.received.errors)
+        stored = self.stored.finished, self.stored.errors
+        return received == stored == (JOBS, self.load.errors)
 
     def show(self, rate: int) -> None:
-        """A line of the table."""
-        lags, delays, total = sorted(self.lags), sorted(self.heard.delays), self.load.total
+        """Print a line of the table."""
+        lags, delays, total = sorted(self.lags), sorted(self.received.delays), self.load.total
         row(
             f"{rate:,}",
             f"{total / self.took:,.0f}",
@@ -290,47 +320,48 @@ class Outcome:
             f"{self.cpu / self.took * 100:.0f}",
             *(f"{percentile(lags, percent):.1f}" for percent in (50, 99, 100)),
             f"{median(self.commits) * 1000:.1f}",
-            f"{self.heard.updates / self.took:,.0f}",
-            f"{self.kept.rows:,}",
+            f"{self.received.updates / self.took:,.0f}",
+            f"{self.stored.rows:,}",
             *(f"{percentile(delays, percent):.0f}" for percent in (50, 99)),
-            f"{self.heard.ended}/{self.kept.ended}",
-            f"{len(self.heard.errors)}/{self.kept.errors}",
+            f"{self.received.finished}/{self.stored.finished}",
+            f"{len(self.received.errors)}/{self.stored.errors}",
             widths=WIDTHS,
         )
 
 
 async def measure(home: Path, rate: int, seconds: float) -> Outcome:
-    """A server of its own under this load."""
-    of_each = max(1, int(rate * seconds) // JOBS)
+    """Measure a new server under this load."""
+    per_job = max(1, int(rate * seconds) // JOBS)
     async with serving(home) as (backend, store):
-        load = Load(await claimed_jobs(backend, max(1, of_each // CHANGES_A_VIDEO)), of_each)
+        load = Load(await claimed_jobs(backend, max(1, per_job // CHANGES_PER_VIDEO)), per_job)
         async with watching(backend) as watcher:
             idle, idle_seconds = await cpu_of(asyncio.sleep(IDLE_SECONDS))
             own, own_seconds = await cpu_of(paced(load, rate, lambda *_: None))
             store.commits.clear()
             lags: list[float] = []
-            async with running(notice_lag(lags), "lag"):
-                cpu, took = await cpu_of(paced(load, rate, backend.manager.record))
-            rest, rest_seconds = await cpu_of(backend.hub.durable())
+            async with running(measure_lag(lags), "lag"):
+                cpu, took = await cpu_of(paced(load, rate, backend.leases.record))
+            rest, rest_seconds = await cpu_of(backend.journal.durable())
             commits = list(store.commits)
             watcher.send("report")
-            heard: Heard = await asyncio.to_thread(watcher.recv)
-        stored = await kept(store, [job for job, _ in load.jobs])
+            received: Received = await asyncio.to_thread(watcher.recv)
+        stored = await read_stored(store, [lease.job for lease, _ in load.jobs])
         net = cpu + rest - own - idle / idle_seconds * (took + rest_seconds - own_seconds)
-        return Outcome(load, net, took, lags, commits, heard, stored)
+        return Outcome(load, net, took, lags, commits, received, stored)
 
 
 def main(seconds: float) -> None:
-    print(f"{JOBS:,} jobs, {seconds:.0f} s each; milliseconds; ends and errors: heard/stored; {busy()}")
+    """Measure all rates; exit with 1 if a finished job or an error was lost."""
+    print(f"{JOBS:,} jobs, {seconds:.0f} s each; milliseconds; finished and errors: received/stored; {machine_load()}")
     row(*HEADER.split(","), widths=WIDTHS)
-    is_whole = True
+    is_complete = True
     for rate in RATES:
         with tempfile.TemporaryDirectory() as home:
             outcome = asyncio.run(measure(Path(home), rate, seconds))
         outcome.show(rate)
-        is_whole &= outcome.is_whole
-    print(f"aim: lag p99 below {LAG_AIM_MS} ms; every end and every error of a video heard and stored: {is_whole}")
-    sys.exit(not is_whole)
+        is_complete &= outcome.is_complete
+    print(f"aim: lag p99 below {LAG_AIM_MS} ms; every finished job and every error received and stored: {is_complete}")
+    sys.exit(not is_complete)
 
 
 if __name__ == "__main__":

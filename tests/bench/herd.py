@@ -1,15 +1,15 @@
-"""A thousand clients come back at once: `python -m tests.bench.herd [clients]`.
+"""A thousand clients reconnect at once: `python -m tests.bench.herd [clients]`.
 
-Half of the clients use `format=batch` and resume with `after=`, half the default format. 200 jobs change all the time;
-ten end just before the server is killed (-9), and leave the dashboard after three seconds, while few are connected. The
-server starts again on its port; as soon as it is ready, jobs change for another second. Clients try again after 0.25,
-0.5, 1, then every 2 s, each delay half to one and a half times as long by chance.
+Half of the clients use `format=batch` and resume with `after=`, half the default format. 200 jobs change continuously.
+Ten jobs finish just before the server is killed (-9), and leave the dashboard after three seconds, while few clients
+are connected. The server starts again on its port; as soon as it is ready, jobs change for another second. Clients
+retry after 0.25, 0.5, 1, then every 2 s, each delay multiplied by a random factor from 0.5 to 1.5.
 
-A client is connected again at its first frame. It is exact once its map of jobs equals the answer of
-`GET /api/jobs?dashboard=true` asked for after the last change, and not before it is told that answer; clients of the
-default format, which hear of no removals, may know more jobs. The event loop's lag is seen from outside: the latency
-of `GET /healthz` over one connection, every 20 ms. The clients share the machine with the server, in another process
-(`python -m tests.bench.herd clients PORT PATH COUNT`).
+A client is connected again at its first frame. It is exact when its jobs equal the answer of
+`GET /api/jobs?dashboard=true` that was requested after the last change, at the earliest when it gets that answer;
+clients of the default format, which receive no removals, may have more jobs. The event loop's lag is measured from
+outside: the latency of `GET /healthz` over one connection, every 20 ms. The clients run on the same machine, in another
+process (`python -m tests.bench.herd clients PORT PATH COUNT`). Times are in seconds since the server was ready again.
 """
 
 from __future__ import annotations
@@ -39,166 +39,169 @@ from tests.bench.watchers import BatchFrame, Connection, stdin_lines
 from tests.support.servers import Program, free_port, running
 
 CLIENTS = 1000
-JOBS, ENDED, SENDERS = 200, 10, 20
+JOBS, FINISHED, SENDERS = 200, 10, 20
 DELAYS = (0.25, 0.5, 1.0, 2.0)
 REFUSALS = (1008, 1013)
 LAG_SECONDS = 0.02
-LONGEST_SECONDS = 120.0
+MAX_WAIT_SECONDS = 120.0
+PERCENTILES = {"p50": 50, "p99": 99, "worst": 100}
 ON_DASHBOARD = "/api/jobs?dashboard=true&limit=1000"
 SETTINGS: Mapping[str, Any] = {"completed_job_ttl_seconds": 3, "cleanup_interval_seconds": 1}
 
 
 class Page(msgspec.Struct):
-    """The answer of `GET /api/jobs`, as far as updates go."""
+    """The answer of `GET /api/jobs`, as updates."""
 
     items: list[ProgressUpdate]
 
 
 class Client:
-    """One client: what it knows, and how often it was refused."""
+    """One client with its jobs."""
 
-    def __init__(self, herd: Herd, port: int, path: str, *, batch: bool, chance: random.Random) -> None:
+    def __init__(self, herd: Herd, port: int, path: str, *, batch: bool, rng: random.Random) -> None:
         self._herd = herd
         self._port = port
         self._path = path
         self._batch = batch
-        self._chance = chance
+        self._rng = rng
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(BatchFrame if batch else ProgressUpdate)
         self._jobs: dict[str, ProgressUpdate] = {}
         self._position: int | None = None
-        self._began = False
-        self.is_back = False
+        self._has_frame = False
+        self.is_exact = False
 
     async def run(self) -> None:
-        """Connect, hear, and come again, for ever."""
+        """Connect and receive, and reconnect after each end, until cancelled."""
         tries = 0
         while True:
-            self._began = False
-            connection = await self._connected()
+            self._has_frame = False
+            connection = await self._connect()
             if connection is not None:
                 await connection.ended
-                self._herd.note(connection)
-            tries = 0 if self._began else min(tries + 1, len(DELAYS) - 1)
-            await asyncio.sleep(DELAYS[tries] * self._chance.uniform(0.5, 1.5))
+                self._herd.count_refusal(connection)
+            tries = 0 if self._has_frame else min(tries + 1, len(DELAYS) - 1)
+            await asyncio.sleep(DELAYS[tries] * self._rng.uniform(0.5, 1.5))
 
     def compare(self, target: dict[str, ProgressUpdate]) -> None:
-        """Note the moment when what it knows is the server's state."""
-        if self.is_back or len(self._jobs) < len(target):
+        """Notify the herd if its jobs have become the server's."""
+        if self.is_exact or len(self._jobs) < len(target):
             return
         known = self._jobs if self._batch else {job_id: self._jobs.get(job_id) for job_id in target}
         if known == target:
-            self.is_back = True
-            self._herd.came_back()
+            self.is_exact = True
+            self._herd.add_exact()
 
-    async def _connected(self) -> Connection | None:
+    async def _connect(self) -> Connection | None:
         after = f"&format=batch{f'&after={self._position}' if self._position else ''}" if self._batch else ""
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self._port, self._path + after, self._heard), "127.0.0.1", self._port
+                lambda: Connection(self._port, self._path + after, self._receive), "127.0.0.1", self._port
             )
-        except OSError:  # nobody listens at the moment
+        except OSError:  # no server listens at the moment
             return None
         await connection.opened
         return connection
 
-    def _heard(self, payload: bytes, now: int) -> None:
-        if not self._began:
-            self._began = True
-            self._herd.connected()
-        said = self._decoder.decode(payload)
-        if isinstance(said, BatchFrame):
-            self._take(said)
+    def _receive(self, payload: bytes, received_at: int) -> None:
+        if not self._has_frame:
+            self._has_frame = True
+            self._herd.add_connected()
+        message = self._decoder.decode(payload)
+        if isinstance(message, BatchFrame):
+            self._apply_batch(message)
         else:
-            self._keep(said)
+            self._apply(message)
         if self._herd.target is not None:
             self.compare(self._herd.target)
 
-    def _take(self, frame: BatchFrame) -> None:
+    def _apply_batch(self, frame: BatchFrame) -> None:
         if frame.snapshot:
-            self._jobs.clear()  # also where parts follow: they are no snapshots themselves
+            self._jobs.clear()  # also before further parts, which are no snapshots themselves
         else:
             self._herd.out_of_step += frame.prev != self._position
         for update in frame.updates:
-            self._keep(update)
+            self._apply(update)
         for job_id in frame.removed:
             self._jobs.pop(job_id, None)
         self._position = frame.seq
 
-    def _keep(self, update: ProgressUpdate) -> None:
+    def _apply(self, update: ProgressUpdate) -> None:
         known = self._jobs.get(update.job_id)
         if known is None or known.seq < update.seq:
             self._jobs[update.job_id] = update
 
 
 class Herd:
-    """All clients of this process, and what became of them."""
+    """All clients of this process, with the times when they were connected and exact."""
 
     def __init__(self, port: int, path: str, count: int) -> None:
         self.target: dict[str, ProgressUpdate] | None = None
         self.out_of_step = 0
         self._refused: Counter[str] = Counter()
         self._connected: list[float] = []
-        self._back: list[float] = []
-        self._complete = asyncio.Event()
+        self._exact: list[float] = []
+        self._all_exact = asyncio.Event()
         self._clients = [
-            Client(self, port, path, batch=number % 2 == 0, chance=random.Random(number)) for number in range(count)
+            Client(self, port, path, batch=number % 2 == 0, rng=random.Random(number)) for number in range(count)
         ]
 
     async def run(self) -> None:
-        """Let them go, and answer stdin: each line is the dashboard as the server has it now, to be reached."""
+        """Run all clients, and answer each line of stdin, a present dashboard, when all clients equal it."""
         tasks = [asyncio.create_task(client.run()) for client in self._clients]
         async for line in stdin_lines():
             self.expect(msgspec.json.decode(line, type=Page))
-            await self._all_back()
+            await self._until_all_exact()
             print(msgspec.json.encode(self._report()).decode(), flush=True)
         for task in tasks:
             task.cancel()
 
     def expect(self, page: Page) -> None:
-        """From now on clients are measured against this."""
-        self._back.clear()
-        self._complete.clear()
+        """Compare the clients with this dashboard from now on."""
+        self._exact.clear()
+        self._all_exact.clear()
         self.target = {update.job_id: update for update in page.items}
         for client in self._clients:
-            client.is_back = False
+            client.is_exact = False
             client.compare(self.target)
 
-    def note(self, connection: Connection) -> None:
-        """A connection ended; a refused sign-in is counted."""
+    def count_refusal(self, connection: Connection) -> None:
+        """Count a connection that has ended, if the server refused it."""
         if connection.status not in (0, 101):
             self._refused[f"HTTP {connection.status}"] += 1
         elif connection.close_code in REFUSALS:
             self._refused[str(connection.close_code)] += 1
 
-    def connected(self) -> None:
+    def add_connected(self) -> None:
+        """Record that a client is connected again."""
         self._connected.append(time.perf_counter())
 
-    def came_back(self) -> None:
-        self._back.append(time.perf_counter())
-        if len(self._back) == len(self._clients):
-            self._complete.set()
+    def add_exact(self) -> None:
+        """Record that a client is exact."""
+        self._exact.append(time.perf_counter())
+        if len(self._exact) == len(self._clients):
+            self._all_exact.set()
 
-    async def _all_back(self) -> None:
-        with suppress(TimeoutError):  # the report says how many are missing
-            await asyncio.wait_for(self._complete.wait(), LONGEST_SECONDS)
+    async def _until_all_exact(self) -> None:
+        with suppress(TimeoutError):  # the report shows how many are missing
+            await asyncio.wait_for(self._all_exact.wait(), MAX_WAIT_SECONDS)
 
     def _report(self) -> dict[str, Any]:
-        figures = {"connected": self._connected, "back": self._back, "refused": self._refused}
+        figures = {"connected": self._connected, "exact": self._exact, "refused": self._refused}
         return figures | {"out_of_step": self.out_of_step, "clients": len(self._clients)}
 
 
-class Return(msgspec.Struct):
-    """How the clients came back: moments of `time.perf_counter()`, refusals by their code."""
+class Report(msgspec.Struct):
+    """The report of the clients: times of `time.perf_counter()`, and refusals by their code."""
 
     connected: list[float]
-    back: list[float]
+    exact: list[float]
     refused: dict[str, int]
     out_of_step: int
     clients: int
 
 
 class Clients:
-    """The herd's process, seen from the benchmark; ended on exit."""
+    """The process of the clients, as the benchmark uses it; killed on exit."""
 
     def __init__(self, port: int, path: str, count: int) -> None:
         self._process = subprocess.Popen(
@@ -217,17 +220,17 @@ class Clients:
         self._process.kill()
         self._process.wait()
 
-    def reach(self, page: bytes) -> Return:
-        """Wait until all clients know exactly this."""
+    def until_exact(self, page: bytes) -> Report:
+        """Wait until all clients have exactly this dashboard."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(page + b"\n")
         self._process.stdin.flush()
-        return msgspec.json.decode(self._process.stdout.readline(), type=Return)
+        return msgspec.json.decode(self._process.stdout.readline(), type=Report)
 
 
-async def change(server: Program, jwt: str, jobs: Sequence[ExternalJob], seconds: float) -> None:
-    """Have all jobs change for so long."""
+async def change_jobs(server: Program, jwt: str, jobs: Sequence[ExternalJob], seconds: float) -> None:
+    """Report on all jobs again and again for this time."""
     senders = await connect_senders(server.port, jwt, SENDERS)
 
     async def report(sender: Sender, share: Sequence[ExternalJob]) -> None:
@@ -240,33 +243,33 @@ async def change(server: Program, jwt: str, jobs: Sequence[ExternalJob], seconds
 
 
 async def begin(server: Program, jwt: str, clients: Clients) -> list[ExternalJob]:
-    """Jobs at work, clients that know them, some jobs that have just ended; returns those that go on."""
+    """Create the jobs, wait until all clients have them, finish some; return the others."""
     jobs = await make_jobs(await connect_senders(server.port, jwt, SENDERS), JOBS)
     sender = await Sender.connect(server.port, jwt)
-    await asyncio.to_thread(clients.reach, await sender.get(ON_DASHBOARD))
-    await change(server, jwt, jobs, 1)
-    senders = await connect_senders(server.port, jwt, ENDED)
-    ends = (sender.post(job.path, job.report(status="completed")) for sender, job in zip(senders, jobs, strict=False))
-    await asyncio.gather(*ends)
-    return jobs[ENDED:]
+    await asyncio.to_thread(clients.until_exact, await sender.get(ON_DASHBOARD))
+    await change_jobs(server, jwt, jobs, 1)
+    senders = await connect_senders(server.port, jwt, FINISHED)
+    posts = (sender.post(job.path, job.report(status="completed")) for sender, job in zip(senders, jobs, strict=False))
+    await asyncio.gather(*posts)
+    return jobs[FINISHED:]
 
 
-async def come_back(
+async def reconnect(
     server: Program, jwt: str, jobs: Sequence[ExternalJob], clients: Clients
-) -> tuple[Return, list[float]]:
-    """Jobs go on changing, clients return; when all are exact: how that was, and the latencies of `/healthz` (ms)."""
-    lags: list[float] = []
-    watching = asyncio.create_task(watch_lag(server.port, lags))
-    await change(server, jwt, jobs, 1)
-    returned = await asyncio.to_thread(clients.reach, await settled_dashboard(server, jwt))
-    watching.cancel()
+) -> tuple[Report, list[float]]:
+    """Change the jobs for a second, wait until all clients are exact; return their report and the latencies in ms."""
+    latencies: list[float] = []
+    measuring = asyncio.create_task(measure_latency(server.port, latencies))
+    await change_jobs(server, jwt, jobs, 1)
+    report = await asyncio.to_thread(clients.until_exact, await settled_dashboard(server, jwt))
+    measuring.cancel()
     with suppress(asyncio.CancelledError):
-        await watching
-    return returned, sorted(lags)
+        await measuring
+    return report, sorted(latencies)
 
 
 async def settled_dashboard(server: Program, jwt: str) -> bytes:
-    """The dashboard once the jobs that ended have left it."""
+    """Return the dashboard after the finished jobs have left it."""
     sender = await Sender.connect(server.port, jwt)
     while True:
         page = await sender.get(ON_DASHBOARD)
@@ -275,34 +278,32 @@ async def settled_dashboard(server: Program, jwt: str) -> bytes:
         await asyncio.sleep(0.1)
 
 
-async def watch_lag(port: int, lags: list[float]) -> None:
-    """Ask for the server's health again and again; adds the latency of each answer in ms."""
+async def measure_latency(port: int, latencies: list[float]) -> None:
+    """Request the server's health again and again, and append the latency of each answer in ms."""
     sender = await Sender.connect(port)
     while True:
         began = time.perf_counter()
         await sender.get("/healthz")
-        lags.append((time.perf_counter() - began) * 1000)
+        latencies.append((time.perf_counter() - began) * 1000)
         await asyncio.sleep(LAG_SECONDS)
 
 
-def show(returned: Return, lags: Sequence[float], *, killed: float, ready: float, cpu: float) -> None:
-    """Print what came out; seconds count from the moment when the server was ready again."""
-    print(
-        f"server killed, and ready again after {ready - killed:.2f} s; it used {cpu:.2f} s of CPU until all were exact"
-    )
-    again = sorted(moment - ready for moment in returned.connected if moment > killed)
-    exact = sorted(moment - ready for moment in returned.back)
-    for what, moments in (("connected", again), ("exact", exact)):
+def show(report: Report, latencies: Sequence[float], *, killed_at: float, ready_at: float, cpu: float) -> None:
+    """Print the results, in seconds since the server was ready again."""
+    outage = f"server killed, and ready again after {ready_at - killed_at:.2f} s"
+    print(f"{outage}; it used {cpu:.2f} s of CPU until all were exact")
+    connected = sorted(moment - ready_at for moment in report.connected if moment > killed_at)
+    exact = sorted(moment - ready_at for moment in report.exact)
+    for what, moments in (("connected", connected), ("exact", exact)):
         times = ", ".join(f"{percent} % {percentile(moments, percent):.2f} s" for percent in (50, 99, 100))
-        print(f"{what:10} {len(moments):5,} of {returned.clients:,}: {times}")
-    print(f"refused sign-ins {returned.refused or 0} (aim 0), frames out of step {returned.out_of_step} (aim 0)")
-    print(
-        f"GET /healthz, {len(lags)} times: p50 {percentile(lags, 50):.1f} ms, p99 {percentile(lags, 99):.1f} ms, "
-        f"worst {percentile(lags, 100):.1f} ms"
-    )
+        print(f"{what:10} {len(moments):5,} of {report.clients:,}: {times}")
+    print(f"refused connections {report.refused or 0} (aim 0), frames out of step {report.out_of_step} (aim 0)")
+    figures = ", ".join(f"{name} {percentile(latencies, p):.1f} ms" for name, p in PERCENTILES.items())
+    print(f"GET /healthz, {len(latencies)} times: {figures}")
 
 
 def main(count: int) -> None:
+    """Kill the server under this number of clients, and print how they reconnect."""
     allow_many_files()
     print(load())
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
@@ -311,12 +312,12 @@ def main(count: int) -> None:
         clients = stack.enter_context(Clients(port, f"/api/ws/progress?token={jwt}", count))
         jobs = asyncio.run(begin(server, jwt, clients))
         server.kill()
-        killed = time.perf_counter()
+        killed_at = time.perf_counter()
         restarted = stack.enter_context(running(home, port=port, python_path=None, **ROOMY, **SETTINGS))
-        ready = time.perf_counter()
-        returned, lags = asyncio.run(come_back(restarted, jwt, jobs, clients))
+        ready_at = time.perf_counter()
+        report, latencies = asyncio.run(reconnect(restarted, jwt, jobs, clients))
         cpu = cpu_seconds(restarted.pid)
-    show(returned, lags, killed=killed, ready=ready, cpu=cpu)
+    show(report, latencies, killed_at=killed_at, ready_at=ready_at, cpu=cpu)
 
 
 if __name__ == "__main__":

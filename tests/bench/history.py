@@ -1,9 +1,10 @@
-"""What a page of a job's history costs: `python -m tests.bench.history [events]`.
+"""The cost of a page of a job's history: `python -m tests.bench.history [events]`.
 
-A database of the program's own with so many events (default 1,000,000; 10,000,000 take some minutes and 5 GB in the
-temporary directory) over thirty days, ten lives of the server, 1,000 jobs and one that has a tenth of all. Pages of 100
-at random depths, after a position and since a moment, at the store's door and by SQLite's driver alone, each page by
-both in turn. The driver is told the position where a moment's page begins: it only reads the page.
+The program's own database has this number of events (default 1,000,000; 10,000,000 take some minutes and 5 GB in the
+temporary directory): over thirty days, ten runs of the server, 1,000 jobs, and one that has a tenth of all events.
+Pages of 100 updates are read at random depths, after a position and since a time, each of them through the store and
+with SQLite's driver alone, in turn. For a page since a time, the driver gets the position where it begins, and only
+reads the page. All times are in ms.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ import msgspec
 
 from backend.clock import from_millis, iso, to_millis
 from backend.domain.job import Job
-from backend.store import Database, JobStore, open_database
+from backend.store.database import Database, open_database
+from backend.store.history import HistoryStore
 from progress_dashboard.protocol import ProgressUpdate, Status
 from tests.bench.measure import load, percentile, row
 
 EVENTS, JOBS, BIG_SHARE = 1_000_000, 1_000, 0.1
-LIVES, DAYS = 10, 30
-PAGE, PAGES, WARMING = 100, 2_000, 200
-AT_ONCE = 100_000
+RUNS, DAYS = 10, 30
+PAGE, PAGES, WARM_UP = 100, 2_000, 200
+CHUNK = 100_000
 AIM = 3.0
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 INSERT = "INSERT INTO progress_event (job_id, seq, at, body) VALUES (?, ?, ?, ?)"
@@ -44,21 +46,22 @@ Row = tuple[str, int, int, str]
 
 @dataclass(frozen=True)
 class Events:
-    """The rows to come: `count` of them, in the order in which a server would have stored them."""
+    """The events to store: `count` of them, in the order in which a server would have stored them."""
 
     count: int
     jobs: tuple[Job, ...]
 
     def seq(self, number: int) -> int:
-        """Each life of the server begins at the microseconds of its moment."""
-        life, within = divmod(number, self._in_a_life)
-        return to_millis(BEGAN + timedelta(days=DAYS / LIVES) * life) * 1000 + within
+        """Return the position of an event. Each run of the server starts at the microseconds since 1970."""
+        run, within = divmod(number, self._per_run)
+        return to_millis(BEGAN + timedelta(days=DAYS / RUNS) * run) * 1000 + within
 
     def at(self, number: int) -> int:
-        """Milliseconds since 1970."""
+        """Return the time of an event in milliseconds since 1970."""
         return to_millis(BEGAN) + number * (DAYS * 86_400_000) // self.count
 
     def row(self, number: int, job: Job) -> Row:
+        """Return the event as a row of its table."""
         seq, at = self.seq(number), self.at(number)
         update = msgspec.structs.replace(self._updates[job.id], seq=seq, timestamp=iso(from_millis(at)))
         return job.id, seq, at, msgspec.json.encode(update).decode()
@@ -68,13 +71,13 @@ class Events:
         return {job.id: job.update() for job in self.jobs}
 
     @property
-    def _in_a_life(self) -> int:
-        return -(-self.count // LIVES)
+    def _per_run(self) -> int:
+        return -(-self.count // RUNS)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page begins: behind the event `seq` of a job; `since`: a moment that begins the same page."""
+    """The beginning of a page: after the event `seq` of a job. A page since the time `since` is the same."""
 
     job_id: str
     seq: int
@@ -82,7 +85,7 @@ class Place:
 
 
 def some_jobs() -> tuple[Job, ...]:
-    """The big one first."""
+    """Return the jobs, with the large one first."""
     job = Job(
         id="",
         owner_id="ana",
@@ -96,68 +99,69 @@ def some_jobs() -> tuple[Job, ...]:
         message="Processing videos...",
         video_id="dQw4w9WgXcQ",
     )
-    chance = random.Random(4)
-    return tuple(job.evolve(id=f"{chance.getrandbits(32):08x}-0000-4000-8000-{n:012}") for n in range(JOBS + 1))
+    rng = random.Random(4)
+    return tuple(job.evolve(id=f"{rng.getrandbits(32):08x}-0000-4000-8000-{n:012}") for n in range(JOBS + 1))
 
 
-def fill(database: Database, events: Events, chance: random.Random) -> dict[str, array[int]]:
-    """Store the events; the numbers of each job's own."""
+def fill(database: Database, events: Events, rng: random.Random) -> dict[str, array[int]]:
+    """Store the events; return the numbers of each job's events."""
     numbers = {job.id: array("q") for job in events.jobs}
 
     def rows() -> Iterator[Row]:
         for number in range(events.count):
-            job = events.jobs[0 if chance.random() < BIG_SHARE else chance.randint(1, JOBS)]
+            job = events.jobs[0 if rng.random() < BIG_SHARE else rng.randint(1, JOBS)]
             numbers[job.id].append(number)
             yield events.row(number, job)
 
-    coming = rows()
-    while chunk := sorted(islice(coming, AT_ONCE)):  # each job's part of the file is visited once a chunk
+    remaining = rows()
+    while chunk := sorted(islice(remaining, CHUNK)):  # each job's part of the file is written once per chunk
         database.write_now(lambda connection, rows=chunk: connection.exec_driver_sql(INSERT, rows))  # type: ignore[misc]
     return numbers
 
 
-def places(events: Events, numbers: dict[str, array[int]], chance: random.Random) -> Iterator[Place]:
-    """Random depths of random jobs, the big one every other time."""
+def places(events: Events, numbers: dict[str, array[int]], rng: random.Random) -> Iterator[Place]:
+    """Yield random depths of random jobs, half of them in the large job."""
     while True:
-        job = events.jobs[0 if chance.random() < 0.5 else chance.randint(1, JOBS)]
+        job = events.jobs[0 if rng.random() < 0.5 else rng.randint(1, JOBS)]
         own = numbers[job.id]
-        at = chance.randrange(1, len(own))
+        at = rng.randrange(1, len(own))
         while at < len(own) and events.at(own[at]) == events.at(own[at - 1]):
-            at += 1  # a moment's page begins with the first event of its millisecond
+            at += 1  # a page since a time begins with the first event of its millisecond
         if at < len(own):
             yield Place(job.id, events.seq(own[at - 1]), from_millis(events.at(own[at])))
 
 
 async def measured(
-    store: JobStore, raw: sqlite3.Connection, places: Iterator[Place], *, by_time: bool
+    history: HistoryStore, raw: sqlite3.Connection, places: Iterator[Place], *, by_time: bool
 ) -> list[list[float]]:
-    """Sorted milliseconds of the pages [at the store's door, by the driver alone]."""
+    """Return the sorted milliseconds of the pages [through the store, by the driver alone]."""
 
     async def by_store(place: Place) -> list[bytes]:
-        where = (place.since, None) if by_time else (None, place.seq)
-        return await store.history(place.job_id, since=where[0], after=where[1], limit=PAGE)
+        since, after = (place.since, None) if by_time else (None, place.seq)
+        return await history.page(place.job_id, since=since, after=after, limit=PAGE)
 
     async def by_driver(place: Place) -> list[bytes]:
         return [body.encode() for (body,) in raw.execute(RAW, (place.job_id, place.seq, PAGE)).fetchall()]
 
     took: list[list[float]] = [[], []]
-    for number, place in enumerate(islice(places, WARMING + PAGES)):
+    for number, place in enumerate(islice(places, WARM_UP + PAGES)):
         pages: list[list[bytes]] = [[], []]
         for which in (0, 1) if number % 2 else (1, 0):
             began = time.perf_counter()
             pages[which] = await (by_store, by_driver)[which](place)
-            if number >= WARMING:
+            if number >= WARM_UP:
                 took[which].append((time.perf_counter() - began) * 1000)
         assert pages[0] == pages[1], place
     return [sorted(times) for times in took]
 
 
 async def measure(path: Path, database: Database, events: Events, numbers: dict[str, array[int]]) -> None:
+    """Print the table."""
     row("", "store p50", "store p99", "driver p50", "driver p99", "x p50", "x p99", widths=WIDTHS)
     with sqlite3.connect(path) as raw:
-        for what, by_time in (("after a position, ms", False), ("since a moment, ms", True)):
-            chance = places(events, numbers, random.Random(7))
-            store, driver = await measured(JobStore(database), raw, chance, by_time=by_time)
+        for what, by_time in (("after a position, ms", False), ("since a time, ms", True)):
+            chosen = places(events, numbers, random.Random(7))
+            store, driver = await measured(HistoryStore(database), raw, chosen, by_time=by_time)
             figures = [percentile(times, percent) for times in (store, driver) for percent in (50, 99)]
             ratios = figures[0] / figures[2], figures[1] / figures[3]
             row(what, *(f"{figure:.3f}" for figure in figures), *(f"{ratio:.2f}" for ratio in ratios), widths=WIDTHS)
@@ -165,17 +169,18 @@ async def measure(path: Path, database: Database, events: Events, numbers: dict[
 
 
 def main(count: int) -> None:
+    """Store this number of events and measure."""
     events = Events(count, some_jobs())
     with tempfile.TemporaryDirectory() as home:
         path, began = Path(home) / "dashboard.sqlite3", time.perf_counter()
         database = open_database(path, backups=Path(home) / "backups")
         numbers = fill(database, events, random.Random(5))
         seconds, size = time.perf_counter() - began, path.stat().st_size
-        each = f"{size / count:.0f} bytes each"
-        print(f"{count:,} events, {size / 2**20:,.0f} MiB, {each}, stored in {seconds:.0f} s; {load()}")
+        per_event = f"{size / count:.0f} bytes per event"
+        print(f"{count:,} events, {size / 2**20:,.0f} MiB, {per_event}, stored in {seconds:.0f} s; {load()}")
         asyncio.run(measure(path, database, events, numbers))
         database.close()
-    print(f"aim: at most {AIM} x the driver; a page is {PAGE} updates, {PAGES:,} pages each")
+    print(f"aim: at most {AIM} x the driver; pages of {PAGE} updates, {PAGES:,} pages per line")
 
 
 if __name__ == "__main__":

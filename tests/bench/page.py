@@ -1,18 +1,19 @@
-"""What the dashboard costs: `python -m tests.bench.page [JOBS…] [--tabs N] [--seconds S] [--usual N]`.
+"""The cost of the dashboard: `python -m tests.bench.page [JOBS…] [--tabs N] [--seconds S] [--usual N]`.
 
-Real Chromium looks at 20, 200, 1,000 and 5,000 jobs that each change once a second: cards, the compact table, and up
-to 1,000 jobs the same the usual NiceGUI way (tests/bench/usual_page.py), each page on a fresh server. A change goes the
-real way: `JobManager.hear` in the server's process, the hub's tick, the database, the live room, Socket.IO, the page.
-Of 20 tabs one is Chromium; 19 are simulated (tests/bench/tabs.py): they load the page, join its room and decode all
-they are sent. The simulated tabs come first, so the real one's first card is one of a busy server.
+Chromium shows 20, 200, 1,000 and 5,000 jobs that each change once a second: as cards, as the compact table, and up to
+1,000 jobs also in the usual NiceGUI style (tests/bench/usual_page.py), on another server. A change passes through the
+whole program: `ExternalJobs.apply_reports` in the server's process, the journal's tick, the database, the hub, the
+broadcast to the pages, Socket.IO, the page. Of 20 tabs one is Chromium; 19 are simulated (tests/bench/tabs.py): they
+load the page, subscribe, and decode all that they receive. The simulated tabs are opened first, so that the real tab
+gets its first card from a busy server.
 
 "fps" and "scroll": frames a second, the page still or scrolled by 40 px a frame. "gap": the longest time between two
-frames; "long": tasks over 50 ms and the longest; both still and scrolled, in ms. "p50", "p99": ms from the change,
-before it is given to the manager, to the end of the frame that draws it, for what the page has drawn; "stored": p50 and
-p99 until the change is durable, before which nobody may see it. "all": CPU of the server's process in % of a core;
-"tabs": the same without what it was before the first tab came. "KiB/s": what a simulated tab receives. "MiB": growth of
-the server's memory for each tab. "first": ms from asking for the page to the frame with its first card, with an empty
-cache where the page is opened for the first time.
+frames; "long": number of tasks over 50 ms, and the longest one; both still and scrolled, in ms. "p50", "p99": ms from
+the change, before it is applied, to the end of the frame that draws it, for everything that the page has drawn;
+"stored": p50 and p99 until the change is durable, before which it may not be sent. "all": CPU of the server's process
+in % of a core; "tabs": the same without that before the first tab. "KiB/s": what a simulated tab receives. "MiB":
+growth of the server's memory per tab. "first": ms from the request for the page to the frame with its first card, with
+an empty cache if the page is opened for the first time.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from tests.support.browser import FLAGS, chromium_path
 from tests.support.servers import ServerProcess, environment, free_port
 
 JOBS = (20, 200, 1000, 5000)
-TABS, SECONDS, MOST_USUAL = 20, 10.0, 1000
+TABS, SECONDS, MAX_USUAL = 20, 10.0, 1000
 SETTLING_SECONDS = 3.0
-LONGEST_SECONDS = 60.0
+MAX_WAIT_SECONDS = 60.0
 SCREEN = {"width": 1440, "height": 900}
 PROBE = Path(__file__).parent / "probe.js"
 ADDRESSES = {"cards": "/", "table": "/?view=table", "usual": "/usual"}
@@ -54,7 +55,7 @@ FAILURES = (BrowserError, httpx.HTTPError, socketio.exceptions.SocketIOError, OS
 
 @dataclass(frozen=True)
 class Frames:
-    """What the probe saw of the page: frames a second, and in ms gaps between frames, long tasks, changes' ages."""
+    """The probe's report: frames a second, and in ms the gaps between frames, the long tasks, the ages of changes."""
 
     fps: float
     gaps: list[float]
@@ -85,11 +86,11 @@ class Cell:
         return self.cpu - self.cpu_alone
 
     def delay(self, percent: float) -> float:
-        """From the change to the pixel."""
+        """Return a percentile of the times from the change to the pixel, in ms."""
         return percentile(sorted(self.still.delays), percent)
 
     def show(self, name: str) -> None:
-        """A line of the table."""
+        """Print a line of the table."""
         row(
             name,
             f"{self.changes:,.0f}",
@@ -109,7 +110,7 @@ class Cell:
         )
 
     def aims(self) -> dict[str, bool]:
-        """What is aimed at with a thousand jobs and twenty tabs, and whether it is so."""
+        """Return the aims for 1,000 jobs and 20 tabs, each with True if it is reached."""
         return {
             "at least 55 fps, still and scrolled": min(self.still.fps, self.scrolled.fps) >= 55,
             "p99 below 150 ms": self.delay(99) < 150,
@@ -120,7 +121,7 @@ class Cell:
 
 
 class BusyServer(ServerProcess):
-    """`tests.bench.page_server`, and what it says of its changes."""
+    """A process of `tests.bench.page_server`, and the times that it prints."""
 
     def __init__(self, data_dir: Path, jobs: int) -> None:
         port = free_port()
@@ -129,14 +130,14 @@ class BusyServer(ServerProcess):
         self.cookie = self.until_says("Ready").split()[-1]
 
     def stored(self, since: int) -> list[int]:
-        """Milliseconds until each change was durable, in their order, from this line of its output on."""
+        """Return the milliseconds until each change was durable, sorted, from this line of its output on."""
         lines = [json.loads(line) for line in self.lines[since:] if line.startswith("{")]
-        return sorted(int(took) for line in lines for took, times in line.items() for _ in range(times))
+        return sorted(int(took) for line in lines for took, changes in line.items() for _ in range(changes))
 
 
 @contextmanager
 def busy_server(jobs: int) -> Iterator[BusyServer]:
-    """So many jobs that change once a second."""
+    """Run a server with this number of jobs, each of which changes once a second."""
     with tempfile.TemporaryDirectory() as home:
         server = BusyServer(Path(home) / "data", jobs)
         try:
@@ -146,7 +147,7 @@ def busy_server(jobs: int) -> Iterator[BusyServer]:
 
 
 class Stage:
-    """A server, its simulated tabs and its real one."""
+    """A server, its simulated tabs and its real tab."""
 
     def __init__(self, server: BusyServer, page: Page, seconds: float) -> None:
         self._server = server
@@ -157,31 +158,31 @@ class Stage:
         self._cpu_alone = 0.0
         self._memory_alone = 0.0
 
-    async def stand_alone(self) -> None:
-        """Learn what the changes cost while nobody looks."""
+    async def measure_alone(self) -> None:
+        """Measure the cost of the changes without any tab."""
         await asyncio.sleep(SETTLING_SECONDS)
         cpu, began = cpu_seconds(self._server.pid), time.monotonic()
         await asyncio.sleep(self._seconds)
         self._cpu_alone = 100 * (cpu_seconds(self._server.pid) - cpu) / (time.monotonic() - began)
         self._memory_alone = memory_mib(self._server.pid)
 
-    async def fill(self, address: str, tabs: int) -> None:
-        """Open so many simulated tabs, one after the other."""
+    async def open_tabs(self, address: str, tabs: int) -> None:
+        """Open this number of simulated tabs, one after the other."""
         for _ in range(tabs):
             self._tabs.append(await Tab(self._server.url, self._server.cookie, self._received).open(address))
 
-    async def look(self, address: str) -> Cell:
-        """Open the real tab and measure it; raises what the browser says when it shows no job in time."""
-        await self._page.goto(self._server.url + address, wait_until="commit", timeout=LONGEST_SECONDS * 1000)
-        await self._page.wait_for_function("probe.first !== null", timeout=LONGEST_SECONDS * 1000)
+    async def measure_page(self, address: str) -> Cell:
+        """Open the real tab and measure it. Raises the browser's error if it shows no job in time."""
+        await self._page.goto(self._server.url + address, wait_until="commit", timeout=MAX_WAIT_SECONDS * 1000)
+        await self._page.wait_for_function("probe.first !== null", timeout=MAX_WAIT_SECONDS * 1000)
         first = await self._page.evaluate("probe.first")
         await asyncio.sleep(SETTLING_SECONDS)
-        said, read = len(self._server.lines), self._received.read
+        lines, read = len(self._server.lines), self._received.read
         cpu, began = cpu_seconds(self._server.pid), time.monotonic()
         still = await self._frames(scrolls=False)
         took, cpu = time.monotonic() - began, cpu_seconds(self._server.pid) - cpu
         read = self._received.read - read
-        stored = self._server.stored(said)
+        stored = self._server.stored(lines)
         scrolled = await self._frames(scrolls=True)
         return Cell(
             changes=len(stored) / took,
@@ -197,7 +198,7 @@ class Stage:
 
     @property
     def lost(self) -> int:
-        """Simulated tabs that are no longer connected."""
+        """The number of simulated tabs that have lost their connection."""
         return sum(not tab.is_connected for tab in self._tabs)
 
     async def close(self) -> None:
@@ -212,7 +213,7 @@ class Stage:
 
 
 class Round:
-    """All pages under one number of jobs."""
+    """The measurements with one number of jobs."""
 
     def __init__(self, jobs: int, tabs: int, seconds: float) -> None:
         self._jobs = jobs
@@ -220,34 +221,34 @@ class Round:
         self._seconds = seconds
 
     async def product(self) -> list[Cell]:
-        """Cards and table, of one server."""
+        """Measure the cards and the table, on one server."""
         return await self._cells(("cards", "table"), self._tabs)
 
     async def usual(self) -> None:
-        """The usual page; with one tab where it does not live with all of them."""
+        """Measure the usual page; with one tab if it fails with all of them."""
         if not await self._cells(("usual",), self._tabs):
             await self._cells(("usual",), 1)
 
     async def _cells(self, pages: Sequence[str], tabs: int) -> list[Cell]:
         cells: list[Cell] = []
         async with staged(self._jobs, self._seconds) as stage:
-            await stage.stand_alone()
+            await stage.measure_alone()
             try:
-                await stage.fill(ADDRESSES[pages[0]], tabs - 1)
+                await stage.open_tabs(ADDRESSES[pages[0]], tabs - 1)
                 for name in pages:
-                    cells.append(await stage.look(ADDRESSES[name]))
+                    cells.append(await stage.measure_page(ADDRESSES[name]))
                     cells[-1].show(f"{self._jobs:,} {name} {tabs}")
             except FAILURES as failure:
                 print(f"{self._jobs:,} {pages[len(cells)]} {tabs}: {_first_line(failure)}")
                 cells.clear()
             if stage.lost:
-                print(f"  of its simulated tabs {stage.lost} lost their connection")
+                print(f"  {stage.lost} of its simulated tabs lost their connection")
         return cells
 
 
 @asynccontextmanager
 async def staged(jobs: int, seconds: float) -> AsyncIterator[Stage]:
-    """A busy server, and a browser tab at nothing yet, signed in."""
+    """Start a busy server, and a browser with an empty tab that is signed in."""
     async with AsyncExitStack() as stack:
         server = stack.enter_context(busy_server(jobs))
         playwright = await stack.enter_async_context(async_playwright())
@@ -261,7 +262,7 @@ async def staged(jobs: int, seconds: float) -> AsyncIterator[Stage]:
 
 
 async def signed_in(context: BrowserContext, server: BusyServer) -> Page:
-    """A tab with the probe in whatever it will open."""
+    """Return a tab with the probe in every page that it opens."""
     name, _, value = server.cookie.partition("=")
     await context.add_cookies([{"name": name, "value": value, "url": server.url}])
     page = await context.new_page()
@@ -270,7 +271,7 @@ async def signed_in(context: BrowserContext, server: BusyServer) -> Page:
 
 
 def show_aims(cells: Sequence[Cell]) -> bool:
-    """Say what is reached at 1,000 jobs and 20 tabs; whether all of it is."""
+    """Print which aims are reached with 1,000 jobs and 20 tabs; return True if all are."""
     for name, cell in zip(ADDRESSES, cells, strict=False):
         for aim, is_reached in cell.aims().items():
             print(f"aim at {AIMED_JOBS:,} jobs, {name}: {aim}: {'yes' if is_reached else 'NO'}")
@@ -278,32 +279,33 @@ def show_aims(cells: Sequence[Cell]) -> bool:
 
 
 def _first_line(failure: BaseException) -> str:
-    return f"does not live ({type(failure).__name__}: {str(failure).splitlines()[0]})"
+    return f"fails ({type(failure).__name__}: {str(failure).splitlines()[0]})"
 
 
-async def measure(jobs: Sequence[int], tabs: int, seconds: float, most_usual: int) -> bool:
-    """Print the whole table; whether the aims are reached, as far as they were measured."""
-    reached = True
+async def measure(jobs: Sequence[int], tabs: int, seconds: float, max_usual: int) -> bool:
+    """Print the whole table; return False if an aim was measured and missed."""
+    is_reached = True
     for count in jobs:
         cells = await Round(count, tabs, seconds).product()
-        if count <= most_usual:
+        if count <= max_usual:
             await Round(count, tabs, seconds).usual()
         if (count, tabs) == (AIMED_JOBS, AIMED_TABS):
-            reached = bool(cells) and show_aims(cells)
-    return reached
+            is_reached = bool(cells) and show_aims(cells)
+    return is_reached
 
 
 def main() -> None:
+    """Measure; exit with 1 if an aim is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", nargs="*", type=int, default=list(JOBS))
     parser.add_argument("--tabs", type=int, default=TABS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--usual", type=int, default=MOST_USUAL, metavar="JOBS", help="most jobs of the usual page")
-    asked = parser.parse_args()
+    parser.add_argument("--usual", type=int, default=MAX_USUAL, metavar="JOBS", help="maximum for the usual page")
+    arguments = parser.parse_args()
     allow_many_files()
     print(load())
     row(*HEADER.split(","), widths=WIDTHS)
-    sys.exit(not asyncio.run(measure(asked.jobs, asked.tabs, asked.seconds, asked.usual)))
+    sys.exit(not asyncio.run(measure(arguments.jobs, arguments.tabs, arguments.seconds, arguments.usual)))
 
 
 if __name__ == "__main__":

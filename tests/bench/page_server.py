@@ -1,9 +1,9 @@
-"""The server that `tests.bench.page` looks at: `python -m tests.bench.page_server PORT DATA_DIR JOBS`.
+"""The server that `tests.bench.page` measures: `python -m tests.bench.page_server PORT DATA_DIR JOBS`.
 
-The whole program as `python main.py` serves it, with the usual page beside its own, and in the same process a sender
-that reports on JOBS jobs that run elsewhere, each once a second, through the manager's own door (`hear`, as the REST
-route does): a new percent, a new number of videos, and a message with the moment it was made. It says `Ready COOKIE`
-when all jobs run, then each second a line of JSON: how many changes took how many milliseconds to be durable.
+It is the whole program as `python main.py` serves it, with the usual page in addition. A sender in the same process
+reports on JOBS external jobs, each once a second, through `ExternalJobs.apply_reports`, as the REST route does: a new
+percent, a new number of videos, and a message with the time when it was made. It prints `Ready COOKIE` when all jobs
+run, then each second a line of JSON: the number of changes by the milliseconds until they were durable.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from pathlib import Path
 
 from backend import Backend, open_backend
 from backend.api.security import session_cookie
+from backend.api.uvicorn_internals import Server
 from backend.domain.auth import User
+from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
 from backend.settings import load_settings
 from progress_dashboard.protocol import EXTERNAL, SenderReport
-from ui.cli.serve import Server, config_of
+from ui.cli.serve import config_of
 
 VIDEOS = 20
-SHARES = 50  # of a second: what changes in one share changes at once
-SECONDS_A_PERCENT = 5
-MADE_AT_ONCE = 500
+SHARES = 50  # of a second; the jobs of a share change at the same time
+SECONDS_PER_PERCENT = 5
+SUBMITTED_AT_ONCE = 500
 
 
 class Sender:
-    """Who works on the jobs, as far as the server can tell."""
+    """The sender of all reports, in the server's process."""
 
     def __init__(self, backend: Backend, user: User) -> None:
         self._backend = backend
@@ -42,23 +44,24 @@ class Sender:
         self._stored: Counter[int] = Counter()
 
     async def make_jobs(self, wanted: int) -> None:
-        """So many jobs, which have begun when this returns."""
+        """Create this number of jobs. All of them have started when this returns."""
         videos = list_of_ids([f"clip-{number:02}" for number in range(VIDEOS)])
 
         async def make(number: int) -> str:
             name = f"nightly-{number:04}.csv"
-            made = await self._backend.manager.submit(videos, by=self._user, name=name, processor=EXTERNAL)
-            await self._hear(made.job.id, SenderReport(n=0, status="processing"))
+            order = Order(name=name, processor=EXTERNAL)
+            made = await self._backend.manager.submit(videos, order, by=self._user)
+            await self._apply(made.job.id, SenderReport(n=0, status="processing"))
             return made.job.id
 
-        for first in range(0, wanted, MADE_AT_ONCE):
-            together = range(first, min(wanted, first + MADE_AT_ONCE))
+        for first in range(0, wanted, SUBMITTED_AT_ONCE):
+            together = range(first, min(wanted, first + SUBMITTED_AT_ONCE))
             self._jobs += await asyncio.gather(*map(make, together))
 
     async def run(self) -> None:
-        """Change each job once a second, evenly over the second and over the list, for ever.
+        """Change each job once a second, evenly over the second and over the list, until cancelled.
 
-        A job whose last change is not stored yet is left alone for this second: the server takes no more.
+        A job is skipped in this second if its last change is not stored yet, because the server is then fully loaded.
         """
         began = time.monotonic()
         for turn in count():
@@ -67,32 +70,32 @@ class Sender:
                 if job_id not in self._changing:
                     self._changing[job_id] = asyncio.create_task(self._change(job_id, second + 1))
             if share == 0:
-                self._tell()
+                self._print_stored()
             await asyncio.sleep(max(0.0, began + (turn + 1) / SHARES - time.monotonic()))
 
     async def _change(self, job_id: str, n: int) -> None:
-        made = time.time()
-        percent = min(99, n // SECONDS_A_PERCENT)
-        message = f"Encoding, told at ~{made * 1e6:.0f}~"
-        await self._hear(
+        made_at = time.time()
+        percent = min(99, n // SECONDS_PER_PERCENT)
+        message = f"Encoding, sent at ~{made_at * 1e6:.0f}~"
+        await self._apply(
             job_id, SenderReport(n=n, progress=percent, current_video=percent * VIDEOS // 100, message=message)
         )
-        self._stored[round((time.time() - made) * 1000)] += 1
+        self._stored[round((time.time() - made_at) * 1000)] += 1
         del self._changing[job_id]
 
-    async def _hear(self, job_id: str, report: SenderReport) -> None:
-        await self._backend.manager.hear(job_id, [report], by=self._user)
+    async def _apply(self, job_id: str, report: SenderReport) -> None:
+        await self._backend.external.apply_reports(job_id, [report], by=self._user)
 
-    def _tell(self) -> None:
+    def _print_stored(self) -> None:
         print(json.dumps(self._stored), flush=True)
         self._stored.clear()
 
 
 async def serve(port: int, data_dir: Path, jobs: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     async with open_backend(load_settings(data_dir=data_dir, port=port)) as backend:
         server = Server(config_of(backend))
-        from tests.bench.usual_page import add_usual_page  # it imports NiceGUI, which is set up by now
+        from tests.bench.usual_page import add_usual_page  # imports NiceGUI, whose settings are made now
 
         add_usual_page(backend)
         user = await backend.accounts.add_user("bench", None)

@@ -1,30 +1,30 @@
-// Sits in the measured tab: frames, long tasks, and how old a change is when the frame that draws it is done.
-// A change carries the moment it was made as `~<µs since 1970>~` in its message. All figures in milliseconds.
+// Measures the tab that it runs in: frames, long tasks, and how old a change is when its frame has been painted.
+// A change carries the time when it was made, as `~<µs since 1970>~` in its message. All figures are in milliseconds.
 (() => {
-  const MADE = /~(\d+)~/;
-  const STEP = 40; // px a frame while scrolling: a fast wheel
+  const MADE_AT = /~(\d+)~/;
+  const SCROLL_PX = 40; // per frame while scrolling: a fast wheel
   const probe = (window.probe = { first: null, begin, report });
   let frames = [];
   let delays = [];
   let tasks = [];
-  let drawn = []; // made, drawn into the page, and not yet painted
-  let isFirst = false;
+  let unpainted = []; // times of changes that are in the page but not painted yet
+  let hasJobs = false;
   let step = 0;
 
-  // A message posted in a frame arrives when that frame is painted.
+  // A message that is posted in a frame arrives after the frame is painted.
   const painted = new MessageChannel();
   painted.port1.onmessage = () => {
     const now = performance.timeOrigin + performance.now();
-    if (isFirst && probe.first === null) probe.first = performance.now();
-    for (const made of drawn) delays.push(now - made);
-    drawn = [];
+    if (hasJobs && probe.first === null) probe.first = performance.now();
+    for (const madeAt of unpainted) delays.push(now - madeAt);
+    unpainted = [];
   };
 
-  function frame(at) {
+  function onFrame(at) {
     frames.push(at);
     if (step) scroll();
     painted.port2.postMessage(null);
-    requestAnimationFrame(frame);
+    requestAnimationFrame(onFrame);
   }
 
   function scroll() {
@@ -33,32 +33,32 @@
     scrollTo({ top: scrollTop + step, behavior: "instant" });
   }
 
-  function take(records) {
-    isFirst ||= document.querySelector("[data-job-id]") !== null;
-    if (step) return; // what only came into sight is no news
+  function onMutation(records) {
+    hasJobs ||= document.querySelector("[data-job-id]") !== null;
+    if (step) return; // scrolling draws rows that have not changed
     for (const record of records) {
       const texts = record.type === "characterData" ? [record.target] : record.addedNodes;
       for (const text of texts) {
-        const made = text.nodeType === Node.TEXT_NODE && MADE.exec(text.data);
-        if (made) drawn.push(Number(made[1]) / 1000);
+        const found = text.nodeType === Node.TEXT_NODE && MADE_AT.exec(text.data);
+        if (found) unpainted.push(Number(found[1]) / 1000);
       }
     }
   }
 
   function begin(scrolls) {
-    [frames, delays, tasks, drawn] = [[], [], [], []];
-    step = scrolls ? STEP : 0;
+    [frames, delays, tasks, unpainted] = [[], [], [], []];
+    step = scrolls ? SCROLL_PX : 0;
   }
 
   function report() {
     const gaps = frames.slice(1).map((at, i) => at - frames[i]);
-    const took = frames.length ? frames.at(-1) - frames[0] : 0;
-    return { fps: took ? (gaps.length * 1000) / took : 0, gaps, tasks, delays };
+    const duration = frames.length ? frames.at(-1) - frames[0] : 0;
+    return { fps: duration ? (gaps.length * 1000) / duration : 0, gaps, tasks, delays };
   }
 
-  new MutationObserver(take).observe(document, { subtree: true, childList: true, characterData: true });
+  new MutationObserver(onMutation).observe(document, { subtree: true, childList: true, characterData: true });
   new PerformanceObserver((list) => tasks.push(...list.getEntries().map((task) => task.duration))).observe({
     type: "longtask",
   });
-  requestAnimationFrame(frame);
+  requestAnimationFrame(onFrame);
 })();

@@ -1,10 +1,10 @@
-"""Two servers to measure against: `python -m tests.bench.references PORT broadcast|loop SOCKET_PORT`.
+"""Two servers to compare with: `python -m tests.bench.references PORT broadcast|loop SOCKET_PORT`.
 
-Both take `POST /progress` with the reports that the product takes and make of each one update of the same shape and
+Both accept `POST /progress` with the product's reports, and turn each report into one update of the same shape and
 size. `loop` is the plain way: a FastAPI WebSocket route, and `send_json` to one client after the other. `broadcast` is
-the websockets library's own server on SOCKET_PORT and its `broadcast()`; each update is encoded once. Neither stores
-anything, checks who asks, or tells a late client what was before. Both run on asyncio's own loop, without compression,
-as the product does.
+the websockets library's own server on SOCKET_PORT and its `broadcast()`; each update is encoded once. Neither of them
+stores anything, checks a token, or sends a snapshot. Both run on asyncio's own loop, without compression, like the
+product.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Report(msgspec.Struct):
 
 
 def update_of(report: Report) -> ProgressUpdate:
-    """The update that the product would make of it, as far as size and shape go."""
+    """Return an update of the size and shape that the product would send for it."""
     return ProgressUpdate(
         job_id=JOB_ID,
         status="processing",
@@ -59,12 +59,12 @@ def update_of(report: Report) -> ProgressUpdate:
 
 
 def triggered(deliver: Deliver, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
-    """An app whose one route has the updates of the posted reports delivered before it answers."""
+    """Return an app with one route, which delivers the updates of the posted reports before it answers."""
     app = FastAPI(lifespan=lifespan)
     decoder = msgspec.json.Decoder(Report | list[Report])
 
     @app.post("/progress")
-    async def take(request: Request) -> Response:
+    async def post_progress(request: Request) -> Response:
         reports = decoder.decode(await request.body())
         await deliver([update_of(report) for report in (reports if isinstance(reports, list) else [reports])])
         return Response(b"{}", media_type="application/json")
@@ -73,7 +73,7 @@ def triggered(deliver: Deliver, lifespan: Callable[[FastAPI], AbstractAsyncConte
 
 
 def plain_loop() -> FastAPI:
-    """`send_json` to each client in turn."""
+    """Return the app that calls `send_json` for each client in turn."""
     sockets: list[WebSocket] = []
 
     async def deliver(updates: list[ProgressUpdate]) -> None:
@@ -98,7 +98,7 @@ def plain_loop() -> FastAPI:
 
 
 def library_broadcast(port: int) -> FastAPI:
-    """`websockets.broadcast()` to the clients of the library's server on `port`."""
+    """Return the app that calls `websockets.broadcast()` for the clients of the library's server on `port`."""
     sockets: set[ServerConnection] = set()
 
     async def deliver(updates: list[ProgressUpdate]) -> None:
@@ -111,22 +111,23 @@ def library_broadcast(port: int) -> FastAPI:
         sockets.discard(socket)
 
     @asynccontextmanager
-    async def beside(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with serve(join, "127.0.0.1", port, compression=None):
             yield
 
-    return triggered(deliver, beside)
+    return triggered(deliver, lifespan)
 
 
 @contextmanager
 def reference(kind: str) -> Iterator[tuple[ServerProcess, int]]:
-    """The server as a child process, ready, and the port of its sockets."""
+    """Run the server as a child process; yield it with the port of its sockets."""
     port, socket_port = free_port(), free_port()
     with serving("tests.bench.references", kind, str(socket_port), port=port) as server:
         yield server, (socket_port if kind == "broadcast" else port)
 
 
 def main(port: int, kind: str, socket_port: int) -> None:
+    """Serve until the process is killed."""
     app = library_broadcast(socket_port) if kind == "broadcast" else plain_loop()
     config = uvicorn.Config(
         app, port=port, ws="websockets-sansio", ws_per_message_deflate=False, access_log=False, loop="asyncio"

@@ -1,4 +1,4 @@
-"""Who makes the updates that are measured: posts over connections that stay open, and the program to post to."""
+"""Senders of the measured updates: they post over persistent connections to the real program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOMY: Mapping[str, Any] = {
 
 
 class Sender:
-    """One HTTP connection that stays open: each request returns its body once it is answered, and has to succeed."""
+    """One persistent HTTP connection. Each request returns the body of its answer, and must succeed."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, jwt: str) -> None:
         self._reader = reader
@@ -32,19 +32,21 @@ class Sender:
 
     @classmethod
     async def connect(cls, port: int, jwt: str = "") -> Sender:
+        """Open a connection to this port, with this token in each request."""
         return cls(*await asyncio.open_connection("127.0.0.1", port), port, jwt)
 
     async def post(self, path: str, body: object) -> bytes:
-        """Send `body` as JSON."""
-        return await self._ask("POST", path, msgspec.json.encode(body))
+        """Post `body` as JSON."""
+        return await self._request("POST", path, msgspec.json.encode(body))
 
     async def get(self, path: str) -> bytes:
-        return await self._ask("GET", path, b"")
+        return await self._request("GET", path, b"")
 
     def close(self) -> None:
+        """Close the connection."""
         self._writer.close()
 
-    async def _ask(self, method: str, path: str, body: bytes) -> bytes:
+    async def _request(self, method: str, path: str, body: bytes) -> bytes:
         start = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
         self._writer.write(start.encode() + body)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
@@ -55,7 +57,7 @@ class Sender:
 
 
 class ExternalJob:
-    """A job that runs elsewhere, as its sender knows it: where to post, the next `n`, the next video."""
+    """An external job with the state of its sender: the path of its reports, the next `n`, the next video."""
 
     def __init__(self, path: str, videos: int) -> None:
         self.path = path
@@ -63,34 +65,34 @@ class ExternalJob:
         self._n = 0
 
     def report(self, **fields: Any) -> dict[str, Any]:
-        """The next report."""
+        """Return the next report."""
         self._n += 1
         return {"n": self._n, **fields}
 
     def stamped(self) -> dict[str, Any]:
-        """A report whose message is the moment it was made."""
+        """Return the next report, with the time when it was made (`time.perf_counter_ns()`) as its message."""
         return self.report(message=str(time.perf_counter_ns()))
 
     def failures(self, count: int) -> list[dict[str, Any]]:
-        """That many failed videos in one list, each of which is stored and sent for itself."""
+        """Return reports of this number of failed videos; the server stores and sends each of them."""
         now = str(time.perf_counter_ns())
         return [self.report(video_id=f"video-{next(self._videos)}", error=ERROR, message=now) for _ in range(count)]
 
 
 async def connect_senders(port: int, jwt: str, count: int) -> list[Sender]:
-    """That many connections."""
+    """Open this number of connections."""
     return [await Sender.connect(port, jwt) for _ in range(count)]
 
 
 async def make_jobs(senders: Sequence[Sender], count: int, videos: int = 100) -> list[ExternalJob]:
-    """New jobs that run elsewhere and have begun; each costs two kept updates."""
+    """Return new external jobs that have started. Each of them causes two lossless updates."""
     order = {"processor": "external", "video_ids": [f"video-{number}" for number in range(videos)], "name": "bench"}
 
     async def make(sender: Sender, share: int) -> list[ExternalJob]:
         jobs = []
         for _ in range(share):
-            made = msgspec.json.decode(await sender.post("/api/jobs", order))
-            jobs.append(ExternalJob(f"/api/jobs/{made['job_id']}/progress", videos))
+            answer = msgspec.json.decode(await sender.post("/api/jobs", order))
+            jobs.append(ExternalJob(f"/api/jobs/{answer['job_id']}/progress", videos))
             await sender.post(jobs[-1].path, jobs[-1].report(status="processing"))
         return jobs
 
@@ -100,17 +102,17 @@ async def make_jobs(senders: Sequence[Sender], count: int, videos: int = 100) ->
 
 
 async def at_rate(act: Callable[[], Awaitable[object]], *, every: float, seconds: float) -> int:
-    """`act` again and again, each begun `every` seconds after the last began, or once it ended; how often it ran."""
-    began, ran = time.monotonic(), 0
+    """Call `act` once in `every` seconds, later if the call before still runs; return the number of calls."""
+    began, calls = time.monotonic(), 0
     while (now := time.monotonic()) < began + seconds:
         await act()
-        ran += 1
+        calls += 1
         await asyncio.sleep(max(0.0, now + every - time.monotonic()))
-    return ran
+    return calls
 
 
 @contextmanager
 def program(home: Path, *, port: int | None = None, **settings: Any) -> Iterator[tuple[Program, str]]:
-    """The real program with room for many connections, and a user's token."""
+    """Run the real program with room for many connections, and yield it with a user's token."""
     with running(home, port=port, python_path=None, **{**ROOMY, **settings}) as server:
         yield server, add_user(home, "bench")

@@ -1,7 +1,7 @@
-"""How long until there is something to see: `python -m tests.bench.startup [runs]`.
+"""The time to the first page and to the first progress, in seconds: `python -m tests.bench.startup [runs]`.
 
-Process start → first page served to a signed-in browser, and upload → first progress in a page's own frames and on the
-progress socket. The reference in the same run: a Python that only imports the web framework's libraries.
+Measures process start → first page served to a signed-in browser, and upload → first progress on the progress socket.
+The reference in the same run: a Python process that only imports the web framework's libraries.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNS = 7
 
 
 def to_first_page(program: Program) -> float:
-    """Seconds from the start of the process to the whole first page."""
+    """Return the seconds from the start of the process to the complete first page."""
     link = program.sign_in_link()
     with httpx.Client(follow_redirects=True, headers={"Accept": "text/html"}, timeout=30) as browser:
         page = browser.get(link)
@@ -34,7 +34,7 @@ def to_first_page(program: Program) -> float:
 
 
 def to_first_progress(program: Program, jwt: str, ids: list[str]) -> float:
-    """Seconds from sending a CSV to the first update that shows work on a video."""
+    """Return the seconds from the upload of a CSV file to the first update with a percent above 0."""
     with Watcher(program, jwt) as watcher, api(program, jwt) as client:
         began = time.perf_counter()
         text = "video_id\n" + "\n".join(ids)
@@ -46,18 +46,20 @@ def to_first_progress(program: Program, jwt: str, ids: list[str]) -> float:
 
 
 def imports_alone() -> float:
-    """Seconds for the reference: the libraries, imported."""
+    """Return the seconds of the reference: a process that only imports the libraries."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import fastapi, nicegui, sqlmodel, uvicorn"], cwd=ROOT, check=True)
     return time.perf_counter() - began
 
 
 def report(what: str, values: list[float], aim: float | None = None) -> None:
-    aimed = f"   aim {aim} s" if aim is not None else ""
-    print(f"{what:44} median {median(values):5.2f} s   worst {max(values):5.2f} s{aimed}")
+    """Print a line of the table."""
+    aim_text = f"   aim {aim} s" if aim is not None else ""
+    print(f"{what:44} median {median(values):5.2f} s   worst {max(values):5.2f} s{aim_text}")
 
 
 def main(runs: int) -> None:
+    """Measure this number of starts with a new and with an existing data directory."""
     pages, progress, imports, fresh = [], [], [], []
     with tempfile.TemporaryDirectory() as home:
         media = Path(home) / "media"

@@ -1,7 +1,7 @@
 """Simulated tabs: each loads a page and speaks NiceGUI's Socket.IO as the page's own script does, but draws nothing.
 
-A tab asks for the page's HTML, connects, joins the live room where the page has a grid, decodes every message, and
-acknowledges every three seconds.
+A tab requests the page's HTML, connects, subscribes to the live frames if the page has a grid, decodes every message,
+and acknowledges every three seconds. After a lost connection it requests what it missed, as the page does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import msgspec
 import socketio  # type: ignore[import-untyped]
 
 ACK_SECONDS = 3.0
-LONGEST_SECONDS = 60.0
+MAX_WAIT_SECONDS = 60.0
+LIVE_FRAME = "jobs"  # the event of ui/components/dashboard/job_feed.js
 SOCKET_PATH = "_nicegui_ws/socket.io"
 CLIENT_ID = re.compile(r"client_id['\"]?: ?['\"]([0-9a-f-]{36})")
 NEXT_MESSAGE = re.compile(r"next_message_id['\"]?: ?(\d+)")
@@ -27,19 +28,19 @@ ELEMENTS = re.compile(r"parseElements\(String\.raw`(.*?)`\)", re.DOTALL)
 
 
 class Counted:
-    """JSON as Socket.IO wants it; `read` counts the bytes of all tabs."""
+    """A JSON module for Socket.IO; `read` counts the bytes of all tabs."""
 
     def __init__(self) -> None:
         self.read = 0
 
     def loads(self, text: str) -> Any:
-        """One message."""
+        """Decode one message."""
         self.read += len(text.encode())
         return msgspec.json.decode(text)
 
     @staticmethod
     def dumps(value: object, **_: object) -> str:
-        """As small as can be."""
+        """Encode without spaces."""
         return msgspec.json.encode(value).decode()
 
 
@@ -49,66 +50,90 @@ class Tab:
     def __init__(self, url: str, cookie: str, received: Counted) -> None:
         self._url = url
         self._headers = {"Cookie": cookie, "Origin": url}
-        self._next = self._acked = 0
+        self._next_message = self._acknowledged = 0
         self._client_id = ""
-        self._acking: asyncio.Task[None] | None = None
+        self._document_id = str(uuid.uuid4())
+        self._tab_id = str(uuid.uuid4())
+        self._subscriptions: list[tuple[int, str]] = []
+        self._seq: int | None = None
+        self._has_frame = asyncio.Event()
+        self._acknowledging: asyncio.Task[None] | None = None
         self._socket = socketio.AsyncClient(
             json=received, reconnection=False, websocket_extra_options={"max_msg_size": 0}
         )
-        self._socket.on("*", self._heard)
+        self._socket.on("*", self._receive)
 
     @property
     def is_connected(self) -> bool:
         return bool(self._socket.connected)
 
     async def open(self, path: str) -> Self:
-        """Load the page and follow it; raises what the network says when it does not come in time."""
-        async with httpx.AsyncClient(timeout=LONGEST_SECONDS, headers=self._headers) as http:
+        """Load the page and connect. Raises the network's error if it does not come in time."""
+        async with httpx.AsyncClient(timeout=MAX_WAIT_SECONDS, headers=self._headers) as http:
             html = (await http.get(self._url + path)).raise_for_status().text
-        self._client_id, self._next = _found(CLIENT_ID, html), int(_found(NEXT_MESSAGE, html))
-        await self._socket.connect(
-            f"{self._url}/?{urlencode(self._query())}",
-            headers=self._headers,
-            transports=["websocket"],
-            socketio_path=SOCKET_PATH,
-            wait_timeout=int(LONGEST_SECONDS),
-        )
-        self._acking = asyncio.create_task(self._acknowledge())
-        for element_id, listener_id in watchers(html):
-            await self._socket.emit(
-                "event", {"id": element_id, "client_id": self._client_id, "listener_id": listener_id, "args": []}
-            )
+        self._client_id, self._next_message = _found(CLIENT_ID, html), int(_found(NEXT_MESSAGE, html))
+        self._subscriptions = subscriptions(html)
+        await self.connect()
+        self._acknowledging = asyncio.create_task(self._acknowledge())
         return self
 
-    async def close(self) -> None:
-        """Leave."""
-        if self._acking is not None:
-            self._acking.cancel()
+    async def disconnect(self) -> None:
+        """End the connection, as if it were lost."""
         await self._socket.disconnect()
+
+    async def next_frame(self) -> None:
+        """Wait for the next live frame of the page's grid."""
+        await asyncio.wait_for(self._has_frame.wait(), MAX_WAIT_SECONDS)
+        self._has_frame.clear()
+
+    async def close(self) -> None:
+        """Close the tab."""
+        if self._acknowledging is not None:
+            self._acknowledging.cancel()
+        await self._socket.disconnect()
+
+    async def connect(self) -> None:
+        """Connect, also after a lost connection, and request what was missed."""
+        self._has_frame.clear()
+        await self._socket.connect(
+            f"{self._url}/?{urlencode(self._query())}",
+            headers=dict(self._headers),  # the library removes the cookie from it
+            transports=["websocket"],
+            socketio_path=SOCKET_PATH,
+            wait_timeout=int(MAX_WAIT_SECONDS),
+        )
+        for element_id, listener_id in self._subscriptions:
+            event = {"id": element_id, "client_id": self._client_id, "listener_id": listener_id}
+            await self._socket.emit("event", event | {"args": [json.dumps(self._seq)]})
 
     def _query(self) -> dict[str, str]:
         return {
             "client_id": self._client_id,
-            "next_message_id": str(self._next),
+            "next_message_id": str(self._next_message),
             "implicit_handshake": "true",
-            "document_id": str(uuid.uuid4()),
-            "tab_id": str(uuid.uuid4()),
+            "document_id": self._document_id,
+            "tab_id": self._tab_id,
         }
 
-    def _heard(self, _: str, message: object = None, *__: object) -> None:
-        if isinstance(message, dict) and "_id" in message:
-            self._next = message["_id"] + 1
+    def _receive(self, event: str, message: object = None, *_: object) -> None:
+        if not isinstance(message, dict):
+            return
+        if "_id" in message:
+            self._next_message = message["_id"] + 1
+        if event == LIVE_FRAME:
+            self._seq = message["seq"]
+            self._has_frame.set()
 
     async def _acknowledge(self) -> None:
         while True:
             await asyncio.sleep(ACK_SECONDS)
-            if self._next > self._acked:
-                self._acked = self._next
-                await self._socket.emit("ack", {"client_id": self._client_id, "next_message_id": self._next})
+            if self._next_message > self._acknowledged:
+                self._acknowledged = self._next_message
+                await self._socket.emit("ack", {"client_id": self._client_id, "next_message_id": self._next_message})
 
 
-def watchers(html: str) -> list[tuple[int, str]]:
-    """(element, listener) of the page's grid: what its script says `watch` to once it is connected."""
+def subscriptions(html: str) -> list[tuple[int, str]]:
+    """Return (element, listener) of the page's grid, which subscribes with the event `watch` after it has connected."""
     elements = json.loads(unescape(_found(ELEMENTS, html)))
     return [
         (int(element_id), event["listener_id"])
@@ -120,5 +145,5 @@ def watchers(html: str) -> list[tuple[int, str]]:
 
 def _found(pattern: re.Pattern[str], html: str) -> str:
     match = pattern.search(html)
-    assert match, f"the page does not hold {pattern.pattern}"
+    assert match, f"the page does not contain {pattern.pattern}"
     return match[1]

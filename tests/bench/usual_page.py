@@ -1,7 +1,7 @@
-"""The page to measure against: a dashboard the usual NiceGUI way, an element for each field of each job's card.
+"""The page to compare with: a dashboard in the usual NiceGUI style, with an element for each field of each job's card.
 
-It hangs in the same server, follows the same hub, and shows less than the product's cards. Every tab has elements of
-its own, which are set as its updates come in. Import it once the server's settings are made: it imports NiceGUI.
+It is served by the same server, reads from the same hub, and shows less than the product's cards. Every tab has its own
+elements, and each update sets them. Import it after the server's settings are made: it imports NiceGUI.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from nicegui import background_tasks, context, ui
 
 from backend import Backend
-from backend.delivery.hub import View
+from backend.delivery.batches import View
 from backend.domain.job import Job
 from ui.session import current_user, page
 
@@ -35,7 +35,7 @@ class UsualCard:
                 ui.button("Cancel")
 
     def show(self, job: Job) -> None:
-        """The job as it is now."""
+        """Show the present state of the job."""
         self._status.set_text(job.status)
         self._percent.set_text(f"{job.progress} %")
         self._count.set_text(f"{job.current_video} / {job.total_videos}")
@@ -45,11 +45,11 @@ class UsualCard:
 
 
 def add_usual_page(backend: Backend) -> None:
-    """Attach `/usual`."""
+    """Add the page `/usual`."""
 
     @page(ADDRESS)
     async def usual_page() -> None:
-        reader, cards = backend.manager.watch(by=current_user()), dict[str, UsualCard]()
+        reader, cards = backend.queries.watch(by=current_user()), dict[str, UsualCard]()
         grid = ui.grid(columns=3)
 
         def show(view: View) -> None:

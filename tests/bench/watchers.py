@@ -2,9 +2,9 @@
 
 `python -m tests.bench.watchers PORT PATH COUNT [batch]`: each connection is a bare protocol with its own parser of
 frames, and every frame is parsed as JSON. An update whose `message` is a number was sent at that
-`time.perf_counter_ns()`, a clock that all processes of the machine share. The process says `{"ready": COUNT}`, then
-answers each line on stdin with one on stdout: `count` (updates so far), `report` (all figures since the last report);
-`stop` ends it. Linux and macOS: it runs on uvloop, so that it keeps up with the servers.
+`time.perf_counter_ns()`, a clock that all processes of the machine share. The process prints `{"ready": COUNT}`, then
+answers each line on stdin with one on stdout: `count` (updates so far), `report` (all figures since the last report).
+The line `stop` ends it. Linux and macOS: it runs on uvloop, which is fast enough for all measured servers.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class BatchFrame(msgspec.Struct):
     more: bool = False
 
 
-class Frames:
-    """Bytes in, whole messages out: `(opcode, payload)`. Fragments are joined; a server's frames have no mask."""
+class FrameParser:
+    """Turns bytes into messages: `(opcode, payload)`. It joins fragments; a server's frames have no mask."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -57,7 +57,7 @@ class Frames:
         self._opcode = CONTINUED
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The messages that these bytes complete."""
+        """Yield the messages that these bytes complete."""
         data, at = self._rest + data, 0
         while (bounds := _bounds(data, at)) is not None:
             first, (start, at) = data[at], bounds
@@ -77,40 +77,39 @@ class Frames:
 
 
 class Connection(asyncio.Protocol):
-    """One WebSocket client: answers pings and the closing, hands each message to `heard`.
+    """One WebSocket client. It answers pings and the close frame, and calls `on_message(payload, received_at)`."""
 
-    `status` is the HTTP answer to the handshake (0: none came), `close_code` how it ended (1006: without a word).
-    """
-
-    def __init__(self, port: int, path: str, heard: Callable[[bytes, int], None]) -> None:
+    def __init__(self, port: int, path: str, on_message: Callable[[bytes, int], None]) -> None:
         self._port = port
         self._path = path
-        self._heard = heard
-        self._frames = Frames()
+        self._on_message = on_message
+        self._parser = FrameParser()
         self._head = b""
         self._key = base64.b64encode(os.urandom(16)).decode()
         self._transport: asyncio.Transport | None = None
+        # HTTP status of the answer to the handshake; 0 if there was no answer.
         self.status = 0
+        # Code of the close frame; 1006 if there was none.
         self.close_code = 1006
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
         self._transport.write(handshake(self._port, self._path, self._key))
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter_ns()
         if not self.opened.done():
             data = self._open(data)
-        for opcode, payload in self._frames.feed(data):
+        for opcode, payload in self._parser.feed(data):
             if opcode in (TEXT, BINARY):
-                self._heard(payload, now)
+                self._on_message(payload, now)
             elif opcode == PING:
-                self._say(PONG, payload)
+                self._send(PONG, payload)
             elif opcode == CLOSE:
                 self.close_code = struct.unpack("!H", payload[:2])[0] if payload else 1005
-                self._say(CLOSE, payload)
+                self._send(CLOSE, payload)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for future in (self.opened, self.ended):
@@ -118,7 +117,7 @@ class Connection(asyncio.Protocol):
                 future.set_result(None)
 
     def drop(self) -> None:
-        """End it at once."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -134,14 +133,14 @@ class Connection(asyncio.Protocol):
         self.drop()
         return b""
 
-    def _say(self, opcode: int, payload: bytes) -> None:
+    def _send(self, opcode: int, payload: bytes) -> None:
         assert self._transport is not None
         # A mask of zeros leaves the payload as it is.
         self._transport.write(bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
 
 
 def handshake(port: int, path: str, key: str) -> bytes:
-    """The request that asks for a WebSocket."""
+    """Return the request for a WebSocket."""
     lines = (
         f"GET {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
@@ -154,7 +153,7 @@ def handshake(port: int, path: str, key: str) -> bytes:
 
 
 def _bounds(data: bytes, at: int) -> tuple[int, int] | None:
-    """Where the payload of the frame at `at` begins and ends; None while it is not all there."""
+    """Return the start and the end of the payload of the frame at `at`; None if the frame is incomplete."""
     if len(data) - at < 2:
         return None
     length, start = data[at + 1], at + 2
@@ -167,7 +166,7 @@ def _bounds(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class Tally:
-    """What all connections of this process heard since the last report."""
+    """Counts what all connections of this process have received since the last report."""
 
     def __init__(self, count: int, *, batch: bool) -> None:
         self._of = [0] * count
@@ -176,21 +175,22 @@ class Tally:
 
     @property
     def updates(self) -> int:
+        """The number of updates of all connections."""
         return sum(self._of)
 
-    def heard(self, number: int, payload: bytes, now: int) -> None:
-        """One frame of one connection."""
-        said = self._decoder.decode(payload)
-        updates = said.updates if isinstance(said, BatchFrame) else (said,)
+    def add(self, number: int, payload: bytes, received_at: int) -> None:
+        """Add a frame of the connection with this number."""
+        message = self._decoder.decode(payload)
+        updates = message.updates if isinstance(message, BatchFrame) else (message,)
         self._frames += 1
         self._bytes += len(payload)
         self._of[number] += len(updates)
         for update in updates:
             if update.message.isdecimal():
-                self._latencies.append((now - int(update.message)) / 1e6)
+                self._latencies.append((received_at - int(update.message)) / 1e6)
 
     def report(self) -> dict[str, Any]:
-        """All figures; the next report begins here. Latencies (ms) are a sample: evenly spaced in their order."""
+        """Return all figures, and start the next report. Latencies (ms) are a sample, evenly spaced in their order."""
         ordered = sorted(self._latencies)
         step = max(1, len(ordered) // SAMPLE)
         figures = {
@@ -212,59 +212,61 @@ class Tally:
 
 
 async def watch(port: int, path: str, count: int, *, batch: bool) -> None:
-    """Hold the connections and answer stdin until `stop`, its end, or the loss of a connection."""
+    """Open the connections, and answer the lines of stdin until `stop` or its end."""
     tally = Tally(count, batch=batch)
-    gate = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(AT_ONCE)
     loop = asyncio.get_running_loop()
 
     async def connected(number: int) -> Connection:
-        def heard(payload: bytes, now: int) -> None:
-            tally.heard(number, payload, now)
+        def on_message(payload: bytes, received_at: int) -> None:
+            tally.add(number, payload, received_at)
 
-        async with gate:
-            async with asyncio.timeout(START_SECONDS):
-                _, connection = await loop.create_connection(lambda: Connection(port, path, heard), "127.0.0.1", port)
-                await connection.opened
+        async with limit, asyncio.timeout(START_SECONDS):
+            _, connection = await loop.create_connection(lambda: Connection(port, path, on_message), "127.0.0.1", port)
+            await connection.opened
         if connection.status != 101:
             raise SystemExit(f"watcher {number} was refused: HTTP {connection.status}")
         return connection
 
     connections = await asyncio.gather(*map(connected, range(count)))
-    _say({"ready": count})
+    _print_json({"ready": count})
     async for command in stdin_lines():
         if command == "stop":
             return
         lost = [connection.close_code for connection in connections if connection.ended.done()]
-        _say((tally.report() if command == "report" else {"updates": tally.updates}) | {"lost": lost})
+        _print_json((tally.report() if command == "report" else {"updates": tally.updates}) | {"lost": lost})
 
 
 async def stdin_lines() -> AsyncIterator[str]:
-    """What the parent process says, line by line."""
+    """Yield the lines that the parent process sends."""
     reader = asyncio.StreamReader(limit=2**26)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         yield line.decode().strip()
 
 
-def _say(value: object) -> None:
+def _print_json(value: object) -> None:
     print(msgspec.json.encode(value).decode(), flush=True)
 
 
 @dataclass
-class Heard:
-    """What watchers heard: `fewest` and `most` updates of one connection, latencies in ms in their order."""
+class Received:
+    """The figures of what watchers received."""
 
     frames: int = 0
     updates: int = 0
     bytes: int = 0
+    # Smallest and largest number of updates of one connection.
     fewest: int = sys.maxsize
     most: int = 0
+    # Milliseconds, in ascending order.
     latencies: list[float] = field(default_factory=list)
     worst: float = 0.0
+    # Close codes of the connections that have ended.
     lost: list[int] = field(default_factory=list)
 
-    def __add__(self, other: Heard) -> Heard:
-        return Heard(
+    def __add__(self, other: Received) -> Received:
+        return Received(
             self.frames + other.frames,
             self.updates + other.updates,
             self.bytes + other.bytes,
@@ -276,12 +278,12 @@ class Heard:
         )
 
     def latency(self, percent: float) -> float:
-        """In ms."""
+        """Return a percentile of the latencies, in ms."""
         return percentile(self.latencies, percent)
 
 
 class Watchers:
-    """Watcher processes, seen from the benchmark; connected on entry, ended on exit."""
+    """Watcher processes, as the benchmark uses them: all are connected on entry and killed on exit."""
 
     def __init__(self, port: int, path: str, count: int, *, batch: bool = False, processes: int = 1) -> None:
         shares = [count // processes + (number < count % processes) for number in range(processes)]
@@ -310,40 +312,41 @@ class Watchers:
             process.wait()
 
     def count(self) -> int:
-        """Updates that arrived since the last report."""
-        return self._ask("count").updates
+        """Return the number of updates since the last report."""
+        return self._request("count").updates
 
-    def report(self) -> Heard:
-        """Everything heard since the last report."""
-        return self._ask("report")
+    def report(self) -> Received:
+        """Return everything that was received since the last report."""
+        return self._request("report")
 
-    def settled(self, expected: int, seconds: float = 20) -> Heard:
-        """The report once `expected` updates have come, or once none came for `QUIET_SECONDS`."""
-        end, seen, since = time.monotonic() + seconds, -1, 0.0
+    def settled(self, expected: int, seconds: float = 20) -> Received:
+        """Return the report after `expected` updates, or when none has come for `QUIET_SECONDS`."""
+        end, newest, since = time.monotonic() + seconds, -1, 0.0
         while (count := self.count()) < expected and time.monotonic() < end:
-            if count != seen:
-                seen, since = count, time.monotonic()
+            if count != newest:
+                newest, since = count, time.monotonic()
             elif time.monotonic() - since > QUIET_SECONDS:
                 break
             time.sleep(0.02)
         return self.report()
 
-    def _ask(self, command: str) -> Heard:
+    def _request(self, command: str) -> Received:
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(f"{command}\n")
             process.stdin.flush()
-        return sum((msgspec.json.decode(_line(process), type=Heard) for process in self._processes), Heard())
+        return sum((msgspec.json.decode(_line(process), type=Received) for process in self._processes), Received())
 
 
 def _line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     if line := process.stdout.readline():
         return line
-    raise AssertionError("a watcher process ended; what it said is above")
+    raise AssertionError("a watcher process exited; its output is above")
 
 
 def main(port: int, path: str, count: int, *, batch: bool) -> None:
+    """Run the watchers of this process."""
     allow_many_files()
     uvloop.run(watch(port, path, count, batch=batch))
 

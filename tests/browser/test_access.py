@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from tests.support.axe import grave_findings
 from tests.support.browser import sign_in
 from tests.support.clips import make_clip, truncated
-from tests.support.frozen_proxy import line_to
+from tests.support.frozen_proxy import freezable_proxy
 from tests.support.servers import Program, add_user, api, running, token
 
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
@@ -39,7 +39,7 @@ class Scene:
     jobs: Mapping[str, str]
 
     def open(self, path: str) -> Page:
-        """A live page."""
+        """Open a page and wait until it is connected."""
         self.page.goto(self.url + path)
         self.until_live()
         return self.page
@@ -54,7 +54,7 @@ class Scene:
         return self.page.locator(f'[data-testid=job-card][data-job-id="{self.jobs[name]}"]')
 
     def sign_in(self, name: str) -> None:
-        """As somebody else than the administrator."""
+        """Sign in as another user than the administrator."""
         self.page.context.clear_cookies()
         self.page.goto(f"{self.url}/login")
         sign_in(self.page, name)
@@ -63,7 +63,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """Its lost pages wait a minute for their only attempt to come back: they hold still."""
+    """Run the program. A page that loses it makes one attempt after a minute, so that it does not change meanwhile."""
     media, data = tmp_path_factory.mktemp("media"), tmp_path_factory.mktemp("data")
     make_clip(media / "one.mp4", size=(160, 90))
     truncated(make_clip(media / "cut_off.mp4"))
@@ -77,16 +77,16 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="module")
 def jobs(program: Program) -> Mapping[str, str]:
-    """A job in each status, two of them without work of their own here, so that they hold still."""
+    """Make a job in each status. Two of them are external jobs, so that they do not change."""
     with api(program, token(program.data_dir, "admin")) as client:
         return {
             "failed": ended(client, submit(client, "vendor-drop.csv", *(f"away-{n}" for n in range(8)))),
             "with errors": ended(client, submit(client, LONG, "one", "cut_off", "x" * 128)),
             "completed": ended(client, submit(client, "shorts.csv", "one")),
-            "paused": asked(client, "pause", submit(client, "lectures.csv", *SLOW_CLIPS, max_speed=1)),
-            "cancelled": asked(client, "cancel", submit(client, "unwanted.csv", *SLOW_CLIPS, max_speed=1)),
-            "processing": reported(client, elsewhere(client, "render-farm.csv")),
-            "pending": elsewhere(client, "not-begun.csv"),
+            "paused": requested(client, "pause", submit(client, "lectures.csv", *SLOW_CLIPS, max_speed=1)),
+            "cancelled": requested(client, "cancel", submit(client, "unwanted.csv", *SLOW_CLIPS, max_speed=1)),
+            "processing": reported(client, submit_external(client, "render-farm.csv")),
+            "pending": submit_external(client, "not-begun.csv"),
         }
 
 
@@ -95,7 +95,7 @@ def submit(client: httpx.Client, name: str, *video_ids: str, **options: object) 
     return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
 
 
-def elsewhere(client: httpx.Client, name: str) -> str:
+def submit_external(client: httpx.Client, name: str) -> str:
     order = {"video_ids": [f"v{number}" for number in range(200)], "name": name, "processor": "external"}
     return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
 
@@ -106,7 +106,7 @@ def reported(client: httpx.Client, job_id: str) -> str:
     return job_id
 
 
-def asked(client: httpx.Client, act: str, job_id: str) -> str:
+def requested(client: httpx.Client, act: str, job_id: str) -> str:
     client.post(f"/api/jobs/{job_id}/{act}").raise_for_status()
     return job_id
 
@@ -121,7 +121,7 @@ def ended(client: httpx.Client, job_id: str) -> str:
 
 @pytest.fixture(scope="module")
 def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
-    """The administrator's browser."""
+    """Open a browser in which the administrator is signed in."""
     with closing(browser.new_context(viewport=DESK, color_scheme="light")) as context:  # type: ignore[arg-type]
         context.set_default_timeout(15_000)
         page = context.new_page()
@@ -287,7 +287,7 @@ LOST: tuple[Callable[[Scene], None], ...] = (dashboard, table_of_jobs, failed_jo
 def page(
     request: pytest.FixtureRequest, context: BrowserContext, program: Program, jobs: Mapping[str, str]
 ) -> Iterator[Page]:
-    """A page in one of the states; the session is the administrator's again afterwards."""
+    """Open a page in one of the states, and restore the administrator's session afterwards."""
     kept = context.cookies()
     with closing(context.new_page()) as page:
         request.param(Scene(program.url, page, jobs))
@@ -323,8 +323,8 @@ def test_a_page_that_lost_the_server_is_as_good(
     context: BrowserContext, program: Program, jobs: Mapping[str, str], state: Callable[[Scene], None]
 ) -> None:
     with closing(context.new_page()) as page:
-        with line_to(program.port) as line:
-            state(Scene(f"http://127.0.0.1:{line.port}", page, jobs))
+        with freezable_proxy(program.port) as proxy:
+            state(Scene(f"http://127.0.0.1:{proxy.port}", page, jobs))
         expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "reconnecting")
         assert grave_findings(page) == []
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, expect
 
-from tests.support.servers import serving
 from tests.support.dashboard_app import APP, Stage, a_job, on_stage
+from tests.support.servers import serving
 
 MARKUP = "<img src=x onerror=document.title='broken'><b>bold</b>{{ 7 * 7 }}" + "x" * 200
 STATUSES = ("failed", "completed_with_errors", "processing", "paused", "pending", "completed", "cancelled")
@@ -70,7 +70,7 @@ def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stag
     stage.page.set_viewport_size({"width": 360, "height": 740})
     stage.open()
     stage.tell(a_job(name=MARKUP, error=MARKUP, failed=1, video_id="v" * 128, owner=MARKUP))
-    stage.tell(a_job("third", name=MARKUP, status="paused", trouble=MARKUP, resumed=3, attempt=99))
+    stage.tell(a_job("third", name=MARKUP, status="paused", pause_reason=MARKUP, resumed=3, attempt=99))
     stage.tell(a_job("fourth", name=MARKUP, requested="pause", running=1000, resumed=3, finished_ago=0))
     stage.tell(a_job("second", name=MARKUP, status="failed", failed=1, error=MARKUP, finished_ago=0))
     expect(stage.cards).to_have_count(4)
@@ -142,9 +142,13 @@ def test_a_page_that_missed_a_change_ends_with_the_true_state(stage: Stage) -> N
 
     def lose_the_word_of_two(route: WebSocketRoute) -> None:
         server = route.connect_to_server()
-        server.on_message(
-            lambda frame: lost.append(str(frame)) if '"removed":["two"]' in str(frame) else route.send(frame)
-        )
+        server.on_message(lambda frame: lose_once(route, frame))
+
+    def lose_once(route: WebSocketRoute, frame: str | bytes) -> None:
+        if not lost and '"removed":["two"]' in str(frame):
+            lost.append(str(frame))
+        else:
+            route.send(frame)
 
     stage.page.route_web_socket(re.compile("_nicegui_ws"), lose_the_word_of_two)
     stage.open()
@@ -337,7 +341,7 @@ def test_a_question_about_a_job_that_has_changed_says_so(stage: Stage) -> None:
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Cancel").click()
     stage.tell(a_job("one", status="completed", current_video=20))
-    expect(stage.question).to_contain_text("This can no longer be done")
+    expect(stage.question).to_contain_text("This is no longer possible")
     stage.question.get_by_role("button", name="Close").click()
     expect(stage.question).not_to_be_visible()
     assert stage.acts() == []
@@ -347,7 +351,7 @@ def test_a_job_that_paused_itself_says_why_in_red_and_stands_first(stage: Stage)
     stage.open()
     stage.tell(
         a_job("broken", status="failed", failed=1, created_ago=9),
-        a_job("one", status="paused", trouble="The disk is full."),
+        a_job("one", status="paused", pause_reason="The disk is full."),
     )
     expect(stage.cards.first).to_have_attribute("data-job-id", "one")
     told = stage.card("one").locator(".now")
@@ -370,7 +374,7 @@ def test_a_card_is_kept_and_dismissed_where_it_says_when_it_leaves(stage: Stage)
     stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, updated_ago=58))
     stage.card("one").get_by_role("button", name="Keep: list.csv").click()
     stage.until_asked(["one", "keep"])
-    stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, kept=True))
+    stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, pinned=True))
     expect(stage.card("one").locator(".leaving")).to_contain_text("kept")
     stage.card("one").get_by_role("button", name="Dismiss: list.csv").click()
     stage.until_asked(["one", "keep"], ["one", "dismiss"])
@@ -462,7 +466,7 @@ def test_actions_wait_for_the_connection_and_say_so(losing_stage: Stage) -> None
     stage.server.kill()
     for action in (stage.first_action("one"), stage.opener("one")):
         expect(action).to_have_attribute("aria-disabled", "true")
-        expect(action).to_have_attribute("title", "Not connected: comes back with the connection")
+        expect(action).to_have_attribute("title", "Not connected: available again after reconnecting")
         action.click(force=True)
     expect(stage.menu).not_to_be_visible()
     stage.cards.get_by_role("link", name="list.csv").click(force=True)
@@ -519,41 +523,41 @@ def test_a_silent_server_counts_as_gone_when_the_silence_is_over(context: Browse
             expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
-class FrameEncoder:
-    """What lies between a page and its server, which a test cuts, or lets nothing of one kind through for a while."""
+class PageConnection:
+    """The connection between a page and its server. A test can cut it, or hold back the frames that contain a text."""
 
     def __init__(self, page: Page) -> None:
-        self.kept: list[tuple[WebSocketRoute, str | bytes]] = []
-        self.keeps: str | None = None
-        self._now: WebSocketRoute | None = None
-        page.route_web_socket(re.compile("_nicegui_ws"), self._lay)
+        self.held: list[tuple[WebSocketRoute, str | bytes]] = []
+        self.held_text: str | None = None
+        self._route: WebSocketRoute | None = None
+        page.route_web_socket(re.compile("_nicegui_ws"), self._connect)
 
     def cut(self) -> None:
-        assert self._now is not None
-        self._now.close()
+        assert self._route is not None
+        self._route.close()
 
-    def give_kept(self) -> None:
-        self.keeps = None
-        for route, message in self.kept:
+    def release(self) -> None:
+        self.held_text = None
+        for route, message in self.held:
             route.send(message)
 
-    def _lay(self, route: WebSocketRoute) -> None:
-        self._now = route
+    def _connect(self, route: WebSocketRoute) -> None:
+        self._route = route
         server = route.connect_to_server()
         server.on_message(lambda message: self._pass(route, message))
 
     def _pass(self, route: WebSocketRoute, message: str | bytes) -> None:
-        if self.keeps and self.keeps in str(message):
-            self.kept.append((route, message))
+        if self.held_text and self.held_text in str(message):
+            self.held.append((route, message))
         else:
             route.send(message)
 
 
 def test_the_banner_says_for_a_moment_how_many_updates_came_with_the_connection(stage: Stage) -> None:
-    wire = FrameEncoder(stage.page)
+    connection = PageConnection(stage.page)
     stage.tell(a_job("same"), a_job("changed"), a_job("gone"))
     stage.open("delays=600")
-    wire.cut()
+    connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     stage.tell(a_job("changed", status="paused"), a_job("new"), removed=("gone",))
     stage.come_online()
@@ -563,28 +567,28 @@ def test_the_banner_says_for_a_moment_how_many_updates_came_with_the_connection(
 
 
 def test_a_page_without_cards_is_back_without_a_number(stage: Stage) -> None:
-    wire = FrameEncoder(stage.page)
+    connection = PageConnection(stage.page)
     stage.page.goto(f"{stage.server.url}/other?delays=600")
     expect(stage.banner).to_have_attribute("data-state", "connected")
-    wire.cut()
+    connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     stage.come_online()
     expect(stage.banner.locator(".pill")).to_have_text("Back")
 
 
 def test_it_is_connected_only_when_the_cards_show_the_servers_state_again(stage: Stage) -> None:
-    wire = FrameEncoder(stage.page)
+    connection = PageConnection(stage.page)
     stage.tell(a_job("one"))
     stage.open("delays=600")
-    wire.cut()
+    connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
-    wire.keeps = '["jobs"'
+    connection.held_text = '["jobs"'
     stage.come_online()
-    while not wire.kept:
+    while not connection.held:
         stage.page.wait_for_timeout(20)
     assert stage.banner.get_attribute("data-state") == "reconnecting"
     expect(stage.banner).to_contain_text("trying now")
-    wire.give_kept()
+    connection.release()
     expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
@@ -607,19 +611,19 @@ def test_a_page_out_of_the_browsers_cache_fetches_the_servers_state(stage: Stage
 
 
 def test_what_needs_the_server_says_why_it_does_nothing_to_the_keyboard_as_well(stage: Stage) -> None:
-    wire = FrameEncoder(stage.page)
+    connection = PageConnection(stage.page)
     stage.page.goto(f"{stage.server.url}/other?delays=600")
     expect(stage.banner).to_have_attribute("data-state", "connected")
-    wire.cut()
+    connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     field, home = stage.page.get_by_label("videos at once"), stage.page.get_by_role("link", name="Dashboard").first
     for control in (field, home):
-        expect(control).to_have_attribute("title", "Not connected: comes back with the connection")
+        expect(control).to_have_attribute("title", "Not connected: available again after reconnecting")
     field.focus()
     stage.page.keyboard.type("8")
     home.focus()
     stage.page.keyboard.press("Enter")
-    expect(stage.banner).to_contain_text("Not connected: comes back with the connection")
+    expect(stage.banner).to_contain_text("Not connected: available again after reconnecting")
     stage.come_online()
     expect(stage.banner).to_have_attribute("data-state", "connected")
     for control in (field, home):
@@ -630,12 +634,12 @@ def test_what_needs_the_server_says_why_it_does_nothing_to_the_keyboard_as_well(
 
 
 def test_an_open_question_can_be_closed_but_not_answered_while_the_server_is_away(stage: Stage) -> None:
-    wire = FrameEncoder(stage.page)
+    connection = PageConnection(stage.page)
     stage.tell(a_job("one"))
     stage.open("delays=600")
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Cancel").click()
-    wire.cut()
+    connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     yes, no = stage.question.get_by_role("button").last, stage.question.get_by_role("button").first
     expect(yes).to_have_attribute("aria-disabled", "true")

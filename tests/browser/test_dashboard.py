@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, WebSocketRoute, expect
 
 from tests.support.browser import sign_in
-from tests.support.servers import add_user, api, running, serving
 from tests.support.dashboard_app import APP, Stage, a_job
+from tests.support.servers import add_user, api, running, serving
 
 KINDS: dict[str, dict[str, Any]] = {
     "one-failed": {"status": "failed", "failed": 20, "current_video": 20, "error": "The file is cut off"},
@@ -53,20 +53,20 @@ def search(stage: Stage) -> Locator:
 
 
 def until_shown(stage: Stage, *job_ids: str) -> None:
-    """These jobs and no others, in this order."""
+    """Wait until exactly these jobs are shown, in this order."""
     expect(stage.cards).to_have_count(len(job_ids))
     for card, job_id in zip(stage.cards.all(), job_ids, strict=True):
         expect(card).to_have_attribute("data-job-id", job_id)
 
 
 def query(stage: Stage) -> str:
-    """Of the address, as it stands in the browser."""
+    """Return the query of the address in the browser."""
     return str(stage.page.evaluate("location.search"))
 
 
 @pytest.fixture
 def table(stage: Stage) -> Iterator[Stage]:
-    """The compact view; the browser forgets afterwards that it was chosen."""
+    """Open the compact view, and clear the browser's storage afterwards."""
     stage.open("view=table")
     yield stage
     stage.page.evaluate("localStorage.clear()")
@@ -244,7 +244,7 @@ def test_filters_and_search_work_while_the_server_is_away(losing_stage: Stage) -
     chip(stage, "completed").click()
     until_shown(stage, "one-completed")
     search(stage).fill("never")
-    expect(stage.page.get_by_test_id("no-match")).to_contain_text("once the server is back")
+    expect(stage.page.get_by_test_id("no-match")).to_contain_text("after reconnecting")
 
 
 def test_a_view_is_the_same_after_a_restart(losing_stage: Stage) -> None:

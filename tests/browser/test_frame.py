@@ -46,7 +46,7 @@ class Reader:
             self.page.keyboard.press(key)
 
     def choose(self, content: str) -> None:
-        """A list, on Lists."""
+        """Choose a file on Lists."""
         file = {"name": "list.csv", "mimeType": "text/csv", "buffer": content.encode()}
         self.page.set_input_files("input[type=file]", file)  # type: ignore[arg-type]
 

@@ -42,7 +42,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="module")
 def jwt(program: Program) -> str:
-    """The administrator's token."""
+    """Return the administrator's token."""
     return token(program.data_dir, "admin")
 
 
@@ -61,7 +61,7 @@ def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
 
 
 @dataclass
-class UploadFlow:
+class SignedInPage:
     """A signed-in page of the program."""
 
     program: Program
@@ -78,27 +78,27 @@ class UploadFlow:
         self.page.set_input_files("input[type=file]", {"name": name, "mimeType": "text/csv", "buffer": data})
 
     def submit(self, *video_ids: str, name: str, **options: object) -> str:
-        """A job made over the API; its ID."""
+        """Make a job over the API, and return its ID."""
         with api(self.program, self.jwt) as client:
             order = {"video_ids": video_ids, "name": name, "options": options}
             answer = client.post("/api/jobs", json=order)
             assert answer.status_code == 201, answer.text
             return str(answer.json()["job_id"])
 
-    def submit_elsewhere(self, *video_ids: str) -> str:
-        """A job that another program is to run; its ID."""
+    def submit_external(self, *video_ids: str) -> str:
+        """Make an external job, and return its ID."""
         with api(self.program, self.jwt) as client:
-            order = {"video_ids": video_ids, "name": "elsewhere", "processor": "external"}
+            order = {"video_ids": video_ids, "name": "external", "processor": "external"}
             return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
 
     def report_failures(self, job_id: str, errors: Mapping[str, str], *, n: int) -> None:
-        """Of a job that runs elsewhere: video ID -> why it failed; `n` counts on from one call to the next."""
+        """Report failed videos of an external job: video ID -> error. `n` must rise from one call to the next."""
         reports = [{"n": n + at, "video_id": name, "error": error} for at, (name, error) in enumerate(errors.items())]
         with api(self.program, self.jwt) as client:
             client.post(f"/api/jobs/{job_id}/progress", json=reports).raise_for_status()
 
     def finished(self, job_id: str) -> str:
-        """The same job at its end."""
+        """Wait until the job has ended, and return its ID."""
         with api(self.program, self.jwt) as client:
             deadline = time.monotonic() + 30
             while client.get(f"/api/jobs/{job_id}").json()["finished_at"] is None:
@@ -106,13 +106,13 @@ class UploadFlow:
                 time.sleep(0.05)
         return job_id
 
-    def ask(self, job_id: str, action: str) -> None:
-        """Over the API."""
+    def request(self, job_id: str, action: str) -> None:
+        """Request an action over the API."""
         with api(self.program, self.jwt) as client:
             client.post(f"/api/jobs/{job_id}/{action}").raise_for_status()
 
     def delete(self, job_id: str) -> None:
-        """The job, over the API."""
+        """Delete the job over the API."""
         with api(self.program, self.jwt) as client:
             client.delete(f"/api/jobs/{job_id}").raise_for_status()
 
@@ -124,7 +124,7 @@ class UploadFlow:
         return (page or self.page).locator(f'[data-testid=job-card][data-job-id="{job_id}"]')
 
     def choose_action(self, place: Locator, action: str) -> None:
-        """Out of the menu of a card or a job's page."""
+        """Choose an action from the menu of a card or a job's page."""
         place.get_by_role("button", name="More actions").click()
         place.get_by_role("menuitem", name=action).click()
 
@@ -133,7 +133,7 @@ class UploadFlow:
         return self.page.get_by_test_id("upload-preview")
 
     def tab(self, title: str) -> Locator:
-        """Of a job's page."""
+        """Return a tab of a job's page."""
         return self.page.get_by_role("tab", name=title)
 
     @property
@@ -149,23 +149,23 @@ class UploadFlow:
         return self.page.get_by_test_id("history-row")
 
 
-class Line:
-    """Between a page that is opened from now on and the server, to be cut for a while."""
+class PageConnection:
+    """The connection between a page that is opened later and the server. A test can cut it for a while."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._ends: list[WebSocketRoute] = []
+        self._routes: list[WebSocketRoute] = []
         self._is_cut = False
         page.route_web_socket(re.compile("_nicegui_ws"), self._connect)
 
     @contextmanager
     def cut(self) -> Iterator[None]:
-        """The page has lost the server, and finds it again at the end."""
+        """Cut the connection while the block runs, and wait until the page is connected again."""
         banner = self._page.get_by_test_id("connection-banner")
         self._is_cut = True
-        for end in self._ends:
-            end.close()
-        self._ends.clear()
+        for route in self._routes:
+            route.close()
+        self._routes.clear()
         expect(banner).to_have_attribute("data-state", "reconnecting")
         yield
         self._is_cut = False
@@ -176,36 +176,36 @@ class Line:
         if self._is_cut:
             route.close()
         else:
-            self._ends += [route, route.connect_to_server()]
+            self._routes += [route, route.connect_to_server()]
 
 
 @pytest.fixture
-def desk(context: BrowserContext, program: Program, jwt: str) -> Iterator[UploadFlow]:
-    """A page whose browser console must stay quiet."""
+def app(context: BrowserContext, program: Program, jwt: str) -> Iterator[SignedInPage]:
+    """Open a page whose browser console must stay quiet."""
     page = context.new_page()
     complaints = complaints_of(page)
-    yield UploadFlow(program, page, jwt)
+    yield SignedInPage(program, page, jwt)
     page.close()
     assert complaints == []
 
 
-def test_a_double_click_on_start_makes_one_job_and_leads_to_it(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    desk.choose("double.csv", "video_id,title\none,First\ntwo,Second\n")
-    desk.page.get_by_test_id("upload-start").dblclick()
-    desk.page.get_by_test_id("upload-started").get_by_role("link", name="Open the job").click()
-    expect(desk.page.get_by_role("heading", name="double.csv")).to_be_visible()
-    assert desk.jobs_named("double.csv") == 1
+def test_a_double_click_on_start_makes_one_job_and_leads_to_it(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("double.csv", "video_id,title\none,First\ntwo,Second\n")
+    app.page.get_by_test_id("upload-start").dblclick()
+    app.page.get_by_test_id("upload-started").get_by_role("link", name="Open the job").click()
+    expect(app.page.get_by_role("heading", name="double.csv")).to_be_visible()
+    assert app.jobs_named("double.csv") == 1
 
 
-def test_the_preview_says_what_becomes_of_each_row(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    desk.choose("mixed.csv", "title;id\nFirst;one\nAgain;one\nBad;n/a\nAway;nowhere\n")
-    expect(desk.preview).to_contain_text("4 rows · UTF-8 · semicolon · IDs in the column id")
-    expect(desk.preview).to_contain_text(re.compile("2 ready.*1 duplicate, taken once.*1 not an ID", re.DOTALL))
-    expect(desk.preview).to_contain_text("1 of 2 found in")
-    expect(desk.preview).to_contain_text("DASHBOARD_MEDIA_DIR")
-    verdicts = desk.preview.locator("tbody tr td:last-child").all_inner_texts()
+def test_the_preview_says_what_becomes_of_each_row(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("mixed.csv", "title;id\nFirst;one\nAgain;one\nBad;n/a\nAway;nowhere\n")
+    expect(app.preview).to_contain_text("4 rows · UTF-8 · semicolon · IDs in the column id")
+    expect(app.preview).to_contain_text(re.compile("2 ready.*1 duplicate, taken once.*1 not an ID", re.DOTALL))
+    expect(app.preview).to_contain_text("1 of 2 found in")
+    expect(app.preview).to_contain_text("DASHBOARD_MEDIA_DIR")
+    verdicts = app.preview.locator("tbody tr td:last-child").all_inner_texts()
     assert [verdict.strip() for verdict in verdicts] == [
         "ready",
         "duplicate of line 2",
@@ -214,11 +214,11 @@ def test_the_preview_says_what_becomes_of_each_row(desk: UploadFlow) -> None:
     ]
 
 
-def test_problem_rows_can_be_downloaded_with_their_lines(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    desk.choose("problems.csv", "video_id\none\none\n=1+1\n")
-    with desk.page.expect_download() as download:
-        desk.page.get_by_role("button", name="problem rows").click()
+def test_problem_rows_can_be_downloaded_with_their_lines(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("problems.csv", "video_id\none\none\n=1+1\n")
+    with app.page.expect_download() as download:
+        app.page.get_by_role("button", name="problem rows").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
     assert lines == [
         "line,video_id,problem",
@@ -227,12 +227,12 @@ def test_problem_rows_can_be_downloaded_with_their_lines(desk: UploadFlow) -> No
     ]
 
 
-def test_the_template_is_a_list_that_is_taken(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    with desk.page.expect_download() as download:
-        desk.page.get_by_role("button", name="Template").click()
-    desk.choose("template.csv", Path(download.value.path()).read_bytes())
-    expect(desk.preview).to_contain_text("2 ready")
+def test_the_template_is_a_list_that_is_taken(app: SignedInPage) -> None:
+    app.open("/lists")
+    with app.page.expect_download() as download:
+        app.page.get_by_role("button", name="Template").click()
+    app.choose("template.csv", Path(download.value.path()).read_bytes())
+    expect(app.preview).to_contain_text("2 ready")
 
 
 @pytest.mark.parametrize(
@@ -245,104 +245,104 @@ def test_the_template_is_a_list_that_is_taken(desk: UploadFlow) -> None:
     ids=["binary", "empty", "no ID column"],
 )
 def test_what_is_no_list_is_refused_in_a_sentence_and_the_next_file_is_taken(
-    desk: UploadFlow, content: bytes, sentence: str
+    app: SignedInPage, content: bytes, sentence: str
 ) -> None:
-    desk.open("/lists")
-    desk.choose("wrong.csv", content)
-    expect(desk.page.get_by_test_id("upload-error")).to_contain_text(f"Not taken. {sentence}")
-    desk.choose("right.csv", "one\n")
-    expect(desk.preview).to_contain_text("1 ready")
-    expect(desk.page.get_by_test_id("upload-error")).to_have_count(0)
-    assert desk.jobs_named("wrong.csv") == 0
+    app.open("/lists")
+    app.choose("wrong.csv", content)
+    expect(app.page.get_by_test_id("upload-error")).to_contain_text(f"Not accepted. {sentence}")
+    app.choose("right.csv", "one\n")
+    expect(app.preview).to_contain_text("1 ready")
+    expect(app.page.get_by_test_id("upload-error")).to_have_count(0)
+    assert app.jobs_named("wrong.csv") == 0
 
 
-def test_a_file_over_the_limit_is_refused_before_it_is_sent(desk: UploadFlow, tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_refused_before_it_is_sent(app: SignedInPage, tmp_path: Path) -> None:
     large = tmp_path / "large.csv"
     large.write_bytes(b"one\n" * (5 * 2**20 + 1))
     sent = []
-    desk.page.on("request", lambda request: sent.append(request.method))
-    desk.open("/lists")
-    desk.page.set_input_files("input[type=file]", large)
-    expect(desk.page.get_by_test_id("upload-error")).to_contain_text(
-        "Not taken. The file is larger than 20 MiB: split it into several files."
+    app.page.on("request", lambda request: sent.append(request.method))
+    app.open("/lists")
+    app.page.set_input_files("input[type=file]", large)
+    expect(app.page.get_by_test_id("upload-error")).to_contain_text(
+        "Not accepted. The file is larger than 20 MiB: split it into several files."
     )
     assert "POST" not in sent
 
 
-def test_pasted_ids_are_a_list_like_a_file(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    desk.page.get_by_role("button", name="paste IDs").click()
-    desk.page.get_by_role("textbox").fill("one\nhttps://youtu.be/dQw4w9WgXcQ\n")
-    desk.page.get_by_role("button", name="Check these IDs").click()
-    expect(desk.preview.locator("td.mono")).to_have_text(["one", "dQw4w9WgXcQ"])
+def test_pasted_ids_are_a_list_like_a_file(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.page.get_by_role("button", name="paste IDs").click()
+    app.page.get_by_role("textbox").fill("one\nhttps://youtu.be/dQw4w9WgXcQ\n")
+    app.page.get_by_role("button", name="Check these IDs").click()
+    expect(app.preview.locator("td.mono")).to_have_text(["one", "dQw4w9WgXcQ"])
 
 
-def test_a_dropped_file_is_a_list_like_a_chosen_one(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    dropped = desk.page.evaluate_handle(
+def test_a_dropped_file_is_a_list_like_a_chosen_one(app: SignedInPage) -> None:
+    app.open("/lists")
+    dropped = app.page.evaluate_handle(
         "() => { const held = new DataTransfer(); held.items.add(new File(['one\\n'], 'dropped.csv')); return held }"
     )
-    desk.page.dispatch_event(".drop", "drop", {"dataTransfer": dropped})
-    expect(desk.preview.get_by_role("heading")).to_have_text("dropped.csv")
+    app.page.dispatch_event(".drop", "drop", {"dataTransfer": dropped})
+    expect(app.preview.get_by_role("heading")).to_have_text("dropped.csv")
 
 
-def test_a_hundred_thousand_rows_leave_the_server_live(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    desk.choose("many.csv", "video_id,title\n" + "".join(f"id{n:06d},Title {n}\n" for n in range(100_000)))
+def test_a_hundred_thousand_rows_leave_the_server_live(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("many.csv", "video_id,title\n" + "".join(f"id{n:06d},Title {n}\n" for n in range(100_000)))
     waits = []
-    while not desk.page.get_by_test_id("upload-start").is_visible():
+    while not app.page.get_by_test_id("upload-start").is_visible():
         began = time.monotonic()
-        assert desk.page.request.get(f"{desk.program.url}/healthz").ok
+        assert app.page.request.get(f"{app.program.url}/healthz").ok
         waits.append(time.monotonic() - began)
-    expect(desk.preview).to_contain_text("100,000 ready")
+    expect(app.preview).to_contain_text("100,000 ready")
     assert max(waits) < 2.0
 
 
-def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(desk: UploadFlow) -> None:
-    job_id = desk.submit("one", "cut_off", "two", "absent", "three", name="moving")
-    desk.open(f"/jobs/{job_id}?show=all")
-    desk.rows.filter(has_text="three").get_by_role("button").click()
-    header = desk.page.get_by_test_id("job-header")
+def test_the_job_page_moves_to_the_end_by_itself_and_keeps_the_opened_row(app: SignedInPage) -> None:
+    job_id = app.submit("one", "cut_off", "two", "absent", "three", name="moving")
+    app.open(f"/jobs/{job_id}?show=all")
+    app.rows.filter(has_text="three").get_by_role("button").click()
+    header = app.page.get_by_test_id("job-header")
     expect(header.get_by_role("progressbar")).to_have_attribute("aria-valuetext", "5 of 5, 2 failed")
-    expect(desk.page.locator("main .head .status")).to_have_text("completed with errors")
+    expect(app.page.locator("main .head .status")).to_have_text("completed with errors")
     expect(header.get_by_role("group", name="5 videos: 3 ok, 2 failed")).to_be_visible()
-    details = desk.page.get_by_test_id("video-details")
+    details = app.page.get_by_test_id("video-details")
     expect(details).to_contain_text("160 × 90")
     poster = details.get_by_role("img")
     expect(poster).to_have_js_property("complete", True)
     assert poster.evaluate("picture => picture.naturalWidth") > 0
-    expect(desk.page).to_have_title("! moving")
+    expect(app.page).to_have_title("! moving")
 
 
-def test_a_job_with_failures_opens_on_its_errors_in_three_layers(desk: UploadFlow) -> None:
-    desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', name='failing'))}")
-    expect(desk.tab("Errors")).to_have_text("Errors 1")
-    expect(desk.tab("Videos")).to_have_text("Videos 2")
-    expect(desk.tab("Errors")).to_have_attribute("aria-selected", "true")
-    expect(desk.page.get_by_test_id("job-videos")).to_be_hidden()
-    expect(desk.causes).to_contain_text("Error: File is cut off")
-    expect(desk.causes).to_contain_text("Lies with the file: retry once it is mended.")
-    expect(desk.causes.locator("pre")).to_be_hidden()
-    desk.causes.get_by_text("Stack trace").click()
-    expect(desk.causes.locator("pre")).to_contain_text("Traceback")
+def test_a_job_with_failures_opens_on_its_errors_in_three_layers(app: SignedInPage) -> None:
+    app.open(f"/jobs/{app.finished(app.submit('one', 'cut_off', name='failing'))}")
+    expect(app.tab("Errors")).to_have_text("Errors 1")
+    expect(app.tab("Videos")).to_have_text("Videos 2")
+    expect(app.tab("Errors")).to_have_attribute("aria-selected", "true")
+    expect(app.page.get_by_test_id("job-videos")).to_be_hidden()
+    expect(app.causes).to_contain_text("Error: File is cut off")
+    expect(app.causes).to_contain_text("Caused by the file: fix it, then retry.")
+    expect(app.causes.locator("pre")).to_be_hidden()
+    app.causes.get_by_text("Stack trace").click()
+    expect(app.causes.locator("pre")).to_contain_text("Traceback")
 
 
-def test_a_job_without_failures_opens_on_its_videos_and_says_that_none_failed(desk: UploadFlow) -> None:
-    desk.open(f"/jobs/{desk.finished(desk.submit('one', name='fine'))}")
-    expect(desk.tab("Videos")).to_have_attribute("aria-selected", "true")
-    expect(desk.rows).to_have_count(1)
-    desk.tab("Errors").click()
-    expect(desk.page.get_by_text("No video has failed.")).to_be_visible()
+def test_a_job_without_failures_opens_on_its_videos_and_says_that_none_failed(app: SignedInPage) -> None:
+    app.open(f"/jobs/{app.finished(app.submit('one', name='fine'))}")
+    expect(app.tab("Videos")).to_have_attribute("aria-selected", "true")
+    expect(app.rows).to_have_count(1)
+    app.tab("Errors").click()
+    expect(app.page.get_by_text("No video has failed.")).to_be_visible()
 
 
 def test_a_deep_link_in_a_cold_tab_leads_through_the_sign_in_to_a_job_whose_card_is_gone(
-    desk: UploadFlow, browser: Browser
+    app: SignedInPage, browser: Browser
 ) -> None:
-    with api(desk.program, add_user(desk.program.data_dir, "carol")) as client:
+    with api(app.program, add_user(app.program.data_dir, "carol")) as client:
         job_id = client.post("/api/jobs", json={"video_ids": ["absent"], "name": "of carol"}).json()["job_id"]
-        desk.finished(job_id)
+        app.finished(job_id)
         assert not client.post(f"/api/jobs/{job_id}/dismiss").json()["on_dashboard"]
-    address = f"{desk.program.url}/jobs/{job_id}?tab=videos&show=failed&q=abs"
+    address = f"{app.program.url}/jobs/{job_id}?tab=videos&show=failed&q=abs"
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(address)
@@ -352,130 +352,130 @@ def test_a_deep_link_in_a_cold_tab_leads_through_the_sign_in_to_a_job_whose_card
         expect(page.get_by_role("heading", name="of carol")).to_be_visible()
 
 
-def test_the_cards_link_to_its_failures_leads_to_the_failed_videos(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", "cut_off", "two", name="linked"))
-    desk.open("/")
-    desk.card(job_id).get_by_role("link", name="1 failed").click()
-    expect(desk.rows).to_have_count(1)
-    expect(desk.rows).to_have_attribute("data-status", "failed")
+def test_the_cards_link_to_its_failures_leads_to_the_failed_videos(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", "cut_off", "two", name="linked"))
+    app.open("/")
+    app.card(job_id).get_by_role("link", name="1 failed").click()
+    expect(app.rows).to_have_count(1)
+    expect(app.rows).to_have_attribute("data-status", "failed")
 
 
-def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", "cut_off", name="tabs"))
-    desk.open(f"/jobs/{job_id}")
-    desk.tab("Errors").focus()
-    desk.page.keyboard.press("ArrowRight")
-    expect(desk.tab("Videos")).to_be_focused()
-    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?tab=videos")
-    expect(desk.page.get_by_role("tabpanel", name="Videos 2")).to_be_visible()
-    desk.page.reload()
-    expect(desk.rows).to_have_count(2)
-    desk.tab("Videos").press("End")
-    expect(desk.causes).to_be_visible()
-    desk.page.reload()
-    expect(desk.causes).to_be_visible()
-    assert desk.page.get_by_role("tab", selected=False).evaluate_all("tabs => tabs.map(tab => tab.tabIndex)") == [-1]
+def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", "cut_off", name="tabs"))
+    app.open(f"/jobs/{job_id}")
+    app.tab("Errors").focus()
+    app.page.keyboard.press("ArrowRight")
+    expect(app.tab("Videos")).to_be_focused()
+    expect(app.page).to_have_url(f"{app.program.url}/jobs/{job_id}?tab=videos")
+    expect(app.page.get_by_role("tabpanel", name="Videos 2")).to_be_visible()
+    app.page.reload()
+    expect(app.rows).to_have_count(2)
+    app.tab("Videos").press("End")
+    expect(app.causes).to_be_visible()
+    app.page.reload()
+    expect(app.causes).to_be_visible()
+    assert app.page.get_by_role("tab", selected=False).evaluate_all("tabs => tabs.map(tab => tab.tabIndex)") == [-1]
 
 
-def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_narrow(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", name="aside"))
-    desk.open(f"/jobs/{job_id}?tab=timeline")
-    timeline, header = desk.page.get_by_test_id("job-timeline"), desk.page.get_by_test_id("job-header")
+def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_narrow(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", name="aside"))
+    app.open(f"/jobs/{job_id}?tab=timeline")
+    timeline, header = app.page.get_by_test_id("job-timeline"), app.page.get_by_test_id("job-header")
     expect(timeline).to_contain_text("Completed")
-    expect(desk.page.get_by_role("tab")).to_have_count(2)
+    expect(app.page.get_by_role("tab")).to_have_count(2)
     right, left = timeline.bounding_box(), header.bounding_box()
     assert right
     assert left
     assert (right["y"], right["x"] > left["x"] + left["width"]) == (left["y"], True)
-    desk.page.set_viewport_size({"width": 800, "height": 700})
-    expect(desk.tab("Timeline")).to_have_attribute("aria-selected", "true")
-    expect(desk.rows).to_be_hidden()
-    desk.tab("Timeline").press("Home")
+    app.page.set_viewport_size({"width": 800, "height": 700})
+    expect(app.tab("Timeline")).to_have_attribute("aria-selected", "true")
+    expect(app.rows).to_be_hidden()
+    app.tab("Timeline").press("Home")
     expect(timeline).to_be_hidden()
-    expect(desk.rows).to_be_visible()
+    expect(app.rows).to_be_visible()
 
 
-def test_what_is_open_and_focused_stays_so_while_other_videos_fail(desk: UploadFlow) -> None:
+def test_what_is_open_and_focused_stays_so_while_other_videos_fail(app: SignedInPage) -> None:
     clips = SLOW_CLIPS[:4]
-    job_id = desk.submit(
-        "cut_off", "absent-0", *clips[:2], "absent-1", *clips[2:], "absent-2", name="live", max_speed=1
-    )
-    desk.open(f"/jobs/{job_id}?tab=errors")
-    first = desk.causes.filter(has_text="cut_off")
+    job_id = app.submit("cut_off", "absent-0", *clips[:2], "absent-1", *clips[2:], "absent-2", name="live", max_speed=1)
+    app.open(f"/jobs/{job_id}?tab=errors")
+    first = app.causes.filter(has_text="cut_off")
     first.get_by_text("Stack trace").click()
     copy = first.get_by_role("button", name="Copy", exact=True)
     copy.focus()
-    expect(desk.causes.filter(has_text="absent-0")).to_contain_text("and 2 more", timeout=SLOW)
-    expect(desk.page.locator("main .head .status")).to_have_text("completed with errors")
+    expect(app.causes.filter(has_text="absent-0")).to_contain_text("and 2 more", timeout=SLOW)
+    expect(app.page.locator("main .head .status")).to_have_text("completed with errors")
     expect(first.get_by_role("button", name="Retry 1")).to_be_visible()
     expect(copy).to_be_focused()
     expect(first.locator("pre")).to_be_visible()
 
 
-def test_a_cause_leads_to_its_example_among_all_videos(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(55)), "cut_off", name="example"))
-    desk.open(f"/jobs/{job_id}")
-    desk.causes.get_by_role("button", name="cut_off").click()
-    expect(desk.tab("Videos")).to_have_attribute("aria-selected", "true")
-    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?tab=videos&after=49")
-    expect(desk.rows.filter(has_text="cut_off").get_by_role("button", expanded=True)).to_be_focused()
-    expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
+def test_a_cause_leads_to_its_example_among_all_videos(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit(*(f"absent{n:03d}" for n in range(55)), "cut_off", name="example"))
+    app.open(f"/jobs/{job_id}")
+    app.causes.get_by_role("button", name="cut_off").click()
+    expect(app.tab("Videos")).to_have_attribute("aria-selected", "true")
+    expect(app.page).to_have_url(f"{app.program.url}/jobs/{job_id}?tab=videos&after=49")
+    expect(app.rows.filter(has_text="cut_off").get_by_role("button", expanded=True)).to_be_focused()
+    expect(app.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
 
 
 @pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: () => Promise.reject(new Error('refused')) }"])
-def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(desk: UploadFlow, clipboard: str) -> None:
-    job_id = desk.finished(desk.submit("absent", name="copied"))
-    desk.page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
-    desk.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
-    desk.open(f"/jobs/{job_id}")
-    desk.page.get_by_role("button", name="Copy the job ID").click()
-    expect(desk.page.get_by_role("button", name="Copied", exact=True)).to_be_focused()
-    assert desk.page.evaluate("window.copied") == job_id
-    desk.causes.get_by_role("button", name="Copy: not found").click()
-    expect(desk.causes.get_by_role("button", name="Copied: not found")).to_be_visible()
-    sentence, affected, trace = re.split("\n+", desk.page.evaluate("window.copied"), maxsplit=2)
+def test_a_cause_with_its_trace_and_the_job_id_are_copied_over_plain_http_too(
+    app: SignedInPage, clipboard: str
+) -> None:
+    job_id = app.finished(app.submit("absent", name="copied"))
+    app.page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
+    app.page.add_init_script("addEventListener('copy', () => { window.copied = String(getSelection()) })")
+    app.open(f"/jobs/{job_id}")
+    app.page.get_by_role("button", name="Copy the job ID").click()
+    expect(app.page.get_by_role("button", name="Copied", exact=True)).to_be_focused()
+    assert app.page.evaluate("window.copied") == job_id
+    app.causes.get_by_role("button", name="Copy: not found").click()
+    expect(app.causes.get_by_role("button", name="Copied: not found")).to_be_visible()
+    sentence, affected, trace = re.split("\n+", app.page.evaluate("window.copied"), maxsplit=2)
     assert sentence == "No file for this ID in the media directory"
     assert affected == "1 of 1 video of copied, for example absent"
     assert trace.startswith("Traceback")
 
 
-def test_what_cannot_be_copied_says_so(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("cut_off", name="not copied"))
-    desk.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
-    desk.page.add_init_script("document.execCommand = () => false")
-    desk.open(f"/jobs/{job_id}")
-    desk.page.get_by_role("button", name="Copy the job ID").click()
-    expect(desk.page.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
-    desk.causes.get_by_role("button", name="Copy: cut off").click()
-    expect(desk.causes.get_by_role("button", name="Not copied: cut off")).to_have_text("Not copied")
-    desk.causes.get_by_text("Stack trace").click()
-    desk.causes.get_by_role("button", name="Copy", exact=True).click()
-    expect(desk.causes.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
-    expect(desk.page.get_by_role("button", name="Copy the job ID")).to_be_visible()
+def test_what_cannot_be_copied_says_so(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("cut_off", name="not copied"))
+    app.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    app.page.add_init_script("document.execCommand = () => false")
+    app.open(f"/jobs/{job_id}")
+    app.page.get_by_role("button", name="Copy the job ID").click()
+    expect(app.page.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
+    app.causes.get_by_role("button", name="Copy: cut off").click()
+    expect(app.causes.get_by_role("button", name="Not copied: cut off")).to_have_text("Not copied")
+    app.causes.get_by_text("Stack trace").click()
+    app.causes.get_by_role("button", name="Copy", exact=True).click()
+    expect(app.causes.get_by_role("button", name="Not copied", exact=True)).to_be_visible()
+    expect(app.page.get_by_role("button", name="Copy the job ID")).to_be_visible()
 
 
-def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(desk: UploadFlow) -> None:
+def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(app: SignedInPage) -> None:
     causes = {f"video-{letter}": f"The codec {letter} is unknown" for letter in ascii_lowercase[:21]}
     again = {f"again-{number}": causes["video-u"] for number in range(3)}
-    job_id = desk.submit_elsewhere(*causes, *again, "to-come")
-    desk.report_failures(job_id, causes, n=1)
-    desk.open(f"/jobs/{job_id}?tab=errors")
-    expect(desk.causes).to_have_count(20)
-    expect(desk.page.get_by_text("and 1 more cause")).to_be_visible()
-    desk.report_failures(job_id, again, n=100)
-    expect(desk.causes).to_have_count(21)
-    expect(desk.causes.first).to_contain_text("codec a")
-    expect(desk.causes.last).to_contain_text(re.compile("codec u.*and 3 more", re.DOTALL))
-    expect(desk.page.get_by_text("more cause")).to_be_hidden()
+    job_id = app.submit_external(*causes, *again, "to-come")
+    app.report_failures(job_id, causes, n=1)
+    app.open(f"/jobs/{job_id}?tab=errors")
+    expect(app.causes).to_have_count(20)
+    expect(app.page.get_by_text("and 1 more cause")).to_be_visible()
+    app.report_failures(job_id, again, n=100)
+    expect(app.causes).to_have_count(21)
+    expect(app.causes.first).to_contain_text("codec a")
+    expect(app.causes.last).to_contain_text(re.compile("codec u.*and 3 more", re.DOTALL))
+    expect(app.page.get_by_text("more cause")).to_be_hidden()
 
 
-def test_of_very_many_causes_it_says_that_there_may_be_more(desk: UploadFlow) -> None:
+def test_of_very_many_causes_it_says_that_there_may_be_more(app: SignedInPage) -> None:
     codecs = islice(map("".join, product(ascii_lowercase, repeat=2)), 201)
     causes = {f"video-{codec}": f"The codec {codec} is unknown" for codec in codecs}
-    job_id = desk.submit_elsewhere(*causes, "to-come")
-    desk.report_failures(job_id, causes, n=1)
-    desk.open(f"/jobs/{job_id}?tab=errors")
-    expect(desk.page.get_by_text("and at least 180 more causes")).to_be_visible()
+    job_id = app.submit_external(*causes, "to-come")
+    app.report_failures(job_id, causes, n=1)
+    app.open(f"/jobs/{job_id}?tab=errors")
+    expect(app.page.get_by_text("and at least 180 more causes")).to_be_visible()
 
 
 def test_several_causes_are_retried_together_and_the_button_says_what_it_touches(
@@ -488,48 +488,48 @@ def test_several_causes_are_retried_together_and_the_button_says_what_it_touches
         page = context.new_page()
         page.goto(program.sign_in_link())
         expect(page).to_have_url(SIGNED_IN)
-        desk = UploadFlow(program, page, token(program.data_dir, "admin"))
-        job_id = desk.finished(desk.submit("away-1", "away-2", "away-3", *SLOW_CLIPS[:2], name="several", max_speed=1))
-        desk.open(f"/jobs/{job_id}")
+        app = SignedInPage(program, page, token(program.data_dir, "admin"))
+        job_id = app.finished(app.submit("away-1", "away-2", "away-3", *SLOW_CLIPS[:2], name="several", max_speed=1))
+        app.open(f"/jobs/{job_id}")
         together = page.get_by_test_id("retry-causes")
         expect(together).to_have_text("Retry 2 of 5: 2 timed out")
-        desk.causes.filter(has_text="Took longer").get_by_role("checkbox", checked=True).uncheck()
-        expect(together).to_have_text("Tick what to retry")
+        app.causes.filter(has_text="Took longer").get_by_role("checkbox", checked=True).uncheck()
+        expect(together).to_have_text("Select what to retry")
         expect(together).to_be_disabled()
-        for box in desk.causes.get_by_role("checkbox").all():
+        for box in app.causes.get_by_role("checkbox").all():
             box.check()
         expect(together).to_have_text("Retry 5 of 5: 3 not found, 2 timed out")
         together.click()
-        expect(page.get_by_text("Attempt 2: 5 videos in line")).to_be_visible()
+        expect(page.get_by_text("Attempt 2: 5 videos queued")).to_be_visible()
         expect(page.locator("main .identity")).to_contain_text("attempt 2")
 
 
-def test_a_retry_says_what_was_never_done_and_goes_along(desk: UploadFlow) -> None:
-    job_id = desk.submit("absent", *SLOW_CLIPS[:6], name="undone", max_speed=1)
-    desk.open(f"/jobs/{job_id}?tab=errors")
-    expect(desk.causes).to_be_visible()
-    desk.choose_action(desk.page.locator("main .head"), "Cancel")
-    desk.page.get_by_role("button", name="Cancel the job").click()
-    expect(desk.causes.get_by_role("button", name=re.compile(r"Retry 1 and [3-6] not done so far"))).to_be_visible()
+def test_a_retry_says_what_was_never_done_and_goes_along(app: SignedInPage) -> None:
+    job_id = app.submit("absent", *SLOW_CLIPS, name="undone", max_speed=1)
+    app.open(f"/jobs/{job_id}?tab=errors")
+    expect(app.causes).to_be_visible()
+    app.choose_action(app.page.locator("main .head"), "Cancel")
+    app.page.get_by_role("button", name="Cancel the job").click()
+    expect(app.causes.get_by_role("button", name=re.compile(r"Retry 1 and \d+ not done so far"))).to_be_visible()
 
 
-def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of(desk: UploadFlow) -> None:
-    header = desk.page.get_by_test_id("job-header")
-    desk.open(f"/jobs/{desk.finished(desk.submit(*SLOW_CLIPS[:5], name='timed', max_speed=2))}")
+def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of(app: SignedInPage) -> None:
+    header = app.page.get_by_test_id("job-header")
+    app.open(f"/jobs/{app.finished(app.submit(*SLOW_CLIPS[:5], name='timed', max_speed=2))}")
     expect(header).to_contain_text(re.compile(r"/ min\s*p50 [\d.]+ s, p95 [\d.]+ s"))
-    expect(header.get_by_title(re.compile("Of 5 videos half took up to"))).to_be_visible()
-    desk.open(f"/jobs/{desk.finished(desk.submit(*SLOW_CLIPS[:4], name='too few', max_speed=2))}")
+    expect(header.get_by_title(re.compile("Half of 5 videos took up to"))).to_be_visible()
+    app.open(f"/jobs/{app.finished(app.submit(*SLOW_CLIPS[:4], name='too few', max_speed=2))}")
     expect(header).to_contain_text("4 / 4")
     expect(header.get_by_text("p50")).to_be_hidden()
 
 
-def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: UploadFlow) -> None:
-    ended, waiting = desk.finished(desk.submit("one", "cut_off", name="still")), desk.submit_elsewhere("one")
+def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(app: SignedInPage) -> None:
+    ended, waiting = app.finished(app.submit("one", "cut_off", name="still")), app.submit_external("one")
     sent: list[str] = []
-    desk.page.on("websocket", lambda line: line.on("framereceived", lambda frame: sent.append(str(frame))))
-    desk.open(f"/jobs/{ended}")
-    with desk.page.context.new_page() as other:
-        other.goto(f"{desk.program.url}/jobs/{waiting}")
+    app.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: sent.append(str(frame))))
+    app.open(f"/jobs/{ended}")
+    with app.page.context.new_page() as other:
+        other.goto(f"{app.program.url}/jobs/{waiting}")
         time_taken = other.get_by_test_id("job-header").get_by_text(re.compile(r"^\d+ s$"))
         for _ in range(3):
             expect(time_taken).not_to_have_text(time_taken.inner_text())
@@ -537,194 +537,194 @@ def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(desk: Uploa
     assert [frame for frame in sent if '["update"' in frame or '["run_javascript"' in frame] == []
 
 
-def test_the_view_of_a_jobs_videos_is_in_the_address(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", "cut_off", "two", name="shared view"))
-    desk.open(f"/jobs/{job_id}")
-    desk.tab("Videos").click()
-    desk.page.get_by_role("searchbox", name="Video ID or error").fill("tw")
-    expect(desk.rows).to_have_count(1)
-    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}?tab=videos&q=tw")
-    desk.page.reload()
-    expect(desk.rows).to_contain_text(["two"])
-    expect(desk.page.get_by_role("searchbox")).to_have_value("tw")
-    desk.page.get_by_role("searchbox").fill("IS CUT")
-    expect(desk.rows).to_contain_text(["cut_off"])
-    desk.page.get_by_test_id("show-completed").click()
-    expect(desk.page.get_by_text("No completed video has that ID, or an error with these words.")).to_be_visible()
+def test_the_view_of_a_jobs_videos_is_in_the_address(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", "cut_off", "two", name="shared view"))
+    app.open(f"/jobs/{job_id}")
+    app.tab("Videos").click()
+    app.page.get_by_role("searchbox", name="Video ID or error").fill("tw")
+    expect(app.rows).to_have_count(1)
+    expect(app.page).to_have_url(f"{app.program.url}/jobs/{job_id}?tab=videos&q=tw")
+    app.page.reload()
+    expect(app.rows).to_contain_text(["two"])
+    expect(app.page.get_by_role("searchbox")).to_have_value("tw")
+    app.page.get_by_role("searchbox").fill("IS CUT")
+    expect(app.rows).to_contain_text(["cut_off"])
+    app.page.get_by_test_id("show-completed").click()
+    expect(app.page.get_by_text("No completed video has that ID, or an error with these words.")).to_be_visible()
 
 
-def test_a_long_list_of_videos_comes_in_pages(desk: UploadFlow) -> None:
-    job_id = desk.submit(*(f"absent{n:03d}" for n in range(60)), name="paged")
-    desk.open(f"/jobs/{job_id}?show=all")
-    expect(desk.rows).to_have_count(50)
-    desk.page.get_by_role("button", name="Next").click()
-    expect(desk.page.get_by_text("51 to 60 of 60")).to_be_visible()
-    desk.page.get_by_role("button", name="Previous").click()
-    expect(desk.page.get_by_text("1 to 50 of 60")).to_be_visible()
+def test_a_long_list_of_videos_comes_in_pages(app: SignedInPage) -> None:
+    job_id = app.submit(*(f"absent{n:03d}" for n in range(60)), name="paged")
+    app.open(f"/jobs/{job_id}?show=all")
+    expect(app.rows).to_have_count(50)
+    app.page.get_by_role("button", name="Next").click()
+    expect(app.page.get_by_text("51 to 60 of 60")).to_be_visible()
+    app.page.get_by_role("button", name="Previous").click()
+    expect(app.page.get_by_text("1 to 50 of 60")).to_be_visible()
 
 
-def test_a_press_on_a_failed_cell_opens_its_video(desk: UploadFlow) -> None:
-    desk.open(f"/jobs/{desk.finished(desk.submit('one', 'cut_off', 'two', name='pressed'))}?show=completed&q=on")
-    expect(desk.rows).to_have_count(1)
+def test_a_press_on_a_failed_cell_opens_its_video(app: SignedInPage) -> None:
+    app.open(f"/jobs/{app.finished(app.submit('one', 'cut_off', 'two', name='pressed'))}?show=completed&q=on")
+    expect(app.rows).to_have_count(1)
     second = Position(x=150, y=8)
-    cells = desk.page.get_by_test_id("heat-strip").locator("canvas")
+    cells = app.page.get_by_test_id("heat-strip").locator("canvas")
     cells.hover(position=second)
-    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 2, failed: cut_off")
+    expect(app.page.get_by_test_id("heat-told")).to_have_text("Video 2, failed: cut_off")
     cells.click(position=second)
-    expect(desk.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
-    expect(desk.page.get_by_role("searchbox")).to_have_value("")
-    expect(desk.rows).to_have_count(3)
+    expect(app.page.get_by_test_id("video-details")).to_contain_text("Error: File is cut off")
+    expect(app.page.get_by_role("searchbox")).to_have_value("")
+    expect(app.rows).to_have_count(3)
 
 
-def test_the_strip_follows_single_videos_and_many_at_once(desk: UploadFlow) -> None:
+def test_the_strip_follows_single_videos_and_many_at_once(app: SignedInPage) -> None:
     videos = [f"video-{number}" for number in range(40)]
-    job_id = desk.submit_elsewhere(*videos)
-    desk.open(f"/jobs/{job_id}")
+    job_id = app.submit_external(*videos)
+    app.open(f"/jobs/{job_id}")
     for failed in (1, 30):
-        desk.report_failures(job_id, dict.fromkeys(videos[:failed], "Cut off"), n=failed)
-        told = f"40 videos: {failed} failed, {40 - failed} to come, or not told"
-        expect(desk.page.get_by_role("group", name=told)).to_be_visible()
-    desk.page.get_by_role("group", name="40 videos").press("End")
-    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 40, to come, or not told: video-39")
-    desk.page.keyboard.press("Home")
-    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 1, failed: video-0")
+        app.report_failures(job_id, dict.fromkeys(videos[:failed], "Cut off"), n=failed)
+        name = f"40 videos: {failed} failed, {40 - failed} to come, or not reported"
+        expect(app.page.get_by_role("group", name=name)).to_be_visible()
+    app.page.get_by_role("group", name="40 videos").press("End")
+    expect(app.page.get_by_test_id("heat-told")).to_have_text("Video 40, to come, or not reported: video-39")
+    app.page.keyboard.press("Home")
+    expect(app.page.get_by_test_id("heat-told")).to_have_text("Video 1, failed: video-0")
 
 
-def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit(*(f"absent{n:03d}" for n in range(60)), name="by keys"))
-    desk.open(f"/jobs/{job_id}?show=all")
-    expect(desk.rows).to_have_count(50)
-    desk.page.get_by_role("group", name="60 videos: 60 failed").focus()
+def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit(*(f"absent{n:03d}" for n in range(60)), name="by keys"))
+    app.open(f"/jobs/{job_id}?show=all")
+    expect(app.rows).to_have_count(50)
+    app.page.get_by_role("group", name="60 videos: 60 failed").focus()
     for key in ("End", "ArrowLeft"):
-        desk.page.keyboard.press(key)
-    expect(desk.page.get_by_test_id("heat-told")).to_have_text("Video 59, failed: absent058")
-    desk.page.keyboard.press("Enter")
-    expect(desk.page.get_by_text("51 to 60 of 60")).to_be_visible()
-    expect(desk.rows.filter(has_text="absent058").get_by_role("button", expanded=True)).to_be_focused()
+        app.page.keyboard.press(key)
+    expect(app.page.get_by_test_id("heat-told")).to_have_text("Video 59, failed: absent058")
+    app.page.keyboard.press("Enter")
+    expect(app.page.get_by_text("51 to 60 of 60")).to_be_visible()
+    expect(app.rows.filter(has_text="absent058").get_by_role("button", expanded=True)).to_be_focused()
 
 
-def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(desk: UploadFlow) -> None:
-    job_id = desk.submit(*SLOW_CLIPS, name="controlled", max_speed=1)
-    desk.open("/")
-    other = desk.page.context.new_page()
-    other.goto(desk.program.url)
-    expect(desk.card(job_id).locator(".now")).to_contain_text("slow-")
-    desk.card(job_id).get_by_role("button", name="Pause").click()
-    expect(desk.card(job_id, other).get_by_text(re.compile(r"Pausing after \d videos?…"))).to_be_visible()
-    for page in (desk.page, other):
-        expect(desk.card(job_id, page)).to_have_attribute("data-status", "paused")
-    desk.card(job_id, other).get_by_role("button", name="Resume").click()
-    for page in (desk.page, other):
-        expect(desk.card(job_id, page)).to_have_attribute("data-status", "processing")
-    desk.choose_action(desk.card(job_id), "Cancel")
-    desk.page.get_by_role("button", name="Cancel the job").click()
-    for page in (desk.page, other):
-        expect(desk.card(job_id, page)).to_have_attribute("data-status", "cancelled")
-        expect(desk.card(job_id, page).get_by_role("button", name=re.compile(r"Retry \d"))).to_be_visible()
+def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(app: SignedInPage) -> None:
+    job_id = app.submit(*SLOW_CLIPS, name="controlled", max_speed=1)
+    app.open("/")
+    other = app.page.context.new_page()
+    other.goto(app.program.url)
+    expect(app.card(job_id).locator(".now")).to_contain_text("slow-")
+    app.card(job_id).get_by_role("button", name="Pause").click()
+    expect(app.card(job_id, other).get_by_text(re.compile(r"Pausing after \d videos?…"))).to_be_visible()
+    for page in (app.page, other):
+        expect(app.card(job_id, page)).to_have_attribute("data-status", "paused")
+    app.card(job_id, other).get_by_role("button", name="Resume").click()
+    for page in (app.page, other):
+        expect(app.card(job_id, page)).to_have_attribute("data-status", "processing")
+    app.choose_action(app.card(job_id), "Cancel")
+    app.page.get_by_role("button", name="Cancel the job").click()
+    for page in (app.page, other):
+        expect(app.card(job_id, page)).to_have_attribute("data-status", "cancelled")
+        expect(app.card(job_id, page).get_by_role("button", name=re.compile(r"Retry \d"))).to_be_visible()
     other.close()
 
 
-def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", name="kept"))
-    desk.open("/")
-    desk.card(job_id).get_by_role("button", name="Keep").click()
-    expect(desk.card(job_id).locator(".leaving")).to_contain_text("kept")
-    desk.card(job_id).get_by_role("button", name="Dismiss").click()
-    expect(desk.card(job_id)).to_have_count(0)
-    desk.open(f"/jobs/{job_id}")
-    expect(desk.page.get_by_role("heading", name="kept")).to_be_visible()
+def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", name="kept"))
+    app.open("/")
+    app.card(job_id).get_by_role("button", name="Keep").click()
+    expect(app.card(job_id).locator(".leaving")).to_contain_text("kept")
+    app.card(job_id).get_by_role("button", name="Dismiss").click()
+    expect(app.card(job_id)).to_have_count(0)
+    app.open(f"/jobs/{job_id}")
+    expect(app.page.get_by_role("heading", name="kept")).to_be_visible()
 
 
-def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", "cut_off", "away-1", "away-2", name="causes"))
-    desk.open(f"/jobs/{job_id}")
-    expect(desk.causes).to_have_count(2)
-    expect(desk.causes.first).to_contain_text(re.compile("2.*No file for this ID.*away-1.*and 1 more", re.DOTALL))
-    desk.causes.first.get_by_role("button", name="Retry 2: not found").click()
-    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
-    desk.tab("Videos").click()
-    desk.rows.filter(has_text="away-2").get_by_role("button").click()
-    attempts = desk.page.get_by_role("list", name="Attempts").get_by_role("listitem")
+def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", "cut_off", "away-1", "away-2", name="causes"))
+    app.open(f"/jobs/{job_id}")
+    expect(app.causes).to_have_count(2)
+    expect(app.causes.first).to_contain_text(re.compile("2.*No file for this ID.*away-1.*and 1 more", re.DOTALL))
+    app.causes.first.get_by_role("button", name="Retry 2: not found").click()
+    expect(app.page.locator("main .identity")).to_contain_text("attempt 2")
+    app.tab("Videos").click()
+    app.rows.filter(has_text="away-2").get_by_role("button").click()
+    attempts = app.page.get_by_role("list", name="Attempts").get_by_role("listitem")
     expect(attempts).to_contain_text(["Attempt 1: failed", "Attempt 2: failed"])
-    desk.page.get_by_role("button", name="Retry this video").click()
+    app.page.get_by_role("button", name="Retry this video").click()
     expect(attempts).to_contain_text(["Attempt 1", "Attempt 2", "Attempt 3: failed"])
     attempts.nth(1).get_by_text("Stack trace").click()
     expect(attempts.nth(1).locator("pre")).to_contain_text("Traceback")
     expect(attempts.nth(0).locator("pre")).to_be_hidden()
 
 
-def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("absent", name="unwanted"))
-    desk.open(f"/jobs/{job_id}")
-    other = desk.page.context.new_page()
-    other.goto(f"{desk.program.url}/jobs/{job_id}")
+def test_a_deleted_job_leads_to_the_dashboard_and_other_tabs_say_that_it_is_gone(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("absent", name="unwanted"))
+    app.open(f"/jobs/{job_id}")
+    other = app.page.context.new_page()
+    other.goto(f"{app.program.url}/jobs/{job_id}")
     expect(other.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected")
-    head = desk.page.locator("main .head")
-    desk.choose_action(head, "Dismiss")
-    expect(desk.page.get_by_text("Off the dashboard; it stays in History")).to_be_visible()
-    desk.choose_action(head, "Delete")
-    expect(desk.page.get_by_role("dialog")).to_contain_text("gone for good")
-    desk.page.get_by_role("button", name="Delete for good").click()
+    head = app.page.locator("main .head")
+    app.choose_action(head, "Dismiss")
+    expect(app.page.get_by_text("Dismissed; the job stays in History")).to_be_visible()
+    app.choose_action(head, "Delete")
+    expect(app.page.get_by_role("dialog")).to_contain_text("gone for good")
+    app.page.get_by_role("button", name="Delete for good").click()
     expect(other.get_by_role("heading", name="This job is gone")).to_be_visible()
     expect(other.get_by_test_id("live-region")).to_contain_text("This job is gone. “unwanted” was deleted")
-    expect(desk.page).to_have_url(f"{desk.program.url}/")
-    expect(desk.card(job_id)).to_have_count(0)
+    expect(app.page).to_have_url(f"{app.program.url}/")
+    expect(app.card(job_id)).to_have_count(0)
     other.close()
 
 
-def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(desk: UploadFlow) -> None:
-    job_id, line = desk.finished(desk.submit("one", "cut_off", name="away")), Line(desk.page)
-    desk.open(f"/jobs/{job_id}?tab=timeline")
-    desk.page.evaluate("window.isTheSame = true")
-    with line.cut():
-        desk.ask(job_id, "retry")
-        desk.finished(job_id)
-        desk.ask(job_id, "dismiss")
-    expect(desk.page.locator("main .identity")).to_contain_text("attempt 2")
-    expect(desk.page.get_by_test_id("job-timeline")).to_contain_text("Attempt 2: 1 video")
-    assert desk.page.evaluate("window.isTheSame")
+def test_a_page_that_was_away_shows_what_happened_to_its_job_meanwhile(app: SignedInPage) -> None:
+    job_id, connection = app.finished(app.submit("one", "cut_off", name="away")), PageConnection(app.page)
+    app.open(f"/jobs/{job_id}?tab=timeline")
+    app.page.evaluate("window.isTheSame = true")
+    with connection.cut():
+        app.request(job_id, "retry")
+        app.finished(job_id)
+        app.request(job_id, "dismiss")
+    expect(app.page.locator("main .identity")).to_contain_text("attempt 2")
+    expect(app.page.get_by_test_id("job-timeline")).to_contain_text("Attempt 2: 1 video")
+    assert app.page.evaluate("window.isTheSame")
 
 
-def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(desk: UploadFlow) -> None:
-    job_id, line = desk.finished(desk.submit("one", name="deleted meanwhile")), Line(desk.page)
-    desk.open(f"/jobs/{job_id}")
-    with line.cut():
-        desk.delete(job_id)
-    expect(desk.page.get_by_role("heading", name="This job is gone")).to_be_visible()
+def test_a_page_that_was_away_says_that_its_job_was_deleted_meanwhile(app: SignedInPage) -> None:
+    job_id, connection = app.finished(app.submit("one", name="deleted meanwhile")), PageConnection(app.page)
+    app.open(f"/jobs/{job_id}")
+    with connection.cut():
+        app.delete(job_id)
+    expect(app.page.get_by_role("heading", name="This job is gone")).to_be_visible()
 
 
-def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(desk: UploadFlow) -> None:
-    job_id, line = desk.submit_elsewhere("one"), Line(desk.page)
-    desk.open("/history")
-    row = desk.page.locator(f'[data-job-id="{job_id}"]')
+def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(app: SignedInPage) -> None:
+    job_id, connection = app.submit_external("one"), PageConnection(app.page)
+    app.open("/history")
+    row = app.page.locator(f'[data-job-id="{job_id}"]')
     expect(row).to_have_attribute("data-status", "pending")
-    with line.cut():
-        desk.ask(job_id, "cancel")
-        desk.ask(job_id, "dismiss")
+    with connection.cut():
+        app.request(job_id, "cancel")
+        app.request(job_id, "dismiss")
     expect(row).to_have_attribute("data-status", "cancelled")
 
 
-def test_administrators_change_how_many_videos_run_at_once(desk: UploadFlow) -> None:
-    desk.open("/")
-    field = desk.page.get_by_label("at once, at most")
+def test_administrators_change_how_many_videos_run_at_once(app: SignedInPage) -> None:
+    app.open("/")
+    field = app.page.get_by_label("at once, at most")
     before = field.input_value()
     field.fill("0")
     field.press("Enter")
-    expect(desk.page.get_by_text("slots must be from 1 to 1,024")).to_be_visible()
+    expect(app.page.get_by_text("slots must be from 1 to 1,024")).to_be_visible()
     expect(field).to_have_value(before)
     field.fill("3")
     field.press("Enter")
-    expect(desk.page.get_by_text("3 videos at once from now on")).to_be_visible()
-    desk.open("/")
+    expect(app.page.get_by_text("3 videos at once from now on")).to_be_visible()
+    app.open("/")
     expect(field).to_have_value("3")
     field.fill(before)
     field.press("Enter")
 
 
 def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
-    desk: UploadFlow, browser: Browser, program: Program
+    app: SignedInPage, browser: Browser, program: Program
 ) -> None:
-    job_id = desk.submit("one", name="private")
+    job_id = app.submit("one", name="private")
     add_user(program.data_dir, "bob")
     with browser.new_context() as context:
         page = context.new_page()
@@ -740,70 +740,70 @@ def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
     assert seen[0][0] == 404
 
 
-def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_address(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("cut_off", "findable-video", name="Findable Name"))
-    desk.open("/history")
+def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_address(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("cut_off", "findable-video", name="Findable Name"))
+    app.open("/history")
     for words in ("findable n", "findable-v", job_id[:13]):
-        desk.page.get_by_role("searchbox").fill(words)
-        expect(desk.history).to_have_count(1)
-        expect(desk.history).to_have_attribute("data-job-id", job_id)
-    desk.page.get_by_role("searchbox").fill("is cut off")
-    expect(desk.history.first).to_contain_text("Error: File is cut off")
-    desk.page.get_by_label("Status").select_option("completed")
-    expect(desk.page.get_by_text("No job matches")).to_be_visible()
-    expect(desk.page).to_have_url(f"{desk.program.url}/history?q=is+cut+off&status=completed")
+        app.page.get_by_role("searchbox").fill(words)
+        expect(app.history).to_have_count(1)
+        expect(app.history).to_have_attribute("data-job-id", job_id)
+    app.page.get_by_role("searchbox").fill("is cut off")
+    expect(app.history.first).to_contain_text("Error: File is cut off")
+    app.page.get_by_label("Status").select_option("completed")
+    expect(app.page.get_by_text("No job matches")).to_be_visible()
+    expect(app.page).to_have_url(f"{app.program.url}/history?q=is+cut+off&status=completed")
 
 
-def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(desk: UploadFlow) -> None:
-    earlier = desk.finished(desk.submit("one", name="earlier"))
-    desk.open("/history")
-    expect(desk.history.first).to_have_attribute("data-job-id", earlier)
-    job_id = desk.submit("one", "two", name="meanwhile")
-    row = desk.page.locator(f'[data-job-id="{job_id}"]')
+def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(app: SignedInPage) -> None:
+    earlier = app.finished(app.submit("one", name="earlier"))
+    app.open("/history")
+    expect(app.history.first).to_have_attribute("data-job-id", earlier)
+    job_id = app.submit("one", "two", name="meanwhile")
+    row = app.page.locator(f'[data-job-id="{job_id}"]')
     expect(row).to_have_attribute("data-status", "completed")
-    expect(desk.page.locator(f'[data-job-id="{earlier}"]')).to_have_count(1)
+    expect(app.page.locator(f'[data-job-id="{earlier}"]')).to_have_count(1)
     row.get_by_role("link", name="meanwhile").click()
-    expect(desk.page).to_have_url(f"{desk.program.url}/jobs/{job_id}")
+    expect(app.page).to_have_url(f"{app.program.url}/jobs/{job_id}")
 
 
-def test_times_are_those_of_the_reader_with_their_zone(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", name="zoned"))
-    desk.open(f"/jobs/{job_id}")
-    expect(desk.page.get_by_test_id("job-header").locator("time").last).to_contain_text("GMT+5:30")
-    desk.open("/history")
-    expect(desk.page.get_by_role("columnheader", name="Created, GMT+5:30")).to_be_visible()
+def test_times_are_those_of_the_reader_with_their_zone(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", name="zoned"))
+    app.open(f"/jobs/{job_id}")
+    expect(app.page.get_by_test_id("job-header").locator("time").last).to_contain_text("GMT+5:30")
+    app.open("/history")
+    expect(app.page.get_by_role("columnheader", name="Created, GMT+5:30")).to_be_visible()
 
 
-def test_markup_in_a_list_is_shown_as_text(desk: UploadFlow) -> None:
-    desk.open("/lists")
-    desk.choose("markup.csv", f"video_id,{MARKUP}\none,{MARKUP}\n{MARKUP},x\n")
-    expect(desk.preview.get_by_role("columnheader", name=MARKUP)).to_be_visible()
-    desk.page.get_by_label("Name of the job").fill(MARKUP)
-    desk.page.get_by_test_id("upload-start").click()
-    desk.page.get_by_role("link", name="Open the job").click()
-    expect(desk.page.get_by_role("heading", name=MARKUP)).to_be_visible()
-    desk.rows.get_by_role("button").click()
-    expect(desk.page.get_by_test_id("video-details").locator("dt", has_text=MARKUP)).to_be_visible()
-    desk.open("/history")
-    expect(desk.history.first).to_contain_text(MARKUP)
-    expect(desk.page).to_have_title("History")
-    assert desk.page.locator("main img, main b >> text=bold").count() == 0
+def test_markup_in_a_list_is_shown_as_text(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("markup.csv", f"video_id,{MARKUP}\none,{MARKUP}\n{MARKUP},x\n")
+    expect(app.preview.get_by_role("columnheader", name=MARKUP)).to_be_visible()
+    app.page.get_by_label("Name of the job").fill(MARKUP)
+    app.page.get_by_test_id("upload-start").click()
+    app.page.get_by_role("link", name="Open the job").click()
+    expect(app.page.get_by_role("heading", name=MARKUP)).to_be_visible()
+    app.rows.get_by_role("button").click()
+    expect(app.page.get_by_test_id("video-details").locator("dt", has_text=MARKUP)).to_be_visible()
+    app.open("/history")
+    expect(app.history.first).to_contain_text(MARKUP)
+    expect(app.page).to_have_title("History")
+    assert app.page.locator("main img, main b >> text=bold").count() == 0
 
 
-def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(desk: UploadFlow) -> None:
-    job_id = desk.finished(desk.submit("one", "cut_off", "x" * 128, name=LONG))
-    desk.page.set_viewport_size({"width": 360, "height": 740})
+def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("one", "cut_off", "x" * 128, name=LONG))
+    app.page.set_viewport_size({"width": 360, "height": 740})
     small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"
     for path in ("/lists", f"/jobs/{job_id}?show=all", f"/jobs/{job_id}?tab=errors", "/history"):
-        desk.open(path)
+        app.open(path)
         if path == "/lists":
-            desk.choose(f"{LONG}.csv", f"video_id,{LONG}\none,{LONG}\n{'y' * 128},\nn/a,\n")
-            expect(desk.preview).to_be_visible()
+            app.choose(f"{LONG}.csv", f"video_id,{LONG}\none,{LONG}\n{'y' * 128},\nn/a,\n")
+            expect(app.preview).to_be_visible()
         elif "errors" in path:
-            expect(desk.causes.first).to_be_visible()
+            expect(app.causes.first).to_be_visible()
         elif path != "/history":
-            desk.rows.nth(1).get_by_role("button").click()
-            desk.page.get_by_test_id("video-details").get_by_text("Stack trace").click()
-        assert desk.page.evaluate("document.documentElement.scrollWidth") <= 360, path
-        targets = desk.page.locator("main button, main .btn, main select, main summary, main a.name")
+            app.rows.nth(1).get_by_role("button").click()
+            app.page.get_by_test_id("video-details").get_by_text("Stack trace").click()
+        assert app.page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        targets = app.page.locator("main button, main .btn, main select, main summary, main a.name")
         assert targets.evaluate_all(small) == [], path

@@ -17,14 +17,14 @@ from playwright.sync_api import Browser, Page, WebSocket
 
 from backend.clock import SystemClock
 from tests.support.accounts import PASSWORD, open_office
-from tests.support.chaos_proxy import ChaosProxy, Habits, bad_line
+from tests.support.chaos_proxy import ChaosProxy, ProxyPolicy, chaos_proxy
 from tests.support.client_pages import build, lay_out, served
-from tests.support.senders import Order, Sender, planned
+from tests.support.received import Received, reported_failures
+from tests.support.senders import Order, Sender, plan_order
 from tests.support.servers import Program, api, free_port, running
-from tests.support.received import Told, reported
 
 CUTS = 10
-CUTTING = Habits(life_bytes=(500, 60_000), silenced=0.0, bytes_at_once=8_192, delay_seconds=0.002)
+CUTTING = ProxyPolicy(bytes_before_end=(500, 60_000), silenced=0.0, piece_bytes=8_192, delay_seconds=0.002)
 SLOW_MS = 60_000
 QUICK = (0.02, 0.05, 0.1)  # seconds between attempts
 DELAYS = (3, 6, 12, 24, 30, 30, 30, 30, 30, 30)  # what the README's examples wait
@@ -39,12 +39,12 @@ COUNT_CLOSES = """window.closes = 0;
         this.addEventListener("close", () => window.closes += 1);
       }
     };"""
-WHAT_THEY_KNOW = "() => boards.map(jobs => [Object.fromEntries(jobs.newest), [...jobs.errors.values()]])"
+KNOWN = "() => boards.map(jobs => [Object.fromEntries(jobs.newest), [...jobs.errors.values()]])"
 
 
 @dataclass
-class RequestContext:
-    """An open page of a client, and every socket that it ever asked for."""
+class ClientPage:
+    """An open page of a client, and every socket that it has opened."""
 
     page: Page
     sockets: list[WebSocket] = field(default_factory=list)
@@ -53,26 +53,26 @@ class RequestContext:
         self.sockets.append(socket)
 
     def until_cut(self, times: int) -> None:
-        """Return when so many of its connections were lost and another one is begun."""
+        """Return when this number of connections is lost and another one has been started."""
         while len(self.sockets) <= times:
             self.page.wait_for_event("websocket", timeout=SLOW_MS)
 
     def until_closed(self) -> None:
-        """Return when the page has heard that its newest socket is closed."""
+        """Return when the page knows that its newest socket is closed."""
         self.page.wait_for_function("sockets => window.closes >= sockets", arg=len(self.sockets), timeout=SLOW_MS)
 
-    def until_it_knows(self, told: Told) -> None:
-        self.page.wait_for_function(UP_TO_DATE, arg=told.positions, timeout=SLOW_MS)
+    def until_up_to_date(self, expected: Received) -> None:
+        self.page.wait_for_function(UP_TO_DATE, arg=expected.positions, timeout=SLOW_MS)
 
     @property
-    def boards(self) -> list[Told]:
-        """What each part of the page was told."""
-        known: list[tuple[dict[str, Any], list[dict[str, Any]]]] = self.page.evaluate(WHAT_THEY_KNOW)
-        return [Told(newest, {error["seq"]: error for error in errors}) for newest, errors in known]
+    def boards(self) -> list[Received]:
+        """The updates that each part of the page has received."""
+        known: list[tuple[dict[str, Any], list[dict[str, Any]]]] = self.page.evaluate(KNOWN)
+        return [Received(newest, {error["seq"]: error for error in errors}) for newest, errors in known]
 
 
 @dataclass(frozen=True)
-class Ground:
+class Installation:
     """A server's data with a user, and the origin that serves the clients' pages."""
 
     portal: BlockingPortal
@@ -87,36 +87,36 @@ class Ground:
             yield program
 
     @contextmanager
-    def line(self, program: Program, habits: Habits = CUTTING) -> Iterator[ChaosProxy]:
-        with self.portal.wrap_async_context_manager(bad_line(program.port, habits, seed="stock")) as line:
-            yield line
+    def proxy(self, program: Program, policy: ProxyPolicy = CUTTING) -> Iterator[ChaosProxy]:
+        with self.portal.wrap_async_context_manager(chaos_proxy(program.port, policy, seed="stock")) as proxy:
+            yield proxy
 
-    def calm(self, line: ChaosProxy) -> None:
-        self.portal.call(line.calm)
+    def calm(self, proxy: ChaosProxy) -> None:
+        self.portal.call(proxy.calm)
 
     @contextmanager
     def reporting(self, program: Program, orders: Sequence[Order]) -> Iterator[None]:
-        """All that is to be said of these jobs is reported while the block runs, and was at its end."""
-        said = self.portal.start_task_soon(_report, program.url, self.jwt, orders)
+        """Send all reports on these jobs while the block runs. At its end all of them have been sent."""
+        report = self.portal.start_task_soon(_report, program.url, self.jwt, orders)
         yield
-        said.result(SLOW_MS / 1000)
+        report.result(SLOW_MS / 1000)
 
-    def visit(
+    def open_page(
         self, page: Page, name: str, port: int, *, token: str = "", delays: Sequence[float] = ()
-    ) -> RequestContext:
+    ) -> ClientPage:
         """Open a client's page; without `delays` it waits as the README's example does."""
-        visit = RequestContext(page)
-        page.on("websocket", visit.opened)
+        client = ClientPage(page)
+        page.on("websocket", client.opened)
         query = {"server": f"http://127.0.0.1:{port}", "token": token or self.jwt}
         query |= {"delays": ",".join(map(str, delays))} if delays else {}
         page.goto(f"{self.origin}/{name}.html?{urlencode(query)}")
-        return visit
+        return client
 
 
 async def _report(url: str, jwt: str, orders: Sequence[Order]) -> None:
     headers = {"Authorization": f"Bearer {jwt}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
-        await Sender(http, on_acknowledged=lambda _: None).work_off(orders)
+        await Sender(http, on_acknowledged=lambda _: None).send_all(orders)
 
 
 async def _token(data_dir: Path) -> str:
@@ -134,21 +134,21 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stock(pages: Path) -> str:
-    """The page with the registry's packages."""
+    """Build the page with the packages of the registry."""
     build(pages)
     return "stock"
 
 
 @pytest.fixture(scope="module")
-def ground(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def installation(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     data_dir = tmp_path_factory.mktemp("data")
     with start_blocking_portal() as portal, served(pages) as origin:
-        yield Ground(portal, data_dir, portal.call(_token, data_dir), origin)
+        yield Installation(portal, data_dir, portal.call(_token, data_dir), origin)
 
 
 @pytest.fixture(scope="module")
-def program(ground: Ground) -> Iterator[Program]:
-    with ground.server() as program:
+def program(installation: Installation) -> Iterator[Program]:
+    with installation.server() as program:
         yield program
 
 
@@ -161,82 +161,82 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def check(visit: RequestContext, server: Program, ground: Ground, orders: Sequence[Order]) -> None:
-    """Every part of the page ends equal to the API, and to what the senders said."""
-    with api(server, ground.jwt) as http:
-        told = Told.by(http)
-    visit.until_it_knows(told)
-    for board in visit.boards:
-        assert board == told
+def check(client: ClientPage, server: Program, installation: Installation, orders: Sequence[Order]) -> None:
+    """Check that every part of the page ends equal to the API, and to the reports of the senders."""
+    with api(server, installation.jwt) as http:
+        expected = Received.from_api(http)
+    client.until_up_to_date(expected)
+    for board in client.boards:
+        assert board == expected
         for order in orders:
-            assert reported(order).items() <= board.failures(order).items()
+            assert reported_failures(order).items() <= board.failures(order).items()
 
 
 def test_the_stock_hook_over_a_line_that_is_cut_ten_times_ends_equal_to_the_api(
-    page: Page, ground: Ground, program: Program, stock: str
+    page: Page, installation: Installation, program: Program, stock: str
 ) -> None:
-    chance = Random(6)
-    orders = [planned(f"cut-{number}", ends=number > 0, chance=chance) for number in range(6)]
-    with ground.line(program) as line:
-        with ground.reporting(program, orders):
-            visit = ground.visit(page, stock, line.port, delays=QUICK)
-            visit.until_cut(CUTS)
-        ground.calm(line)
-        check(visit, program, ground, orders)
-        assert line.cut >= CUTS
-        assert [socket.is_closed() for socket in visit.sockets].count(False) == 1  # both parts share it
+    rng = Random(6)
+    orders = [plan_order(f"cut-{number}", ends=number > 0, rng=rng) for number in range(6)]
+    with installation.proxy(program) as proxy:
+        with installation.reporting(program, orders):
+            client = installation.open_page(page, stock, proxy.port, delays=QUICK)
+            client.until_cut(CUTS)
+        installation.calm(proxy)
+        check(client, program, installation, orders)
+        assert proxy.cut >= CUTS
+        assert [socket.is_closed() for socket in client.sockets].count(False) == 1  # both parts share it
 
 
 @pytest.mark.parametrize("name", ["stock", "plain"])
 def test_a_bad_token_is_refused_once_and_not_tried_again(
-    page: Page, ground: Ground, program: Program, name: str, request: pytest.FixtureRequest
+    page: Page, installation: Installation, program: Program, name: str, request: pytest.FixtureRequest
 ) -> None:
     if name == "stock":
         request.getfixturevalue("stock")
-    with ground.line(program) as line:
-        ground.calm(line)
+    with installation.proxy(program) as proxy:
+        installation.calm(proxy)
         page.clock.install()
-        visit = ground.visit(page, name, line.port, token="no-token")
-        visit.until_closed()
+        client = installation.open_page(page, name, proxy.port, token="no-token")
+        client.until_closed()
         page.clock.fast_forward("10:00")  # whatever the page waited for would be done
         page.evaluate(
-            "url => new Promise(heard => { new WebSocket(url).onopen = heard })",
-            f"ws://127.0.0.1:{line.port}/api/ws/progress?token={ground.jwt}",
+            "url => new Promise(resolve => { new WebSocket(url).onopen = resolve })",
+            f"ws://127.0.0.1:{proxy.port}/api/ws/progress?token={installation.jwt}",
         )
-        assert line.connections == 2  # the refused one, and this
+        assert proxy.connections == 2  # the refused one, and this
 
 
 @pytest.mark.parametrize("name", ["stock", "plain"])
 def test_a_server_that_stays_away_is_tried_ten_times_ever_later(
-    page: Page, ground: Ground, name: str, request: pytest.FixtureRequest
+    page: Page, installation: Installation, name: str, request: pytest.FixtureRequest
 ) -> None:
     if name == "stock":
         request.getfixturevalue("stock")
     page.clock.install()
-    visit = ground.visit(page, name, free_port())
+    client = installation.open_page(page, name, free_port())
     for attempts, delay in enumerate(DELAYS, start=1):
-        visit.until_closed()
+        client.until_closed()
         page.clock.fast_forward(1000 * (delay - MARGIN_SECONDS))
-        assert len(visit.sockets) == attempts
+        assert len(client.sockets) == attempts
         with page.expect_websocket():
             page.clock.fast_forward(1000 * MARGIN_SECONDS)
-    visit.until_closed()
+    client.until_closed()
     page.clock.fast_forward("10:00")
-    assert len(visit.sockets) == 1 + len(DELAYS)
+    assert len(client.sockets) == 1 + len(DELAYS)
 
 
 @pytest.mark.parametrize("name", ["stock", "plain"])
 def test_a_quiet_line_is_kept_open_by_pings(
-    page: Page, ground: Ground, program: Program, name: str, request: pytest.FixtureRequest
+    page: Page, installation: Installation, program: Program, name: str, request: pytest.FixtureRequest
 ) -> None:
     if name == "stock":
         request.getfixturevalue("stock")
     page.clock.install()
-    visit = ground.visit(page, name, program.port)
-    with api(program, ground.jwt) as http:
-        visit.until_it_knows(Told.by(http))
+    client = installation.open_page(page, name, program.port)
+    with api(program, installation.jwt) as http:
+        client.until_up_to_date(Received.from_api(http))
     for _ in range(3):
-        with visit.sockets[0].expect_event("framereceived", lambda frame: frame == "pong"):
+        with client.sockets[0].expect_event("framereceived", lambda frame: frame == "pong"):
             page.clock.fast_forward(1000 * PING_AFTER_SECONDS)
-    assert len(visit.sockets) == 1
-    assert not visit.sockets[0].is_closed()
+    assert len(client.sockets) == 1
+    assert not client.sockets[0].is_closed()

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip
-from tests.support.frozen_proxy import line_to
+from tests.support.frozen_proxy import freezable_proxy
 from tests.support.recorder import Record, record_pages
 from tests.support.servers import Program, add_user, api, running
 
@@ -36,7 +36,7 @@ PATIENCE = 30_000
 LEAST_STEPS = 4
 NOT_FOUND = "No file for this ID in the media directory"
 RED = "rgb(192, 32, 54)"
-HELD = "Not connected: comes back with the connection"
+HELD = "Not connected: available again after reconnecting"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Tab:
         return self.card(job_id).get_by_role("progressbar")
 
     def until_live(self) -> None:
-        """Connected; from here on it is known whether the page was reloaded."""
+        """Wait until the page is connected, and mark it, so that a later reload is noticed."""
         expect(self.banner).to_have_attribute("data-state", "connected", timeout=PATIENCE)
         self.page.evaluate("window.isAsItWas = true")
 
@@ -74,7 +74,7 @@ class Tab:
         expect(self.bar(job_id)).not_to_have_attribute("aria-valuenow", "0", timeout=PATIENCE)
 
     def until_completed(self, job_id: str, *, videos: int) -> None:
-        """The card says so, and never said less than before."""
+        """Wait until the card says so. Its progress must never have gone back."""
         expect(self.card(job_id).locator(".status")).to_have_text("completed", timeout=PATIENCE)
         expect(self.card(job_id)).to_contain_text(f"{videos} / {videos}")
         expect(self.bar(job_id)).to_have_attribute("aria-valuenow", "100")
@@ -84,7 +84,7 @@ class Tab:
         assert len(self.record.cards(job_id)) >= LEAST_STEPS
 
     def must_find_in_history(self, job_id: str, words: str) -> None:
-        """By its ID: one row, which has these words."""
+        """Search History for the ID. It must find one row, which contains these words."""
         self.search_history(job_id)
         expect(self.history).to_have_count(1)
         expect(self.history).to_have_attribute("data-job-id", job_id)
@@ -98,7 +98,7 @@ class Tab:
         assert self.page.evaluate("window.isAsItWas")
 
     def must_be_undisturbed(self) -> None:
-        """The page is the one that was loaded, always connected, and its console is quiet."""
+        """Check that the page was never reloaded or disconnected, and that its console is empty."""
         self.must_not_have_reloaded()
         assert self.record.said in ("connected", "connecting > connected")
         assert self.complaints == []
@@ -113,14 +113,14 @@ class Person:
     context: BrowserContext
 
     def submit(self, *video_ids: str, name: str, speed: float = SLOW) -> str:
-        """A new job; its ID."""
+        """Make a job, and return its ID."""
         order = {"video_ids": video_ids, "name": name, "options": {"max_speed": speed}}
         with api(self.program, self.jwt) as client:
             return str(client.post("/api/jobs", json=order).raise_for_status().json()["job_id"])
 
     @contextmanager
     def tab(self, path: str = "/", *, port: int | None = None) -> Iterator[Tab]:
-        """A live page; `port`: of a line that leads to the program."""
+        """Open a page and wait until it is connected. `port`: that of a proxy before the program."""
         with closing(self.context.new_page()) as page:
             tab = Tab(page, complaints_of(page))
             page.goto(f"http://127.0.0.1:{port or self.program.port}{path}")
@@ -130,7 +130,7 @@ class Person:
 
 @contextmanager
 def recorded(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser of one's own, whose pages are written down."""
+    """Open a browser of its own whose pages are recorded."""
     with closing(browser.new_context(viewport=DESK, color_scheme="light")) as context:
         context.set_default_timeout(PATIENCE)
         record_pages(context)
@@ -139,7 +139,7 @@ def recorded(browser: Browser) -> Iterator[BrowserContext]:
 
 @contextmanager
 def signed_in(browser: Browser, program: Program, name: str) -> Iterator[Person]:
-    """A new user."""
+    """Add a user, and sign the user in at a browser."""
     jwt = add_user(program.data_dir, name)
     with recorded(browser) as context:
         with closing(context.new_page()) as page:
@@ -217,12 +217,12 @@ def test_failure_says_its_message_in_red_with_icon_and_word(ana: Person) -> None
 
 
 def test_connection_loss_while_processing_is_told_and_made_up_for(ana: Person) -> None:
-    with ExitStack() as line_up, ana.tab() as elsewhere:
-        port = line_up.enter_context(line_to(ana.program.port)).port
+    with ExitStack() as proxies, ana.tab() as elsewhere:
+        port = proxies.enter_context(freezable_proxy(ana.program.port)).port
         with ana.tab(port=port) as tab:
             job_id = ana.submit(*CLIPS[:8], name="cut off from it")
             tab.until_moving(job_id)
-            line_up.close()
+            proxies.close()
             expect(tab.banner).to_contain_text(re.compile(r"Reconnecting.* of 1000, in \d+ s\. Values are from"))
             expect(tab.card(job_id)).to_contain_text(re.compile(r"\d s old"))
             expect(tab.card(job_id).get_by_role("button", name="Pause")).to_have_attribute("title", HELD)
@@ -230,7 +230,7 @@ def test_connection_loss_while_processing_is_told_and_made_up_for(ana: Person) -
             expect(elsewhere.bar(job_id)).not_to_have_attribute("aria-valuenow", str(left_at.percent))
             assert left_at.status == "processing"
             assert tab.record.cards(job_id)[-1] == left_at
-            line_up.enter_context(line_to(ana.program.port, port=port))
+            proxies.enter_context(freezable_proxy(ana.program.port, port=port))
             expect(tab.banner).to_contain_text(re.compile(r"Back, \d+ updates? applied"), timeout=PATIENCE)
             tab.until_completed(job_id, videos=8)
             tab.must_not_have_reloaded()

@@ -1,8 +1,8 @@
-// A page without any library. follow.js and jobs.js are in README.md, "Clients".
-import { asked } from "./asked.js";
+// A page without a library. follow.js and jobs.js are examples of backend/client/README.md.
+import { pageQuery } from "./page-query.js";
 import { follow } from "./follow.js";
 
-const [server, token, delays] = asked();
+const [server, token, delays] = pageQuery();
 const jobs = follow(server, token, show, delays);
 window.boards = [jobs]; // for the test to read
 

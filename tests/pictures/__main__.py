@@ -1,4 +1,4 @@
-"""Takes the README's pictures anew: `python -m tests.pictures`. Everything on them is a real job over real clips."""
+"""The README's pictures: `python -m tests.pictures` takes them again. They show real jobs over real clips."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USER = "ana"
 
 
 def lists(media: Path) -> dict[str, tuple[list[str], dict[str, Any]]]:
-    """Job name → video IDs and the probe's options; those with files are written to `media`."""
+    """Return the video IDs and the probe's options of each job, by its name, and write the files to `media`."""
     short = [f"interview-{number:02}" for number in range(1, 13)]
     long = [f"lecture-{number:02}" for number in range(1, 31)]
     for video_id in short:
@@ -39,14 +39,14 @@ def lists(media: Path) -> dict[str, tuple[list[str], dict[str, Any]]]:
 
 
 def submit(program: Program, jwt: str, media: Path) -> None:
-    """All jobs in turn, the quick ones to their end, until the slow ones are some way on."""
+    """Submit the jobs in turn, each after the quick ones before it. Returns when the slow ones have reached 12 %."""
     planned = lists(media)
     with api(program, jwt) as client, Watcher(program, jwt) as watcher:
         for name, (video_ids, options) in planned.items():
-            order = {"name": name, "video_ids": video_ids, "options": options}
-            job_id = client.post("/api/jobs", json=order).json()["job_id"]
+            job = {"name": name, "video_ids": video_ids, "options": options}
+            job_id = client.post("/api/jobs", json=job).json()["job_id"]
             if not options and name != "tuesday.csv":
-                watcher.until_status(job_id, "completed", "completed_with_errors", "failed")
+                watcher.until_ended(job_id)
         slow = [name for name, (_, options) in planned.items() if options]
         watcher.until(
             lambda w: all(any(u["name"] == name and u["progress"] >= 12 for u in w.updates) for name in slow), "12 %"
@@ -54,7 +54,7 @@ def submit(program: Program, jwt: str, media: Path) -> None:
 
 
 def page_of(browser: Browser, program: Program, size: dict[str, int], scheme: str) -> Page:
-    """A signed-in page at the dashboard."""
+    """Open the dashboard, signed in."""
     page = browser.new_context(viewport=size, color_scheme=scheme).new_page()  # type: ignore[arg-type]
     page.goto(f"{program.url}/login")
     sign_in(page, USER)
@@ -63,39 +63,42 @@ def page_of(browser: Browser, program: Program, size: dict[str, int], scheme: st
 
 
 def until_live(page: Page) -> None:
-    """Connected, and the corner says how long the way to the server takes."""
+    """Wait until the page is connected and, on a wide screen, shows the round trip to the server."""
     page.locator("[data-testid=connection-banner][data-state=connected]").wait_for()
     if page.viewport_size == WIDE:
         page.locator(".trip").wait_for()
 
 
-def dashboard(page: Page) -> None:
+def go_to_cards(page: Page) -> None:
+    """Wait for the cards of the dashboard."""
     page.get_by_test_id("job-card").nth(3).wait_for()
 
 
-def table(page: Page) -> None:
+def go_to_table(page: Page) -> None:
+    """Switch to the table of jobs."""
     page.get_by_test_id("density").click()
     page.get_by_role("table", name="Jobs").wait_for()
 
 
-def job(page: Page) -> None:
-    """That of a job with errors."""
+def go_to_job(page: Page) -> None:
+    """Go to the page of a job with errors."""
     page.get_by_role("link", name="nightly-encode.csv").first.click()
     page.get_by_test_id("job-cause").first.wait_for()
     until_live(page)
 
 
 PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = (
-    ("dashboard-light", dashboard, WIDE, "light"),
-    ("dashboard-dark", dashboard, WIDE, "dark"),
-    ("dashboard-phone", dashboard, PHONE, "light"),
-    ("dashboard-table", table, WIDE, "light"),
-    ("job-light", job, WIDE, "light"),
-    ("job-phone", job, PHONE, "dark"),
+    ("dashboard-light", go_to_cards, WIDE, "light"),
+    ("dashboard-dark", go_to_cards, WIDE, "dark"),
+    ("dashboard-phone", go_to_cards, PHONE, "light"),
+    ("dashboard-table", go_to_table, WIDE, "light"),
+    ("job-light", go_to_job, WIDE, "light"),
+    ("job-phone", go_to_job, PHONE, "dark"),
 )
 
 
 def main() -> None:
+    """Take all pictures and print their paths."""
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         data, media = Path(home) / "data", Path(home) / "media"
         jwt = add_user(data, USER)
@@ -103,9 +106,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         with running(data, media_dir=media, max_running_jobs=2) as program:
             submit(program, jwt, media)
-            for name, lead_to, size, scheme in PICTURES:
+            for name, go, size, scheme in PICTURES:
                 page = page_of(browser, program, size, scheme)
-                lead_to(page)
+                go(page)
                 page.screenshot(path=HERE / f"{name}.png")
                 print(HERE / f"{name}.png")
         browser.close()

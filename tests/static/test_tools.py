@@ -1,4 +1,4 @@
-"""Format, lint, types and import layers: the tools of the test extra, each a test."""
+"""The static checks of the test extra, each a test: format, lint, types and import layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pause`: start no more of a job's videos."""
+"""`pause`: pause a job after its running videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXAMPLE = f"Example: {command('pause 8f3a21c9')}"
 
 
 def pause(job: JobArgument, data_dir: DataDir = None) -> None:
-    """Start no more of a job's videos. Running videos are finished first.
+    """Start no further videos of a job. Running videos are finished first.
 
     Returns after the server has accepted the request. Pausing twice, or too late, is not an error.
     """

@@ -31,7 +31,7 @@ from .protocol import NEXT, UNFINISHED, WITH_FAILURES, ProgressUpdate, Status
 
 MAX_REMEMBERED_JOBS = 10_000  # removed jobs whose last `seq` is kept, so that a repetition of it is not delivered again
 FINAL_STATUSES = frozenset(Status) - UNFINISHED
-STEPS: Mapping[str, frozenset[Status]] = {status.value: following for status, following in NEXT.items()}
+STEPS: Mapping[str, frozenset[Status]] = {status.value: successors for status, successors in NEXT.items()}
 
 
 class OutOfStep(Exception):
@@ -165,7 +165,7 @@ class Mirror:
     def connected(self) -> None:
         """Note that a new connection begins: what happened in between is unknown until the server sends it.
 
-        The default format does not tell which jobs have left. On it, every job may have a gap until it is sent again.
+        The default format does not show which jobs have left. On it, every job may have a gap until it is sent again.
         """
         self._connection += 1
         self._is_catching_up = True
@@ -323,7 +323,7 @@ class Mirror:
     def _is_wanted(self, update: ProgressUpdate) -> bool:
         """Return False for a job that is not monitored, and for a repetition of one that was forgotten.
 
-        With batches a repetition is wanted: the server shows the job, and will tell when it leaves.
+        With batches a repetition is wanted: the server shows the job, and will send its removal.
         """
         if self._monitored is not None and update.job_id not in self._monitored:
             return False

@@ -37,7 +37,7 @@ class Api:
     document: dict[str, Json]
     path_values: dict[str, object] = field(default_factory=dict)
 
-    async def check(self, method: str, path: str, status: int, **request: Any) -> Json:
+    async def assert_answer(self, method: str, path: str, status: int, **request: Any) -> Json:
         """Send a request, and return its answer after a check of the status and the schema."""
         answer = await self.client.request(method, path.format_map(self.path_values), **request)
         assert answer.status_code == status, answer.text
@@ -153,31 +153,31 @@ async def test_the_comments_above_fields_are_their_descriptions(api: Api) -> Non
 
 async def test_the_answers_of_the_api_fit_their_schemas(api: Api) -> None:
     order = {"video_ids": ["one", "two", "two", "not an id"], "processor": "external"}
-    job = await api.check("POST", "/api/jobs", 201, json=order)
+    job = await api.assert_answer("POST", "/api/jobs", 201, json=order)
     api.path_values = {"job_id": job["job_id"], "position": 0}
     failure = {"n": 1, "current_video": 1, "video_id": "one", "error": "The file is cut off."}
     end = [{"n": 2, "current_video": 2}, {"n": 3, "status": "completed"}]
-    await api.check("POST", "/api/jobs/{job_id}/progress", 200, json=failure)
-    await api.check("POST", "/api/jobs/{job_id}/progress", 200, json=end)
-    assert (await api.check("GET", "/api/jobs/{job_id}", 200))["error"] == "The file is cut off."
-    assert len((await api.check("GET", "/api/jobs", 200))["items"]) == 1
-    assert len((await api.check("GET", "/api/jobs/{job_id}/videos", 200))["items"]) == 2
+    await api.assert_answer("POST", "/api/jobs/{job_id}/progress", 200, json=failure)
+    await api.assert_answer("POST", "/api/jobs/{job_id}/progress", 200, json=end)
+    assert (await api.assert_answer("GET", "/api/jobs/{job_id}", 200))["error"] == "The file is cut off."
+    assert len((await api.assert_answer("GET", "/api/jobs", 200))["items"]) == 1
+    assert len((await api.assert_answer("GET", "/api/jobs/{job_id}/videos", 200))["items"]) == 2
     for part in ("videos/{position}/attempts", "causes", "progress-history"):
-        assert await api.check("GET", f"/api/jobs/{{job_id}}/{part}", 200)
+        assert await api.assert_answer("GET", f"/api/jobs/{{job_id}}/{part}", 200)
     for action in ("cancel", "keep", "dismiss"):
-        await api.check("POST", f"/api/jobs/{{job_id}}/{action}", 200)
-    await api.check("GET", "/api/slots", 200)
-    await api.check("GET", "/api/auth/me", 200)
-    await api.check("POST", "/api/auth/token", 200, data={"username": "ana", "password": PASSWORD})
+        await api.assert_answer("POST", f"/api/jobs/{{job_id}}/{action}", 200)
+    await api.assert_answer("GET", "/api/slots", 200)
+    await api.assert_answer("GET", "/api/auth/me", 200)
+    await api.assert_answer("POST", "/api/auth/token", 200, data={"username": "ana", "password": PASSWORD})
 
 
 async def test_the_refusals_of_the_api_fit_their_schemas(api: Api) -> None:
     api.path_values = {"job_id": "00000000-0000-4000-8000-000000000000"}
-    await api.check("GET", "/api/auth/me", 401, headers={"Authorization": "Bearer nonsense"})
-    await api.check("PUT", "/api/slots", 403, json={"slots": 1})
-    await api.check("GET", "/api/jobs/{job_id}", 404)
-    await api.check("POST", "/api/jobs/{job_id}/cancel", 404)
-    await api.check("POST", "/api/jobs", 400, content=b"{", headers={"Content-Type": "application/json"})
-    await api.check("POST", "/api/jobs", 415, content=b"x", headers={"Content-Type": "text/plain"})
-    await api.check("POST", "/api/jobs", 422, json={"video_ids": []})
-    await api.check("POST", "/api/auth/token", 401, data={"username": "ana", "password": "not the password"})
+    await api.assert_answer("GET", "/api/auth/me", 401, headers={"Authorization": "Bearer nonsense"})
+    await api.assert_answer("PUT", "/api/slots", 403, json={"slots": 1})
+    await api.assert_answer("GET", "/api/jobs/{job_id}", 404)
+    await api.assert_answer("POST", "/api/jobs/{job_id}/cancel", 404)
+    await api.assert_answer("POST", "/api/jobs", 400, content=b"{", headers={"Content-Type": "application/json"})
+    await api.assert_answer("POST", "/api/jobs", 415, content=b"x", headers={"Content-Type": "text/plain"})
+    await api.assert_answer("POST", "/api/jobs", 422, json={"video_ids": []})
+    await api.assert_answer("POST", "/api/auth/token", 401, data={"username": "ana", "password": "not the password"})

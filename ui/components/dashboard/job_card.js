@@ -1,4 +1,4 @@
-// One job, as a card and as a row of the compact table: a change repaints its own job only.
+// Draws one job, as a card or as a row of the compact table. A change repaints its own job only.
 import { clockTime, exactTime, span } from "browser";
 import CopyButton from "copy_button";
 import JobActions from "job_actions";
@@ -14,7 +14,7 @@ function countdown(seconds) {
 
 const facts = {
   components: { CopyButton, JobActions },
-  props: ["job", "look", "stalledLook", "actions", "showOwner", "time", "contact", "place", "size"],
+  props: ["job", "look", "stalledLook", "actions", "showOwner", "time", "connection", "position", "total"],
   emits: ["act"],
   computed: {
     page() {
@@ -23,48 +23,48 @@ const facts = {
     failures() {
       return `${this.page}?show=failed`;
     },
-    known() {
-      return this.contact.away ? this.contact.seen : this.time.now; // away, nobody knows what has happened since
+    knownUntil() {
+      return this.connection.away ? this.connection.seen : this.time.now; // later changes are unknown while disconnected
     },
-    ran() {
+    duration() {
       const { started, finished, took } = this.job;
       if (finished) return took && ` · ${took}`;
-      return started ? ` · ${span((this.known - started) / 1000)}` : "";
+      return started ? ` · ${span((this.knownUntil - started) / 1000)}` : "";
     },
-    standing() {
-      return this.job.stalled ? `No progress for ${span((this.known - this.job.stalled) / 1000)}` : "";
+    stalledFor() {
+      return this.job.stalled ? `No progress for ${span((this.knownUntil - this.job.stalled) / 1000)}` : "";
     },
     when() {
       const { started, finished, pace } = this.job;
-      if (this.standing || pace) return this.standing || pace;
+      if (this.stalledFor || pace) return this.stalledFor || pace;
       if (finished) return `ended ${clockTime(new Date(finished))}`;
       return started ? `started ${clockTime(new Date(started))}` : "";
     },
-    exactly() {
+    whenExactly() {
       const at = this.job.finished ?? this.job.started;
       if (!at) return null;
       const since = `${this.job.finished ? "ended" : "started"} ${exactTime(new Date(at))}`;
-      return [this.standing, this.job.pace, since].filter(Boolean).join(" · ");
+      return [this.stalledFor, this.job.pace, since].filter(Boolean).join(" · ");
     },
     updatedExactly() {
       return exactTime(new Date(this.job.updated));
     },
     freshness() {
-      if (this.contact.away) return `${span((this.time.now - this.contact.seen) / 1000)} old`;
+      if (this.connection.away) return `${span((this.time.now - this.connection.seen) / 1000)} old`;
       if (this.job.kept) return "kept";
       if (this.job.leaves) return countdown((this.job.leaves - this.time.now) / 1000);
       const seconds = (this.time.now - this.job.updated) / 1000;
       if (this.job.status === "pending") return `queued ${age(seconds)}`;
       return this.isBrief ? age(seconds) : `updated ${age(seconds)}`;
     },
-    about() {
-      return `${this.job.sub}${this.ran}${this.showOwner ? ` · ${this.job.owner}` : ""}`;
+    summary() {
+      return `${this.job.sub}${this.duration}${this.showOwner ? ` · ${this.job.owner}` : ""}`;
     },
   },
 };
 
 const badges = `
-  <span v-if="job.stalled" class="status stalled" :title="standing"><span class="i s" :data-icon="stalledLook.icon" aria-hidden="true"></span><span>{{ stalledLook.word }}</span></span>
+  <span v-if="job.stalled" class="status stalled" :title="stalledFor"><span class="i s" :data-icon="stalledLook.icon" aria-hidden="true"></span><span>{{ stalledLook.word }}</span></span>
   <span class="status" :data-status="job.status"><span class="i s" :data-icon="look.icon" aria-hidden="true"></span><span :class="{ sr: isBrief && job.stalled }">{{ look.word }}</span></span>`;
 
 const bar = `
@@ -74,14 +74,14 @@ const bar = `
     <i v-if="job.shares[2]" class="run" :style="{ width: 'max(6px, ' + job.shares[2] + '%)' }"></i>
   </div>`;
 
-// what assistive technology and tests find it by, whatever it looks like
+// Attributes by which tests and styles find a job in either form.
 const hooks = `data-testid="job-card" :data-job-id="job.id" :data-status="job.status" :data-stalled="job.stalled ? '' : null" :data-trouble="job.now.is_trouble"`;
 
 export const JobCard = {
   mixins: [facts],
   data: () => ({ isBrief: false }),
   template: `
-    <div class="card" role="listitem" ${hooks} :aria-posinset="place" :aria-setsize="size" :aria-label="job.name">
+    <div class="card" role="listitem" ${hooks} :aria-posinset="position" :aria-setsize="total" :aria-label="job.name">
       <div class="row">
         <a class="name" :href="page" :title="job.name">{{ job.name }}</a>
         <span class="badges">
@@ -91,7 +91,7 @@ export const JobCard = {
       <div class="sub">
         <span class="mono id" :title="job.id" :data-rest="job.id.slice(8)">{{ job.id.slice(0, 8) }}</span>
         <copy-button :value="job.id" label="Copy the job ID"></copy-button>
-        <span class="rest" :title="about">· {{ about }}</span>
+        <span class="rest" :title="summary">· {{ summary }}</span>
       </div>
       <div class="row">
         <span class="pct">{{ job.progress }}<small>%</small></span>
@@ -99,7 +99,7 @@ export const JobCard = {
       </div>${bar}
       <div class="row facts">
         <span>{{ job.fact }}<template v-if="job.failed"> · <a class="bad" :href="failures">{{ job.failed }}</a></template></span>
-        <span :class="{ standing }" :title="exactly">{{ when }}</span>
+        <span :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </div>
       <div v-if="job.now.is_error" class="now err">
         <span class="i s" data-icon="error_outline" aria-hidden="true"></span>
@@ -119,11 +119,11 @@ export const JobCard = {
     </div>`,
 };
 
-// The place of a job that has left while somebody points at the jobs: what stood beside it does not come under the pointer.
-export const JobGone = {
+// Keeps the place of a job that was removed while the pointer is on the jobs, so that nothing moves under the pointer.
+export const RemovedJob = {
   props: ["job", "isRow"],
   template: `
-    <div class="card gone" :class="{ 'job-row': isRow }" :role="isRow ? 'row' : 'listitem'">
+    <div class="card removed" :class="{ 'job-row': isRow }" :role="isRow ? 'row' : 'listitem'">
       <span :role="isRow ? 'cell' : null">{{ job.name }} has left the dashboard</span>
     </div>`,
 };
@@ -132,20 +132,20 @@ export const COLUMN_NAMES = ["Status", "Job", "Progress", "Videos", "Now", "Upda
 
 export const JobRow = {
   mixins: [facts],
-  data: () => ({ isBrief: true }), // what the row's headings say already, and the second of two badges' words, are left out
+  data: () => ({ isBrief: true }), // leaves out what the headings say, and the word of the second badge
   template: `
-    <div class="card job-row" role="row" ${hooks} :aria-rowindex="place + 1">
+    <div class="card job-row" role="row" ${hooks} :aria-rowindex="position + 1">
       <span class="badges" role="cell">${badges}</span>
       <span class="subject" role="cell">
         <a class="name" :href="page" :title="job.name">{{ job.name }}</a>
-        <span class="sub" :title="about"><span class="mono" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ ran }}</span>
+        <span class="sub" :title="summary"><span class="mono" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ duration }}</span>
       </span>
       <span class="far" role="cell">${bar}<span class="strong">{{ job.progress }} %</span></span>
       <span class="count" role="cell"><span><b>{{ job.done }}</b> / {{ job.total }}</span><span class="facts"><a v-if="job.failed" class="bad" :href="failures">{{ job.failed }}</a></span></span>
       <span class="what" role="cell">
         <span v-if="job.now.is_error" class="badc" :title="job.now.text"><span class="i s" data-icon="error_outline" aria-hidden="true"></span> <span class="sr">Error: </span>{{ job.now.text }}</span>
         <span v-else :title="job.error ? 'Earlier error: ' + job.error : job.now.more"><span :class="{ mono: job.now.is_id }">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
-        <span class="sub" :class="{ standing }" :title="exactly">{{ when }}</span>
+        <span class="sub" :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </span>
       <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>
       <job-actions role="cell" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" quick="" :looks="actions" @act="$emit('act', $event)"></job-actions>

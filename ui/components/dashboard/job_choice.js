@@ -1,111 +1,115 @@
-// Which jobs are shown and in which order: what somebody chose, as it stands in the address.
+// Filters, searches and sorts the jobs as the address says, and keeps the address up to date.
 import { computed, reactive, ref, shallowRef } from "vue";
 
-const SEARCH_MS = 250; // a pause in typing, after which the server is asked too
+const SEARCH_MS = 250; // pause in typing before the server is requested to search
 const DENSITY = "density";
 const NAMES = new Intl.Collator("en", { numeric: true });
 
-// `choices` is what can be chosen, `begins` what the address says. The cards are looked through here and at once; `search`
-// asks the server for the jobs with such a video, which come by `take`. `changed` is called when other jobs are to be
-// shown, and gets whether that is all, or the server's answer is still to come.
-export function jobChoice({ choices, begins, contact, search, changed }) {
-  const choice = reactive({ ...begins });
-  const having = shallowRef(new Set()); // jobs with such a video
-  const answered = ref(""); // what was searched for when they were found
-  const words = computed(() => choice.q.trim());
+// `choices` is what can be chosen, `initial` what the address says. The cards are searched here, at once. `search` requests
+// from the server the jobs with a matching video; `receiveMatches` takes its answer. `changed` is called when the shown jobs
+// change, with false if the server's answer is still missing.
+export function jobChoice({ choices, initial, connection, search, changed }) {
+  const choice = reactive({ ...initial });
+  const idsWithVideo = shallowRef(new Set()); // jobs with a matching video
+  const answeredQuery = ref(""); // the search that `idsWithVideo` answers
+  const query = computed(() => choice.q.trim());
   const filter = computed(() => choices.filters.find(({ name }) => name === choice.show));
   const isTable = computed(() => choice.view === "table");
-  const isSearching = computed(() => words.value !== answered.value && !contact.away);
-  const narrows = computed(() => choice.show !== choices.usual.show || words.value !== "");
-  let pause = null;
+  const isSearching = computed(() => query.value !== answeredQuery.value && !connection.away);
+  const isNarrowed = computed(() => choice.show !== choices.usual.show || query.value !== "");
+  let timer = null;
 
   function choose(changes) {
     Object.assign(choice, changes);
-    if ("view" in changes) keepDensity(choice.view);
-    if ("q" in changes) ask();
-    keepAddress();
+    if ("view" in changes) storeDensity(choice.view);
+    if ("q" in changes) requestMatches();
+    updateAddress();
     changed(!isSearching.value);
   }
 
-  function look(q) {
+  function searchSoon(q) {
     choice.q = q;
     changed(false);
-    clearTimeout(pause);
-    pause = setTimeout(() => choose({ q }), SEARCH_MS);
+    clearTimeout(timer);
+    timer = setTimeout(() => choose({ q }), SEARCH_MS);
   }
 
-  function ask() {
-    clearTimeout(pause);
-    if (words.value) search(words.value);
-    else take("", []);
+  function requestMatches() {
+    clearTimeout(timer);
+    if (query.value) search(query.value);
+    else receiveMatches("", []);
   }
 
-  function take(q, ids) {
-    if (q !== words.value) return;
-    const isNew = q !== answered.value;
-    having.value = new Set(ids);
-    answered.value = q;
+  function receiveMatches(q, ids) {
+    if (q !== query.value) return;
+    const isNew = q !== answeredQuery.value;
+    idsWithVideo.value = new Set(ids);
+    answeredQuery.value = q;
     changed(isNew);
   }
 
-  function keepAddress() {
-    const query = new URLSearchParams(location.search);
+  function updateAddress() {
+    const parameters = new URLSearchParams(location.search);
     for (const [name, value] of Object.entries(choice)) {
-      if (value === choices.usual[name]) query.delete(name);
-      else query.set(name, value);
+      if (value === choices.usual[name]) parameters.delete(name);
+      else parameters.set(name, value);
     }
-    history.replaceState(history.state, "", query.size ? `?${query}` : location.pathname);
+    history.replaceState(history.state, "", parameters.size ? `?${parameters}` : location.pathname);
   }
 
-  // The address comes first; who chose a density once gets it wherever the address says none.
-  function recallDensity() {
-    const kept = keptDensity();
-    if (new URLSearchParams(location.search).has("view") || !choices.views.includes(kept) || kept === choice.view) return;
-    choice.view = kept;
-    keepAddress();
+  // Applies the stored density, unless the address names one.
+  function restoreDensity() {
+    const stored = storedDensity();
+    if (new URLSearchParams(location.search).has("view") || !choices.views.includes(stored) || stored === choice.view) return;
+    choice.view = stored;
+    updateAddress();
   }
 
-  const isFound = (job, q) =>
-    job.id.startsWith(q) || job.name.toLowerCase().includes(q) || job.error?.toLowerCase().includes(q) || having.value.has(job.id);
+  const isMatch = (job, q) =>
+    job.id.startsWith(q) || job.name.toLowerCase().includes(q) || job.error?.toLowerCase().includes(q) || idsWithVideo.value.has(job.id);
 
-  const inOrder = computed(() => {
+  const comparison = computed(() => {
     const facts = choices.orders[choice.sort].by.map((fact) => [fact.replace("-", ""), fact.startsWith("-") ? -1 : 1]);
     return (a, b) => {
-      for (const [fact, way] of facts) {
+      for (const [fact, sign] of facts) {
         const difference = typeof a[fact] === "string" ? NAMES.compare(a[fact], b[fact]) : a[fact] - b[fact];
-        if (difference) return way * difference;
+        if (difference) return sign * difference;
       }
       return 0;
     };
   });
 
-  // The ids of those of `jobs` that are shown.
-  function chosen(jobs) {
-    const q = words.value.toLowerCase();
-    const wanted = jobs.filter((job) => filter.value.statuses.includes(job.status) && (!q || isFound(job, q)));
-    return wanted.sort(inOrder.value).map(({ id }) => id);
+  // Returns the IDs of the jobs to show, in order.
+  function select(jobs) {
+    const q = query.value.toLowerCase();
+    const selected = jobs.filter((job) => filter.value.statuses.includes(job.status) && (!q || isMatch(job, q)));
+    return selected.sort(comparison.value).map(({ id }) => id);
   }
 
-  const nothing = computed(() => (words.value ? `Nothing matches “${words.value}”` : `No ${filter.value.jobs} here`));
-  const why = computed(() => {
-    if (!words.value) return `${choices.stay}.`;
-    const part = choice.show === choices.usual.show ? "" : ` among ${filter.value.jobs}`;
-    const videos = contact.away ? " Video IDs can be searched once the server is back." : "";
-    return `${choices.found_by}${part}.${videos}`;
+  const emptyTitle = computed(() => (query.value ? `Nothing matches “${query.value}”` : `No ${filter.value.jobs} here`));
+  const emptyText = computed(() => {
+    if (!query.value) return `${choices.stay}.`;
+    const scope = choice.show === choices.usual.show ? "" : ` among ${filter.value.jobs}`;
+    const videos = connection.away ? " Video IDs can be searched after reconnecting." : "";
+    return `${choices.found_by}${scope}.${videos}`;
   });
 
-  return { choice, words, isTable, isSearching, narrows, nothing, why, choose, look, ask, take, chosen, recallDensity, close: () => clearTimeout(pause) };
+  return {
+    ...{ choice, query, isTable, isSearching, isNarrowed, emptyTitle, emptyText },
+    ...{ choose, searchSoon, requestMatches, receiveMatches, select, restoreDensity },
+    close: () => clearTimeout(timer),
+  };
 }
 
-function keepDensity(view) {
+function storeDensity(view) {
   try {
     localStorage.setItem(DENSITY, view);
   } catch {
-    // this browser keeps nothing: the address still says it
+    // the browser blocks storage: the address still has the density
   }
 }
 
-function keptDensity() {
+function storedDensity() {
   try {
     return localStorage.getItem(DENSITY);
   } catch {

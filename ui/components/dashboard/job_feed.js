@@ -1,57 +1,57 @@
-// The live frames of one page, applied to its jobs. Frames wait for the next paint. After a gap or a new connection the
-// page asks for what it missed.
+// Receives the live frames of one page and applies them to its jobs. Frames wait for the next paint. After a gap or a new
+// connection the page requests what changed since its position.
 import { shallowReactive, toRaw } from "vue";
-import { carriedOver, carryOver } from "browser";
+import { saveOnLeave, takeSaved } from "browser";
 
-const ANSWER_MS = 5000; // a request that was lost is repeated
+const ANSWER_TIMEOUT_MS = 5000; // after it, the request is repeated
 const HIDDEN_MS = 1000; // a hidden tab applies frames once a second, so that its title stays true
 
-// `watch` asks the server for what changed after a position (null: for everything). `changed` gets each job that is new or
-// differs from before, with what it was (undefined: it was not there) and what differs (null: it has left). `drawn` gets the
-// newest frame when all frames are applied, and whether the answer to a request was among them.
+// `watch` requests from the server what changed after a position (null: everything). `changed` gets each job that is new or
+// changed, as it was (undefined: it is new) and what differs (null: it was removed). `drawn` gets the newest frame after all
+// frames are applied, and true if the answer to a request was among them.
 export function jobFeed({ watch, changed, drawn }) {
-  const jobs = new Map(); // id -> shallowReactive facts: a change repaints its own job
+  const jobs = new Map(); // id -> shallowReactive facts: a change repaints its own job only
   let seq = null;
-  let asked = null; // when, while the answer is awaited
+  let requestedAt = null; // null unless an answer is pending
   let pending = [];
-  let drawing = null;
+  let cancelDraw = null;
   let offset = 0;
 
   // receiving
-  function ask() {
-    asked = Date.now();
+  function request() {
+    requestedAt = Date.now();
     watch(seq);
   }
 
   function receive(frame) {
     const follows = frame.prev === seq;
     if (!frame.snapshot && !follows) {
-      if (asked === null) ask(); // a frame was lost; until the answer comes, others do not follow either
+      if (requestedAt === null) request(); // a frame was lost; later ones are dropped until the answer arrives
       return;
     }
     if (frame.snapshot) pending = [];
-    pending.push({ ...frame, isAnswer: asked !== null });
-    asked = null;
+    pending.push({ ...frame, isAnswer: requestedAt !== null });
+    requestedAt = null;
     seq = frame.seq;
     offset = frame.now - Date.now();
     schedule();
   }
 
   function schedule() {
-    if (drawing !== null) return;
+    if (cancelDraw !== null) return;
     const hidden = document.hidden;
     const id = hidden ? setTimeout(draw, HIDDEN_MS) : requestAnimationFrame(draw);
-    drawing = () => (hidden ? clearTimeout(id) : cancelAnimationFrame(id));
+    cancelDraw = () => (hidden ? clearTimeout(id) : cancelAnimationFrame(id));
   }
 
   function draw() {
-    drawing?.();
-    drawing = null;
+    cancelDraw?.();
+    cancelDraw = null;
     const frames = pending;
     pending = [];
     if (!frames.length) return;
     const isAnswered = frames.some((frame) => frame.isAnswer || frame.snapshot);
-    const shownBefore = isAnswered && (carried ?? marks());
+    const shownBefore = isAnswered && (saved ?? marks());
     for (const frame of frames) apply(frame);
     drawn(frames.at(-1), isAnswered);
     if (isAnswered) announceCaughtUp(differences(shownBefore, marks()));
@@ -59,66 +59,66 @@ export function jobFeed({ watch, changed, drawn }) {
 
   function apply(frame) {
     if (frame.snapshot) {
-      const here = new Set(frame.jobs.map((job) => job.id));
-      for (const id of jobs.keys()) if (!here.has(id)) leave(id);
+      const present = new Set(frame.jobs.map((job) => job.id));
+      for (const id of jobs.keys()) if (!present.has(id)) remove(id);
     }
     for (const facts of frame.jobs) {
       const job = jobs.get(facts.id);
-      changed(toRaw(job), facts); // thousands are compared, so they are read without reactivity
+      changed(toRaw(job), facts); // raw: thousands of jobs are compared, and reactive reads are slow
       if (job) Object.assign(job, facts);
       else jobs.set(facts.id, shallowReactive(facts));
     }
-    for (const id of frame.removed) leave(id);
+    for (const id of frame.removed) remove(id);
   }
 
-  function leave(id) {
+  function remove(id) {
     const job = jobs.get(id);
     if (jobs.delete(id)) changed(toRaw(job), null);
   }
 
-  // after a lost connection: how many cards differ from what was shown last, also before a reload
-  let carried = carriedOver("jobs");
-  let caughtUp = null;
+  // after a reconnection: how many cards differ from those that were last shown, also from those before a reload
+  let saved = takeSaved("jobs");
+  let resolveCatchUp = null;
 
   const marks = () => Object.fromEntries([...jobs].map(([id, job]) => [id, `${job.status} ${job.updated} ${job.progress} ${job.done}`]));
   const differences = (before, after) => Object.keys({ ...before, ...after }).filter((id) => before[id] !== after[id]).length;
 
   function onCatchUp({ detail }) {
-    detail.push(new Promise((resolve) => (caughtUp = resolve)));
+    detail.push(new Promise((resolve) => (resolveCatchUp = resolve)));
   }
 
   function announceCaughtUp(updates) {
-    carried = null;
-    caughtUp?.(updates);
-    caughtUp = null;
+    saved = null;
+    resolveCatchUp?.(updates);
+    resolveCatchUp = null;
   }
 
   function onVisibility() {
-    if (drawing === null) return;
-    drawing();
-    drawing = null;
+    if (cancelDraw === null) return;
+    cancelDraw();
+    cancelDraw = null;
     document.hidden ? schedule() : draw();
   }
 
   return {
     jobs,
-    receive, // also as a method of the component, where the server has no room to broadcast in
+    receive, // also a method of the component, which the server calls if it cannot broadcast
     now: () => Date.now() + offset, // by the server's clock
-    remind() {
-      if (asked !== null && window.socket?.connected && Date.now() - asked > ANSWER_MS) ask();
+    repeatLostRequest() {
+      if (requestedAt !== null && window.socket?.connected && Date.now() - requestedAt > ANSWER_TIMEOUT_MS) request();
     },
     start(isAway) {
       window.socket.on("jobs", receive);
-      window.socket.on("connect", ask);
-      if (window.socket.connected) ask();
+      window.socket.on("connect", request);
+      if (window.socket.connected) request();
       addEventListener("catchup", onCatchUp);
-      carryOver("jobs", () => (isAway() ? marks() : null));
+      saveOnLeave("jobs", () => (isAway() ? marks() : null));
       document.addEventListener("visibilitychange", onVisibility);
     },
     stop() {
       window.socket.off("jobs", receive);
-      window.socket.off("connect", ask);
-      drawing?.();
+      window.socket.off("connect", request);
+      cancelDraw?.();
       removeEventListener("catchup", onCatchUp);
       document.removeEventListener("visibilitychange", onVisibility);
     },

@@ -1,15 +1,15 @@
-// Which rows of a long list are drawn. Heights are fixed by the theme, so they follow from the scroll position.
+// Selects the rows of a long list that are drawn. The theme fixes the heights, so the scroll position determines the rows.
 import { computed, nextTick, reactive, watch } from "vue";
 import { zoom } from "browser";
 
-const WINDOWED_FROM = 60; // fewer are all drawn
-const SPARE_ROWS = 2;
+const MAX_UNWINDOWED = 60; // up to this many items are all drawn
+const OVERSCAN_ROWS = 2;
 
-// `space` is the element that the list lies in, with a heading of class `headings` where there is one; `columns` says from
-// which width on a list of cards has how many.
+// `space` is the element that contains the list and, in a table, its heading of class `headings`. `columns` gives the number
+// of columns of a list of cards for each minimum width.
 export function rowWindow({ order, isTable, columns, space }) {
   const view = reactive({ columns: 1, from: 0, to: 1, height: 248, gap: 16, head: 0, zoom: 1 });
-  const isWindowed = computed(() => order.value.length > WINDOWED_FROM);
+  const isWindowed = computed(() => order.value.length > MAX_UNWINDOWED);
   const step = computed(() => view.height + view.gap);
   const rows = computed(() => Math.ceil(order.value.length / view.columns));
   const first = computed(() => (isWindowed.value ? view.from * view.columns : 0));
@@ -31,31 +31,31 @@ export function rowWindow({ order, isTable, columns, space }) {
     }
     view.zoom = zoom();
     view.head = space.value?.querySelector(".headings")?.offsetHeight ?? 0;
-    follow();
+    update();
   }
 
-  function follow() {
+  function update() {
     if (!space.value || !isWindowed.value) return;
     const above = -space.value.getBoundingClientRect().top / view.zoom - view.head;
-    const from = Math.floor(above / step.value) - SPARE_ROWS;
+    const from = Math.floor(above / step.value) - OVERSCAN_ROWS;
     view.from = Math.max(0, Math.min(from, rows.value - 1));
-    view.to = Math.max(view.from + 1, Math.ceil((above + innerHeight / view.zoom) / step.value) + SPARE_ROWS);
+    view.to = Math.max(view.from + 1, Math.ceil((above + innerHeight / view.zoom) / step.value) + OVERSCAN_ROWS);
   }
 
-  async function bringIntoSight(index) {
+  async function scrollToItem(index) {
     const top = space.value.getBoundingClientRect().top + scrollY;
     const row = Math.floor(index / view.columns) * step.value * view.zoom;
     scrollTo({ top: top + row - innerHeight / 2, behavior: "instant" });
-    follow();
+    update();
     await nextTick();
   }
 
-  const onScroll = inFrame(follow);
-  const onResize = inFrame(measure);
+  const onScroll = oncePerFrame(update);
+  const onResize = oncePerFrame(measure);
   watch([() => order.value.length, isTable], measure, { flush: "post" });
 
   return {
-    ...{ first, ids, gridStyle, spaceStyle, bringIntoSight },
+    ...{ first, ids, gridStyle, spaceStyle, scrollToItem },
     start() {
       measure();
       addEventListener("scroll", onScroll, { passive: true });
@@ -68,8 +68,8 @@ export function rowWindow({ order, isTable, columns, space }) {
   };
 }
 
-// At most once a frame.
-function inFrame(work) {
+// Returns a function that runs `work` at most once a frame.
+function oncePerFrame(work) {
   let isDue = false;
   return () => {
     if (isDue) return;

@@ -1,29 +1,29 @@
-// What only the browser can do or knows: the clipboard, the reader's time zone, the seconds that pass.
+// Browser facilities that several components share: clipboard, announcements, local time, tab storage.
 
-const SAID_MS = 1500;
+const FEEDBACK_MS = 1500;
 
-// For a component that copies: `copied` is what became of it, to be said for a moment in place of what the button says.
+// Mixin for components that copy text. `copied` is the result, which replaces the label of the button for a moment.
 export const copying = {
   data: () => ({ copied: "" }),
   methods: {
     async copy(text) {
-      this.copied = (await intoClipboard(text)) ? "Copied" : "Not copied";
-      clearTimeout(this.saying);
-      this.saying = setTimeout(() => (this.copied = ""), SAID_MS);
+      this.copied = (await writeClipboard(text)) ? "Copied" : "Not copied";
+      clearTimeout(this.feedbackTimer);
+      this.feedbackTimer = setTimeout(() => (this.copied = ""), FEEDBACK_MS);
     },
   },
 };
 
-async function intoClipboard(text) {
+async function writeClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return intoClipboardByHand(text); // plain HTTP has no such clipboard, and elsewhere it may refuse
+    return copySelection(text); // plain HTTP has no clipboard API, and the browser may refuse it elsewhere
   }
 }
 
-function intoClipboardByHand(text) {
+function copySelection(text) {
   const [focused, field] = [document.activeElement, document.createElement("textarea")];
   document.body.append(field);
   field.value = text;
@@ -34,38 +34,38 @@ function intoClipboardByHand(text) {
   return isCopied;
 }
 
-// Tells assistive technology, after what it is being told; `live_region.vue` draws it.
+// Queues a text for assistive technology; `live_region.vue` draws it.
 export const say = (text) => dispatchEvent(new CustomEvent("say", { detail: text }));
 
-const NOT_HERE = "input, textarea, select, [contenteditable], dialog, [role=dialog], [role=menu], [popover]";
+const TYPING_OR_OPEN = "input, textarea, select, [contenteditable], dialog, [role=dialog], [role=menu], [popover]";
 
-// What was pressed, when it is a key that may act by itself: nobody types, has a menu or a dialog open, holds a modifier
-// or has switched these keys off. Otherwise null.
+// Returns the pressed key if it may act as a single-key shortcut, otherwise null. Shortcuts are off while a field has the
+// focus, a menu or a dialog is open, a modifier is held, or the user has switched them off.
 export function singleKey(event) {
   if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return null;
-  if (!hasSingleKeys() || event.target.closest?.(NOT_HERE) || document.querySelector("dialog[open], :popover-open")) return null;
+  if (!hasSingleKeys() || event.target.closest?.(TYPING_OR_OPEN) || document.querySelector("dialog[open], :popover-open")) return null;
   return event.key;
 }
 
-const SWITCH = "single-keys";
+const SINGLE_KEYS = "single-keys";
 
 export function hasSingleKeys() {
   try {
-    return localStorage.getItem(SWITCH) !== "off";
+    return localStorage.getItem(SINGLE_KEYS) !== "off";
   } catch {
-    return true; // this browser keeps nothing
+    return true; // the browser blocks storage
   }
 }
 
-export function switchSingleKeys(isOn) {
+export function setSingleKeys(isOn) {
   try {
-    localStorage.setItem(SWITCH, isOn ? "on" : "off");
+    localStorage.setItem(SINGLE_KEYS, isOn ? "on" : "off");
   } catch {
-    // nothing to be kept: they stay on, as the switch shows
+    // the browser blocks storage: the keys stay on, as the switch shows
   }
 }
 
-// "4 min": a time that is still passing, in one unit.
+// Returns a duration that is still running, in one unit: "4 min".
 export function span(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   for (const [length, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
@@ -76,22 +76,22 @@ export function span(seconds) {
 
 const formats = new Map();
 
-// To make a format costs a hundred times what it costs to use it.
-function formatOf(form) {
-  const key = JSON.stringify(form);
-  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en-GB", form));
+// Formats are cached, because making one costs a hundred times as much as using it.
+function formatOf(options) {
+  const key = JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en-GB", options));
   return formats.get(key);
 }
 
-// "14:02", or "14:02:07" if `exact`, with the day when that is not today, with the year when it is not this one.
-// `at` is a Date here and below, or what one is made of.
+// Returns "14:02", or "14:02:07" if `exact`. Adds the day unless it is today, and the year unless it is this year.
+// `at` is a Date, or an argument of its constructor; so it is below.
 export function clockTime(at, { exact = false } = {}) {
   const [moment, now] = [new Date(at), new Date()];
-  const form = { hour: "2-digit", minute: "2-digit" };
-  if (exact) form.second = "2-digit";
-  if (moment.toDateString() !== now.toDateString()) Object.assign(form, { day: "numeric", month: "short" });
-  if (moment.getFullYear() !== now.getFullYear()) form.year = "numeric";
-  return formatOf(form).format(moment);
+  const options = { hour: "2-digit", minute: "2-digit" };
+  if (exact) options.second = "2-digit";
+  if (moment.toDateString() !== now.toDateString()) Object.assign(options, { day: "numeric", month: "short" });
+  if (moment.getFullYear() !== now.getFullYear()) options.year = "numeric";
+  return formatOf(options).format(moment);
 }
 
 export const exactTime = (at) => formatOf({ dateStyle: "medium", timeStyle: "long" }).format(new Date(at));
@@ -101,45 +101,46 @@ export function zoneName(moment) {
   return parts.find((part) => part.type === "timeZoneName").value;
 }
 
-const counted = new Intl.NumberFormat("en-US");
+const numberFormat = new Intl.NumberFormat("en-US");
 
-// "2,908"
-export const count = (number) => counted.format(number);
+// Returns "2,908".
+export const count = (number) => numberFormat.format(number);
 
-// By how much the theme enlarges the page: what is measured on the screen, divided by it, is what styles say.
+// Returns the factor by which the theme enlarges the page. A length measured on the screen is divided by it for a style.
 export const zoom = () => Number(getComputedStyle(document.documentElement).getPropertyValue("--zoom")) || 1;
 
-// What `give` returns when the page is left comes out of `carriedOver` at the same address in the same tab, when that was
-// a reload or a way back, or when the page had lost the server and somebody signed in again.
-export function carryOver(name, give) {
+// Stores the result of `getValue` in the tab when the page is left, for `takeSaved` at the same address. `takeSaved` returns
+// it after a reload or a step back, and after a sign-in if the page had lost the server. Otherwise it returns null.
+export function saveOnLeave(name, getValue) {
   addEventListener("pagehide", () => {
-    const kept = { isLost: document.body.classList.contains("away"), value: give() };
-    sessionStorage.setItem(`${name} ${location.href}`, JSON.stringify(kept));
+    const saved = { isAway: document.body.classList.contains("away"), value: getValue() };
+    sessionStorage.setItem(`${name} ${location.href}`, JSON.stringify(saved));
   });
 }
 
-export function carriedOver(name) {
+export function takeSaved(name) {
   const key = `${name} ${location.href}`;
-  const kept = JSON.parse(sessionStorage.getItem(key));
+  const saved = JSON.parse(sessionStorage.getItem(key));
   sessionStorage.removeItem(key);
-  const isSame = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
-  return kept && (isSame || kept.isLost) ? kept.value : null;
+  const isReturn = ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type);
+  return saved && (isReturn || saved.isAway) ? saved.value : null;
 }
 
-const WAITED_MS = 10000;
+const MAX_SCROLL_WAIT_MS = 10000;
 
-// After a reload the browser scrolls before the content is there; this waits for it, unless somebody scrolls first.
-export function keepScroll() {
-  const wanted = carriedOver("scroll");
-  carryOver("scroll", () => scrollY);
-  if (!wanted) return;
-  const sized = new ResizeObserver(() => {
-    if (document.documentElement.scrollHeight - innerHeight < wanted) return;
+// Restores the scroll position after a reload. The browser would scroll before the content is there; this waits for the
+// content, unless the user scrolls first.
+export function restoreScroll() {
+  const position = takeSaved("scroll");
+  saveOnLeave("scroll", () => scrollY);
+  if (!position) return;
+  const observer = new ResizeObserver(() => {
+    if (document.documentElement.scrollHeight - innerHeight < position) return;
     stop();
-    scrollTo(0, wanted);
+    scrollTo(0, position);
   });
-  const stop = () => sized.disconnect();
-  for (const hand of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(hand, stop, { once: true, passive: true });
-  setTimeout(stop, WAITED_MS);
-  sized.observe(document.body);
+  const stop = () => observer.disconnect();
+  for (const type of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(type, stop, { once: true, passive: true });
+  setTimeout(stop, MAX_SCROLL_WAIT_MS);
+  observer.observe(document.body);
 }

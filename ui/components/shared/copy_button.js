@@ -6,7 +6,7 @@ export default {
   mixins: [copying],
   props: { value: String, label: String },
   computed: {
-    said() {
+    text() {
       return this.copied || this.label;
     },
     icon() {
@@ -14,7 +14,7 @@ export default {
     },
   },
   template: `
-    <button type="button" class="copy" data-offline :title="said" :aria-label="said" @click="copy(value)">
+    <button type="button" class="copy" data-offline :title="text" :aria-label="text" @click="copy(value)">
       <span class="i s" :data-icon="icon" aria-hidden="true"></span>
     </button>`,
 };
