@@ -35,7 +35,7 @@ from tests.support.restartable_server import (
 from tests.support.servers import password_of
 from tests.support.suspended_browser import asleep
 
-OFFICE, VISITOR, EXPIRED, REVOKED, DISABLED = USERS = ("office", "ana", "ben", "cleo", "dora")
+OFFICE, VISITOR, EXPIRED, REVOKED, DISABLED = USERS = ("account_store", "ana", "ben", "cleo", "dora")
 ADDRESS = "/?seen=today"
 WAITING_JOBS = 12  # enough cards to scroll
 SCROLL_PX = 300
@@ -84,7 +84,7 @@ class Stage:
     server: RestartableServer
     browser: Browser
     durations: Durations
-    office: httpx.Client
+    account_store: httpx.Client
     _contexts: dict[str, BrowserContext] = field(default_factory=dict)
 
     def context(self, user: str) -> BrowserContext:
@@ -108,7 +108,7 @@ class Stage:
 
         `port`: of a proxy before the server; `page`: of another browser than the one for all stories.
         """
-        job_id = submit_external(self.office, "active")
+        job_id = submit_external(self.account_store, "active")
         address = f"http://127.0.0.1:{port or self.server.port}{ADDRESS}"
         with ExitStack() as stack:
             sender = stack.enter_context(Sender(stack.enter_context(self.server.client(OFFICE)), job_id))
@@ -202,11 +202,11 @@ class OpenDashboard:
 
     def _is_as_before(self) -> bool:
         is_in_place = self.page.url == self.address and self.scroll == self.scrolled
-        return is_in_place and self.shown == on_dashboard(self.stage.office)
+        return is_in_place and self.shown == on_dashboard(self.stage.account_store)
 
     @property
     def _differences(self) -> str:
-        shown, stored = self.shown, on_dashboard(self.stage.office)
+        shown, stored = self.shown, on_dashboard(self.stage.account_store)
         cards = [(shown.get(job), stored.get(job)) for job in {*shown, *stored} if shown.get(job) != stored.get(job)]
         return f"{self.page.url} at {self.scroll}, shown and stored: {cards}"
 
@@ -322,14 +322,16 @@ def as_fresh_as_the_api(stage: Stage) -> str:
     The server is killed once meanwhile.
     """
     with stage.open_dashboard() as dashboard, stage.server.client(OFFICE) as client:
-        jobs = (dashboard.job_id, submit_clips(stage.office, "clips"))
+        jobs = (dashboard.job_id, submit_clips(stage.account_store, "clips"))
         with Answers(partial(on_dashboard, client)) as answers:
             dashboard.page.wait_for_timeout(1000 * stage.durations.watched / 3)
             killed_at = stage.server.kill()
             stage.server.start()
             dashboard.page.wait_for_timeout(1000 * stage.durations.watched * 2 / 3)
             dashboard.assert_recovered(back_at=time.time(), lost_at=killed_at, within=NOTICE_SECONDS)
-        judgement = judge(dashboard.record, answers.all, {job: status_changes(stage.office, job) for job in jobs})
+        judgement = judge(
+            dashboard.record, answers.all, {job: status_changes(stage.account_store, job) for job in jobs}
+        )
         assert not judgement.wrong, judgement.wrong
         assert judgement.values >= MIN_VALUES
         return f"{judgement}; {len(answers.all)} answers of the API"
@@ -363,7 +365,7 @@ def open_stage(browser: Browser, home: Path, durations: Durations) -> Iterator[S
         stage = Stage(server, browser, durations, stack.enter_context(server.client(OFFICE)))
         stack.callback(stage.close)
         for number in range(WAITING_JOBS):
-            submit_external(stage.office, f"waiting-{number}")
+            submit_external(stage.account_store, f"waiting-{number}")
         yield stage
 
 

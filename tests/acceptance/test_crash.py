@@ -27,7 +27,7 @@ import httpx
 from backend.clock import SystemClock
 from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import UNFINISHED
-from tests.support.accounts import open_office
+from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip, truncated
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.mirror_client import MirrorClient
@@ -184,10 +184,10 @@ class Home:
         truncated(clips[-1])
         install_plug_in(path / "plug-ins")
         (path / "data").mkdir()
-        with open_office(path / "data", SystemClock()) as office:
-            users = [await office.accounts.ensure_admin()]
-            users += [await office.accounts.add_user(name, "correct horse") for name in OWNERS]
-            tokens = {user.name: await office.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
+        with open_account_store(path / "data", SystemClock()) as opened:
+            users = [await opened.accounts.ensure_admin()]
+            users += [await opened.accounts.add_user(name, "correct horse") for name in OWNERS]
+            tokens = {user.name: await opened.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
         return cls(path, tokens)
 
     def copy(self, path: Path) -> Home:

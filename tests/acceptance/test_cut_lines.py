@@ -23,7 +23,7 @@ import msgspec
 from backend.clock import SystemClock
 from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import ProgressUpdate
-from tests.support.accounts import open_office
+from tests.support.accounts import open_account_store
 from tests.support.chaos_proxy import BAD, SLOW, ChaosProxy, chaos_proxy
 from tests.support.clips import make_clip, truncated
 from tests.support.mirror_client import HISTORY, MirrorClient
@@ -115,10 +115,10 @@ class Home:
         clips = [make_clip(path / "media" / f"{video_id}.mp4", seconds=0.3) for video_id in VIDEO_IDS]
         truncated(clips[-1])
         (path / "data").mkdir()
-        with open_office(path / "data", SystemClock()) as office:
-            users = [await office.accounts.ensure_admin()]
-            users += [await office.accounts.add_user(name, "correct horse") for name in ("ana", "ben")]
-            tokens = {user.name: await office.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
+        with open_account_store(path / "data", SystemClock()) as opened:
+            users = [await opened.accounts.ensure_admin()]
+            users += [await opened.accounts.add_user(name, "correct horse") for name in ("ana", "ben")]
+            tokens = {user.name: await opened.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
         return cls(path, tokens)
 
     def copy(self, path: Path) -> Home:

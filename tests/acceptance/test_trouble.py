@@ -31,7 +31,7 @@ from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
 from backend.settings import load_settings
 from progress_dashboard.protocol import Status
-from tests.support.accounts import open_office
+from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip
 from tests.support.clock import JumpingClock
 from tests.support.full_disks import fill, limit_files, make_read_only, may_mount, memory_mib, small_file_system
@@ -87,9 +87,9 @@ class Home:
 
 
 async def _admin_token(data: Path) -> str:
-    with open_office(data, SystemClock()) as office:
-        admin = await office.accounts.ensure_admin()
-        return await office.accounts.issue_token(admin, lifetime_seconds=86_400)
+    with open_account_store(data, SystemClock()) as account_store:
+        admin = await account_store.accounts.ensure_admin()
+        return await account_store.accounts.issue_token(admin, lifetime_seconds=86_400)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from playwright.sync_api import Browser, Page, WebSocket
 
 from backend.clock import SystemClock
-from tests.support.accounts import PASSWORD, open_office
+from tests.support.accounts import PASSWORD, open_account_store
 from tests.support.chaos_proxy import ChaosProxy, ProxyPolicy, chaos_proxy
 from tests.support.client_pages import build, lay_out, served
 from tests.support.received import Received, reported_failures
@@ -120,9 +120,9 @@ async def _report(url: str, jwt: str, orders: Sequence[Order]) -> None:
 
 
 async def _token(data_dir: Path) -> str:
-    with open_office(data_dir, SystemClock()) as office:
-        user = await office.accounts.add_user("ana", PASSWORD)
-        return await office.accounts.issue_token(user, lifetime_seconds=86_400)
+    with open_account_store(data_dir, SystemClock()) as account_store:
+        user = await account_store.accounts.add_user("ana", PASSWORD)
+        return await account_store.accounts.issue_token(user, lifetime_seconds=86_400)
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,16 @@ import pytest
 from sqlalchemy import insert
 
 from backend.store import Store
-from backend.store.database import Database, open_database
+from backend.store.database import Database
 from backend.store.tables import USERS
+from tests.support.databases import new_database
 from tests.support.delivery import Delivery, start_delivery
 from tests.support.jobs import ERA
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(tmp_path / "dashboard.sqlite3", backups=tmp_path / "backups")
+    opened = new_database(tmp_path / "dashboard.sqlite3")
     users = [
         {"id": name, "name": name, "is_admin": False, "disabled": False, "created_at": ERA} for name in ("ana", "ben")
     ]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -40,6 +41,8 @@ from tests.support.clock import NOON, QuickClock
 from tests.support.in_memory_transport import Installation, prepare
 from tests.support.job_states import CUT, SLOW
 from tests.support.managed_backend import ADMIN, ANA, BEN, RefusingStore, build_parts, finished
+
+pytestmark = pytest.mark.acceptance  # long rounds
 
 T = TypeVar("T")
 STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 40, 5_000

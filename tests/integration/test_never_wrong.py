@@ -21,6 +21,7 @@ from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -35,6 +36,8 @@ from tests.support.delivery import Progress
 from tests.support.in_memory_transport import Installation, MemoryClient, MemoryServer, prepare, run_loop
 from tests.support.jobs import a_job
 from tests.support.managed_backend import ADMIN, ANA, BEN
+
+pytestmark = pytest.mark.acceptance  # long rounds
 
 T = TypeVar("T")
 STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 500, 20_000

@@ -11,14 +11,15 @@ from backend.accounts.accounts import Accounts
 from backend.accounts.keys import Keys
 from backend.clock import Clock
 from backend.settings import Settings, load_settings
-from backend.store.database import Database, open_database
+from backend.store.database import Database
+from tests.support.databases import new_database
 
 PASSWORD = "correct horse"
 SECRET = "s" * 32
 
 
 @dataclass(frozen=True)
-class Office:
+class AccountStore:
     """The accounts with their settings and their database."""
 
     settings: Settings
@@ -27,12 +28,12 @@ class Office:
 
 
 @contextmanager
-def open_office(data_dir: Path, clock: Clock, **given: object) -> Iterator[Office]:
+def open_account_store(data_dir: Path, clock: Clock, **given: object) -> Iterator[AccountStore]:
     """Yield the accounts of a data directory with these settings. Several may be open over one directory."""
     settings = load_settings(data_dir=data_dir, **given)
-    database = open_database(settings.database_path, backups=data_dir / "backups")
+    database = new_database(settings.database_path)
     try:
-        yield Office(settings, database, accounts_over(database, clock, settings))
+        yield AccountStore(settings, database, accounts_over(database, clock, settings))
     finally:
         database.close()
 

@@ -14,7 +14,7 @@ import httpx
 
 from backend.clock import SystemClock
 from progress_dashboard.protocol import UNFINISHED
-from tests.support.accounts import open_office
+from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip, truncated
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.servers import Program, api, password_of, running
@@ -126,8 +126,8 @@ def gated_server(home: Path, **settings: Any) -> Iterator[GatedServer]:
 
 
 async def _add_users(data_dir: Path) -> dict[str, str]:
-    with open_office(data_dir, SystemClock()) as office:
-        accounts = office.accounts
+    with open_account_store(data_dir, SystemClock()) as account_store:
+        accounts = account_store.accounts
         users = [await accounts.ensure_admin()]
         users += [await accounts.add_user(name, password_of(name)) for name in ("ana", "ben")]
         return {user.name: await accounts.issue_token(user, lifetime_seconds=TOKEN_SECONDS) for user in users}

@@ -27,7 +27,7 @@ from backend.clock import SystemClock
 from backend.errors import JobNotFound
 from backend.logs import configure_logs
 from backend.settings import Settings
-from tests.support.accounts import SECRET, open_office
+from tests.support.accounts import SECRET, open_account_store
 from tests.support.secured_app import SECRET_OF_A_FAULT
 
 
@@ -38,11 +38,11 @@ def serve(port: int, data_dir: Path) -> None:
 
     from ui.nicegui_internals import guard_sockets, sign_scripts
 
-    with open_office(data_dir, SystemClock(), port=port, jwt_secret=SECRET) as office:
-        app = _app(office.settings, office.accounts)
-        guard_sockets(office.accounts)
+    with open_account_store(data_dir, SystemClock(), port=port, jwt_secret=SECRET) as account_store:
+        app = _app(account_store.settings, account_store.accounts)
+        guard_sockets(account_store.accounts)
         sign_scripts()
-        _add_page(office.settings)
+        _add_page(account_store.settings)
         _add_failing_pages()
         ui.run_with(app, title="Guarded", show_welcome_message=False, tailwind=False, reconnect_timeout=10)
         configure_logs()

@@ -33,9 +33,10 @@ from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
 from backend.settings import Settings, load_settings
 from backend.store import Store
-from backend.store.database import Database, open_database
+from backend.store.database import Database
 from backend.store.tables import USERS as USER_TABLE
 from tests.support.clock import QuickClock
+from tests.support.databases import new_database
 from tests.support.jobs import ERA
 from tests.support.managed_backend import ADMIN, ANA, BEN, RecordingExecutor, build_parts
 
@@ -84,7 +85,7 @@ class Installation:
 async def prepare(directory: Path, clock: QuickClock) -> Installation:
     """Create a database with its users."""
     settings = load_settings(data_dir=directory, max_connections_per_user=1000)
-    open_database(settings.database_path, backups=directory / "backups").close()
+    new_database(settings.database_path).close()
     database = HeldDatabase(settings.database_path)
     users = [
         {"id": user.id, "name": user.name, "is_admin": user.is_admin, "disabled": False, "created_at": ERA}

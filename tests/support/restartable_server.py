@@ -17,11 +17,11 @@ import httpx
 
 from backend.clock import SystemClock, to_millis
 from tests import ROOT
-from tests.support.accounts import open_office
+from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip
 from tests.support.freshness import Change
 from tests.support.recorder import Card, Cards
-from tests.support.servers import Program, apart, free_port, password_of, run_command, running
+from tests.support.servers import TLS, Program, apart, free_port, password_of, run_command, running
 
 PARTS = ("main.py", "backend", "ui")
 CLIPS, CLIP_SECONDS = 8, 1.0
@@ -71,7 +71,7 @@ class RestartableServer:
     def client(self, user: str) -> httpx.Client:
         """Open a client of the REST routes as this user."""
         headers = {"Authorization": f"Bearer {self._tokens[user]}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=TLS)
 
     def change_build(self, mark: str) -> None:
         """Let the next start run another build, in which the banner has this attribute."""
@@ -92,10 +92,10 @@ class RestartableServer:
         assert done.returncode == 0, done.stderr
 
     async def _add(self, users: Sequence[str]) -> dict[str, str]:
-        with open_office(self.data_dir, SystemClock(), port=self.port) as office:
-            added = [await office.accounts.add_user(name, password_of(name), is_admin=True) for name in users]
+        with open_account_store(self.data_dir, SystemClock(), port=self.port) as opened:
+            added = [await opened.accounts.add_user(name, password_of(name), is_admin=True) for name in users]
             return {
-                user.name: await office.accounts.issue_token(user, lifetime_seconds=TOKEN_SECONDS) for user in added
+                user.name: await opened.accounts.issue_token(user, lifetime_seconds=TOKEN_SECONDS) for user in added
             }
 
 

@@ -24,7 +24,7 @@ from backend.clock import Clock
 from backend.domain.auth import User
 from backend.errors import JobNotFound
 from backend.settings import Settings
-from tests.support.accounts import SECRET, open_office
+from tests.support.accounts import SECRET, open_account_store
 
 OWN_ORIGIN = "http://127.0.0.1:8000"
 SECRET_OF_A_FAULT = "the secret in the exception"
@@ -126,8 +126,8 @@ def _add_routes(app: FastAPI, body_sizes: list[int]) -> None:
 @contextmanager
 def open_site(data_dir: Path, clock: Clock, **given: object) -> Iterator[SecuredSite]:
     """Open the app with these settings, over a database in `data_dir`."""
-    with open_office(data_dir, clock, jwt_secret=SECRET, **given) as office:
-        yield SecuredSite(office.settings, office.accounts, clock)
+    with open_account_store(data_dir, clock, jwt_secret=SECRET, **given) as account_store:
+        yield SecuredSite(account_store.settings, account_store.accounts, clock)
 
 
 def scope_of(kind: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:

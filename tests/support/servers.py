@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 START_SECONDS = 60
 STOP_SECONDS = 15
 TOKEN_SECONDS = 86_400
+TLS = ssl.create_default_context()  # for all clients: to load the certificates takes longer than most requests
 Result = TypeVar("Result")
 Server = TypeVar("Server", bound="ServerProcess")
 
@@ -226,4 +228,4 @@ def apart(work: Coroutine[Any, Any, Result]) -> Result:
 
 def api(program: Program, jwt: str) -> httpx.Client:
     """Open a client of the REST routes as the token's user."""
-    return httpx.Client(base_url=program.url, headers={"Authorization": f"Bearer {jwt}"}, timeout=60)
+    return httpx.Client(base_url=program.url, headers={"Authorization": f"Bearer {jwt}"}, timeout=60, verify=TLS)

@@ -41,8 +41,8 @@ class ProgressFeed:
     misses percents only. An iteration ends when the feed is left. It raises `FeedStopped` when the feed has stopped,
     because the token was refused or ten attempts in a row failed.
 
-    Ended jobs leave when the server removes them. If it does not send removals, they leave 5 minutes after their end, or
-    a day after it with failures.
+    Ended jobs leave when the server removes them. If it does not send removals, they leave 5 minutes after their end,
+    those with failures after a day.
     All times are seconds. Raises `InvalidArgument` for an address or a token that cannot be one.
     """
 

@@ -17,9 +17,10 @@ from backend.accounts.accounts import Accounts
 from backend.domain.auth import User
 from backend.errors import Conflict, Invalid, NotAllowed, NotSignedIn, TooManyAttempts, UserNotFound, WrongPassword
 from backend.settings import load_settings
-from backend.store.database import Database, open_database
+from backend.store.database import Database
 from tests.support.accounts import PASSWORD, SECRET, accounts_over
 from tests.support.clock import VirtualClock
+from tests.support.databases import new_database
 
 HOME = "192.0.2.1"
 HOUR = 3600
@@ -33,7 +34,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(tmp_path / "data.sqlite3", backups=tmp_path / "backups")
+    database = new_database(tmp_path / "data.sqlite3")
     yield database
     database.close()
 

@@ -18,6 +18,8 @@ from tests.support.gated_server import BROKEN, HERE, LOST, MISSING, SLOTS, Gated
 from tests.support.servers import Program, password_of, running
 from tests.support.watchers import Watcher
 
+pytestmark = pytest.mark.acceptance  # starts the whole program
+
 UNKNOWN_JOB = "00000000-0000-4000-8000-000000000000"
 ALLOWED_ORIGIN = "https://ops.example:8443"
 BODIES: dict[str, dict[str, Any]] = {"/priority": {"priority": 1}, "/retry": {"only": "all"}}

@@ -14,6 +14,8 @@ from backend.api import ROUTERS
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, running, token
 
+pytestmark = pytest.mark.acceptance  # starts the whole program
+
 UNKNOWN_JOB = "00000000-0000-4000-8000-000000000000"
 ROUTES = {
     (method, route.path)

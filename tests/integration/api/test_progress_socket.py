@@ -22,6 +22,8 @@ from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
 from tests.support.watchers import Watcher
 
+pytestmark = pytest.mark.acceptance  # starts the whole program, and waits for its time-outs
+
 TIMEOUT_SECONDS = 20
 POLICY_CLOSE = b"\x03\xf0Too many frames"  # 1008
 

@@ -23,7 +23,7 @@ from backend.accounts.accounts import Accounts
 from backend.clock import SystemClock
 from backend.errors import NotSignedIn
 from tests import ROOT
-from tests.support.accounts import PASSWORD, open_office
+from tests.support.accounts import PASSWORD, open_account_store
 from ui.cli import main
 
 
@@ -68,8 +68,8 @@ def ana(run: Run) -> None:
 @contextmanager
 def running(data_dir: Path) -> Iterator[Accounts]:
     """Open the accounts like a running server."""
-    with open_office(data_dir, SystemClock()) as office:
-        yield office.accounts
+    with open_account_store(data_dir, SystemClock()) as account_store:
+        yield account_store.accounts
 
 
 def test_the_first_command_creates_data_secret_and_admin(run: Run, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 from tests.support.gated_server import BROKEN, HERE, LOST, MISSING, SLOTS, GatedServer, gated_server, submit
 from ui.cli import main
 
+pytestmark = pytest.mark.acceptance  # starts the whole program
+
 COMMANDS = ("cancel", "pause", "resume", "retry")
 
 

@@ -25,6 +25,8 @@ from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, environment, free_port, run_command, running, token
 from tests.support.watchers import Watcher
 
+pytestmark = pytest.mark.acceptance  # each test starts the whole program
+
 STOP_SECONDS = 5
 SCRIPT = "progress-dashboard"
 

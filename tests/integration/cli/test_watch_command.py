@@ -15,6 +15,8 @@ import pytest
 from tests.support.servers import Program, ServerProcess, api, free_port, running, token
 from tests.support.terminal import in_terminal, start_command
 
+pytestmark = pytest.mark.acceptance  # each test starts the whole program
+
 VIDEOS = 4
 ESCAPE = "\x1b"
 SHOW_CURSOR = "\x1b[?25h"

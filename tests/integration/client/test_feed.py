@@ -20,6 +20,8 @@ from tests.support.chaos_proxy import BAD, ChaosProxy, chaos_proxy
 from tests.support.server_runs import Server
 from tests.support.servers import add_user
 
+pytestmark = pytest.mark.acceptance  # restarts the whole program
+
 TIMEOUT_SECONDS = 20.0
 VIDEOS = [f"v{number}" for number in range(6)]
 QUICK: dict[str, Any] = {"reconnect_delays_seconds": (0.05, 0.1), "reconnect_attempts": 400}

@@ -17,6 +17,8 @@ from tests.support.examples import example
 from tests.support.received import FIELDS
 from tests.support.servers import Program, ServerProcess, api, environment, free_port, running, token
 
+pytestmark = pytest.mark.acceptance  # each test starts the whole program
+
 CLIENT_PACKAGE = ROOT / "backend" / "client"
 VIDEOS = [f"v{number}" for number in range(6)]
 

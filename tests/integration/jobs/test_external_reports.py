@@ -12,6 +12,8 @@ import pytest
 from tests.support.servers import Program, add_user, api, running, token
 from tests.support.watchers import Watcher
 
+pytestmark = pytest.mark.acceptance  # starts the whole program
+
 IDS = ("one", "two", "three", "four")
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 

@@ -26,10 +26,10 @@ from sqlalchemy import text
 from backend.accounts.accounts import Accounts
 from backend.clock import SystemClock
 from backend.domain.auth import User
-from tests.support.accounts import PASSWORD, SECRET, Office, open_office
+from tests.support.accounts import PASSWORD, SECRET, AccountStore, open_account_store
 from tests.support.browser import FLAGS, chromium_path
 from tests.support.secured_app import SECRET_OF_A_FAULT
-from tests.support.servers import ServerProcess, serving
+from tests.support.servers import TLS, ServerProcess, serving
 
 ASSETS = f"/_nicegui/{version('nicegui')}"
 HTML = "text/html"
@@ -42,11 +42,11 @@ class Site:
     """The server process, its output, and its accounts, which a test changes from outside like a command."""
 
     server: ServerProcess
-    office: Office
+    account_store: AccountStore
 
     @property
     def accounts(self) -> Accounts:
-        return self.office.accounts
+        return self.account_store.accounts
 
     @property
     def port(self) -> int:
@@ -71,7 +71,7 @@ class Site:
         """Return a client that sends this session's cookie from a page of the site."""
         sent = {"origin": self.url, "accept": HTML} | headers
         cookies = {f"dash_{self.port}": cookie} if cookie else None
-        return httpx.AsyncClient(base_url=self.url, headers=sent, cookies=cookies)
+        return httpx.AsyncClient(base_url=self.url, headers=sent, cookies=cookies, verify=TLS)
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class Tab:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data_dir = tmp_path_factory.mktemp("guarded")
     with (
-        open_office(data_dir, SystemClock(), jwt_secret=SECRET) as office,
+        open_account_store(data_dir, SystemClock(), jwt_secret=SECRET) as account_store,
         serving("tests.support.guarded_page", str(data_dir)) as server,
     ):
-        yield Site(server, office)
+        yield Site(server, account_store)
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ async def test_a_new_role_counts_from_the_next_click(site: Site, ana: User) -> N
 
 async def make_admin(site: Site, user: User) -> None:
     change = text('UPDATE "user" SET is_admin = 1 WHERE id = :id').bindparams(id=user.id)
-    await site.office.database.write(lambda connection: connection.execute(change))
+    await site.account_store.database.write(lambda connection: connection.execute(change))
 
 
 async def test_an_upload_goes_only_to_the_pages_own_user(site: Site, ana: User, ben: User) -> None:
@@ -379,6 +379,7 @@ async def sign_in(site: Site, page: Page, user: User) -> None:
     await page.get_by_text(f"Signed in as {user.name}").wait_for()
 
 
+@pytest.mark.browser
 async def test_a_user_works_and_signs_in_again_after_the_session_ended(site: Site, ana: User) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
@@ -396,6 +397,7 @@ async def test_a_user_works_and_signs_in_again_after_the_session_ended(site: Sit
         await page.get_by_text("Connected").first.wait_for()
 
 
+@pytest.mark.browser
 async def test_an_injected_script_does_not_run(site: Site, ana: User) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
@@ -415,6 +417,7 @@ async def test_an_injected_script_does_not_run(site: Site, ana: User) -> None:
     assert any("Content Security Policy" in fault for fault in faults)
 
 
+@pytest.mark.browser
 async def test_the_documentation_needs_no_other_server(site: Site) -> None:
     faults: list[str] = []
     async with chromium(site, faults) as page:
@@ -425,6 +428,7 @@ async def test_the_documentation_needs_no_other_server(site: Site) -> None:
     assert faults == []
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_sign_in_fits_a_phone_in_both_themes(site: Site, scheme: str) -> None:
     faults: list[str] = []
