@@ -179,7 +179,7 @@ class OpenDashboard:
         record = self.record
         self.assert_truthful(record, lost_at=lost_at, within=within, away=away)
         lost = "" if lost_at is None else f"loss shown after {record.disconnected_after(lost_at):.1f} s, "
-        return f"{lost}connected {record.connected_after(back_at):.1f} s after the end of the outage; {record.said}"
+        return f"{lost}connected {record.connected_after(back_at):.1f} s after the end of the outage; {record.states}"
 
     def assert_truthful(self, record: Record, *, lost_at: float | None, within: float, away: float = 0.0) -> None:
         """Check that the page's statements about its connection were true."""
@@ -188,7 +188,7 @@ class OpenDashboard:
         assert record.false_green(self.stage.durations.silence) <= GRACE_SECONDS
         if lost_at is not None:
             noticed_after = record.disconnected_after(lost_at)
-            assert noticed_after is not None, f'the page showed "connected" all the time: {record.said}'
+            assert noticed_after is not None, f'the page showed "connected" all the time: {record.states}'
             assert noticed_after <= within
 
     def go_to_sign_in(self) -> None:
@@ -259,14 +259,14 @@ def laptop_asleep(stage: Stage) -> str:
 def tab_hidden(stage: Stage) -> str:
     """Put another tab in front."""
     with own_browser(stage.browser.browser_type) as own:
-        page = own.hold()
+        page = own.attach()
         record_pages(page.context)
         page.set_viewport_size(VIEWPORT)  # type: ignore[arg-type]
         with stage.open_dashboard(page=page) as dashboard:
-            own.let_go()
+            own.detach()
             own.open_tab_in_front()
             time.sleep(stage.durations.hidden)
-            dashboard.page = own.hold()
+            dashboard.page = own.attach()
             summary = dashboard.assert_recovered(back_at=time.time(), away=stage.durations.hidden)
             assert dashboard.record.was_hidden
             return summary
@@ -302,7 +302,7 @@ def user_disabled(stage: Stage) -> str:
         expect(dashboard.page.get_by_role("alert")).to_be_visible()
         dashboard.assert_truthful(dashboard.record, lost_at=ended_at, within=NOTICE_SECONDS)
         assert dashboard.record.connected_after(time.time()) is None
-        return dashboard.record.said
+        return dashboard.record.states
 
 
 def another_build(stage: Stage) -> str:

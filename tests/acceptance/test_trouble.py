@@ -195,7 +195,8 @@ def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
     with _small_disk(tmp_path / "data"), Home.prepare(tmp_path).served(max_running_videos=2) as scene:
-        _assert_a_full_disk_loses_nothing(scene, _fill_data if may_mount() else limit_files)
+        job = _assert_a_full_disk_loses_nothing(scene, _fill_data if may_mount() else limit_files)
+        assert job.job["status"] == "completed"
 
 
 def _fill_data(program: Program) -> Callable[[], None]:

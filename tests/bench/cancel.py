@@ -84,7 +84,7 @@ class Bench:
         """Start a job of this work, cancel it during its decoding, and return the figures."""
         with Watcher(self._program, self._jwt) as watcher:
             job_id = self._start(work)
-            parts, processes = len(self._parts(job_id)), len(self._processes.look())
+            parts, processes = len(self._parts(job_id)), len(self._processes.sample())
             with ProcessMonitor(self._processes) as monitor:
                 sent_at = time.perf_counter()
                 answer = content(self._client.post(f"/api/jobs/{job_id}/cancel"))
@@ -109,7 +109,7 @@ class Bench:
         """Start a job, wait until a video is decoded, and return the job's ID."""
         order = {"video_ids": self._ids, "processor": work.processor, "options": work.options}
         job = content(self._client.post("/api/jobs", json=order))
-        until(lambda: bool(self._processes.look()), "a video's process")
+        until(lambda: bool(self._processes.sample()), "a video's process")
         time.sleep(self._rng.uniform(*CANCEL_SECONDS))
         return str(job["job_id"])
 

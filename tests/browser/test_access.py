@@ -319,7 +319,7 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
 
 
 @pytest.mark.parametrize("state", LOST, ids=lambda state: state.__name__.replace("_", " "))
-def test_a_page_that_lost_the_server_is_as_good(
+def test_a_page_without_its_server_is_as_accessible(
     context: BrowserContext, program: Program, jobs: Mapping[str, str], state: Callable[[Scene], None]
 ) -> None:
     with closing(context.new_page()) as page:

@@ -22,7 +22,7 @@ STATUSES = ("failed", "completed_with_errors", "processing", "paused", "pending"
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_status_is_a_word_and_an_icon_on_a_card_of_the_same_height(stage: Stage, status: str) -> None:
     stage.open()
-    stage.tell(a_job(status=status, failed=2 if "fail" in status or "err" in status else 0, error="Cut off"))
+    stage.publish(a_job(status=status, failed=2 if "fail" in status or "err" in status else 0, error="Cut off"))
     card = stage.cards
     expect(card).to_have_attribute("data-status", status)
     expect(card.locator(".status")).to_have_text(status.replace("_", " "))
@@ -30,9 +30,9 @@ def test_each_status_is_a_word_and_an_icon_on_a_card_of_the_same_height(stage: S
     assert card.evaluate("card => [card.offsetHeight, card.scrollHeight <= card.clientHeight]") == [254, True]
 
 
-def test_a_card_says_what_is_done_to_eyes_and_to_screen_readers(stage: Stage) -> None:
+def test_a_card_shows_and_announces_its_progress(stage: Stage) -> None:
     stage.open()
-    stage.tell(
+    stage.publish(
         a_job(
             total_videos=4096,
             current_video=2908,
@@ -54,10 +54,10 @@ def test_a_card_says_what_is_done_to_eyes_and_to_screen_readers(stage: Stage) ->
     expect(stage.cards.get_by_text("dQw4w9WgXcQ")).to_have_attribute("title", "dQw4w9WgXcQ")
 
 
-def test_the_bar_shows_ok_failed_and_running_in_their_shares(stage: Stage) -> None:
+def test_the_bar_shows_the_shares_of_ok_failed_and_running(stage: Stage) -> None:
     stage.page.emulate_media(reduced_motion="reduce")
     stage.open()
-    stage.tell(a_job(total_videos=10, current_video=5, failed=1, running=2))
+    stage.publish(a_job(total_videos=10, current_video=5, failed=1, running=2))
     stage.cards.wait_for()
     parts = stage.cards.get_by_role("progressbar").locator("i")
     shares = parts.evaluate_all(
@@ -69,10 +69,10 @@ def test_the_bar_shows_ok_failed_and_running_in_their_shares(stage: Stage) -> No
 def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stage) -> None:
     stage.page.set_viewport_size({"width": 360, "height": 740})
     stage.open()
-    stage.tell(a_job(name=MARKUP, error=MARKUP, failed=1, video_id="v" * 128, owner=MARKUP))
-    stage.tell(a_job("third", name=MARKUP, status="paused", pause_reason=MARKUP, resumed=3, attempt=99))
-    stage.tell(a_job("fourth", name=MARKUP, requested="pause", running=1000, resumed=3, finished_ago=0))
-    stage.tell(a_job("second", name=MARKUP, status="failed", failed=1, error=MARKUP, finished_ago=0))
+    stage.publish(a_job(name=MARKUP, error=MARKUP, failed=1, video_id="v" * 128, owner=MARKUP))
+    stage.publish(a_job("third", name=MARKUP, status="paused", pause_reason=MARKUP, resumed=3, attempt=99))
+    stage.publish(a_job("fourth", name=MARKUP, requested="pause", running=1000, resumed=3, finished_ago=0))
+    stage.publish(a_job("second", name=MARKUP, status="failed", failed=1, error=MARKUP, finished_ago=0))
     expect(stage.cards).to_have_count(4)
     expect(stage.cards.last.locator(".name")).to_have_text(MARKUP)
     assert stage.page.locator(".card img, .card b b").count() == 0
@@ -82,20 +82,20 @@ def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stag
 
 
 @pytest.mark.parametrize(("width", "columns"), [(360, 1), (639, 1), (640, 2), (1023, 2), (1024, 3), (1920, 3)])
-def test_cards_stand_in_one_two_or_three_columns(stage: Stage, width: int, columns: int) -> None:
+def test_cards_are_in_one_two_or_three_columns(stage: Stage, width: int, columns: int) -> None:
     stage.page.set_viewport_size({"width": width, "height": 800})
     stage.open()
-    stage.tell(*(a_job(f"job-{number}") for number in range(4)))
+    stage.publish(*(a_job(f"job-{number}") for number in range(4)))
     expect(stage.cards).to_have_count(4)
     tops = stage.cards.evaluate_all("cards => cards.map(card => Math.round(card.getBoundingClientRect().top))")
     assert tops.count(tops[0]) == columns
     assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_what_needs_somebody_stands_first_and_the_newest_before_older_ones(stage: Stage) -> None:
+def test_jobs_that_need_attention_come_first_then_the_newest(stage: Stage) -> None:
     stage.open()
-    stage.tell(*(a_job(status, status=status, failed=1, total_videos=20) for status in reversed(STATUSES)))
-    stage.tell(a_job("newer", status="failed", failed=1), a_job("older", status="failed", failed=1, created_ago=60))
+    stage.publish(*(a_job(status, status=status, failed=1, total_videos=20) for status in reversed(STATUSES)))
+    stage.publish(a_job("newer", status="failed", failed=1), a_job("older", status="failed", failed=1, created_ago=60))
     expect(stage.cards).to_have_count(9)
     assert stage.order()[:4] == ["newer", "failed", "older", "completed_with_errors"]
     assert stage.order()[3:] == list(STATUSES[1:])
@@ -103,9 +103,9 @@ def test_what_needs_somebody_stands_first_and_the_newest_before_older_ones(stage
 
 def test_cards_do_not_jump_under_the_pointer_and_settle_when_it_leaves(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9))
+    stage.publish(a_job("first", created_ago=1), a_job("second", created_ago=9))
     stage.card("first").hover()
-    stage.tell(a_job("second", created_ago=9, status="failed", failed=1))
+    stage.publish(a_job("second", created_ago=9, status="failed", failed=1))
     expect(stage.card("second")).to_have_attribute("data-status", "failed")
     assert stage.order() == ["first", "second"]
     stage.page.mouse.move(1, 1)
@@ -114,11 +114,11 @@ def test_cards_do_not_jump_under_the_pointer_and_settle_when_it_leaves(stage: St
 
 def test_cards_do_not_jump_while_the_keyboard_is_in_them(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9))
+    stage.publish(a_job("first", created_ago=1), a_job("second", created_ago=9))
     stage.cards.first.wait_for()
     while not stage.page.evaluate("document.activeElement.closest('.card') !== null"):
         stage.page.keyboard.press("Tab")
-    stage.tell(a_job("second", created_ago=9, status="failed", failed=1))
+    stage.publish(a_job("second", created_ago=9, status="failed", failed=1))
     expect(stage.card("second")).to_have_attribute("data-status", "failed")
     assert stage.order() == ["first", "second"]
     assert stage.page.evaluate("document.activeElement.closest('.card').dataset.jobId") == "first"
@@ -126,13 +126,13 @@ def test_cards_do_not_jump_while_the_keyboard_is_in_them(stage: Stage) -> None:
 
 def test_a_removed_job_leaves_and_the_last_one_leaves_the_empty_dashboard(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one"), a_job("two"))
+    stage.publish(a_job("one"), a_job("two"))
     expect(stage.cards).to_have_count(2)
-    stage.tell(removed=("one",))
+    stage.publish(removed=("one",))
     expect(stage.cards).to_have_count(1)
-    stage.tell(removed=("two",))
+    stage.publish(removed=("two",))
     expect(stage.page.get_by_text("No active jobs")).to_be_visible()
-    stage.tell(a_job("three"))
+    stage.publish(a_job("three"))
     expect(stage.page.get_by_text("No active jobs")).not_to_be_visible()
     expect(stage.card("three")).to_be_visible()
 
@@ -152,10 +152,10 @@ def test_a_page_that_missed_a_change_ends_with_the_true_state(stage: Stage) -> N
 
     stage.page.route_web_socket(re.compile("_nicegui_ws"), lose_the_word_of_two)
     stage.open()
-    stage.tell(a_job("one"), a_job("two"))
+    stage.publish(a_job("one"), a_job("two"))
     expect(stage.cards).to_have_count(2)
-    stage.tell(a_job("one", progress=90), removed=("two",))
-    stage.tell(a_job("three"))
+    stage.publish(a_job("one", progress=90), removed=("two",))
+    stage.publish(a_job("three"))
     expect(stage.card("three")).to_be_visible()
     expect(stage.card("one").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "90")
     expect(stage.card("two")).to_have_count(0)
@@ -164,34 +164,34 @@ def test_a_page_that_missed_a_change_ends_with_the_true_state(stage: Stage) -> N
 
 def test_a_second_tab_shows_what_the_first_one_shows(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", progress=12))
+    stage.publish(a_job("one", progress=12))
     other = stage.page.context.new_page()
     other.goto(stage.server.url)
     expect(other.get_by_test_id("job-card").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "12")
-    stage.tell(a_job("one", progress=13))
+    stage.publish(a_job("one", progress=13))
     for page in (stage.page, other):
         expect(page.get_by_test_id("job-card").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "13")
 
 
-def test_jobs_are_read_once_for_all_tabs_and_no_more_when_the_last_one_is_closed(losing_stage: Stage) -> None:
+def test_jobs_are_read_once_for_all_tabs_until_the_last_is_closed(losing_stage: Stage) -> None:
     stage = losing_stage
-    assert stage.tell() == 0
+    assert stage.publish() == 0
     stage.open()
     other = stage.page.context.new_page()
     other.goto(stage.server.url)
     for page in (stage.page, other):
         expect(page.get_by_text("No active jobs")).to_be_visible()
-    assert stage.tell() == 1
+    assert stage.publish() == 1
     other.close()
     stage.page.goto("about:blank")
-    stage.until_nobody_reads()
-    assert stage.tell() == 0
+    stage.wait_for_no_readers()
+    assert stage.publish() == 0
 
 
 def test_a_thousand_jobs_are_all_there_and_few_are_drawn(stage: Stage) -> None:
     stage.page.set_viewport_size({"width": 1280, "height": 3000})
     stage.open()
-    stage.tell(*(a_job(f"job-{number:04}", created_ago=number) for number in range(1000)))
+    stage.publish(*(a_job(f"job-{number:04}", created_ago=number) for number in range(1000)))
     expect(stage.cards.first).to_have_attribute("aria-setsize", "1000")
     assert stage.cards.count() < 60
     seen: set[str] = set()
@@ -203,25 +203,25 @@ def test_a_thousand_jobs_are_all_there_and_few_are_drawn(stage: Stage) -> None:
         stage.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert len(seen) == 1000
     expect(stage.card("job-0999")).to_have_attribute("aria-posinset", "1000")
-    stage.tell(a_job("job-0999", created_ago=999, progress=55))
+    stage.publish(a_job("job-0999", created_ago=999, progress=55))
     expect(stage.card("job-0999").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "55")
-    stage.tell(removed=tuple(f"job-{number:04}" for number in range(999)))
+    stage.publish(removed=tuple(f"job-{number:04}" for number in range(999)))
     expect(stage.cards).to_have_count(1)
 
 
 def test_the_tab_and_the_headline_carry_the_state(stage: Stage) -> None:
     stage.open()
     expect(stage.page).to_have_title("Dashboard")
-    stage.tell(a_job("one", progress=42), a_job("two", status="failed", failed=20))
+    stage.publish(a_job("one", progress=42), a_job("two", status="failed", failed=20))
     expect(stage.page).to_have_title("(42 %) Dashboard")
     expect(stage.page.get_by_text("1 job running, 1 needs attention.")).to_be_visible()
-    stage.tell(a_job("one", status="completed", progress=100), removed=("two",))
+    stage.publish(a_job("one", status="completed", progress=100), removed=("two",))
     expect(stage.page).to_have_title("✓ Dashboard")
 
 
-def test_a_finished_job_offers_its_export_and_counts_down_to_its_leaving(stage: Stage) -> None:
+def test_a_finished_job_offers_its_export_and_counts_down(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", status="completed", current_video=20, progress=100, finished_ago=58, updated_ago=58))
+    stage.publish(a_job("one", status="completed", current_video=20, progress=100, finished_ago=58, updated_ago=58))
     expect(stage.cards.get_by_role("link", name="Export CSV")).to_have_attribute("href", "/api/jobs/one/export.csv")
     expect(stage.cards).to_contain_text(re.compile(r"leaves in 4:0\d|leaves in 3:5\d"))
     shown = stage.cards.locator(".foot").inner_text()
@@ -230,7 +230,7 @@ def test_a_finished_job_offers_its_export_and_counts_down_to_its_leaving(stage: 
 
 def test_a_running_job_can_be_opened_and_shows_its_error_in_red_with_a_word(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", failed=1, current_video=3, error="File is cut off", video_id="abc"))
+    stage.publish(a_job("one", failed=1, current_video=3, error="File is cut off", video_id="abc"))
     expect(stage.cards.get_by_role("link", name="list.csv")).to_have_attribute("href", "/jobs/one")
     error = stage.cards.locator(".trouble")
     expect(error).to_have_text("Earlier error: File is cut off")
@@ -251,32 +251,32 @@ OFFERED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_a_card_offers_the_act_that_its_state_calls_for(stage: Stage) -> None:
+def test_a_card_offers_the_action_that_fits_its_status(stage: Stage) -> None:
     stage.open()
-    stage.tell(*(a_job(words, **facts) for words, facts in OFFERED.items()))
+    stage.publish(*(a_job(words, **facts) for words, facts in OFFERED.items()))
     for words, facts in OFFERED.items():
         expect(stage.first_action(words)).to_have_text(words)
         name = words if "requested" in facts else f"{words}: list.csv"
         expect(stage.first_action(words)).to_have_accessible_name(name)
 
 
-def test_two_clicks_in_a_row_are_one_and_what_is_under_way_is_not_asked_for_again(stage: Stage) -> None:
+def test_a_double_click_is_one_request_and_a_pending_one_is_not_repeated(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.first_action("one").dblclick()
-    stage.until_asked(["one", "pause"])
-    stage.tell(a_job("one", requested="pause", running=1))
+    stage.expect_requests(["one", "pause"])
+    stage.publish(a_job("one", requested="pause", running=1))
     expect(stage.first_action("one")).to_have_text("Pausing after 1 video…")
     expect(stage.first_action("one")).to_have_attribute("aria-disabled", "true")
     stage.first_action("one").click(force=True)
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Resume").click()
-    stage.until_asked(["one", "pause"], ["one", "resume"])
+    stage.expect_requests(["one", "pause"], ["one", "resume"])
 
 
-def test_the_menu_is_worked_by_keyboard_and_gives_the_keyboard_back(stage: Stage) -> None:
+def test_the_menu_works_by_keyboard_and_returns_the_focus(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", status="completed", current_video=20, name="list.csv"))
+    stage.publish(a_job("one", status="completed", current_video=20, name="list.csv"))
     stage.opener("one").focus()
     stage.page.keyboard.press("Enter")
     entries = stage.menu.get_by_role("menuitem")
@@ -295,14 +295,14 @@ def test_the_menu_is_worked_by_keyboard_and_gives_the_keyboard_back(stage: Stage
     for _ in range(2):
         stage.page.keyboard.press("ArrowDown")
     stage.page.keyboard.press("Enter")
-    stage.until_asked(["one", "keep"])
+    stage.expect_requests(["one", "keep"])
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_menu_lies_over_everything_and_a_click_beside_it_closes_it(stage: Stage, width: int) -> None:
+def test_the_menu_covers_everything_and_a_click_outside_closes_it(stage: Stage, width: int) -> None:
     stage.page.set_viewport_size({"width": width, "height": 500})
     stage.open()
-    stage.tell(*(a_job(f"job-{number}", created_ago=number) for number in range(5)))
+    stage.publish(*(a_job(f"job-{number}", created_ago=number) for number in range(5)))
     stage.opener("job-4").click()
     expect(stage.menu.get_by_role("menuitem").first).to_be_focused()
     covered = """menu => [...menu.querySelectorAll('[role=menuitem]')].filter(entry => {
@@ -314,91 +314,91 @@ def test_the_menu_lies_over_everything_and_a_click_beside_it_closes_it(stage: St
     assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     stage.page.mouse.click(4, 100)
     expect(stage.menu).not_to_be_visible()
-    assert stage.acts() == []
+    assert stage.requests() == []
 
 
-def test_cancelling_asks_first_and_says_exactly_what_it_touches(stage: Stage) -> None:
+def test_cancel_asks_first_and_says_exactly_what_it_affects(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", total_videos=500, current_video=214, running=2))
+    stage.publish(a_job("one", total_videos=500, current_video=214, running=2))
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Cancel").click()
     expect(stage.question).to_contain_text("2 running videos are stopped, 286 videos are not done; the 214 results")
-    stage.tell(a_job("one", total_videos=500, current_video=215, running=1))
+    stage.publish(a_job("one", total_videos=500, current_video=215, running=1))
     expect(stage.question).to_contain_text("1 running video is stopped, 285 videos are not done; the 215 results")
     stage.page.keyboard.press("Escape")
     expect(stage.question).not_to_be_visible()
     expect(stage.opener("one")).to_be_focused()
-    assert stage.acts() == []
+    assert stage.requests() == []
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Cancel").click()
     stage.question.get_by_role("button", name="Cancel the job").click()
-    stage.until_asked(["one", "cancel"])
+    stage.expect_requests(["one", "cancel"])
 
 
 def test_a_question_about_a_job_that_has_changed_says_so(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Cancel").click()
-    stage.tell(a_job("one", status="completed", current_video=20))
+    stage.publish(a_job("one", status="completed", current_video=20))
     expect(stage.question).to_contain_text("This is no longer possible")
     stage.question.get_by_role("button", name="Close").click()
     expect(stage.question).not_to_be_visible()
-    assert stage.acts() == []
+    assert stage.requests() == []
 
 
-def test_a_job_that_paused_itself_says_why_in_red_and_stands_first(stage: Stage) -> None:
+def test_a_job_that_paused_itself_shows_the_reason_in_red_and_comes_first(stage: Stage) -> None:
     stage.open()
-    stage.tell(
+    stage.publish(
         a_job("broken", status="failed", failed=1, created_ago=9),
         a_job("one", status="paused", pause_reason="The disk is full."),
     )
     expect(stage.cards.first).to_have_attribute("data-job-id", "one")
-    told = stage.card("one").locator(".now")
-    expect(told).to_contain_text("Paused by itself: The disk is full.")
-    expect(told).to_have_css("color", "rgb(192, 32, 54)")
-    expect(told.locator(".i")).to_be_visible()
+    reason = stage.card("one").locator(".now")
+    expect(reason).to_contain_text("Paused by itself: The disk is full.")
+    expect(reason).to_have_css("color", "rgb(192, 32, 54)")
+    expect(reason.locator(".i")).to_be_visible()
     expect(stage.page.get_by_text("2 jobs need attention.")).to_be_visible()
 
 
-def test_a_card_says_at_what_its_job_went_on_after_a_restart_and_what_it_waits_for(stage: Stage) -> None:
+def test_a_card_says_where_its_job_resumed_and_what_it_waits_for(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", total_videos=500, current_video=220, resumed=214, running=1, attempt=2))
+    stage.publish(a_job("one", total_videos=500, current_video=220, resumed=214, running=1, attempt=2))
     expect(stage.card("one")).to_contain_text("attempt 2 · resumed at 214/500 after a restart")
-    stage.tell(a_job("two", running=1, video_id="dQw4w9WgXcQ", doing="trying again in 4 s"))
+    stage.publish(a_job("two", running=1, video_id="dQw4w9WgXcQ", doing="trying again in 4 s"))
     expect(stage.card("two").locator(".now")).to_contain_text("trying again in 4 s")
 
 
-def test_a_card_is_kept_and_dismissed_where_it_says_when_it_leaves(stage: Stage) -> None:
+def test_a_card_is_kept_and_dismissed_beside_its_countdown(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, updated_ago=58))
+    stage.publish(a_job("one", status="completed", current_video=20, finished_ago=58, updated_ago=58))
     stage.card("one").get_by_role("button", name="Keep: list.csv").click()
-    stage.until_asked(["one", "keep"])
-    stage.tell(a_job("one", status="completed", current_video=20, finished_ago=58, pinned=True))
+    stage.expect_requests(["one", "keep"])
+    stage.publish(a_job("one", status="completed", current_video=20, finished_ago=58, pinned=True))
     expect(stage.card("one").locator(".leaving")).to_contain_text("kept")
     stage.card("one").get_by_role("button", name="Dismiss: list.csv").click()
-    stage.until_asked(["one", "keep"], ["one", "dismiss"])
+    stage.expect_requests(["one", "keep"], ["one", "dismiss"])
 
 
-def test_cards_do_not_move_while_a_menu_or_a_question_is_open(stage: Stage) -> None:
+def test_cards_do_not_move_while_a_menu_or_a_dialog_is_open(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("first", created_ago=1), a_job("second", created_ago=9))
+    stage.publish(a_job("first", created_ago=1), a_job("second", created_ago=9))
     stage.opener("first").click()
     stage.page.mouse.move(1, 1)
-    stage.tell(a_job("second", created_ago=9, status="failed", failed=1))
+    stage.publish(a_job("second", created_ago=9, status="failed", failed=1))
     expect(stage.card("second")).to_have_attribute("data-status", "failed")
     assert stage.order() == ["first", "second"]
     stage.menu.get_by_role("menuitem", name="Cancel").focus()
     stage.page.keyboard.press("Enter")
     expect(stage.question).to_be_visible()
-    stage.tell(a_job("third", created_ago=20, status="failed", failed=1))
+    stage.publish(a_job("third", created_ago=20, status="failed", failed=1))
     expect(stage.card("third")).to_be_attached()
     assert stage.order() == ["first", "second", "third"]
 
 
-def test_demo_jobs_carry_a_badge_and_only_administrators_read_owners(stage: Stage) -> None:
+def test_demo_jobs_have_a_badge_and_only_administrators_see_owners(stage: Stage) -> None:
     stage.open()
-    stage.tell(a_job("one", source="demo", owner="bob"))
+    stage.publish(a_job("one", source="demo", owner="bob"))
     expect(stage.cards.get_by_text("demo", exact=True)).to_be_visible()
     expect(stage.cards.get_by_text("bob")).to_have_count(0)
     stage.open("admin=1")
@@ -447,7 +447,7 @@ def test_the_banner_says_connected_quietly_in_the_corner(stage: Stage) -> None:
 def test_a_killed_server_is_noticed_and_nothing_looks_fresh(losing_stage: Stage) -> None:
     stage = losing_stage
     stage.open()
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.cards.wait_for()
     stage.server.kill()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
@@ -461,7 +461,7 @@ def test_a_killed_server_is_noticed_and_nothing_looks_fresh(losing_stage: Stage)
 def test_actions_wait_for_the_connection_and_say_so(losing_stage: Stage) -> None:
     stage = losing_stage
     stage.open()
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.cards.wait_for()
     stage.server.kill()
     for action in (stage.first_action("one"), stage.opener("one")):
@@ -481,11 +481,11 @@ def test_the_page_comes_back_by_itself_after_a_restart(losing_stage: Stage) -> N
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     with serving(APP, port=stage.server.port):
         expect(stage.banner).to_have_attribute("data-state", "connected")
-        stage.tell(a_job("one"))
+        stage.publish(a_job("one"))
         expect(stage.cards).to_have_count(1)
 
 
-def test_after_the_last_attempt_it_says_disconnected_until_somebody_retries(losing_stage: Stage) -> None:
+def test_after_the_last_attempt_the_banner_says_disconnected_until_a_retry(losing_stage: Stage) -> None:
     stage = losing_stage
     stage.open("delays=0.1&attempts=2")
     stage.server.kill()
@@ -497,7 +497,7 @@ def test_after_the_last_attempt_it_says_disconnected_until_somebody_retries(losi
 
 
 @pytest.mark.parametrize("how", ["button", "online"])
-def test_a_retry_by_hand_or_a_network_that_comes_back_does_not_wait(losing_stage: Stage, how: str) -> None:
+def test_a_manual_retry_or_a_returning_network_does_not_wait(losing_stage: Stage, how: str) -> None:
     stage = losing_stage
     stage.open("delays=600")
     stage.server.kill()
@@ -510,7 +510,7 @@ def test_a_retry_by_hand_or_a_network_that_comes_back_does_not_wait(losing_stage
         expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
-def test_a_silent_server_counts_as_gone_when_the_silence_is_over(context: BrowserContext) -> None:
+def test_a_silent_server_counts_as_lost_after_the_limit(context: BrowserContext) -> None:
     with serving(APP, "2") as server:
         for stage in on_stage(context, server):
             stage.open("delays=600")
@@ -553,13 +553,13 @@ class PageConnection:
             route.send(message)
 
 
-def test_the_banner_says_for_a_moment_how_many_updates_came_with_the_connection(stage: Stage) -> None:
+def test_the_banner_briefly_says_how_many_updates_were_applied(stage: Stage) -> None:
     connection = PageConnection(stage.page)
-    stage.tell(a_job("same"), a_job("changed"), a_job("gone"))
+    stage.publish(a_job("same"), a_job("changed"), a_job("gone"))
     stage.open("delays=600")
     connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
-    stage.tell(a_job("changed", status="paused"), a_job("new"), removed=("gone",))
+    stage.publish(a_job("changed", status="paused"), a_job("new"), removed=("gone",))
     stage.come_online()
     expect(stage.banner).to_contain_text("Back, 3 updates applied")
     expect(stage.banner).to_have_attribute("data-state", "connected")
@@ -576,9 +576,9 @@ def test_a_page_without_cards_is_back_without_a_number(stage: Stage) -> None:
     expect(stage.banner.locator(".pill")).to_have_text("Back")
 
 
-def test_it_is_connected_only_when_the_cards_show_the_servers_state_again(stage: Stage) -> None:
+def test_the_banner_says_connected_only_when_the_cards_are_current(stage: Stage) -> None:
     connection = PageConnection(stage.page)
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.open("delays=600")
     connection.cut()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
@@ -592,9 +592,9 @@ def test_it_is_connected_only_when_the_cards_show_the_servers_state_again(stage:
     expect(stage.banner).to_have_attribute("data-state", "connected")
 
 
-def test_a_page_that_slept_does_not_pass_old_values_off_as_new(stage: Stage) -> None:
+def test_a_page_that_slept_does_not_show_old_values_as_new(stage: Stage) -> None:
     stage.page.clock.install()
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.open()
     stage.note_states()
     stage.page.clock.fast_forward("01:30")
@@ -610,7 +610,7 @@ def test_a_page_out_of_the_browsers_cache_fetches_the_servers_state(stage: Stage
     assert stage.noted_states() == ["reconnecting", "connected"]
 
 
-def test_what_needs_the_server_says_why_it_does_nothing_to_the_keyboard_as_well(stage: Stage) -> None:
+def test_a_control_that_needs_the_server_says_so_to_the_keyboard_too(stage: Stage) -> None:
     connection = PageConnection(stage.page)
     stage.page.goto(f"{stage.server.url}/other?delays=600")
     expect(stage.banner).to_have_attribute("data-state", "connected")
@@ -630,12 +630,12 @@ def test_what_needs_the_server_says_why_it_does_nothing_to_the_keyboard_as_well(
         expect(control).not_to_have_attribute("title", re.compile("."))
         expect(control).not_to_have_attribute("aria-disabled", "true")
     expect(field).to_have_value("4")
-    assert stage.acts() == []
+    assert stage.requests() == []
 
 
-def test_an_open_question_can_be_closed_but_not_answered_while_the_server_is_away(stage: Stage) -> None:
+def test_an_open_dialog_can_be_closed_but_not_confirmed_without_the_server(stage: Stage) -> None:
     connection = PageConnection(stage.page)
-    stage.tell(a_job("one"))
+    stage.publish(a_job("one"))
     stage.open("delays=600")
     stage.opener("one").click()
     stage.menu.get_by_role("menuitem", name="Cancel").click()
@@ -650,20 +650,20 @@ def test_an_open_question_can_be_closed_but_not_answered_while_the_server_is_awa
     stage.come_online()
     expect(stage.banner).to_have_attribute("data-state", "connected")
     expect(stage.opener("one")).to_have_attribute("title", "More actions")
-    assert stage.acts() == []
+    assert stage.requests() == []
 
 
-def test_a_server_that_forgot_the_page_gives_it_anew_at_the_same_place(losing_stage: Stage) -> None:
+def test_a_server_that_forgot_the_page_reloads_it_at_the_same_place(losing_stage: Stage) -> None:
     stage = losing_stage
     jobs = [a_job(f"job-{n}") for n in range(30)]
-    stage.tell(*jobs)
+    stage.publish(*jobs)
     stage.open("delays=600")
     expect(stage.cards).to_have_count(30)
     stage.page.evaluate("scrollTo(0, 700)")
     stage.server.kill()
     expect(stage.banner).to_have_attribute("data-state", "reconnecting")
     with serving(APP, port=stage.server.port):
-        stage.tell(*jobs)
+        stage.publish(*jobs)
         stage.come_online()
         expect(stage.banner).to_contain_text("Back, 30 updates applied")
         assert stage.page.url == f"{stage.server.url}/?delays=600"
@@ -684,7 +684,7 @@ def fulfil(answer: dict[str, Any], route: Route) -> None:
     route.fulfill(**answer)
 
 
-def test_who_answers_in_the_servers_place_is_not_taken_for_it(losing_stage: Stage) -> None:
+def test_another_program_on_the_port_is_not_mistaken_for_the_server(losing_stage: Stage) -> None:
     stage = losing_stage
     stage.open("delays=0.01&attempts=1")
     stage.page.evaluate("window.isSamePage = true")

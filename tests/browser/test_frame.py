@@ -98,7 +98,7 @@ def test_a_slash_searches_and_is_not_typed(reader: Reader) -> None:
     expect(reader.page.get_by_test_id("live-region")).to_contain_text("1 job.")
 
 
-def test_keys_are_letters_where_somebody_types(reader: Reader) -> None:
+def test_shortcuts_do_nothing_while_the_user_types(reader: Reader) -> None:
     reader.open("/history")
     reader.search.focus()
     reader.press(*"glut?")
@@ -164,7 +164,7 @@ def test_j_and_k_move_through_history_and_enter_opens(reader: Reader) -> None:
     expect(reader.page.get_by_role("heading", name=NAMES[1])).to_be_visible()
 
 
-def test_the_theme_that_t_chose_is_that_of_the_sign_in_too(reader: Reader, browser: Browser) -> None:
+def test_the_theme_chosen_with_t_applies_to_the_sign_in_too(reader: Reader, browser: Browser) -> None:
     reader.open("/")
     reader.press("t", "t")
     expect(reader.page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -179,13 +179,13 @@ def test_the_theme_that_t_chose_is_that_of_the_sign_in_too(reader: Reader, brows
     reader.press("t")
 
 
-def test_the_corner_says_how_long_the_way_to_the_server_takes(reader: Reader) -> None:
+def test_the_corner_shows_the_latency_to_the_server(reader: Reader) -> None:
     reader.open("/lists")
     expect(reader.page.get_by_test_id("connection-banner")).to_contain_text(re.compile(r"Connected\s*· \d+ ms"))
 
 
 @pytest.mark.parametrize("path", ["/", "/lists", "/history", "/jobs/{job_id}"])
-def test_a_page_has_one_polite_voice(reader: Reader, path: str) -> None:
+def test_a_page_has_one_polite_live_region(reader: Reader, path: str) -> None:
     reader.open("/history")
     job_id = reader.page.get_by_test_id("history-row").first.get_attribute("data-job-id")
     reader.open(path.format(job_id=job_id))
@@ -205,7 +205,7 @@ def test_large_screens_are_used_and_their_type_is_larger(reader: Reader, path: s
     assert reader.width <= width
 
 
-def test_a_refused_or_discarded_list_leaves_what_a_list_looks_like(reader: Reader) -> None:
+def test_a_refused_or_discarded_list_leaves_the_advice(reader: Reader) -> None:
     reader.open("/lists")
     advice = reader.page.get_by_role("heading", name="What a list looks like")
     reader.choose("video_id\none\n")

@@ -16,7 +16,7 @@ DEMO_SECONDS = 60
 ALL_AT_ONCE = 24
 
 
-def test_the_keyboard_alone_does_the_whole_demo_story(browser: Browser, tmp_path: Path) -> None:
+def test_the_keyboard_alone_is_enough_for_the_whole_demo(browser: Browser, tmp_path: Path) -> None:
     program = running(tmp_path / "data", max_running_videos=ALL_AT_ONCE)
     with program as server, closing(browser.new_context()) as context:
         page = context.new_page()

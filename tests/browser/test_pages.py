@@ -198,7 +198,7 @@ def test_a_double_click_on_start_makes_one_job_and_leads_to_it(app: SignedInPage
     assert app.jobs_named("double.csv") == 1
 
 
-def test_the_preview_says_what_becomes_of_each_row(app: SignedInPage) -> None:
+def test_the_preview_says_what_happens_to_each_row(app: SignedInPage) -> None:
     app.open("/lists")
     app.choose("mixed.csv", "title;id\nFirst;one\nAgain;one\nBad;n/a\nAway;nowhere\n")
     expect(app.preview).to_contain_text("4 rows · UTF-8 · semicolon · IDs in the column id")
@@ -227,7 +227,7 @@ def test_problem_rows_can_be_downloaded_with_their_lines(app: SignedInPage) -> N
     ]
 
 
-def test_the_template_is_a_list_that_is_taken(app: SignedInPage) -> None:
+def test_the_template_is_an_accepted_list(app: SignedInPage) -> None:
     app.open("/lists")
     with app.page.expect_download() as download:
         app.page.get_by_role("button", name="Template").click()
@@ -244,7 +244,7 @@ def test_the_template_is_a_list_that_is_taken(app: SignedInPage) -> None:
     ],
     ids=["binary", "empty", "no ID column"],
 )
-def test_what_is_no_list_is_refused_in_a_sentence_and_the_next_file_is_taken(
+def test_a_file_that_is_no_list_is_refused_and_the_next_is_accepted(
     app: SignedInPage, content: bytes, sentence: str
 ) -> None:
     app.open("/lists")
@@ -286,7 +286,7 @@ def test_a_dropped_file_is_a_list_like_a_chosen_one(app: SignedInPage) -> None:
     expect(app.preview.get_by_role("heading")).to_have_text("dropped.csv")
 
 
-def test_a_hundred_thousand_rows_leave_the_server_live(app: SignedInPage) -> None:
+def test_a_hundred_thousand_rows_do_not_block_the_server(app: SignedInPage) -> None:
     app.open("/lists")
     app.choose("many.csv", "video_id,title\n" + "".join(f"id{n:06d},Title {n}\n" for n in range(100_000)))
     waits = []
@@ -377,7 +377,7 @@ def test_the_chosen_tab_is_in_the_address_and_keys_lead_from_tab_to_tab(app: Sig
     assert app.page.get_by_role("tab", selected=False).evaluate_all("tabs => tabs.map(tab => tab.tabIndex)") == [-1]
 
 
-def test_the_timeline_stands_beside_the_tabs_and_is_the_third_one_where_it_is_narrow(app: SignedInPage) -> None:
+def test_the_timeline_is_beside_the_tabs_or_the_third_tab_on_a_phone(app: SignedInPage) -> None:
     job_id = app.finished(app.submit("one", name="aside"))
     app.open(f"/jobs/{job_id}?tab=timeline")
     timeline, header = app.page.get_by_test_id("job-timeline"), app.page.get_by_test_id("job-header")
@@ -454,7 +454,7 @@ def test_what_cannot_be_copied_says_so(app: SignedInPage) -> None:
     expect(app.page.get_by_role("button", name="Copy the job ID")).to_be_visible()
 
 
-def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(app: SignedInPage) -> None:
+def test_a_cause_that_becomes_common_joins_the_shown_ones(app: SignedInPage) -> None:
     causes = {f"video-{letter}": f"The codec {letter} is unknown" for letter in ascii_lowercase[:21]}
     again = {f"again-{number}": causes["video-u"] for number in range(3)}
     job_id = app.submit_external(*causes, *again, "to-come")
@@ -469,7 +469,7 @@ def test_a_cause_that_becomes_one_of_the_commonest_joins_those_that_are_shown(ap
     expect(app.page.get_by_text("more cause")).to_be_hidden()
 
 
-def test_of_very_many_causes_it_says_that_there_may_be_more(app: SignedInPage) -> None:
+def test_a_page_of_very_many_causes_says_that_there_may_be_more(app: SignedInPage) -> None:
     codecs = islice(map("".join, product(ascii_lowercase, repeat=2)), 201)
     causes = {f"video-{codec}": f"The codec {codec} is unknown" for codec in codecs}
     job_id = app.submit_external(*causes, "to-come")
@@ -478,9 +478,7 @@ def test_of_very_many_causes_it_says_that_there_may_be_more(app: SignedInPage) -
     expect(app.page.get_by_text("and at least 180 more causes")).to_be_visible()
 
 
-def test_several_causes_are_retried_together_and_the_button_says_what_it_touches(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_several_causes_are_retried_together_and_the_button_counts_them(browser: Browser, tmp_path: Path) -> None:
     for name in SLOW_CLIPS[:2]:
         make_clip(tmp_path / f"{name}.mp4", seconds=3, size=(160, 90))
     hasty: dict[str, Any] = {"media_dir": tmp_path, "video_timeout_seconds": 1, "video_retries": 0}
@@ -504,7 +502,7 @@ def test_several_causes_are_retried_together_and_the_button_says_what_it_touches
         expect(page.locator("main .identity")).to_contain_text("attempt 2")
 
 
-def test_a_retry_says_what_was_never_done_and_goes_along(app: SignedInPage) -> None:
+def test_a_retry_says_how_many_unfinished_videos_it_includes(app: SignedInPage) -> None:
     job_id = app.submit("absent", *SLOW_CLIPS, name="undone", max_speed=1)
     app.open(f"/jobs/{job_id}?tab=errors")
     expect(app.causes).to_be_visible()
@@ -513,7 +511,7 @@ def test_a_retry_says_what_was_never_done_and_goes_along(app: SignedInPage) -> N
     expect(app.causes.get_by_role("button", name=re.compile(r"Retry 1 and \d+ not done so far"))).to_be_visible()
 
 
-def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of(app: SignedInPage) -> None:
+def test_the_usual_times_are_below_the_rate_with_their_sample_size(app: SignedInPage) -> None:
     header = app.page.get_by_test_id("job-header")
     app.open(f"/jobs/{app.finished(app.submit(*SLOW_CLIPS[:5], name='timed', max_speed=2))}")
     expect(header).to_contain_text(re.compile(r"/ min\s*p50 [\d.]+ s, p95 [\d.]+ s"))
@@ -523,7 +521,7 @@ def test_the_usual_times_of_a_job_stand_below_its_rate_with_how_many_they_are_of
     expect(header.get_by_text("p50")).to_be_hidden()
 
 
-def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(app: SignedInPage) -> None:
+def test_the_page_of_an_ended_job_is_sent_nothing_as_time_passes(app: SignedInPage) -> None:
     ended, waiting = app.finished(app.submit("one", "cut_off", name="still")), app.submit_external("one")
     sent: list[str] = []
     app.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: sent.append(str(frame))))
@@ -537,7 +535,7 @@ def test_the_page_of_an_ended_job_is_sent_nothing_while_time_goes_on(app: Signed
     assert [frame for frame in sent if '["update"' in frame or '["run_javascript"' in frame] == []
 
 
-def test_the_view_of_a_jobs_videos_is_in_the_address(app: SignedInPage) -> None:
+def test_the_filter_of_a_jobs_videos_is_in_the_address(app: SignedInPage) -> None:
     job_id = app.finished(app.submit("one", "cut_off", "two", name="shared view"))
     app.open(f"/jobs/{job_id}")
     app.tab("Videos").click()
@@ -563,7 +561,7 @@ def test_a_long_list_of_videos_comes_in_pages(app: SignedInPage) -> None:
     expect(app.page.get_by_text("1 to 50 of 60")).to_be_visible()
 
 
-def test_a_press_on_a_failed_cell_opens_its_video(app: SignedInPage) -> None:
+def test_a_click_on_a_failed_cell_opens_its_video(app: SignedInPage) -> None:
     app.open(f"/jobs/{app.finished(app.submit('one', 'cut_off', 'two', name='pressed'))}?show=completed&q=on")
     expect(app.rows).to_have_count(1)
     second = Position(x=150, y=8)
@@ -635,7 +633,7 @@ def test_a_job_is_kept_and_dismissed_from_its_card_and_stays_in_history(app: Sig
     expect(app.page.get_by_role("heading", name="kept")).to_be_visible()
 
 
-def test_the_failures_of_one_cause_are_tried_again_and_a_video_tells_its_attempts(app: SignedInPage) -> None:
+def test_the_failures_of_one_cause_are_retried_and_a_video_lists_its_attempts(app: SignedInPage) -> None:
     job_id = app.finished(app.submit("one", "cut_off", "away-1", "away-2", name="causes"))
     app.open(f"/jobs/{job_id}")
     expect(app.causes).to_have_count(2)
@@ -721,7 +719,7 @@ def test_administrators_change_how_many_videos_run_at_once(app: SignedInPage) ->
     field.press("Enter")
 
 
-def test_a_job_that_is_not_there_and_one_of_somebody_else_look_the_same(
+def test_a_missing_job_and_another_users_job_look_the_same(
     app: SignedInPage, browser: Browser, program: Program
 ) -> None:
     job_id = app.submit("one", name="private")
@@ -754,7 +752,7 @@ def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_addre
     expect(app.page).to_have_url(f"{app.program.url}/history?q=is+cut+off&status=completed")
 
 
-def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(app: SignedInPage) -> None:
+def test_a_new_job_appears_in_history_and_ends_there(app: SignedInPage) -> None:
     earlier = app.finished(app.submit("one", name="earlier"))
     app.open("/history")
     expect(app.history.first).to_have_attribute("data-job-id", earlier)
@@ -766,7 +764,7 @@ def test_a_job_that_is_made_meanwhile_appears_in_history_and_ends_there(app: Sig
     expect(app.page).to_have_url(f"{app.program.url}/jobs/{job_id}")
 
 
-def test_times_are_those_of_the_reader_with_their_zone(app: SignedInPage) -> None:
+def test_times_are_in_the_readers_time_zone_and_name_it(app: SignedInPage) -> None:
     job_id = app.finished(app.submit("one", name="zoned"))
     app.open(f"/jobs/{job_id}")
     expect(app.page.get_by_test_id("job-header").locator("time").last).to_contain_text("GMT+5:30")

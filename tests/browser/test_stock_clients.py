@@ -172,7 +172,7 @@ def check(client: ClientPage, server: Program, installation: Installation, order
             assert reported_failures(order).items() <= board.failures(order).items()
 
 
-def test_the_stock_hook_over_a_line_that_is_cut_ten_times_ends_equal_to_the_api(
+def test_the_stock_hook_ends_equal_to_the_api_after_ten_cuts(
     page: Page, installation: Installation, program: Program, stock: str
 ) -> None:
     rng = Random(6)
@@ -207,7 +207,7 @@ def test_a_bad_token_is_refused_once_and_not_tried_again(
 
 
 @pytest.mark.parametrize("name", ["stock", "plain"])
-def test_a_server_that_stays_away_is_tried_ten_times_ever_later(
+def test_a_server_that_stays_away_is_tried_ten_times_with_growing_delays(
     page: Page, installation: Installation, name: str, request: pytest.FixtureRequest
 ) -> None:
     if name == "stock":
@@ -226,7 +226,7 @@ def test_a_server_that_stays_away_is_tried_ten_times_ever_later(
 
 
 @pytest.mark.parametrize("name", ["stock", "plain"])
-def test_a_quiet_line_is_kept_open_by_pings(
+def test_pings_keep_a_quiet_connection_open(
     page: Page, installation: Installation, program: Program, name: str, request: pytest.FixtureRequest
 ) -> None:
     if name == "stock":

@@ -100,7 +100,7 @@ class Tab:
     def must_be_undisturbed(self) -> None:
         """Check that the page was never reloaded or disconnected, and that its console is empty."""
         self.must_not_have_reloaded()
-        assert self.record.said in ("connected", "connecting > connected")
+        assert self.record.states in ("connected", "connecting > connected")
         assert self.complaints == []
 
 
@@ -205,7 +205,7 @@ def test_success_from_the_sign_in_to_history(ana: Person, browser: Browser, tmp_
         assert tab.complaints == []
 
 
-def test_failure_says_its_message_in_red_with_icon_and_word(ana: Person) -> None:
+def test_a_failure_shows_its_message_in_red_with_icon_and_word(ana: Person) -> None:
     with ana.tab() as tab:
         failed, mixed = ana.submit("gone-1", "gone-2", name="failing"), ana.submit("gone", *CLIPS[:2], name="mixed")
         for job_id, word in ((failed, "failed"), (mixed, "completed with errors")):
@@ -221,7 +221,7 @@ def test_failure_says_its_message_in_red_with_icon_and_word(ana: Person) -> None
         tab.must_be_undisturbed()
 
 
-def test_connection_loss_while_processing_is_told_and_made_up_for(ana: Person) -> None:
+def test_a_connection_loss_while_processing_is_shown_and_recovered(ana: Person) -> None:
     with ExitStack() as proxies, ana.tab() as elsewhere:
         port = proxies.enter_context(freezable_proxy(ana.program.port)).port
         with ana.tab(port=port) as tab:
@@ -239,11 +239,11 @@ def test_connection_loss_while_processing_is_told_and_made_up_for(ana: Person) -
             expect(tab.banner).to_contain_text(re.compile(r"Back, \d+ updates? applied"), timeout=PATIENCE)
             tab.until_completed(job_id, videos=8)
             tab.must_not_have_reloaded()
-            assert tab.record.said.endswith("connected > reconnecting > connected")
+            assert tab.record.states.endswith("connected > reconnecting > connected")
         elsewhere.must_be_undisturbed()
 
 
-def test_page_refresh_while_processing_goes_on_where_it_was(ana: Person) -> None:
+def test_a_page_refresh_while_processing_continues(ana: Person) -> None:
     with ana.tab() as tab:
         job_id = ana.submit(*CLIPS, name="refreshed")
         tab.until_moving(job_id)
@@ -272,7 +272,9 @@ def test_several_tabs_show_the_same_job_move(ana: Person) -> None:
                 tab.must_be_undisturbed()
 
 
-def test_server_restart_while_processing_leaves_nothing_missing(browser: Browser, media: Path, tmp_path: Path) -> None:
+def test_nothing_is_missing_after_a_server_restart_while_processing(
+    browser: Browser, media: Path, tmp_path: Path
+) -> None:
     settings = {"media_dir": media, **SETTINGS}
     with ExitStack() as lives:
         program = lives.enter_context(running(tmp_path, **settings))

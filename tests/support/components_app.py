@@ -50,15 +50,15 @@ class PostedJobs:
         self.jobs: dict[str, Job] = {}
         self.readers = 0
         self.unread = asyncio.Event()  # set while there is no reader
-        self.acts: list[tuple[str, str]] = []  # requested on the cards
+        self.requests: list[tuple[str, str]] = []  # requested on the cards
         self.stalled: dict[str, datetime] = {}  # job -> when it stalled
         self.ids_with_video: dict[str, list[str]] = {}  # searched text -> IDs of jobs
 
     async def act(self, job_id: str, action: Action) -> None:
-        self.acts.append((job_id, action.value))
+        self.requests.append((job_id, action.value))
 
     async def note_number(self, number: int) -> None:
-        self.acts.append(("number", str(number)))
+        self.requests.append(("number", str(number)))
 
     async def search(self, q: str) -> list[str]:
         return self.ids_with_video.get(q, [])
@@ -159,9 +159,9 @@ def build(silence_seconds: float) -> FastAPI:
         )
         return {"readers": posted.readers}
 
-    @app.get("/acts")
-    async def acts() -> list[tuple[str, str]]:
-        return posted.acts
+    @app.get("/requests")
+    async def requests() -> list[tuple[str, str]]:
+        return posted.requests
 
     @app.get("/deserted")
     async def deserted() -> None:
@@ -173,7 +173,7 @@ def build(silence_seconds: float) -> FastAPI:
 
     @app.post("/clear")
     async def clear() -> None:
-        posted.acts.clear()
+        posted.requests.clear()
         posted.stalled.clear()
         posted.ids_with_video.clear()
         posted.publish([], list(posted.jobs))

@@ -30,7 +30,7 @@ class Stage:
         self.page.goto(f"{self.server.url}/?{query}")
         expect(self.banner).to_have_attribute("data-state", "connected")
 
-    def tell(self, *jobs: dict[str, Any], removed: tuple[str, ...] = (), **known: Mapping[str, Any]) -> int:
+    def publish(self, *jobs: dict[str, Any], removed: tuple[str, ...] = (), **known: Mapping[str, Any]) -> int:
         """Publish jobs and removals, and return the number of readers.
 
         `known` are other facts: `stalled_ago` (job -> seconds), `ids_with_video` (searched text -> job IDs).
@@ -40,7 +40,7 @@ class Stage:
         with urllib.request.urlopen(order, timeout=10) as answer:
             return int(json.load(answer)["readers"])
 
-    def until_nobody_reads(self) -> None:
+    def wait_for_no_readers(self) -> None:
         urllib.request.urlopen(f"{self.server.url}/deserted", timeout=5).close()
 
     def note_states(self) -> None:
@@ -85,16 +85,16 @@ class Stage:
     def question(self) -> Locator:
         return self.page.get_by_role("dialog")
 
-    def acts(self) -> list[list[str]]:
+    def requests(self) -> list[list[str]]:
         """Return the actions that were requested during the test, each as a job and an action."""
-        with urllib.request.urlopen(f"{self.server.url}/acts", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.server.url}/requests", timeout=10) as answer:
             acts: list[list[str]] = json.load(answer)
         return acts
 
-    def until_asked(self, *acts: list[str]) -> None:
+    def expect_requests(self, *acts: list[str]) -> None:
         deadline = time.monotonic() + 10
-        while self.acts() != [*acts]:
-            assert time.monotonic() < deadline, self.acts()
+        while self.requests() != [*acts]:
+            assert time.monotonic() < deadline, self.requests()
             time.sleep(0.02)
 
     def order(self) -> list[str]:

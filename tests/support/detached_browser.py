@@ -26,19 +26,19 @@ class OwnBrowser:
 
     kind: BrowserType
     address: str
-    held: Browser | None = None
+    attached: Browser | None = None
 
-    def hold(self) -> Page:
+    def attach(self) -> Page:
         """Attach Playwright, and return the first page, which is visible from now on."""
-        self.held = self.kind.connect_over_cdp(self.address)
-        pages = self.held.contexts[0].pages
+        self.attached = self.kind.connect_over_cdp(self.address)
+        pages = self.attached.contexts[0].pages
         return next((page for page in pages if page.url != EMPTY), pages[0])
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Detach Playwright. The browser keeps running."""
-        assert self.held is not None
-        self.held.close()
-        self.held = None
+        assert self.attached is not None
+        self.attached.close()
+        self.attached = None
 
     def open_tab_in_front(self) -> None:
         """Open an empty page, which hides the first one."""
@@ -60,8 +60,8 @@ def own_browser(kind: BrowserType) -> Iterator[OwnBrowser]:
                 time.sleep(POLL_SECONDS)
             own = OwnBrowser(kind, f"http://127.0.0.1:{port_file.read_text().split()[0]}")
             yield own
-            if own.held is not None:
-                own.let_go()
+            if own.attached is not None:
+                own.detach()
         finally:
             process.terminate()
             process.wait()

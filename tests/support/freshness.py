@@ -68,7 +68,7 @@ class Change:
 class Judgement:
     """The number of compared samples of cards, of different values among them, and the complaints."""
 
-    looks: int = 0
+    samples: int = 0
     values: int = 0
     wrong: Sequence[str] = ()
 
@@ -87,7 +87,7 @@ def judge(record: Record, answers: Sequence[Answer], changes: dict[str, list[Cha
             continue
         judged = changes.keys() & older.cards.keys() & newer.cards.keys()
         shown = {job_id: card for job_id, card in run.cards.items() if job_id in judged}
-        judgement.looks += run.looks * len(shown)
+        judgement.samples += run.samples * len(shown)
         judgement.values += len(shown)
         for job_id, card in shown.items():
             statuses = _statuses(answers, changes[job_id], job_id, older, newer)

@@ -55,7 +55,7 @@ def reaped_cpu_seconds(pid: int) -> float:
 class VideoProcesses:
     """Finds the processes of a server's videos: the fork server's children, and all processes in their sessions.
 
-    A look is cheap: a process that belongs to no video is read only once.
+    A sample is cheap: a process that belongs to no video is read only once.
     """
 
     def __init__(self, server: int) -> None:
@@ -63,7 +63,7 @@ class VideoProcesses:
         self._ours: set[int] = set()
         self._others: set[int] = set()
 
-    def look(self) -> set[int]:
+    def sample(self) -> set[int]:
         """Return their IDs at this moment."""
         present = process_ids()
         self._others &= present
@@ -75,8 +75,8 @@ class VideoProcesses:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The number of processes found, and when the look began and ended (perf_counter)."""
+class Sample:
+    """The number of processes found, and when the sample began and ended (perf_counter)."""
 
     began: float
     ended: float
@@ -90,7 +90,7 @@ class ProcessMonitor:
         self._processes = processes
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
-        self.looks: list[Look] = []
+        self.samples: list[Sample] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -103,17 +103,17 @@ class ProcessMonitor:
         self._thread.join()
 
     def finds_none(self) -> bool:
-        """Return True if the newest look found no process."""
-        return bool(self.looks) and not self.looks[-1].found
+        """Return True if the newest sample found no process."""
+        return bool(self.samples) and not self.samples[-1].found
 
     def exited_at(self) -> float:
-        """Return the end of the first look after which no look found a process. Call it after the exit."""
-        first_empty = max((number + 1 for number, look in enumerate(self.looks) if look.found), default=0)
-        return self.looks[first_empty].ended
+        """Return the end of the first sample after which no sample found a process. Call it after the exit."""
+        first_empty = max((number + 1 for number, sample in enumerate(self.samples) if sample.found), default=0)
+        return self.samples[first_empty].ended
 
     def found_after(self, moment: float) -> int:
-        """Count the looks that began after this moment and found a process."""
-        return sum(look.began >= moment and look.found > 0 for look in self.looks)
+        """Count the samples that began after this moment and found a process."""
+        return sum(sample.began >= moment and sample.found > 0 for sample in self.samples)
 
     def _keep(self) -> None:
         while not self._is_over.is_set():
@@ -123,5 +123,5 @@ class ProcessMonitor:
 
     def _look(self) -> None:
         began = time.perf_counter()
-        found = len(self._processes.look())
-        self.looks.append(Look(began, time.perf_counter(), found))
+        found = len(self._processes.sample())
+        self.samples.append(Sample(began, time.perf_counter(), found))

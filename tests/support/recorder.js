@@ -40,9 +40,9 @@
     const text = JSON.stringify(page);
     const last = runs.at(-1);
     if (text === previous && now - last.until < MAX_GAP_MS) {
-      Object.assign(last, { until: now, looks: last.looks + 1, silence: Math.max(last.silence, now - receivedAt) });
+      Object.assign(last, { until: now, samples: last.samples + 1, silence: Math.max(last.silence, now - receivedAt) });
     } else {
-      runs.push({ ...page, since: now, until: now, looks: 1, silence: now - receivedAt });
+      runs.push({ ...page, since: now, until: now, samples: 1, silence: now - receivedAt });
     }
     previous = text;
   }

@@ -39,14 +39,14 @@ Cards = Mapping[str, Card]
 
 @dataclass(frozen=True)
 class Run:
-    """What the page showed unchanged in a row of `looks` samples, from `since` to `until`.
+    """What the page showed unchanged in a row of samples, from `since` to `until`.
 
     `silence` is the longest time, at one of the samples, since the page's socket had received anything.
     """
 
     since: float
     until: float
-    looks: int
+    samples: int
     silence: float
     address: str
     state: str
@@ -58,7 +58,7 @@ class Run:
     def of_page(cls, run: Mapping[str, Any]) -> Self:
         times = {name: run[name] / 1000 for name in ("since", "until", "silence")}
         cards = {job_id: _card(*facts) for job_id, *facts in run["cards"]}
-        facts = {name: run[name] for name in ("looks", "address", "state", "popup", "hidden")}
+        facts = {name: run[name] for name in ("samples", "address", "state", "popup", "hidden")}
         return cls(**times, **facts, cards=cards)
 
     @property
@@ -86,7 +86,7 @@ class Record:
         return any(run.hidden for run in self.runs)
 
     @property
-    def said(self) -> str:
+    def states(self) -> str:
         """The banner's states, in order."""
         return " > ".join(state for state, _ in groupby(run.state for run in self.runs if run.state))
 

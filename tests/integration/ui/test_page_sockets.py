@@ -354,15 +354,16 @@ async def test_no_secret_and_no_forged_line_is_logged(site: Site, ana: User) -> 
 
 
 @asynccontextmanager
-async def chromium(site: Site, faults: list[str]) -> AsyncIterator[Page]:
+async def chromium(site: Site, complaints: list[str]) -> AsyncIterator[Page]:
     """Open a tab that records the errors in its console and each request to another host."""
     async with async_playwright() as playwright:
         path = chromium_path(playwright.chromium.executable_path)
         browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         page = await browser.new_page()
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda sent: None if sent.url.startswith((site.url, "data:")) else faults.append(sent.url))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        own = (site.url, "data:")
+        page.on("request", lambda sent: None if sent.url.startswith(own) else complaints.append(sent.url))
         yield page
         await browser.close()
 
@@ -381,14 +382,14 @@ async def sign_in(site: Site, page: Page, user: User) -> None:
 
 @pytest.mark.browser
 async def test_a_user_works_and_signs_in_again_after_the_session_ended(site: Site, ana: User) -> None:
-    faults: list[str] = []
-    async with chromium(site, faults) as page:
+    complaints: list[str] = []
+    async with chromium(site, complaints) as page:
         await sign_in(site, page, ana)
         await page.get_by_role("button", name="Press").click()
         assert await site.until(lambda: f"click by {ana.name}" in site.output)
         await page.get_by_role("button", name="Refused").click()
         await page.get_by_text("There is no such job").wait_for()
-        assert faults == []
+        assert complaints == []
         await site.accounts.set_password(ana.name, "another horse")
         await page.get_by_text("your session has ended").first.wait_for(timeout=10_000)
         await page.get_by_role("link", name="Sign in").click()
@@ -399,8 +400,8 @@ async def test_a_user_works_and_signs_in_again_after_the_session_ended(site: Sit
 
 @pytest.mark.browser
 async def test_an_injected_script_does_not_run(site: Site, ana: User) -> None:
-    faults: list[str] = []
-    async with chromium(site, faults) as page:
+    complaints: list[str] = []
+    async with chromium(site, complaints) as page:
         await sign_in(site, page, ana)
         await page.evaluate(
             """() => {
@@ -414,25 +415,25 @@ async def test_an_injected_script_does_not_run(site: Site, ana: User) -> None:
         )
         await page.get_by_role("button", name="Press").click()
         assert await page.evaluate("window.ran ?? null") is None
-    assert any("Content Security Policy" in fault for fault in faults)
+    assert any("Content Security Policy" in complaint for complaint in complaints)
 
 
 @pytest.mark.browser
 async def test_the_documentation_needs_no_other_server(site: Site) -> None:
-    faults: list[str] = []
-    async with chromium(site, faults) as page:
+    complaints: list[str] = []
+    async with chromium(site, complaints) as page:
         await page.goto(f"{site.url}/docs")
         await page.get_by_text("/api/auth/token", exact=True).wait_for()
         await page.get_by_text("/api/auth/token", exact=True).click()
         await page.get_by_role("button", name="Try it out").wait_for()
-    assert faults == []
+    assert complaints == []
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_sign_in_fits_a_phone_in_both_themes(site: Site, scheme: str) -> None:
-    faults: list[str] = []
-    async with chromium(site, faults) as page:
+    complaints: list[str] = []
+    async with chromium(site, complaints) as page:
         await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         await page.set_viewport_size({"width": 360, "height": 640})
         await page.goto(f"{site.url}/login")
@@ -452,4 +453,4 @@ async def test_the_sign_in_fits_a_phone_in_both_themes(site: Site, scheme: str) 
             if box
         ]
         assert min(heights) >= 44
-    assert [fault for fault in faults if "401" not in fault] == []
+    assert [complaint for complaint in complaints if "401" not in complaint] == []

@@ -15,16 +15,16 @@ class Runs:
     def __init__(self) -> None:
         self.started: list[str] = []
         self.stopped: list[str] = []
-        self._ends: dict[str, asyncio.Event] = {}
+        self._end_events: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Condition()
 
     async def process_job(self, job_id: str) -> None:
         self.started.append(job_id)
-        self._ends[job_id] = asyncio.Event()
+        self._end_events[job_id] = asyncio.Event()
         async with self._changed:
             self._changed.notify_all()
         try:
-            await self._ends[job_id].wait()
+            await self._end_events[job_id].wait()
         finally:
             self.stopped.append(job_id)
 
@@ -34,7 +34,7 @@ class Runs:
             await self._changed.wait_for(lambda: len(self.started) >= number)
 
     def end(self, job_id: str) -> None:
-        self._ends[job_id].set()
+        self._end_events[job_id].set()
 
 
 async def test_no_more_jobs_run_at_once_than_allowed() -> None:
