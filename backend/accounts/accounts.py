@@ -117,7 +117,7 @@ class Accounts:
 
     async def still_valid(self, authorities: Collection[Authority]) -> set[str]:
         """Return the keys of those that are still good: not ended or revoked, the user enabled and in the same role."""
-        return await self._database.read(store.live, authorities, **_limits(self._clock.now()))
+        return await self._database.read(store.valid_keys, authorities, **_limits(self._clock.now()))
 
     async def add_user(self, name: str, password: str | None, is_admin: bool = False) -> User:
         """Add an account; its name is stored in lower case. Raises `Invalid`, or `Conflict` if the name is taken."""

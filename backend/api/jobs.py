@@ -44,7 +44,7 @@ LIST_ERRORS = JOB_ERRORS | {
     409: "the Idempotency-Key created another job",
     413: f"over {MAX_BYTES // 2**20} MiB or {MAX_ROWS:,} rows",
     415: "not a CSV file",
-    503: "the data cannot be written right now; the job appears as soon as it can",
+    503: "the data cannot be written right now; the sentence says whether the job still appears or must be sent again",
 }
 NEW_LIST = msgspec.json.Decoder(NewList)
 UPLOAD_FORM = {

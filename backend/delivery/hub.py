@@ -31,7 +31,7 @@ _BY_SEQ = attrgetter("seq")
 class CatchUpCursor:
     """The cursor of a reader that is catching up: it has the states up to `position`, the removals up to `removals`.
 
-    Within a snapshot the two differ, because what left the dashboard before it began was never shown.
+    In a snapshot `removals` starts at the newest seq: jobs that left the dashboard before it need no removal.
     """
 
     position: int
@@ -42,8 +42,8 @@ class CatchUpCursor:
 class ProgressHub:
     """The newest state of each job on the dashboard. One process, one hub.
 
-    `seq` is the newest position. A removal never replaces the final state before it, for the newest 1,000 final states
-    of this run of the server. The hub keeps `max_batches` batches for readers that are a little behind and
+    `seq` is the newest position. The final state of a job that was removed meanwhile is still sent before its removal, for
+    the newest 1,000 final states of this run of the server. The hub keeps `max_batches` batches for readers that are a little behind and
     `max_tombstones` removals for those that come back, and cuts what is more than `part_bytes` of JSON.
     """
 
@@ -168,7 +168,7 @@ class ProgressHub:
         return View(cursor.position, seq, cursor.snapshot, tuple(entries[:number]), more)
 
     def _position(self, owner_id: str | None) -> int:
-        """Return where this owner's newest share ends, the position that all of their readers have in common."""
+        """Return the seq of the newest change that readers of this owner can see."""
         return self._last_seq_of.get(owner_id, self._last_stored)
 
     def _show(self, change: Change) -> None:
@@ -263,8 +263,8 @@ class JobReader:
     async def next(self) -> Job | None:
         """Return the job's newest state, first as it is, then each time it has changed.
 
-        Returns None for a job that is off the dashboard, again once it is deleted. What happened between two calls is
-        conflated.
+        Returns None for a job that is not on the dashboard, and a second time when it is deleted: read the store then.
+        Changes between two calls are conflated.
         """
         while (entry := self._hub.entry(self._job_id)) is self._last and not self._is_first:
             await self._hub.wait_past(self._hub.seq)

@@ -42,7 +42,7 @@ class Progressing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A caller that waits until what was staged is stored; an impatient one only while the database takes it."""
+    """A caller that waits until what was staged is stored. An impatient one fails when the database refuses a tick."""
 
     stored: asyncio.Future[None]
     is_patient: bool
@@ -139,8 +139,8 @@ class Journal:
     async def durable(self, *, patient: bool = True) -> None:
         """Return when everything staged so far is stored.
 
-        Raises `StoreRefused` if it never will be, and for an impatient caller also if the database refuses it now: it
-        is stored all the same once the database takes it again.
+        Raises `StoreRefused` if it will never be stored. For an impatient caller also if the database refuses it now;
+        it is still stored once the database accepts writes again.
         """
         if self._failed or not (patient or self.is_storing):
             raise StoreRefused(self._refusal)

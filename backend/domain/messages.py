@@ -56,6 +56,6 @@ def failures_in_a_row(failures: int, error: str) -> str:
 
 
 def silent_sender(seconds: float) -> str:
-    """Return why an external job failed that has not been reported on for so long."""
+    """Return why an external job failed: its sender has sent nothing for `seconds`."""
     silence = counted(round(seconds / 60), "minute") if seconds >= 120 else f"{seconds:g} s"
     return f"No word from the sender for {silence}; check the sender, then create a new job."

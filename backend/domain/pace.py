@@ -35,7 +35,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """The speed of one attempt of a job since `began`, when it had `first` finished videos.
 
     `last` is when the newest video finished. `videos` and `seconds` are the videos seen and the time they took; `gaps`
-    is the length of the gaps between them, summed over the seconds spent in each. In all three, older time counts less.
+    is the sum of the squared gaps between them, so that `gaps / seconds` is the gap at a random moment. In all three,
+    older time counts less.
     `began` and `last` are moved forward by the time that the job was paused.
     """
 

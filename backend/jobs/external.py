@@ -39,7 +39,8 @@ class ExternalJobs:
     async def apply_reports(self, job_id: str, reports: Sequence[SenderReport], *, by: User) -> Job:
         """Apply all reports or none; returns the job's newest state, once it is stored.
 
-        Reports count in the order of `n`. Those not above the newest one are ignored, and so is what follows the end.
+        Reports count in the order of `n`. Reports whose `n` is not above the newest
+        applied one are ignored, and so are reports after the one that ends the job.
         Raises `Conflict` for a job that is not external and for news of one that has ended.
         """
         job = await self._external(job_id, by)

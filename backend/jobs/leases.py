@@ -112,7 +112,7 @@ class Leases:
         """Return a lease of the job, now processing; None if it is no longer waiting, or the server stops."""
         active = self._active.get(job_id)
         if active is not None and active.job.lease_id:
-            await self._journal.durable()  # what an earlier holder left undone is read from the store
+            await self._journal.durable()  # the new holder reads the unfinished videos from the store
         if active is None or active.job.status is not Status.PENDING or self._draining:
             return None
         active.fractions.clear()

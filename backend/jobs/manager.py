@@ -178,7 +178,8 @@ class JobManager:
             await enqueue(self._executor, self._active.change(active, active.job.enqueued(at=self._clock.now())))
         elif active.job.requested == PAUSE:
             active.streak = FailureStreak()
-            self._active.request(active, None, messages.PROCESSING)  # the holder drains already, and then it continues
+            # The stop signal stays: the executor drains, releases the lease, and the job is queued again.
+            self._active.request(active, None, messages.PROCESSING)
         else:
             return await self._newest(job_id, by)
         return await self._answer(Action.RESUME, job_id, by)
@@ -308,9 +309,8 @@ class JobManager:
     async def _newest(self, job_id: str, by: User) -> Job:
         """Return the job as it was decided last, which is stored when this returns."""
         if self._active.visible(job_id, by) is None:
-            await self._queries.find(
-                job_id, by=by
-            )  # so that a stranger's answer is the same while nothing can be stored
+            # Ask the store first: a job of another user answers the same while nothing can be stored.
+            await self._queries.find(job_id, by=by)
         return await self._active.stored(job_id) or await self._queries.find(job_id, by=by)
 
     async def _answer(self, action: Action, job_id: str, by: User) -> Job:

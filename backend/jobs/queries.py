@@ -37,7 +37,7 @@ class JobQueries:
 
     async def find(self, job_id: str, *, by: User) -> Job:
         """Return the job. Raises `JobNotFound`, also for another user's job."""
-        return await self._visible(job_id, by)
+        return await self._require_visible(job_id, by)
 
     async def jobs(
         self,
@@ -77,7 +77,7 @@ class JobQueries:
 
     async def columns(self, job_id: str, *, by: User) -> tuple[str, ...]:
         """Return the header of the job's own list."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         return await self._store.jobs.columns(job_id)
 
     async def videos(
@@ -91,13 +91,13 @@ class JobQueries:
         cursor: str | None = None,
     ) -> Page[Video]:
         """Return a page of the job's videos with their newest results."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         wanted, limit = checked_text(q, "q"), _checked_limit(limit)
         return await self._store.videos.page(job_id, status=status, q=wanted, limit=limit, cursor=cursor)
 
     async def video(self, job_id: str, position: int, *, by: User) -> Video:
         """Return one video of the job. Raises `NotFound` if there is none at this position."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         video = await self._store.videos.find(job_id, position)
         if video is None:
             raise NotFound("There is no such video in this job.")
@@ -105,27 +105,27 @@ class JobQueries:
 
     async def outcomes(self, job_id: str, position: int, *, by: User) -> list[Outcome]:
         """Return the results of one video, oldest first."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         return await self._store.videos.outcomes(job_id, position)
 
     async def outcome_strip(self, job_id: str, *, by: User) -> str:
         """Return the status of each video, one character of `OUTCOME_MARKS` each, in the order of the list."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         return await self._store.videos.outcome_strip(job_id)
 
     async def causes(self, job_id: str, *, by: User) -> list[Cause]:
         """Return why the job's failed videos failed, most videos first."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         return await self._store.videos.causes(job_id)
 
     async def times(self, job_id: str, *, by: User) -> VideoTimes:
         """Return how long the job's videos took by their newest results."""
-        job = await self._visible(job_id, by)
+        job = await self._require_visible(job_id, by)
         return await self._store.videos.times(job_id, job.attempt)
 
     async def timeline(self, job_id: str, *, by: User) -> Timeline:
         """Return what happened to the job as a whole, for as long as there is a record of it."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         return await self._store.history.timeline(job_id)
 
     async def history(
@@ -136,7 +136,9 @@ class JobQueries:
         `since` is inclusive, `after` (a seq) exclusive. Percents are thinned, but the last page always ends with the
         job's newest state.
         """
-        job = await self._visible(job_id, by)  # before its rows: none of those up to this state can be missing then
+        job = await self._require_visible(
+            job_id, by
+        )  # before its rows: none of those up to this state can be missing then
         rows = await self._store.history.page(job_id, since=since, after=after, limit=_checked_limit(limit))
         last = msgspec.json.decode(rows[-1], type=Position).seq if rows else after or 0
         if len(rows) < limit and job.seq > last and (since is None or to_millis(job.updated_at) >= to_millis(since)):
@@ -149,7 +151,7 @@ class JobQueries:
 
     async def watch_job(self, job_id: str, *, by: User) -> JobReader:
         """Return a reader of the live states of one job. Raises `JobNotFound`."""
-        await self._visible(job_id, by)
+        await self._require_visible(job_id, by)
         return self._hub.job_reader(job_id)
 
     @property
@@ -157,7 +159,7 @@ class JobQueries:
         """The newest position: `watch` after it gives what happens from now on."""
         return self._hub.seq
 
-    async def _visible(self, job_id: str, by: User) -> Job:
+    async def _require_visible(self, job_id: str, by: User) -> Job:
         job = await self._store.jobs.find(job_id, owner_id=by.sees_jobs_of)
         if job is None:
             raise JobNotFound

@@ -112,9 +112,8 @@ class Stalls:
         progressed_at = watched.progressed_at
         silence = (self._clock.now() - progressed_at).total_seconds()
         if silence >= MIN_SILENCE_SECONDS and silence >= await self._limit(watched):
-            watched.is_stalled = (
-                watched.progressed_at == progressed_at
-            )  # it may have progressed while its pace was read
+            # The job may have progressed while its durations were read.
+            watched.is_stalled = watched.progressed_at == progressed_at
 
     async def _limit(self, watched: WatchedJob) -> float:
         """Return the seconds of silence from which on the job is stalled; read again after a video has ended."""

@@ -151,7 +151,7 @@ def take_link(connection: Connection, link_hash: str, at: datetime) -> User | No
     return find_user(connection, taken.user_id) if taken and taken.expires_at > at else None
 
 
-def live(
+def valid_keys(
     connection: Connection, authorities: Collection[Authority], *, at: datetime, seen_after: datetime, since: datetime
 ) -> set[str]:
     """Return the keys that are still good: sessions begun after `since` and used after `seen_after`, tokens past `at`.

@@ -97,7 +97,7 @@ def _delete(connection: Connection, gone: RemovedJob) -> None:
 
 
 def _completes_the_rest(job: Job) -> bool:
-    """Return True if the end of an external job is the only word on its videos that nobody reported."""
+    """Return True if the end of an external job also completes its videos without a report."""
     return job.is_external and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
 
 

@@ -122,9 +122,8 @@ def open_database(path: Path, *, backups: Path, migrations: Path = MIGRATIONS) -
     Raises `CannotStart` if the file is not a database of this program, is damaged, or was written by a newer version.
     """
     try:
-        path.touch(
-            mode=0o600
-        )  # SQLite gives its side files the same mode, so that no other user can read the password hashes
+        # SQLite gives its side files the same mode, so that no other user can read the password hashes.
+        path.touch(mode=0o600)
         _upgrade(path, backups, migrations)
     except OSError as error:
         raise CannotStart(f"The database {path} cannot be written ({error.strerror}); check the directory.") from error

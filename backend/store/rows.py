@@ -1,6 +1,6 @@
-"""One row codec: how values become rows of a table and back.
+"""One row codec: how values become rows of a table.
 
-The types of the table convert each column, so that a column is spelled once, in `tables`.
+The types of the table convert each column, both ways, so that a column is spelled once, in `tables`.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ class JobView:
         self._take(job)
         self._timed: tuple[int, bool, int] | None = None
         self._strip_seq: int | None = None
-        self._removed_notice = tag("section", classes="empty")
-        self._removed_notice.set_visibility(False)
+        self._deleted_notice = tag("section", classes="empty")
+        self._deleted_notice.set_visibility(False)
         self._shown = tag("div")
         with self._shown:
             self._header = JobHeader(
@@ -192,10 +192,10 @@ class JobView:
 
     def _show_gone(self) -> None:
         self._shown.set_visibility(False)
-        self._removed_notice.set_visibility(True)
+        self._deleted_notice.set_visibility(True)
         ui.page_title("Deleted job")
         heading, sentence = "This job is gone", f"“{self._job.name}” was deleted, with its results."
-        with self._removed_notice:
+        with self._deleted_notice:
             icon("delete")
             tag("h1", heading)
             tag("p", sentence)

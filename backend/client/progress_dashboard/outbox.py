@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .mirror import MAX_REMEMBERED_JOBS, only_progressed
 from .protocol import ProgressUpdate
 
-MAX_LOSSLESS_UPDATES = 1_000  # updates that wait before a newer percent replaces an older one
+MAX_WAITING_UPDATES = 1_000  # updates that wait before a newer percent replaces an older one
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Outbox:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._queued) >= MAX_LOSSLESS_UPDATES
+        return len(self._queued) >= MAX_WAITING_UPDATES
 
     def _is_newer(self, update: ProgressUpdate) -> bool:
         if update.seq <= self._seqs.get(update.job_id, -1):

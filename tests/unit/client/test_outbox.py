@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from progress_dashboard.outbox import MAX_LOSSLESS_UPDATES, Outbox
+from progress_dashboard.outbox import MAX_WAITING_UPDATES, Outbox
 from progress_dashboard.protocol import Status
 from tests.unit.client.frames import Seqs, seqs, state
 
@@ -16,7 +16,7 @@ def take_all(outbox: Outbox) -> Seqs:
 
 def test_a_consumer_that_keeps_up_gets_every_update() -> None:
     outbox = Outbox()
-    updates = [state("a", seq, progress=seq % 100) for seq in range(MAX_LOSSLESS_UPDATES)]
+    updates = [state("a", seq, progress=seq % 100) for seq in range(MAX_WAITING_UPDATES)]
     for update in updates:
         outbox.put(update)
     assert take_all(outbox) == seqs(updates)
@@ -31,7 +31,7 @@ def test_a_slow_consumer_misses_percents_only() -> None:
     for update in (*starts, *percents, *errors, last):
         outbox.put(update)
     taken = take_all(outbox)
-    assert len(taken) <= MAX_LOSSLESS_UPDATES + 302
+    assert len(taken) <= MAX_WAITING_UPDATES + 302
     assert taken == sorted(taken)
     assert {*seqs(starts), *seqs(percents[-1:]), *seqs(errors), *seqs([last])} <= set(taken)
 
@@ -40,7 +40,7 @@ def test_a_consumer_that_stopped_taking_costs_little_memory() -> None:
     outbox = Outbox()
     for seq in range(20_000):
         outbox.put(state(f"job-{seq % 10}", seq, progress=seq % 90))
-    assert len(outbox) <= MAX_LOSSLESS_UPDATES + 20
+    assert len(outbox) <= MAX_WAITING_UPDATES + 20
 
 
 def test_a_repeated_or_older_update_is_ignored() -> None:
