@@ -42,9 +42,10 @@ class CatchUpCursor:
 class ProgressHub:
     """The newest state of each job on the dashboard. One process, one hub.
 
-    `seq` is the newest position. The final state of a job that was removed meanwhile is still sent before its removal, for
-    the newest 1,000 final states of this run of the server. The hub keeps `max_batches` batches for readers that are a little behind and
-    `max_tombstones` removals for those that come back, and cuts what is more than `part_bytes` of JSON.
+    `seq` is the newest position. The final state of a job that was removed meanwhile is still sent before its removal,
+    for the newest 1,000 final states of this run of the server. The hub keeps `max_batches` batches for readers that
+    are a little behind and `max_tombstones` removals for those that come back, and cuts what is more than `part_bytes`
+    of JSON.
     """
 
     def __init__(
