@@ -16,6 +16,7 @@ from ui.nicegui_internals import user_of
 
 T = TypeVar("T")
 RECONNECT_SECONDS = 300
+RESPONSE_SECONDS = 30.0  # a page that comes late on a busy machine is better than an error
 
 
 def require_user(request: Request) -> User:
@@ -27,7 +28,12 @@ def require_user(request: Request) -> User:
     return authority.user
 
 
-page = partial(ui.page, dependencies=[Depends(require_user)], reconnect_timeout=RECONNECT_SECONDS)
+page = partial(
+    ui.page,
+    dependencies=[Depends(require_user)],
+    reconnect_timeout=RECONNECT_SECONDS,
+    response_timeout=RESPONSE_SECONDS,
+)
 """`nicegui.ui.page` for signed-in users; a tab that lost its page finds it again for so long."""
 
 

@@ -128,6 +128,13 @@ class ServerProcess:
             self._process.send_signal(number)
         return self._process.wait(STOP_SECONDS)
 
+    def end(self) -> None:
+        """Stop it like a user, so that what was measured is written; kill it if that does not help."""
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def _listen(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as output:
@@ -169,7 +176,7 @@ def running(
     root: Path = ROOT,
     **settings: object,
 ) -> Iterator[Program]:
-    """Start the program and wait until it is ready. Kills it at the end if it still runs."""
+    """Start the program and wait until it is ready. Ends it afterwards."""
     program = Program(data_dir, port=port, python_path=python_path, root=root, **settings)
     with _ready(program, "Dashboard:") as ready:
         yield ready
@@ -177,7 +184,7 @@ def running(
 
 @contextmanager
 def serving(module: str, *arguments: str, port: int | None = None) -> Iterator[ServerProcess]:
-    """Start `python -m MODULE PORT …`, a module that serves with Uvicorn. Kills it at the end if it still runs."""
+    """Start `python -m MODULE PORT …`, a module that serves with Uvicorn. Ends it afterwards."""
     port = port or free_port()
     server = ServerProcess("-m", module, str(port), *arguments, port=port, environment=environment({}))
     with _ready(server, "Uvicorn running") as ready:
@@ -190,8 +197,7 @@ def _ready(server: Server, line: str) -> Iterator[Server]:
         server.until_says(line)
         yield server
     finally:
-        if server.is_running:
-            server.kill()
+        server.end()
 
 
 def token(data_dir: Path, name: str) -> str:
