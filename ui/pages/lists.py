@@ -11,7 +11,8 @@ from nicegui import ui
 from backend import Backend
 from backend.domain.texts import counted
 from backend.jobs.submission import Order
-from backend.lists.csv_files import ListRow, VideoList, csv_rows, csv_start, export_file_name, read_video_list
+from backend.lists.csv_files import ListRow, VideoList, read_video_list
+from backend.lists.exports import csv_rows, csv_start, export_file_name
 from ui.components.lists.list_preview import (
     EXAMPLE,
     ReadList,

@@ -23,13 +23,10 @@ from backend.lists.csv_files import (
     MAX_SHOWN_LENGTH,
     ListRow,
     VideoList,
-    csv_rows,
-    csv_start,
-    export_file_name,
     list_of_ids,
-    neutral,
     read_video_list,
 )
+from backend.lists.exports import csv_rows, csv_start, export_file_name, neutral
 
 
 def read(content: str | bytes, **limits: int) -> VideoList:
@@ -97,10 +94,10 @@ def test_line_numbers_include_blank_and_quoted_lines() -> None:
 
 
 def test_a_duplicate_is_reported_with_the_line_of_the_first() -> None:
-    videos = read("abc\ndef\nhttps://youtu.be/abc\n")
-    assert ids(videos) == ["abc", "def"]
+    videos = read("dQw4w9WgXcQ\ndef\nhttps://youtu.be/dQw4w9WgXcQ\n")
+    assert ids(videos) == ["dQw4w9WgXcQ", "def"]
     [duplicate] = videos.duplicates
-    assert (duplicate.line, duplicate.value, duplicate.first_line) == (3, "https://youtu.be/abc", 1)
+    assert (duplicate.line, duplicate.value, duplicate.first_line) == (3, "https://youtu.be/dQw4w9WgXcQ", 1)
     assert videos.total_rows == 3
 
 
@@ -270,9 +267,9 @@ def test_a_refused_file_stays_open() -> None:
 
 
 def test_ids_without_a_file_are_sorted_like_rows() -> None:
-    videos = list_of_ids(["abc", "https://youtu.be/abc", "a b", "def"])
+    videos = list_of_ids(["dQw4w9WgXcQ", "https://youtu.be/dQw4w9WgXcQ", "a b", "def"])
     assert videos.columns == ("video_id",)
-    assert videos.rows == (ListRow(1, "abc", ("abc",)), ListRow(4, "def", ("def",)))
+    assert videos.rows == (ListRow(1, "dQw4w9WgXcQ", ("dQw4w9WgXcQ",)), ListRow(4, "def", ("def",)))
     assert [(row.line, row.first_line) for row in videos.duplicates] == [(2, 1)]
     assert [row.line for row in videos.invalid] == [3]
 
@@ -285,7 +282,7 @@ def test_no_ids_and_too_many_ids_are_refused() -> None:
 
 
 def test_surrogates_and_nul_are_removed() -> None:
-    videos = list_of_ids(["https://youtu.be/abc?x=\ud800\x00", "\ud800", "\x00"])
+    videos = list_of_ids(["https://youtu.be/dQw4w9WgXcQ?x=\ud800\x00", "\ud800", "\x00"])
     assert videos.rows[0].cells[0].isprintable()
     assert all((problem.value + problem.reason).isprintable() for problem in videos.invalid)
 
