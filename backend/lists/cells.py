@@ -1,4 +1,4 @@
-"""The one reader of a cell: an ID, an address, or the name of a file, also as spreadsheets and downloaders write them."""
+"""The one reader of a cell: an ID, an address or a file's name, also as spreadsheets and downloaders write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LETTERS_OF_AN_ID = 11  # on YouTube
 WORD = re.compile(r"[A-Z]?[a-z]+\Z|[A-Z]+\Z|\d+\Z|[a-z]+([_-][a-z]+)+\Z")
 SPREADSHEET_TEXT = re.compile(r"""=\s*(?:T\()?\s*"(.*)"\s*\)?\Z""", re.DOTALL)
 HYPERLINK = re.compile(r"""=\s*HYPERLINK\(\s*"([^"]*)".*\)\Z""", re.DOTALL | re.IGNORECASE)
-CHANGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?E[+-]?\d+\Z|#(?:[A-ZÀ-Þ][A-ZÀ-Þ0-9/_]*[?!]|N/A|NV|#{2,})\Z|[=+@].*", re.DOTALL)
+CHANGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?E[+-]?\d+\Z|#(?:[A-ZÀ-Þ][A-ZÀ-Þ0-9/_]*[?!]|N/A|NV|#{2,})\Z")
 ARCHIVED = re.compile(r"(?:youtube|Youtube|YouTube)\s+([A-Za-z0-9_-]{11})\Z")  # a line of yt-dlp's archive
 QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "<": ">", "(": ")"}
 FOREIGN_ADDRESS = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)

@@ -63,7 +63,7 @@ class Column:
 
     @cached_property
     def counts_rows(self) -> bool:
-        """True if the cells are row numbers: 1, 2, 3, …"""
+        """True if the cells count the rows, from any number on."""
         numbers = [int(cell) for cell in self.cells.values() if cell.isascii() and cell.isdigit() and len(cell) < 7]
         return len(numbers) == len(self.cells) > 0 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
@@ -71,7 +71,9 @@ class Column:
 def columns_of(header: Row, rows: Sequence[Row]) -> list[Column]:
     """Return the columns of the first rows."""
     return [
-        Column(place, name, {n: cell for n, row in enumerate(rows) if place < len(row) and (cell := trimmed(row[place]))})
+        Column(
+            place, name, {n: cell for n, row in enumerate(rows) if place < len(row) and (cell := trimmed(row[place]))}
+        )
         for place, name in enumerate(header)
     ]
 

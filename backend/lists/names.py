@@ -50,7 +50,18 @@ SUMS = frozenset(
     (
         *("total", "totals", "sum", "sums", "grandtotal", "subtotal", "overall", "average"),
         *("gesamt", "gesamtsumme", "gesamtergebnis", "summe", "zwischensumme", "insgesamt", "durchschnitt"),
-        *("totale", "totaal", "suma", "somme", "totalgeneral", "totalgeral", "totalgénéral", "soma", "totalt", "celkem"),
+        *(
+            "totale",
+            "totaal",
+            "suma",
+            "somme",
+            "totalgeneral",
+            "totalgeral",
+            "totalgénéral",
+            "soma",
+            "totalt",
+            "celkem",
+        ),
         *("итого", "всего", "разом", "合計", "总计", "總計", "합계", "összesen", "łącznie", "razem", "toplam"),
     )
 )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from backend.errors import Invalid, TooLarge, WrongType
 from backend.lists.table import Table, has_text
@@ -57,8 +57,8 @@ class Records:
         self._line_before = table.first_line
         for _ in range(table.first_line):
             text.readline()
-        self._is_spaced = table.is_spaced
-        self._reader = self._new_reader(iter(self._next_line, ""))
+        self._dialect: dict[str, Any] = {"delimiter": table.delimiter, "skipinitialspace": table.is_spaced}
+        self._reader = csv.reader(iter(self._next_line, ""), strict=True, **self._dialect)
         self._newest_line = ""
         self._start = 1
         self._characters_left = MAX_RECORD_LENGTH
@@ -78,9 +78,6 @@ class Records:
             else:
                 if has_text(cells):
                     yield self._start, cells
-
-    def _new_reader(self, lines: Iterator[str]) -> csv.reader:
-        return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self._is_spaced)
 
     def _next_line(self) -> str:
         line = self._newest_line = self._text.readline(self._characters_left + 1)
@@ -109,7 +106,7 @@ class Records:
     def _without_blanks_behind_quotes(self, line: str) -> list[str] | None:
         mended = re.sub(rf'"[ \t]{{1,20}}(?={re.escape(self.delimiter)}|[\r\n]|\Z)', '"', line)
         try:
-            return next(csv.reader([mended], delimiter=self.delimiter, strict=True, skipinitialspace=self._is_spaced))
+            return next(csv.reader([mended], strict=True, **self._dialect))
         except csv.Error:
             return None
 

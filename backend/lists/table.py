@@ -194,8 +194,10 @@ def _is_header(header: _Header, above: Sequence[Row]) -> bool:
 def _is_above(row: Row, width: int) -> bool:
     """Return True for a line that can be above a header so wide: a title, a comment."""
     filled = [cell for cell in row if trimmed(cell)]
-    return is_comment(row) or not any(is_id(cell) for cell in filled) or (
-        len(filled) < width and not any(is_certain(cell) for cell in filled)
+    return (
+        is_comment(row)
+        or not any(is_id(cell) for cell in filled)
+        or (len(filled) < width and not any(is_certain(cell) for cell in filled))
     )
 
 
@@ -245,12 +247,14 @@ def _about_column(header: _Header, place: int) -> list[str]:
     if named and chosen.is_certain and min(named, key=lambda column: column.rank).rank < chosen.rank:
         return [f"The IDs come from {shown_names([chosen.name])}, not from {shown_names(c.name for c in named)}."]
     if chosen.counts_rows and len(chosen.cells) > 1 and len(columns) > 1:
-        return [f"The IDs in {shown_names([chosen.name])} are 1, 2, 3, …: choose another column if they count the rows."]
+        return [
+            f"The IDs in {shown_names([chosen.name])} are 1, 2, 3, …: choose another column if they count the rows."
+        ]
     return []
 
 
 def _ids_of_one_line(text: _Sample) -> tuple[str, ...]:
-    """Return the IDs of a text that is one line of several; () for any other. Raises `Invalid` where they are unsure."""
+    """Return the IDs of a text that is one line of several; () for any other. Raises `Invalid` for other words."""
     lines = [trimmed(line) for line in text.lines[text.start :] if trimmed(line)]
     if len(lines) != 1:
         return ()
@@ -259,7 +263,9 @@ def _ids_of_one_line(text: _Sample) -> tuple[str, ...]:
         return ()
     if all(map(is_certain, pieces)):
         return tuple(pieces)
-    cells = [cell for delimiter in text.delimiters for cell in text.first_row(delimiter, text.start)[1:] if trimmed(cell)]
+    cells = [
+        cell for delimiter in text.delimiters for cell in text.first_row(delimiter, text.start)[1:] if trimmed(cell)
+    ]
     if cells and all(is_id(cell) for cell in pieces) and not any(map(is_certain, pieces)):
         raise Invalid(f"There are {len(pieces):,} words on one line: write one video ID a line.")
     return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from backend.domain.texts import counted, printable, trimmed
 from backend.domain.video import VideoStatus
@@ -231,9 +231,13 @@ class FoundRows:
         notes = []
         left_out = [word for reason, word in WORDS.items() for problem in self._invalid if problem.reason == reason]
         if left_out:
-            notes.append(f"Left out: {', '.join(counted(left_out.count(word), word) for word in dict.fromkeys(left_out))}.")
+            notes.append(
+                f"Left out: {', '.join(counted(left_out.count(word), word) for word in dict.fromkeys(left_out))}."
+            )
         if self._file_names:
-            notes.append(f"The extension of {counted(self._file_names, 'file name')} is left out: abc.mp4 is the video abc.")
+            notes.append(
+                f"The extension of {counted(self._file_names, 'file name')} is left out: abc.mp4 is the video abc."
+            )
         return [*notes, *self._unlike_the_others()]
 
     def _unlike_the_others(self) -> list[str]:
@@ -266,8 +270,5 @@ def _spellings(names: Iterable[str]) -> frozenset[str]:
 
 
 SURE_NAMES = _spellings(
-    f"{about} {what}{many}"
-    for about in ("video", "youtube")
-    for what in ("id", "url", "link")
-    for many in ("", "s")
+    f"{about} {what}{many}" for about in ("video", "youtube") for what in ("id", "url", "link") for many in ("", "s")
 ) | {"videoID", "videoURL", "youtubeID", "youtubeURL", "VideoID", "VideoURL"}
