@@ -32,7 +32,7 @@ PATH = re.compile(r"[^?#&]*")
 PARAMETER = re.compile(r"[?&#!;/](?:v|vi|video_id)=([\w-]*)", re.IGNORECASE)
 NESTED = re.compile(r"[?&](?:u|q|url|next|continue)=([^&]+)", re.IGNORECASE)
 LETTERS = re.compile(r"[\w-]*")
-ANOTHER = re.compile(r"[\s,;|]+(?:https?:|www\.|youtu)", re.IGNORECASE)
+ANOTHER = re.compile(r"(?:/|%2f).*[\s,;|](?:https?:|www\.|youtu(?:be\.com|\.be)/)", re.IGNORECASE | re.DOTALL)
 BEFORE_AN_ID = frozenset(
     ("v", "vi", "vi_webp", "an_webp", "e", "w", "embed", "shorts", "short", "live", "watch", "video", "videos")
 )

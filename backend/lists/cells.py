@@ -13,7 +13,7 @@ from backend.lists.file_names import id_in_file_name
 PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 LETTERS_OF_AN_ID = 11  # on YouTube
 WORD = re.compile(r"[A-Z]?[a-z]+\Z|[A-Z]+\Z|\d+\Z|[a-z]+([_-][a-z]+)+\Z")
-SPREADSHEET_TEXT = re.compile(r"""=\s*(?:T\()?\s*"(.*)"\s*\)?\Z""", re.DOTALL)
+SPREADSHEET_TEXT = re.compile(r"""=\s*(?:T\(\s*)?"(.*)"\s*\)?\Z""", re.DOTALL)
 HYPERLINK = re.compile(r"""=\s*HYPERLINK\(\s*"([^"]*)".*\)\Z""", re.DOTALL | re.IGNORECASE)
 CHANGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?E[+-]?\d+\Z|#(?:[A-ZÀ-Þ][A-ZÀ-Þ0-9/_]*[?!]|N/A|NV|#{2,})\Z")
 ARCHIVED = re.compile(r"(?:youtube|Youtube|YouTube)\s+([A-Za-z0-9_-]{11})\Z")  # a line of yt-dlp's archive

@@ -12,12 +12,15 @@ FILMS = (
     *("ts", "m2ts", "mts", "vob", "ogv", "ogm", "3gp", "3g2", "rm", "rmvb", "mxf"),
     *("m4a", "mp3", "ogg", "oga", "opus", "wav", "flac", "aac"),
 )
-OTHER_FILES = (
-    *("jpg", "jpeg", "png", "webp", "gif", "part", "ytdl", "tmp", "crdownload"),
-    *("json", "txt", "nfo", "csv", "tsv", "xlsx", "xml", "html", "url", "description"),
-    *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "zip"),
+OTHER_FILES = frozenset(
+    (
+        *("jpg", "jpeg", "png", "webp", "gif", "part", "ytdl", "tmp", "crdownload"),
+        *("json", "txt", "nfo", "csv", "tsv", "xlsx", "xml", "html", "url", "description"),
+        *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "zip"),
+    )
 )
-FILE_NAME = re.compile(rf"(?:.*[/\\])?(.+)\.({'|'.join((*FILMS, *OTHER_FILES))})\Z", re.IGNORECASE | re.DOTALL)
+KNOWN = frozenset((*FILMS, *OTHER_FILES))
+DIRECTORY = re.compile(r"[/\\]")
 BRACKETED = re.compile(r"\[([^][]*)\]")
 TAG = re.compile(  # what people and programs write in brackets beside an ID
     r"\d{3,4}[pi]\d*|\d{1,2}k|uhd|fhd|hd|sd|hdr\w*|sdr|[xh][.-]?26[45]|hevc|avc|av1|vp[89]|\d{1,3}fps|\d{1,2}bit|aac|ac3"
@@ -34,10 +37,10 @@ def id_in_file_name(text: str) -> str | None:
     >>> id_in_file_name("C:\\\\films\\\\Cats [abc] [1080p].mkv"), id_in_file_name("v1.2")
     ('abc', None)
     """
-    parts = FILE_NAME.match(text)
-    if parts is None:
+    path, _, written = text.rpartition(".")
+    stem, extension = DIRECTORY.split(path)[-1].strip(), written.lower()
+    if not stem or extension not in KNOWN:
         return None
-    stem, extension = parts[1].strip(), parts[2].lower()
     if extension in OTHER_FILES:
         raise InvalidVideoId(f"not an ID: the name of a .{extension} file, not of a video")
     if VIDEO_ID.match(stem):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend.domain.texts import counted, printable, trimmed
@@ -261,14 +261,19 @@ def _reason(word: str) -> str | None:
     return PLACEHOLDER if is_placeholder(word) else None
 
 
-def _spellings(names: Iterable[str]) -> frozenset[str]:
-    """Return the usual spellings of names of two words."""
-    parts = [tuple(name.split()) for name in names]
-    joined = {between.join(words) for words in parts for between in ("_", "-", "", ".")}
-    joined |= {between.join(map(str.capitalize, words)) for words in parts for between in ("_", "-", "")}
-    return frozenset(joined | {name.upper() for name in joined} | {a + b.capitalize() for a, b in parts})
+def _spellings() -> frozenset[str]:
+    """Return the usual spellings of the names of ID columns that are two words."""
+    subjects = [form for word in ("video", "youtube") for form in (word, word.capitalize(), word.upper())]
+    subjects.append("YouTube")
+    kinds = [form for word in ("id", "url", "link") for form in (word, word.capitalize(), word.upper())]
+    plurals = ("", "s", "S")
+    return frozenset(
+        f"{subject}{between}{kind}{plural}"
+        for subject in subjects
+        for between in ("_", "-", "", ".")
+        for kind in kinds
+        for plural in plurals
+    )
 
 
-SURE_NAMES = _spellings(
-    f"{about} {what}{many}" for about in ("video", "youtube") for what in ("id", "url", "link") for many in ("", "s")
-) | {"videoID", "videoURL", "youtubeID", "youtubeURL", "VideoID", "VideoURL"}
+SURE_NAMES = _spellings()
