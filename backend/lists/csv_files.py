@@ -5,8 +5,8 @@ How a file is read:
 - Encoding: a byte order mark (UTF-8, UTF-16) decides, then strict UTF-8, then Windows-1252.
 - Table (`table`): `sep=` in the first line is obeyed. The delimiter is the one with which a line names an ID column,
   the lines above it being titles or comments; without such a line, the one with which a column has the IDs, or with
-  which most records are equally wide; otherwise the file has one column. (`csv.Sniffer` reads valid files wrongly, and its
-  patterns take seconds in one call on a hostile sample.)
+  which most records are equally wide; otherwise the file has one column. (`csv.Sniffer` reads valid files wrongly, and
+  its patterns take seconds in one call on a hostile sample.)
 - ID column (`columns`): the one whose cells are addresses or look like IDs, else the one with the best name. Columns
   that contradict each other are refused by name. The caller may choose a column.
 - ID (`cells`): the ID in the cell, or in the address or the file's name there.

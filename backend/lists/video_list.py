@@ -219,7 +219,7 @@ class FoundRows:
 
     def _is_word_above_addresses(self) -> bool:
         first, others = self._rows[0] if self._rows else None, self._rows[1:]
-        if first is None or not others or self._table.has_header or not first.video_id.isalpha():
+        if first is None or len(others) < MIN_ROWS_TO_COMPARE or self._table.has_header or not first.video_id.isalpha():
             return False
         place = self._place
         return len(first.video_id) != LETTERS_OF_AN_ID and all("/" in row.cells[place] for row in others)

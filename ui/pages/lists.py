@@ -78,6 +78,7 @@ class UploadFlow:
                 on_discard=self.discard,
                 on_column=lambda place: self._take_column(place, name, file, read.videos.id_column),
             )
+        self._upload.forget_problem()
         self._upload.say(f"{name}: {counted(len(read.videos.rows), 'video')} ready.")
         return read
 

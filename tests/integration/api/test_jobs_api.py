@@ -272,7 +272,13 @@ def test_columns_that_compete_are_refused_by_name(client: httpx.Client) -> None:
 
 
 def test_ids_as_json_are_read_as_those_of_a_file(client: httpx.Client) -> None:
-    values = ["video_id", "https://youtu.be/watch?v=dQw4w9WgXcQ", "abc.mp4", "https://www.youtube.com/@cats", "\u200bdef"]
+    values = [
+        "video_id",
+        "https://youtu.be/watch?v=dQw4w9WgXcQ",
+        "abc.mp4",
+        "https://www.youtube.com/@cats",
+        "\u200bdef",
+    ]
     answer = client.post("/api/jobs", json={"video_ids": values})
     assert video_ids(client, answer) == ["dQw4w9WgXcQ", "abc", "def"]
     assert [row["value"] for row in answer.json()["invalid"]] == ["video_id", "https://www.youtube.com/@cats"]
@@ -304,9 +310,10 @@ def test_a_search_finds_names_in_any_case_and_spelling(client: httpx.Client, q: 
 def test_jobs_by_name_come_in_one_order_page_by_page(client: httpx.Client) -> None:
     for name in ("sorted Zebra", "sorted Übung 10", "sorted u\u0308bung 9", "Sorted Червоний", "sorted apple"):
         client.post("/api/jobs", json={"video_ids": ["here"], "name": name})
-    names, cursor = [], None
-    while not names or cursor:
-        page = client.get("/api/jobs", params={"q": "SORTED", "sort": "name", "limit": 2, "cursor": cursor or ()}).json()
+    names: list[str] = []
+    query: dict[str, str | int] = {"q": "SORTED", "sort": "name", "limit": 2}
+    while query.get("cursor", True):
+        page = client.get("/api/jobs", params=query).json()
         names += [job["name"] for job in page["items"]]
-        cursor = page["next_cursor"]
+        query["cursor"] = page["next_cursor"]
     assert names == ["sorted apple", "sorted u\u0308bung 9", "sorted Übung 10", "sorted Zebra", "Sorted Червоний"]

@@ -175,7 +175,7 @@ def test_0006_folds_the_names_and_errors_of_older_jobs(tmp_path: Path) -> None:
         connection.execute("UPDATE job SET name = 'U\u0308BUNG 2', error = 'Größe'")
         for attempt, error in ((1, "Größe"), (2, "size"), (3, None)):
             columns = "job_id, position, attempt, error, started_at, duration_seconds"
-            connection.execute(f"INSERT INTO result ({columns}) VALUES ('job-1', 0, ?, ?, 0, 1)", (attempt, error))  # noqa: S608
+            connection.execute(f"INSERT INTO result ({columns}) VALUES ('job-1', 0, ?, ?, 0, 1)", (attempt, error))
     open_database(path, backups=tmp_path / "backups").close()
     [job] = rows(path, "job")
     assert (job["name_folded"], job["error_folded"]) == ("übung 2", "grösse")
