@@ -129,9 +129,7 @@ class FoundRows:
         try:
             video_id = read_id(value)
         except InvalidVideoId as error:
-            is_comment = trimmed(value).startswith("#") and "spreadsheet" not in error.sentence
-            reason = COMMENT if is_comment else printable(error.sentence)
-            self._invalid.append(Problem(line, shown(value), reason))
+            self._invalid.append(_problem(line, value, cells, error))
             return
         if video_id != value and VIDEO_ID.match(value):
             self._file_names += 1
@@ -251,6 +249,15 @@ class FoundRows:
 def shown(value: str) -> str:
     """Return a value as it is safe to show: at most 200 characters, without control characters."""
     return printable(value if len(value) <= MAX_SHOWN_LENGTH else f"{value[: MAX_SHOWN_LENGTH - 1]}…").strip()
+
+
+def _problem(line: int, value: str, cells: Sequence[str], error: InvalidVideoId) -> Problem:
+    """Return the problem of a row without an ID; a comment, or a sum whose word is in another column, is named."""
+    text = trimmed(value)
+    if text.startswith("#") and "spreadsheet" not in error.sentence:
+        return Problem(line, shown(value), COMMENT)
+    sums = [] if text else [cell for cell in cells if is_sum(cell)]
+    return Problem(line, shown(sums[0]), SUM) if sums else Problem(line, shown(value), printable(error.sentence))
 
 
 def _reason(word: str) -> str | None:

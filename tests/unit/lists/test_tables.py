@@ -150,6 +150,11 @@ def test_a_sum_is_left_out_and_named(word: str) -> None:
         assert [problem.value for problem in videos.invalid] == [word]
 
 
+def test_a_sum_whose_word_is_in_another_column_is_named_too() -> None:
+    videos = read(f"id,title,url\n1,Cats,https://youtu.be/{A}\nTotal,,\n")
+    assert videos.invalid == (Problem(3, "Total", "a sum, not a video"),)
+
+
 @pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "--", "deleted"])
 def test_a_placeholder_among_ids_of_youtube_is_no_video(word: str) -> None:
     videos = read(f"video_id\n{A}\n{word}\n{B}\n{C}\n")
