@@ -74,7 +74,7 @@ def words_of(cell: str) -> str:
     """Return the letters and digits of a cell, in lower case, for comparing words.
 
     >>> words_of("\\ufeff Video-ID: "), words_of("'=Größe")
-    ('videoid', 'größe')
+    ('videoid', 'grösse')
     """
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", trimmed(cell)[:80]).casefold()))
 

@@ -209,10 +209,9 @@ class FoundRows:
             words |= {self._rows[0].line: HEADER}
         if self._width > 1 and rows:
             words |= {row.line: SUM for row in (rows[0], rows[-1]) if is_sum(row.video_id)}
-        if len(self._rows) > 1:
-            words |= {row.line: HEADER for row in odd[:1] + odd[-1:] if is_sure_name(row.video_id)}
-            sure = (self._first_lines[name] for name in SURE_NAMES if name in self._first_lines)
-            words |= {line: HEADER for line in sure if any(row.line == line for row in rows)}
+        words |= {row.line: HEADER for row in odd[:1] + odd[-1:] if is_sure_name(row.video_id)}
+        sure = {self._first_lines[name] for name in SURE_NAMES if name in self._first_lines}
+        words |= {row.line: HEADER for row in rows if row.line in sure} if sure else {}
         return words
 
     def _is_word_above_addresses(self) -> bool:
