@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from backend.lists.csv_files import csv_rows, csv_start, export_file_name
+from backend.lists.exports import csv_rows, csv_start, export_file_name
 from backend.store.pages import Page
 
 T = TypeVar("T")

@@ -23,15 +23,8 @@ from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
 from backend.domain.job import Job
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
-from backend.lists.csv_files import (
-    HISTORY_COLUMNS,
-    MAX_BYTES,
-    MAX_ROWS,
-    VideoList,
-    history_row,
-    list_of_ids,
-    read_video_list,
-)
+from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
+from backend.lists.exports import HISTORY_COLUMNS, history_row
 from backend.store.pages import Page
 from progress_dashboard.protocol import ProgressUpdate, Status
 
@@ -52,6 +45,7 @@ UPLOAD_FORM = {
     "required": ["file"],
     "properties": {
         "file": {"type": "string", "format": "binary", "description": "A CSV with one video ID a row."},
+        "column": {"type": "string", "description": "Name of the column with the IDs. Default: it is found."},
         "name": {"type": "string", "description": "Default: the file's name."},
         "processor": {"type": "string", "default": "probe", "description": "What is done with each video."},
         "options": {"type": "string", "description": "The processor's options as a JSON object."},
@@ -80,7 +74,7 @@ async def submit(
     else:
         raise WrongType("Send the list as multipart/form-data with a file, or as application/json with video_ids.")
     submission = await backend.manager.submit(videos, order, by=caller, idempotency_key=idempotency_key)
-    return json_response(SubmittedOut.of_submission(submission, backend), 201)
+    return json_response(SubmittedOut.of_submission(submission, videos, backend), 201)
 
 
 @router.get("", responses=answers(JobPage, JOB_ERRORS), summary="List jobs, newest first")
@@ -167,8 +161,8 @@ async def _from_form(request: Request) -> tuple[Order, VideoList]:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise Invalid("The form has no file; send the CSV as the field file.")
-        videos = await asyncio.to_thread(read_video_list, upload.file)
         text = {name: value for name, value in form.items() if isinstance(value, str)}
+        videos = await asyncio.to_thread(read_video_list, upload.file, column=text.get("column") or None)
         name = text.get("name") or upload.filename or "Video IDs"
         processor, options = text.get("processor") or "probe", _options(text.get("options", ""))
         return Order(name=name, processor=processor, options=options), videos

@@ -18,7 +18,7 @@ from backend.errors import Fault
 from backend.jobs.external import MAX_REPORTS
 from backend.jobs.manager import MAX_PRIORITY, MAX_RETRIED_GROUPS, MAX_RETRIED_IDS
 from backend.jobs.submission import Submission
-from backend.lists.csv_files import MAX_ROWS
+from backend.lists.csv_files import MAX_ROWS, VideoList
 from backend.settings import MAX_SLOTS
 from progress_dashboard.protocol import EXTERNAL, ProgressUpdate, SenderReport, Status
 
@@ -126,9 +126,13 @@ class SubmittedOut(JobOut, frozen=True, kw_only=True):
     missing: int
     # Found and missing files in words.
     files: str
+    # Name of the column that the IDs were taken from; null without a header.
+    column: str | None
+    # What was decided about the list, in sentences: lines above the header, sums that were left out, …
+    notes: list[str]
 
     @classmethod
-    def of_submission(cls, submission: Submission, backend: Backend) -> JobOut:
+    def of_submission(cls, submission: Submission, videos: VideoList, backend: Backend) -> JobOut:
         """Return the answer for a submission."""
         return cls.of(
             submission.job,
@@ -137,6 +141,8 @@ class SubmittedOut(JobOut, frozen=True, kw_only=True):
             invalid=[InvalidOut(row.line, row.value, row.reason) for row in submission.invalid],
             missing=submission.missing,
             files=_files(submission, str(backend.sources.media.root)),
+            column=videos.column,
+            notes=list(videos.notes),
         )
 
 

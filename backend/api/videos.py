@@ -16,7 +16,7 @@ from backend.api.openapi import answers, files
 from backend.api.types import AttemptOut, CauseOut, VideoOut, VideoPage
 from backend.domain.video import Video, VideoStatus
 from backend.errors import NotFound
-from backend.lists.csv_files import result_columns, result_row, unnamed_columns
+from backend.lists.exports import export_columns, unnamed_columns
 from backend.store.pages import Page
 
 router = APIRouter(prefix="/api/jobs/{job_id}", tags=["videos"])
@@ -86,8 +86,8 @@ async def export_job(backend: TheBackend, caller: Caller, job_id: str) -> Respon
         return await backend.queries.videos(job_id, by=caller, limit=EXPORTED_AT_ONCE, cursor=cursor)
 
     first = await read(None)
-    own = columns or unnamed_columns(first.items)
-    return csv_response(job.name, result_columns(own), first, read, lambda video: result_row(video, len(own)))
+    export = export_columns(columns or unnamed_columns(first.items), first.items)
+    return csv_response(job.name, export.columns, first, read, export.row)
 
 
 def _bounded(position: int) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from backend.clock import iso
 from backend.domain import messages
+from backend.domain.words import folded, folded_unless_ascii, sort_key
 from backend.errors import IllegalMove
 from progress_dashboard.protocol import CANCEL, EXTERNAL, NEXT, PAUSE, UNFINISHED, ProgressUpdate, SenderReport, Status
 
@@ -95,6 +96,21 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     resumed: int | None = None
     reported: int = -1
     seq: int = 0
+
+    @property
+    def name_folded(self) -> str:
+        """The name as it is searched."""
+        return folded(self.name)
+
+    @property
+    def name_key(self) -> str:
+        """The name as it is sorted."""
+        return sort_key(self.name)
+
+    @property
+    def error_folded(self) -> str | None:
+        """The error as it is searched; None for ASCII."""
+        return folded_unless_ascii(self.error)
 
     def evolve(self, **changes: Any) -> Job:
         """Return the same job with these fields changed."""

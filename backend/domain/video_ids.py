@@ -1,21 +1,15 @@
-"""Video IDs, and the addresses that hold one."""
+"""Video IDs: which texts are one, and why others are not."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_plus, urlsplit
 
+from backend.domain.addresses import youtube_id
+from backend.domain.texts import trimmed
 from backend.errors import InvalidVideoId
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
-COMMON_ADDRESS = re.compile(  # matched first: it saves most of the time that a long list of addresses takes
-    r"https://(?:www\.)?(?:youtube\.com/watch\?v=([\w-]+)(?=[&#]|\Z)|youtu\.be/([\w-]+)(?=[?#]|\Z))", re.ASCII
-)
-INVALID_CHARACTER = re.compile(r"[^A-Za-z0-9._-]")
-WATCH_PARAMETER = re.compile(r"(?:\A|&)v=([^&]+)")
-YOUTUBE_HOSTS = frozenset(
-    {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "youtube-nocookie.com"}
-)
+FORBIDDEN = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def parse_video_id(text: str) -> str:
@@ -26,33 +20,12 @@ def parse_video_id(text: str) -> str:
     >>> parse_video_id(" https://youtu.be/dQw4w9WgXcQ?t=3 ")
     'dQw4w9WgXcQ'
     """
-    candidate = text.strip()
-    if "/" in candidate:
-        candidate = _from_youtube(candidate) or candidate
+    candidate = trimmed(text)
+    if found := youtube_id(candidate):
+        return found
     if VIDEO_ID.match(candidate):
         return candidate
     raise InvalidVideoId(f"not an ID: {_why_not(candidate)}")
-
-
-def _from_youtube(address: str) -> str | None:
-    if common := COMMON_ADDRESS.match(address):
-        return common[1] or common[2]
-    if "youtu" not in address.lower():
-        return None
-    try:
-        parts = urlsplit(address if "://" in address else f"https://{address}")
-        host = parts.hostname or ""
-    except ValueError:
-        return None
-    path = [piece for piece in parts.path.split("/") if piece]
-    if host in ("youtu.be", "www.youtu.be"):
-        return path[0] if path else None
-    if host not in YOUTUBE_HOSTS:
-        return None
-    if path[:1] == ["watch"]:
-        parameter = WATCH_PARAMETER.search(parts.query)
-        return unquote_plus(parameter[1]) if parameter else None
-    return path[1] if len(path) >= 2 and path[0] in ("shorts", "embed", "live", "v") else None
 
 
 def _why_not(candidate: str) -> str:
@@ -62,6 +35,13 @@ def _why_not(candidate: str) -> str:
         return "it is longer than 128 characters"
     if candidate.startswith("."):
         return "it starts with a dot"
-    found = INVALID_CHARACTER.search(candidate)
+    found = FORBIDDEN.search(candidate)
     character = found[0] if found else ""
-    return "it contains a blank" if character.isspace() else f'"{character}" is not allowed'
+    if character.isspace():
+        return "it contains a blank"
+    if character.isascii():
+        return f'"{character}" is not allowed'
+    code = f"(U+{ord(character):04X})"
+    if trimmed(character):
+        return f'"{character}" {code} is not allowed'
+    return f"it contains an invisible character {code}"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from backend.domain.job import Job, Selection
 from backend.domain.timeline import Milestone
 from backend.domain.video import VideoStatus
+from backend.domain.words import folded_unless_ascii
 from backend.errors import Fault
 
 
@@ -37,6 +38,11 @@ class VideoChange:
     @property
     def has_result(self) -> bool:
         return self.duration_seconds is not None
+
+    @property
+    def error_folded(self) -> str | None:
+        """The error as it is searched; None for ASCII."""
+        return folded_unless_ascii(self.error)
 
 
 @dataclass(frozen=True, slots=True)

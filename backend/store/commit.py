@@ -26,10 +26,15 @@ UNCHANGING = (
     "skipped_rows",
     "created_at",
 )
+FOLDED = ("name_folded", "name_key", "error_folded")  # made from the name and the error
 _ADD_JOBS = bulk.insert(
-    RowCodec[NewJob](JOBS, (*JOB_COLUMNS, "columns"), {name: f"job.{name}" for name in JOB_COLUMNS})
+    RowCodec[NewJob](
+        JOBS, (*JOB_COLUMNS, *FOLDED, "columns"), {name: f"job.{name}" for name in (*JOB_COLUMNS, *FOLDED)}
+    )
 )
-_UPDATE_JOBS = bulk.update(RowCodec[Job](JOBS, [name for name in JOB_COLUMNS if name not in UNCHANGING]), keys=["id"])
+_UPDATE_JOBS = bulk.update(
+    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in UNCHANGING]), keys=["id"]
+)
 _UPDATE_VIDEOS = bulk.update(
     RowCodec[Any](VIDEOS, ["job_id", "position", "status", "attempts"]), keys=["job_id", "position"]
 )

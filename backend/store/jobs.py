@@ -13,10 +13,11 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, 
 from sqlalchemy.engine import Row
 
 from backend.domain.job import Job
+from backend.domain.words import folded
 from backend.store.database import Database
 from backend.store.pages import Page, after_cursor, cursor_of
 from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, USERS, VIDEOS
-from backend.store.videos import error_contains, id_begins_with
+from backend.store.videos import contains, error_contains, id_begins_with
 from progress_dashboard.protocol import UNFINISHED, Status
 
 ERASED_AT_ONCE = 500
@@ -150,8 +151,8 @@ def _matches(q: str) -> ColumnElement[bool]:
     video = select(VIDEOS.c.job_id).where(id_begins_with(q))
     return or_(
         JOBS.c.id.startswith(q.lower(), autoescape=True),
-        JOBS.c.name.icontains(q, autoescape=True),
-        JOBS.c.error.icontains(q, autoescape=True),
+        JOBS.c.name_folded.contains(folded(q), autoescape=True),
+        contains(JOBS.c, q),
         JOBS.c.id.in_(video),
     )
 
@@ -160,7 +161,7 @@ def _sort_key(sort: str) -> tuple[Any, bool]:
     keys = {
         "newest": (JOBS.c.created_at, True),
         "oldest": (JOBS.c.created_at, False),
-        "name": (JOBS.c.name, False),
+        "name": (JOBS.c.name_key, False),
         "updated": (JOBS.c.updated_at, True),
     }
     return keys[sort]

@@ -36,7 +36,7 @@ def after_cursor(key: Any, job_id: Any, descending: bool, cursor: str) -> Column
     """
     try:
         value, last_id = json.loads(bytes.fromhex(cursor))
-        value = datetime.fromisoformat(value) if key.name != "name" else str(value)
+        value = datetime.fromisoformat(value) if key.name != "name_key" else str(value)
         position = tuple_(bindparam(None, value, type_=key.type), bindparam(None, str(last_id)))
         str(last_id).encode(), str(value).encode()
     except (ValueError, TypeError, RecursionError):

@@ -130,7 +130,8 @@ class LoginLinkRow(SQLModel, table=True):
 class JobRow(SQLModel, table=True):
     """The newest state of a job.
 
-    `reported` is the newest counter of its sender, `removed_seq` the position at which it left the dashboard.
+    `reported` is the newest counter of its sender, `removed_seq` the position at which it left the dashboard. Searches
+    look at the folded texts (`domain.words`), the order of names is that of `name_key`.
     """
 
     __tablename__ = "job"
@@ -168,6 +169,9 @@ class JobRow(SQLModel, table=True):
     reported: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="-1"))
     seq: int = Field(sa_type=BigInteger)
     removed_seq: int | None = Field(default=None, sa_type=BigInteger)
+    name_folded: str = Field(sa_column=Column(Text, nullable=False, server_default=""))
+    name_key: str = Field(sa_column=Column(Text, nullable=False, server_default=""))
+    error_folded: str | None = Field(default=None, sa_type=Text)
 
 
 class VideoRow(SQLModel, table=True):
@@ -214,6 +218,7 @@ class ResultRow(SQLModel, table=True):
     result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     started_at: datetime = Field(sa_type=UtcDateTime)
     duration_seconds: float
+    error_folded: str | None = Field(default=None, sa_type=Text)
 
 
 class ProgressEventRow(SQLModel, table=True):

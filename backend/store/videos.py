@@ -26,6 +26,7 @@ from sqlalchemy.engine import Row
 
 from backend.domain.job import Selection
 from backend.domain.video import MAX_CAUSES, OUTCOME_MARKS, Cause, Outcome, Video, VideoStatus, VideoTimes
+from backend.domain.words import folded
 from backend.errors import Fault, Invalid
 from backend.store.database import Database
 from backend.store.pages import Page, position_of
@@ -225,8 +226,18 @@ def id_begins_with(q: str) -> ColumnElement[bool]:
 
 def error_contains(words: str) -> ColumnElement[bool]:
     """Return the condition of the failed videos whose error contains `words`; other results are not looked at."""
-    contained = exists().where(NEWEST_RESULT, RESULTS.c.error.icontains(words, autoescape=True)).correlate(VIDEOS)
+    contained = exists().where(NEWEST_RESULT, contains(RESULTS.c, words)).correlate(VIDEOS)
     return and_(VIDEOS.c.status == VideoStatus.FAILED, contained)
+
+
+def contains(columns: Any, words: str) -> ColumnElement[bool]:
+    """Return the condition of the rows whose error contains `words`. An ASCII error is not stored folded."""
+    wanted = folded(words)
+    in_folded: ColumnElement[bool] = columns.error_folded.contains(wanted, autoescape=True)
+    if not wanted.isascii():
+        return in_folded
+    in_ascii = and_(columns.error_folded.is_(None), columns.error.icontains(wanted, autoescape=True))
+    return or_(in_folded, in_ascii)
 
 
 def _select_videos() -> Select[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, WebSocketRoute, expect
 
+from backend.domain.words import sort_key
 from tests.support.browser import sign_in
 from tests.support.dashboard_app import APP, Stage, a_job
 from tests.support.servers import add_user, api, running, serving
@@ -217,6 +218,29 @@ def test_the_order_can_be_chosen_and_is_in_the_address(stage: Stage, words: str,
     expect_shown(stage, *order)
     stage.page.reload()
     expect_shown(stage, *order)
+
+
+def test_a_search_finds_names_and_errors_in_any_case_and_spelling(stage: Stage) -> None:
+    stage.open()
+    stage.publish(
+        a_job("upper", name="ÜBUNG"),
+        a_job("apart", name="U\u0308bung"),
+        a_job("cyrillic", name="Червоний"),
+        a_job("error", name="x", status="failed", failed=20, error="Die ÜBUNG fehlt"),
+    )
+    for words in ("übung", "ÜBUNG", "u\u0308bung"):
+        search(stage).fill(words)
+        expect(stage.cards).to_have_count(3)
+        expect(stage.card("cyrillic")).to_have_count(0)
+    search(stage).fill("ЧЕРВОН")
+    expect_shown(stage, "cyrillic")
+
+
+def test_names_have_the_order_that_the_server_gives_them(stage: Stage) -> None:
+    stage.open("sort=name")
+    names = ["Zebra", "Übung 10", "u\u0308bung 9", "Червоний", "apple", "🎬 clip", "\ufffd"]
+    stage.publish(*(a_job(f"job-{place}", name=name) for place, name in enumerate(names)))
+    expect_shown(stage, *(f"job-{names.index(name)}" for name in sorted(names, key=sort_key)))
 
 
 def test_on_a_phone_the_chosen_filter_is_in_sight(stage: Stage) -> None:

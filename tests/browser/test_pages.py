@@ -214,6 +214,42 @@ def test_the_preview_says_what_happens_to_each_row(app: SignedInPage) -> None:
     ]
 
 
+def test_the_preview_says_what_was_decided_and_offers_the_other_columns(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("studio.csv", "Export of Monday\nid,title,url\n1,Cats,https://youtu.be/dQw4w9WgXcQ\nTotal,,\n")
+    expect(app.preview).to_contain_text("IDs in the column url")
+    expect(app.preview).to_contain_text("The header is on line 2; the line “Export of Monday” above it is passed over.")
+    expect(app.preview).to_contain_text("The IDs come from url, not from id.")
+    columns = app.preview.get_by_role("combobox", name="IDs from the column")
+    expect(columns.locator("option")).to_have_text(["id", "title", "url"])
+    expect(columns).to_have_value("2")
+    columns.select_option("title")
+    expect(app.preview).to_contain_text("IDs in the column title")
+    expect(app.preview.locator("td.mono").first).to_have_text("Cats")
+    app.page.get_by_test_id("upload-start").click()
+    app.page.get_by_test_id("upload-started").get_by_role("link", name="Open the job").click()
+    expect(app.page.get_by_role("main")).to_contain_text("Cats")
+
+
+def test_columns_that_compete_can_be_chosen_from(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("two.csv", "id,video\nab,Cats\ncd,Dogs\n")
+    expect(app.page.get_by_test_id("upload-error")).to_contain_text("could hold the video IDs (id, video)")
+    app.page.get_by_test_id("column-choice").get_by_role("combobox").select_option("id")
+    expect(app.preview.locator("td.mono")).to_have_text(["ab", "cd"])
+    expect(app.page.get_by_test_id("upload-error")).to_have_count(0)
+
+
+def test_a_column_without_ids_is_refused_and_the_preview_stays(app: SignedInPage) -> None:
+    app.open("/lists")
+    app.choose("notes.csv", "video_id,note\nabc,two words\n")
+    columns = app.preview.get_by_role("combobox", name="IDs from the column")
+    columns.select_option("note")
+    expect(app.page.get_by_text("No valid video ID in 1 row")).to_be_visible()
+    expect(app.preview).to_contain_text("IDs in the column video_id")
+    expect(app.preview.get_by_role("combobox", name="IDs from the column")).to_have_value("0")
+
+
 def test_problem_rows_can_be_downloaded_with_their_lines(app: SignedInPage) -> None:
     app.open("/lists")
     app.choose("problems.csv", "video_id\none\none\n=1+1\n")

@@ -25,6 +25,7 @@ def submit(
         str, typer.Option(help="What is done with each video; external: by another program.")
     ] = "probe",
     options: Annotated[str, typer.Option(help="The processor's options as a JSON object.")] = "",
+    column: Annotated[str, typer.Option(help="Name of the column with the IDs; default: it is found.")] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Create a job from a CSV and print its ID. Skipped rows are listed on standard error."""
@@ -33,7 +34,7 @@ def submit(
     except OSError as error:
         raise Invalid(f"{file} cannot be read ({error.strerror}); check the path.") from None
     with content, connected(data_dir) as client:
-        form = {"name": name or file.name, "processor": processor, "options": options}
+        form = {"name": name or file.name, "processor": processor, "options": options, "column": column}
         answer = checked(client.post("/api/jobs", files={"file": (file.name, content, "text/csv")}, data=form)).json()
         address = f"{str(client.base_url).rstrip('/')}/jobs/{answer['job_id']}"
     print(answer["job_id"])
@@ -45,8 +46,11 @@ def _report(answer: dict[str, Any], address: str) -> list[str]:
     skipped = [f"line {row['line']}: {row['value']}: duplicate, taken once" for row in answer["duplicates"]]
     skipped += [f"line {row['line']}: {row['value']}: {row['reason']}" for row in answer["invalid"]]
     more = len(skipped) - MAX_SHOWN_ROWS
+    column = [f"IDs from the column {answer['column']}"] if answer["column"] else []
     return [
         f"{answer['name']}: {counted(answer['total_videos'], 'video')}, {answer['files']}",
+        *column,
+        *answer["notes"],
         *skipped[:MAX_SHOWN_ROWS],
         *([f"and {counted(more, 'more skipped row')}"] if more > 0 else []),
         f"Watch it at {address}",

@@ -11,11 +11,13 @@ from nicegui import ui
 from backend import Backend
 from backend.domain.texts import counted
 from backend.jobs.submission import Order
-from backend.lists.csv_files import ListRow, VideoList, csv_rows, csv_start, export_file_name, read_video_list
+from backend.lists.csv_files import ColumnUndecided, ListRow, VideoList, read_video_list
+from backend.lists.exports import csv_rows, csv_start, export_file_name
 from ui.components.lists.list_preview import (
     EXAMPLE,
     ReadList,
     draw_advice,
+    draw_column_choice,
     draw_preview,
     draw_started,
     first_rows,
@@ -49,19 +51,36 @@ class UploadFlow:
         self._show_advice()
 
     async def take(self, name: str, file: BinaryIO) -> None:
-        """Read a list and show its preview."""
+        """Read a list and show its preview, or the choice of a column if the list does not tell which has the IDs."""
         self._show_advice()
-        read = await read_list(self._backend, name, file)
+        try:
+            await self._show(name, file)
+        except ColumnUndecided as error:
+            self._result.clear()
+            with self._result:
+                draw_column_choice(name, error.columns, lambda place: self._take_column(place, name, file))
+            raise
+
+    async def _take_column(self, place: int, name: str, file: BinaryIO, shown: int | None = None) -> None:
+        """Read the list once more with another column; without one ID in it, show again what was `shown`."""
+        if await act(self._show(name, file, place)) is None and shown is not None:
+            await self._show(name, file, shown)
+
+    async def _show(self, name: str, file: BinaryIO, column: int | None = None) -> ReadList:
+        read = await read_list(self._backend, name, file, column)
+        key = uuid.uuid4().hex
         self._result.clear()
         with self._result:
-            key = uuid.uuid4().hex
             draw_preview(
                 read,
                 on_start=lambda title: self.start(read, title, key),
                 on_download=lambda: _download_problems(read),
                 on_discard=self.discard,
+                on_column=lambda place: self._take_column(place, name, file, read.videos.id_column),
             )
+        self._upload.forget_problem()
         self._upload.say(f"{name}: {counted(len(read.videos.rows), 'video')} ready.")
+        return read
 
     def discard(self) -> None:
         """Drop the chosen list."""
@@ -85,9 +104,12 @@ class UploadFlow:
             draw_advice(str(self._backend.sources.media.root))
 
 
-async def read_list(backend: Backend, name: str, file: BinaryIO) -> ReadList:
-    """Read the list and look up its files. Raises `DashboardError` if it cannot be taken."""
-    videos = await asyncio.to_thread(read_video_list, file)
+async def read_list(backend: Backend, name: str, file: BinaryIO, column: int | None = None) -> ReadList:
+    """Read the list and look up its files; `column` is the place of the IDs, None to find it.
+
+    Raises `DashboardError` if it cannot be taken.
+    """
+    videos = await asyncio.to_thread(read_video_list, file, column=column)
     found = await backend.sources.media.count_found([row.video_id for row in videos.rows])
     missing = await _missing(backend, videos) if found < len(videos.rows) else frozenset()
     return ReadList(name, videos, found, backend.sources.media.root, missing)

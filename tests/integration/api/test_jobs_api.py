@@ -237,3 +237,83 @@ def test_every_documented_route_exists(client: httpx.Client, method: str, path: 
     answer = client.request(method, of_unknown_job(path))
     assert answer.status_code != 405
     assert "There is nothing at this address." not in answer.text
+
+
+ADDRESSES = b"id,title,url\n1,Cats,https://youtu.be/dQw4w9WgXcQ\n"
+
+
+def video_ids(client: httpx.Client, answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 201, answer.text
+    return [video["video_id"] for video in client.get(f"/api/jobs/{answer.json()['job_id']}/videos").json()["items"]]
+
+
+def test_an_upload_says_which_column_has_the_ids(client: httpx.Client) -> None:
+    answer = upload(client, b"Export of Monday\n" + ADDRESSES)
+    assert video_ids(client, answer) == ["dQw4w9WgXcQ"]
+    assert answer.json()["column"] == "url"
+    assert answer.json()["notes"] == [
+        "The header is on line 2; the line “Export of Monday” above it is passed over.",
+        "The IDs come from url, not from id.",
+    ]
+
+
+def test_another_column_can_be_named_with_an_upload(client: httpx.Client) -> None:
+    assert video_ids(client, upload(client, ADDRESSES, column="title")) == ["Cats"]
+    refused = upload(client, ADDRESSES, column="where")
+    assert (refused.status_code, "(found: id, title, url)" in refused.json()["detail"]) == (422, True)
+
+
+def test_columns_that_compete_are_refused_by_name(client: httpx.Client) -> None:
+    before = count(client)
+    refused = upload(client, b"id,video\nab,Cats\ncd,Dogs\n")
+    assert refused.status_code == 422
+    assert "(id, video): choose one of them" in refused.json()["detail"]
+    assert count(client) == before
+
+
+def test_ids_as_json_are_read_as_those_of_a_file(client: httpx.Client) -> None:
+    values = [
+        "video_id",
+        "https://youtu.be/watch?v=dQw4w9WgXcQ",
+        "abc.mp4",
+        "https://www.youtube.com/@cats",
+        "\u200bdef",
+    ]
+    answer = client.post("/api/jobs", json={"video_ids": values})
+    assert video_ids(client, answer) == ["dQw4w9WgXcQ", "abc", "def"]
+    assert [row["value"] for row in answer.json()["invalid"]] == ["video_id", "https://www.youtube.com/@cats"]
+    as_file = upload(client, "\n".join(values).encode())
+    assert video_ids(client, as_file) == ["dQw4w9WgXcQ", "abc", "def"]
+    assert as_file.json()["invalid"][-1]["reason"] == answer.json()["invalid"][-1]["reason"]
+
+
+def test_an_exported_job_can_be_uploaded_again_and_again(client: httpx.Client) -> None:
+    content, names = b"video_id,status,result_status\nabc,a,b\ndef,c,d\n", []
+    for _ in range(3):
+        answer = upload(client, content)
+        assert video_ids(client, answer) == ["abc", "def"]
+        content = client.get(f"/api/jobs/{answer.json()['job_id']}/export.csv").content
+        names = content.decode("utf-8-sig").splitlines()[0].split(",")
+        assert len(set(names)) == len(names)
+    assert len(names) == 3 + 3 * 4
+
+
+@pytest.mark.parametrize("q", ["übung", "ÜBUNG", "u\u0308bung", "UBUNG".replace("U", "Ü", 1)])
+def test_a_search_finds_names_in_any_case_and_spelling(client: httpx.Client, q: str) -> None:
+    for name in ("ÜBUNG", "U\u0308bung 2", "Червоний"):
+        client.post("/api/jobs", json={"video_ids": ["here"], "name": name})
+    found = client.get("/api/jobs", params={"q": q, "limit": 1000}).json()["items"]
+    assert {job["name"] for job in found} == {"ÜBUNG", "U\u0308bung 2"}
+    assert client.get("/api/jobs", params={"q": "ЧЕРВОНИЙ"}).json()["items"][0]["name"] == "Червоний"
+
+
+def test_jobs_by_name_come_in_one_order_page_by_page(client: httpx.Client) -> None:
+    for name in ("sorted Zebra", "sorted Übung 10", "sorted u\u0308bung 9", "Sorted Червоний", "sorted apple"):
+        client.post("/api/jobs", json={"video_ids": ["here"], "name": name})
+    names: list[str] = []
+    query: dict[str, str | int] = {"q": "SORTED", "sort": "name", "limit": 2}
+    while query.get("cursor", True):
+        page = client.get("/api/jobs", params=query).json()
+        names += [job["name"] for job in page["items"]]
+        query["cursor"] = page["next_cursor"]
+    assert names == ["sorted apple", "sorted u\u0308bung 9", "sorted Übung 10", "sorted Zebra", "Sorted Червоний"]

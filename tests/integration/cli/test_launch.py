@@ -227,6 +227,19 @@ def test_submit_export_and_backup_work_on_a_running_server(tmp_path: Path, data:
         assert copy.execute("SELECT status FROM job").fetchall() == [("failed",)]
 
 
+def test_submit_says_what_it_decided_and_takes_another_column(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "list.csv").write_text("id,title,url\n1,Cats,https://youtu.be/dQw4w9WgXcQ\n")
+    with running(data) as program:
+        found = run_command("submit", str(tmp_path / "list.csv"), data_dir=data)
+        chosen = run_command("submit", str(tmp_path / "list.csv"), "--column", "title", data_dir=data)
+        with api(program, token(data, "admin")) as client:
+            jobs = [done.stdout.strip() for done in (found, chosen)]
+            videos = [client.get(f"/api/jobs/{job}/videos").json()["items"][0]["video_id"] for job in jobs]
+    assert videos == ["dQw4w9WgXcQ", "Cats"]
+    assert "IDs from the column url\nThe IDs come from url, not from id.\n" in found.stderr
+    assert "IDs from the column title\n" in chosen.stderr
+
+
 def test_submit_says_why_it_fails(tmp_path: Path, data: Path) -> None:
     (tmp_path / "list.csv").write_text("title,length\nOne,3\n")
     unreachable = run_command(

@@ -102,13 +102,18 @@ def newest_revision() -> str | None:
     return ScriptDirectory.from_config(config).get_current_head()
 
 
+def migrations_before(name: str, directory: Path) -> Path:
+    """Copy the migrations in front of the one of this name."""
+    older = shutil.copytree(MIGRATIONS, directory / f"before-{name}", ignore=shutil.ignore_patterns("__pycache__"))
+    for migration in (older / "versions").glob("v*.py"):
+        if migration.name > name:
+            migration.unlink()
+    return older
+
+
 def make_database_of_0004(path: Path, directory: Path) -> None:
     """Create a database as the version before migration 0005 left it, with a user, a job and a milestone."""
-    older = shutil.copytree(MIGRATIONS, directory / "migrations-0004", ignore=shutil.ignore_patterns("__pycache__"))
-    for migration in (older / "versions").glob("v*.py"):
-        if migration.name > "v0005":
-            migration.unlink()
-    open_database(path, backups=directory / "backups", migrations=older).close()
+    open_database(path, backups=directory / "backups", migrations=migrations_before("v0005", directory)).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         for table, row in TABLES_OF_0004:
             marks = ", ".join("?" * len(row))
@@ -154,13 +159,28 @@ def test_0005_renames_columns_and_keeps_every_value(tmp_path: Path) -> None:
     path = tmp_path / "dashboard.sqlite3"
     make_database_of_0004(path, tmp_path)
     before = {table: (columns(path, table), rows(path, table)) for table in RENAMED_IN_0005}
-    open_database(path, backups=tmp_path / "backups").close()
+    open_database(path, backups=tmp_path / "backups", migrations=migrations_before("v0006", tmp_path)).close()
     for table, renamed in RENAMED_IN_0005.items():
         old_columns, old_rows = before[table]
         assert columns(path, table) == {renamed.get(column, column) for column in old_columns}
         assert rows(path, table) == [{renamed.get(name, name): row[name] for name in row} for row in old_rows]
     copy = tmp_path / "backups" / "before-upgrade-from-0004.sqlite3"
     assert {table: (columns(copy, table), rows(copy, table)) for table in RENAMED_IN_0005} == before
+
+
+def test_0006_folds_the_names_and_errors_of_older_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "dashboard.sqlite3"
+    make_database_of_0004(path, tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE job SET name = 'U\u0308BUNG 2', error = 'Größe'")
+        for attempt, error in ((1, "Größe"), (2, "size"), (3, None)):
+            columns = "job_id, position, attempt, error, started_at, duration_seconds"
+            connection.execute(f"INSERT INTO result ({columns}) VALUES ('job-1', 0, ?, ?, 0, 1)", (attempt, error))
+    open_database(path, backups=tmp_path / "backups").close()
+    [job] = rows(path, "job")
+    assert (job["name_folded"], job["error_folded"]) == ("übung 2", "grösse")
+    assert str(job["name_key"]).startswith("ubung 000000000002")
+    assert [row["error_folded"] for row in rows(path, "result")] == ["grösse", None, None]
 
 
 async def test_a_job_of_0004_is_read_after_the_upgrade(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ ORDERS: Mapping[str, SortOrder] = {
     ATTENTION: SortOrder("Attention first", ("rank", "-created", "id")),
     "newest": SortOrder("Newest first", ("-created", "id")),
     "oldest": SortOrder("Oldest first", ("created", "id")),
-    "name": SortOrder("By name", ("name", "-created", "id")),
+    "name": SortOrder("By name", ("name", "id")),
 }
 VIEWS = (CARDS, "table")
 

@@ -1,9 +1,9 @@
 // Filters, searches and sorts the jobs as the address says, and keeps the address up to date.
 import { computed, reactive, ref, shallowRef } from "vue";
+import { compareNames, folded } from "words";
 
 const SEARCH_MS = 250; // pause in typing before the server is requested to search
 const DENSITY = "density";
-const NAMES = new Intl.Collator("en", { numeric: true });
 
 // `choices` is what can be chosen, `initial` what the address says. The cards are searched here, at once. `search` requests
 // from the server the jobs with a matching video; `receiveMatches` takes its answer. `changed` is called when the shown jobs
@@ -66,13 +66,13 @@ export function jobChoice({ choices, initial, connection, search, changed }) {
   }
 
   const isMatch = (job, q) =>
-    job.id.startsWith(q) || job.name.toLowerCase().includes(q) || job.error?.toLowerCase().includes(q) || idsWithVideo.value.has(job.id);
+    job.id.startsWith(q) || folded(job.name).includes(q) || (job.error && folded(job.error).includes(q)) || idsWithVideo.value.has(job.id);
 
   const comparison = computed(() => {
     const facts = choices.orders[choice.sort].by.map((fact) => [fact.replace("-", ""), fact.startsWith("-") ? -1 : 1]);
     return (a, b) => {
       for (const [fact, sign] of facts) {
-        const difference = typeof a[fact] === "string" ? NAMES.compare(a[fact], b[fact]) : a[fact] - b[fact];
+        const difference = typeof a[fact] === "string" ? compareTexts(fact, a[fact], b[fact]) : a[fact] - b[fact];
         if (difference) return sign * difference;
       }
       return 0;
@@ -81,7 +81,7 @@ export function jobChoice({ choices, initial, connection, search, changed }) {
 
   // Returns the IDs of the jobs to show, in order.
   function select(jobs) {
-    const q = query.value.toLowerCase();
+    const q = folded(query.value);
     const selected = jobs.filter((job) => filter.value.statuses.includes(job.status) && (!q || isMatch(job, q)));
     return selected.sort(comparison.value).map(({ id }) => id);
   }
@@ -100,6 +100,8 @@ export function jobChoice({ choices, initial, connection, search, changed }) {
     close: () => clearTimeout(timer),
   };
 }
+
+const compareTexts = (fact, a, b) => (fact === "name" ? compareNames(a, b) : a < b ? -1 : Number(a > b));
 
 function storeDensity(view) {
   try {

@@ -16,7 +16,7 @@ from backend.domain.job import Action, Job, Source
 from backend.domain.texts import counted
 from progress_dashboard.protocol import WITH_FAILURES, Status
 from ui.components.dashboard.dashboard_view import DashboardView, choices
-from ui.components.shared import BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS
+from ui.components.shared import BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS
 from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
 from ui.theme import STALLED_LOOK, STATUS_LOOK, looks
@@ -34,7 +34,7 @@ ATTENTION_FIRST = (
 STALLED_RANK = 0
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST, STALLED_RANK + 1)}
 PARTS: list[str | Path] = [
-    *(BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS),
+    *(BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS),
     *("job_card.js", "job_choice.js", "job_feed.js", "row_window.js"),
 ]
 

@@ -15,8 +15,8 @@ from backend.domain.texts import counted
 from backend.errors import DashboardError
 from backend.jobs.queries import MAX_PAGE, JobQueries
 from progress_dashboard.protocol import Status
-from ui.components.history.choice import choice
 from ui.components.history.job_table import JobTable
+from ui.components.shared.choice import choice
 from ui.components.shared.search_field import SearchField
 from ui.session import act, current_user
 from ui.text import FOUND_BY

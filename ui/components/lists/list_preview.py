@@ -14,6 +14,8 @@ from nicegui import ui
 from backend.domain.job import Job
 from backend.domain.texts import counted
 from backend.lists.csv_files import DELIMITERS, Duplicate, ListRow, Problem, VideoList
+from backend.lists.video_list import shown
+from ui.components.shared.choice import choice
 from ui.text import count
 from ui.theme import button, icon, link, tag
 
@@ -52,7 +54,7 @@ class ReadList:
 
     @property
     def column(self) -> str:
-        return self.videos.columns[self.videos.id_column] if self.videos.columns else "Video ID"
+        return self.videos.column or "Video ID"
 
     @property
     def others(self) -> list[int]:
@@ -87,14 +89,27 @@ def draw_preview(
     on_start: Callable[[str], Awaitable[None]],
     on_download: Callable[[], Awaitable[None]],
     on_discard: Callable[[], object],
+    on_column: Callable[[int], Awaitable[None]],
 ) -> None:
-    """Draw the panel with the totals, the first rows and the button that starts the job."""
+    """Draw the panel with the totals, the first rows and the button that starts the job.
+
+    `on_column` gets the place of another column to take the IDs from.
+    """
     with tag("section", classes="panel preview").props("data-testid=upload-preview"):
         _draw_heading(read)
         _draw_totals(read)
+        _draw_decisions(read.videos, on_column)
         _draw_actions(read, on_start=on_start, on_download=on_download, on_discard=on_discard)
         _draw_first_rows(read)
         _draw_more_problems(read)
+
+
+def draw_column_choice(name: str, columns: Sequence[str], on_column: Callable[[int], Awaitable[None]]) -> None:
+    """Draw the choice of the column with the IDs, in place of the preview of a list that does not tell."""
+    with tag("section", classes="panel").props("data-testid=column-choice"):
+        tag("h2", name)
+        with tag("div", classes="decided"):
+            _draw_column_list(columns, None, on_column)
 
 
 def draw_advice(media: str) -> None:
@@ -103,7 +118,7 @@ def draw_advice(media: str) -> None:
         tag("h2", "What a list looks like")
         with tag("div", classes="advice"):
             with tag("ul", classes="plain"):
-                tag("li", "One video ID or YouTube address a row. Its column is found by name (video_id, id, url, …).")
+                tag("li", "One video ID, YouTube address or file name a row. Its column is found by name and content.")
                 tag("li", "Other columns are kept and returned with the results in the job's export.")
                 tag("li", f"A video's file is <ID>.<extension> or … [<ID>].<extension>, anywhere below {media}.")
                 tag("li", "A preview of the list is shown before anything starts.")
@@ -127,8 +142,8 @@ def _draw_heading(read: ReadList) -> None:
     parts = [
         counted(videos.total_rows, "row"),
         ENCODINGS.get(videos.encoding, videos.encoding),
-        DELIMITERS.get(videos.delimiter, "one column"),
-        f"IDs in the column {read.column}" if videos.columns else "no header",
+        DELIMITERS.get(videos.delimiter, videos.delimiter or "one column"),
+        f"IDs in the column {read.column}" if videos.has_header else "no header",
     ]
     with tag("div", classes="head"):
         tag("h2", read.name)
@@ -157,6 +172,30 @@ def _draw_totals(read: ReadList) -> None:
             "If the files are elsewhere, start the server with DASHBOARD_MEDIA_DIR set to their directory.",
             classes="muted small",
         )
+
+
+def _draw_decisions(videos: VideoList, on_column: Callable[[int], Awaitable[None]]) -> None:
+    """Draw what was decided about the list, and the columns that can be taken instead."""
+    if not videos.notes and len(videos.columns) < 2:
+        return
+    with tag("div", classes="decided"):
+        if len(videos.columns) > 1:
+            _draw_column_list(videos.columns, videos.id_column, on_column)
+        for note in videos.notes:
+            tag("span", note, classes="muted small")
+
+
+def _draw_column_list(columns: Sequence[str], chosen: int | None, on_column: Callable[[int], Awaitable[None]]) -> None:
+    options = {} if chosen is not None else {"": "Choose a column"}
+    options |= {str(place): shown(name) or f"column {place + 1}" for place, name in enumerate(columns)}
+
+    async def choose(option: str) -> None:
+        if option:
+            await on_column(int(option))
+
+    with tag("label", classes="small"):
+        tag("span", "IDs from the column")
+        choice(options, "" if chosen is None else str(chosen), label="IDs from the column", on_choice=choose)
 
 
 def _draw_total(number: int, words: str, colour: str = "") -> None:

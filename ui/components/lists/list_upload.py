@@ -33,6 +33,10 @@ class ListUpload(Upload, component="list_upload.vue", dependencies=[BROWSER_JS])
         self._props["answered"] = 0
         self._props["news"] = ""
 
+    def forget_problem(self) -> None:
+        """Take the sentence about a refused list off the page."""
+        self._props["problem"] = ""
+
     def say(self, sentence: str) -> None:
         """Announce a sentence to assistive technology, unless it is the same as the last one."""
         self._props["news"] = sentence

@@ -10,4 +10,5 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 BROWSER_JS = _FOLDER / "browser.js"
 COPY_BUTTON_JS = _FOLDER / "copy_button.js"
+WORDS_JS = _FOLDER / "words.js"
 JOB_ACTIONS_JS = _FOLDER / "job_actions.js"
