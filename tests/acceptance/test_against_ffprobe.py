@@ -18,7 +18,7 @@ from backend.errors import VideoFailed
 from backend.processors import VideoFile, load
 from tests.support.clips import DEBIAN, FOREIGN, debian_clips, foreign_clips
 from tests.support.ffmpeg import Facts, facts_of, ffprobe
-from tests.support.recipes import RECIPES, Recipe
+from tests.support.recipes import RECIPES, Recipe, make
 
 MADE = {recipe.name: recipe for recipe in RECIPES}
 NAMES = [*MADE, *(name for names in (*FOREIGN.values(), *DEBIAN.values()) for name in names)]
@@ -112,7 +112,7 @@ def _is_equal(fact: str, ours: Value, theirs: Value) -> bool:
 def compare(name: str, directory: Path) -> Comparison:
     """Make or unpack the clip with this name, and look at it from both sides."""
     recipe = MADE.get(name, Recipe(name, ""))
-    path = recipe.make(directory) if name in MADE else _made_by_others(name)
+    path = make(recipe, directory) if name in MADE else _made_by_others(name)
     answer = ffprobe(path)
     assert recipe.proof in answer, f"This clip is not what its name says: {recipe.command}"
     return Comparison(name, _found_here(path, directory), facts_of(answer, recipe.film, recipe.sound))

@@ -22,10 +22,7 @@ HDR = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make one clip: the arguments of one or more runs of ffmpeg, the last of which writes the clip itself.
-
-    `needs` names other recipes and texts that are made first, beside the clip.
-    """
+    """How to make one clip: the arguments of ffmpeg, and the names of the `MATERIAL` that is made first, beside it."""
 
     name: str
     arguments: str
@@ -39,18 +36,42 @@ class Recipe:
     @property
     def command(self) -> str:
         """The commands for a shell, those of the clips that it needs included."""
-        first = "".join(f"{MATERIAL[name].command} && " for name in self.needs if name in MATERIAL)
-        return f"{first}ffmpeg {self.arguments} {self.name}"
+        first = [MATERIAL[name].command for name in self.needs if name in MATERIAL]
+        return " && ".join((*first, shlex.join(("ffmpeg", *self.inputs, *self.output))))
 
-    def make(self, directory: Path) -> Path:
-        """Make the clip and all that it needs in this directory, and return its path."""
-        for name in self.needs:
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The arguments up to the last input."""
+        return self._divided[0]
+
+    @property
+    def output(self) -> tuple[str, ...]:
+        """The arguments after the inputs: what is done with them, and the name of the clip."""
+        return (*self._divided[1], self.name)
+
+    @property
+    def _divided(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        words = tuple(shlex.split(self.arguments))
+        after = len(words) - words[::-1].index("-i") + 1
+        return words[:after], words[after:]
+
+
+def make(recipe: Recipe, directory: Path) -> Path:
+    """Make a clip in this directory, unless it is there, and return its path.
+
+    All clips of the same inputs are made at once: most of the time of one clip is that in which ffmpeg starts.
+    """
+    path = directory / recipe.name
+    if not path.exists():
+        for name in recipe.needs:
             if name in TEXTS:
                 (directory / name).write_text(TEXTS[name])
-            elif not (directory / name).exists():
-                MATERIAL[name].make(directory)
-        run_tool("ffmpeg", *QUIET, *shlex.split(self.arguments), self.name, directory=directory)
-        return directory / self.name
+            else:
+                make(MATERIAL[name], directory)
+        alike = [other for other in (*RECIPES, recipe) if (other.inputs, other.needs) == (recipe.inputs, recipe.needs)]
+        outputs = [argument for other in dict.fromkeys(alike) for argument in other.output]
+        run_tool("ffmpeg", *QUIET, *recipe.inputs, *outputs, directory=directory)
+    return path
 
 
 def pictures(size: str = "160x120", rate: str = "25", seconds: str = "1") -> str:
@@ -82,7 +103,6 @@ TEXTS = {
         "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=400\ntitle=One\n"
         "[CHAPTER]\nTIMEBASE=1/1000\nSTART=400\nEND=1900\ntitle=Two\n"
     ),
-    "twice.txt": "ffconcat version 1.0\nfile later.ts\nfile base.ts\n",
 }
 
 PICTURES = (
@@ -176,10 +196,10 @@ TIMES = (
     Recipe("120.mkv", f"{pictures(rate='120')} {X264} {YUV}"),
     Recipe("1-a-second.mp4", f"{pictures(rate='1', seconds='3')} {X264} {YUV}"),
     Recipe("1-a-second.mkv", f"{pictures(rate='1', seconds='3')} {X264} {YUV}"),
-    Recipe("vfr.mkv", f"{P} {T} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -vsync vfr {X264} {YUV} -c:a aac"),
-    Recipe("vfr.mp4", f"{P} {T} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -vsync vfr {X264} {YUV} -c:a aac"),
-    Recipe("vfr.webm", f"{P} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -vsync vfr -c:v libvpx {VPX} {YUV}"),
-    Recipe("dropped.avi", f"{P} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -vsync vfr -c:v mpeg4"),
+    Recipe("vfr.mkv", f"{P} {T} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr {X264} {YUV} -c:a aac"),
+    Recipe("vfr.mp4", f"{P} {T} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr {X264} {YUV} -c:a aac"),
+    Recipe("vfr.webm", f"{P} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr -c:v libvpx {VPX} {YUV}"),
+    Recipe("dropped.avi", f"{P} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr -c:v mpeg4"),
     Recipe("one-picture.mp4", f"{P} -frames:v 1 {X264} {YUV}"),
     Recipe("one-picture.mkv", f"{P} -frames:v 1 {X264} {YUV}"),
     Recipe("one-picture.avi", f"{P} -frames:v 1 -c:v mpeg4"),
