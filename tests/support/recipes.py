@@ -109,7 +109,7 @@ PICTURES = (
     Recipe("h264.mp4", f"{P} {tone('stereo')} {X264} {YUV} -c:a aac"),
     Recipe("h264-10-bit.mkv", f"{P} {T} {X264} -pix_fmt yuv420p10le -c:a aac", proof='"pix_fmt": "yuv420p10le"'),
     Recipe("h264-422.mov", f"{P} {X264} -pix_fmt yuv422p10le"),
-    Recipe("h264-444-odd.mkv", f"{pictures('161x121')} {X264} -pix_fmt yuv444p"),
+    Recipe("h264-444-odd.mkv", f"{P} -vf format=yuv444p,scale=161:121 {X264}", proof='"width": 161'),
     Recipe(
         "h264-b-frames.mp4",
         f"{P} {T} -c:v libx264 -preset fast -threads 1 -bf 3 {YUV} -c:a aac",
@@ -140,7 +140,9 @@ PICTURES = (
     Recipe("prores.mov", f"{P} {T} -c:v prores_ks -c:a pcm_s24le"),
     Recipe("prores-4444-alpha.mov", f"{P} -c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le", proof="yuva444p"),
     Recipe("dnxhr.mov", f"{pictures('256x120')} -c:v dnxhd -profile:v dnxhr_lb -pix_fmt yuv422p"),
-    Recipe("ffv1-odd.mkv", f"{pictures('161x121')} {T} -c:v ffv1 -level 3 -c:a flac"),
+    Recipe(
+        "ffv1-odd.mkv", f"{P} {T} -vf format=yuv420p,scale=161:121 -c:v ffv1 -level 3 -c:a flac", proof='"width": 161'
+    ),
     Recipe("mjpeg.avi", f"{P} {T} -c:v mjpeg -pix_fmt yuvj420p -c:a pcm_s16le"),
     Recipe("mjpeg.mov", f"{P} {T} -c:v mjpeg -pix_fmt yuvj422p -c:a pcm_u8"),
     Recipe("mpeg4.avi", f"{P} {T} -c:v mpeg4 -bf 2 -c:a libmp3lame"),
