@@ -11,8 +11,11 @@ from tests.support.ffmpeg import run_tool
 QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 X264 = "-c:v libx264 -preset ultrafast -threads 1"
 X265 = "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1"
+OPEN = "-x265-params log-level=none:pools=1:frame-threads=1:open-gop=1:bframes=4:scenecut=0"
 VPX = "-deadline realtime -cpu-used 8 -threads 1"
 AOM = "-c:v libaom-av1 -cpu-used 8 -usage realtime -threads 1"
+VARIABLE = "'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr"
+SPARSE = "'select=not(mod(n\\,125))' -fps_mode vfr"
 YUV = "-pix_fmt yuv420p"
 HDR = (
     ":colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr10=1:max-cll=1000,400"
@@ -93,6 +96,7 @@ MATERIAL = {
         Recipe("base.ts", f"{P} {T} {X264} {YUV} -g 12 -c:a aac"),
         Recipe("later.ts", f"{pictures(seconds='2')} {tone(seconds='2')} {X264} {YUV} -c:a aac -output_ts_offset 100"),
         Recipe("wide.ts", f"{pictures('320x180')} {X264} {YUV} -output_ts_offset 1"),
+        Recipe("open-gop.mkv", f"{pictures(seconds='2')} -c:v libx265 -preset fast -g 12 {YUV} {OPEN}"),
         Recipe("thumb.jpg", f"{pictures('64x64')} -frames:v 1"),
     )
 }
@@ -131,6 +135,7 @@ PICTURES = (
     Recipe("av1.ivf", f"{P} {AOM} {YUV}"),
     Recipe("svt-av1.mkv", f"{P} -c:v libsvtav1 -preset 12 -svtav1-params lp=1 -pix_fmt yuv420p10le"),
     Recipe("vp8.webm", f"{P} {T} -c:v libvpx {VPX} {YUV} -c:a libvorbis"),
+    Recipe("vp8-alt-ref.webm", f"{P} -c:v libvpx -cpu-used 5 -threads 1 -auto-alt-ref 1 -lag-in-frames 16 {YUV}"),
     Recipe("vp8-alpha.webm", f"{P} -c:v libvpx {VPX} -auto-alt-ref 0 -pix_fmt yuva420p", proof='"alpha_mode": "1"'),
     Recipe("vp9-alpha.webm", f"{P} -c:v libvpx-vp9 {VPX} -pix_fmt yuva420p", proof='"alpha_mode": "1"'),
     Recipe("vp9-alt-ref.webm", f"{P} -c:v libvpx-vp9 -cpu-used 5 -threads 1 -auto-alt-ref 1 -lag-in-frames 16 {YUV}"),
@@ -198,10 +203,16 @@ TIMES = (
     Recipe("120.mkv", f"{pictures(rate='120')} {X264} {YUV}"),
     Recipe("1-a-second.mp4", f"{pictures(rate='1', seconds='3')} {X264} {YUV}"),
     Recipe("1-a-second.mkv", f"{pictures(rate='1', seconds='3')} {X264} {YUV}"),
-    Recipe("vfr.mkv", f"{P} {T} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr {X264} {YUV} -c:a aac"),
-    Recipe("vfr.mp4", f"{P} {T} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr {X264} {YUV} -c:a aac"),
-    Recipe("vfr.webm", f"{P} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr -c:v libvpx {VPX} {YUV}"),
-    Recipe("dropped.avi", f"{P} -vf 'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr -c:v mpeg4"),
+    Recipe("vfr.mkv", f"{P} {T} -vf {VARIABLE} {X264} {YUV} -c:a aac"),
+    Recipe("vfr.mp4", f"{P} {T} -vf {VARIABLE} {X264} {YUV} -c:a aac"),
+    Recipe("vfr.webm", f"{P} -vf {VARIABLE} -c:v libvpx {VPX} {YUV}"),
+    Recipe("dropped.avi", f"{P} -vf {VARIABLE} -c:v mpeg4"),
+    Recipe(
+        "sparse.mkv",
+        f"{pictures(seconds='12')} {tone(seconds='12')} -vf {SPARSE} {X264} {YUV} -c:a aac",
+    ),
+    Recipe("sparse.mp4", f"{pictures(seconds='12')} -vf {SPARSE} {X264} {YUV}"),
+    Recipe("60.flv", f"{pictures(rate='60')} {X264} {YUV}"),
     Recipe("one-picture.mp4", f"{P} -frames:v 1 {X264} {YUV}"),
     Recipe("one-picture.mkv", f"{P} -frames:v 1 {X264} {YUV}"),
     Recipe("one-picture.avi", f"{P} -frames:v 1 -c:v mpeg4"),
@@ -220,6 +231,8 @@ TIMES = (
         proof='"start_time": "0.478000"',
     ),
     Recipe("late-pictures.mkv", "-itsoffset 0.5 -i base.mp4 -i base.mp4 -map 0:v -map 1:a -c copy", ("base.mp4",)),
+    Recipe("late-pictures.mp4", "-itsoffset 0.5 -i base.mp4 -i base.mp4 -map 0:v -map 1:a -c copy", ("base.mp4",)),
+    Recipe("long-sound.mp4", f"{P} {tone(seconds='2')} {X264} {YUV} -c:a aac"),
     Recipe("edit-list.mp4", "-ss 0.6 -i base.mp4 -c copy", ("base.mp4",)),
     Recipe("edit-list.mov", "-ss 0.6 -i base.mp4 -c copy -an", ("base.mp4",)),
     Recipe("no-edit-list.mp4", f"{P} {T} {X264} -bf 2 {YUV} -c:a aac -use_editlist 0"),
@@ -227,6 +240,12 @@ TIMES = (
     Recipe("fragmented.mp4", f"{P} {T} {X264} {YUV} -g 10 -c:a aac -movflags frag_keyframe+empty_moov"),
     Recipe("dash-segment.mp4", f"{P} {X264} {YUV} -g 10 -movflags dash+frag_keyframe+empty_moov+default_base_moof"),
     Recipe("index-first.mp4", f"{P} {T} {X264} {YUV} -c:a aac -movflags faststart"),
+    Recipe("constant-rate.ts", f"{P} {T} {X264} {YUV} -c:a aac -muxrate 3M"),
+    Recipe("discontinuity.ts", f"{P} {T} {X264} {YUV} -c:a aac -mpegts_flags initial_discontinuity"),
+    Recipe("joined.ts", "-i concat:base.ts|base.ts -c copy -copyts", ("base.ts",)),
+    Recipe("index-first.mkv", f"{P} {T} {X264} {YUV} -c:a aac -cues_to_front 1 -reserve_index_space 4096"),
+    Recipe("cut-open-gop.mkv", "-ss 0.7 -i open-gop.mkv -c copy", ("open-gop.mkv",)),
+    Recipe("cut-open-gop.ts", "-ss 0.7 -i open-gop.mkv -c copy", ("open-gop.mkv",)),
     Recipe(
         "offset.mkv", "-i base.mp4 -c copy -output_ts_offset 3600", ("base.mp4",), proof='"start_time": "3599.979000"'
     ),
