@@ -23,9 +23,14 @@ from tests.support.recipes import RECIPES, Recipe, make
 MADE = {recipe.name: recipe for recipe in RECIPES}
 NAMES = [*MADE, *(name for names in (*FOREIGN.values(), *DEBIAN.values()) for name in names)]
 REFUSED = "refused"
-NO_AVERAGE = "ffprobe has no average for this format; 25 pictures in 1 s"
+NO_AVERAGE = "ffprobe has no average for this format; the pictures come 25 a second"
 NO_LENGTH = "written live, so the file has no length; counted here"
 MILLISECONDS = "the file's clock rounds milliseconds up; its tracks end there"
+LAST_SOUND = "no length in the file; ffprobe's estimate leaves out the last packet of sound"
+TWICE = "the file's length counts the time before its first picture twice"
+SECOND_FILM = "Another track of pictures (h264) was not looked at."
+NOT_READ = "A track of sound ({}) was not decoded: its codec is not one that is read here, or it is damaged."
+SAID = "ffprobe decodes every track"
 RARE_FORMAT = "a format of editors and scripts, not of films that are passed on"
 RARE_CODEC = "a decoder that is not opened here, because each one more could be attacked"
 UNKNOWN = "Not a video: its format is not supported, or its beginning is damaged."
@@ -55,6 +60,40 @@ EXPLAINED = {
         Explained("late-sound.mp4", "seconds", 1.499, MILLISECONDS),
         Explained("adpcm-ima.mov", "seconds", 1.001, MILLISECONDS),
         Explained("ac3.mp4", "seconds", 1.018, MILLISECONDS),
+        Explained("hevc.ts", "seconds", 1.024, LAST_SOUND),
+        Explained("short.ts", "seconds", 0.149, LAST_SOUND),
+        Explained("constant-rate.ts", "seconds", 1.024, LAST_SOUND),
+        Explained("discontinuity.ts", "seconds", 1.024, LAST_SOUND),
+        Explained("offset.ts", "seconds", 1.024, LAST_SOUND),
+        Explained("aac-latm.ts", "seconds", 1.024, LAST_SOUND),
+        Explained("opus.ts", "seconds", 1.02, LAST_SOUND),
+        Explained("eac3.ts", "seconds", 1.024, LAST_SOUND),
+        Explained("pcm-dvd.vob", "seconds", 1.003, LAST_SOUND),
+        Explained("mpeg1.mpg", "seconds", 1.01, "ffprobe's estimate is of the sound, which ends before the pictures"),
+        Explained("size-changes.ts", "seconds", 2.0, "ffprobe's estimate is of the pictures; the sound begins before"),
+        Explained(
+            "clock-set-back.ts", "seconds", 3.024, "the clock goes back by 102 s; for ffprobe it runs on for 26 h"
+        ),
+        Explained(
+            "joined.ts", "seconds", 2.024, "two recordings; the clock of the second goes back by 1 s"
+        ),
+        Explained("wmv.wmv", "seconds", 1.043, TWICE),
+        Explained("wmv1.asf", "seconds", 1.046, TWICE),
+        Explained("offset.mkv", "seconds", 1.021, "the file's length is the end on a clock that begins at 3600 s"),
+        Explained(
+            "offset-unknown.flv", "seconds", 1.023, "ffprobe's estimate is the last stamp on a clock from 60 s on"
+        ),
+        Explained(
+            "chapters.mp4", "seconds", 1.0, "the file's length is that of its chapters, which end after the film"
+        ),
+        Explained("two-films.mkv", "said", SECOND_FILM, SAID),
+        Explained("two-angles.mp4", "said", SECOND_FILM, SAID),
+        Explained("two-programs.ts", "said", SECOND_FILM, SAID),
+        Explained("tta.mkv", "said", NOT_READ.format("tta"), RARE_CODEC),
+        Explained("wavpack.mkv", "said", NOT_READ.format("wavpack"), RARE_CODEC),
+        Explained("tta-then-aac.mkv", "said", NOT_READ.format("tta"), RARE_CODEC),
+        Explained("Megamind.avi", "bad packets", 1, "its sound begins in the middle of a packet"),
+        Explained("Megamind.avi", "verified", 0.9943, "its sound begins in the middle of a packet"),
         Explained("balle-jbart.mp4", "seconds", 10.2, "its edit list leaves out the first 22 ms of the sound"),
         Explained("offset.mp4", "seconds", 1.022, "ffprobe adds the 60 s before the film begins"),
         Explained("live.webm", "seconds", 1.007, NO_LENGTH),

@@ -295,6 +295,7 @@ SOUNDS = (
     Recipe(
         "second-sound-is-default.mkv",
         f"{P} {T} {tone('5.1')} {X264} {YUV} -map 0 -map 1 -map 2 -c:a aac -disposition:a:0 0 -disposition:a:1 default",
+        sound=1,
     ),
     Recipe("many-sounds.mp4", f"{P} {tone('stereo')} {T} {X264} {YUV} -map 0 -map 1 -map 2 -c:a aac"),
     Recipe("many-sounds.mxf", f"{P} {T} {T} -c:v mpeg2video -map 0 -map 1 -map 2 -c:a pcm_s24le"),
