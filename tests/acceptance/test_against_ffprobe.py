@@ -74,9 +74,7 @@ EXPLAINED = {
         Explained(
             "clock-set-back.ts", "seconds", 3.024, "the clock goes back by 102 s; for ffprobe it runs on for 26 h"
         ),
-        Explained(
-            "joined.ts", "seconds", 2.024, "two recordings; the clock of the second goes back by 1 s"
-        ),
+        Explained("joined.ts", "seconds", 2.024, "two recordings; the clock of the second goes back by 1 s"),
         Explained("wmv.wmv", "seconds", 1.043, TWICE),
         Explained("wmv1.asf", "seconds", 1.046, TWICE),
         Explained("offset.mkv", "seconds", 1.021, "the file's length is the end on a clock that begins at 3600 s"),

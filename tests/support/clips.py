@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,11 +85,12 @@ def _unpacked(packages: dict[str, tuple[str, ...]], unpack: Unpack, cache_dir: P
         for package, names in packages.items():
             if all((cache_dir / name).exists() for name in names):
                 continue
-            for name, content in unpack(package, cache_dir / package.partition("==")[0]):
-                if name in names:
-                    part = cache_dir / f"{name}.part"
-                    part.write_bytes(content)
-                    part.rename(cache_dir / name)
+            with tempfile.TemporaryDirectory() as downloads:
+                for name, content in unpack(package, Path(downloads)):
+                    if name in names:
+                        part = cache_dir / f"{name}.part"
+                        part.write_bytes(content)
+                        part.rename(cache_dir / name)
     return [cache_dir / name for names in packages.values() for name in names]
 
 
@@ -117,7 +119,6 @@ def _from_debian(package: str, directory: Path) -> Iterator[tuple[str, bytes]]:
 
 def _download(command: tuple[str, ...], package: str, directory: Path) -> None:
     """Run the command that puts the package into the directory. Skips the test, with how to get it, if it cannot."""
-    directory.mkdir(exist_ok=True)
     how = f"clips made by others: run it where `{shlex.join(command)}` works ({package})"
     try:
         subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
