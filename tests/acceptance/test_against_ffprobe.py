@@ -17,7 +17,7 @@ import pytest
 from backend.errors import VideoFailed
 from backend.processors import VideoFile, load
 from tests.support.clips import DEBIAN, FOREIGN, debian_clips, foreign_clips
-from tests.support.ffmpeg import Facts, facts_of, ffprobe
+from tests.support.ffprobe import Facts, facts_of, ffprobe
 from tests.support.recipes import RECIPES, Recipe, make
 
 MADE = {recipe.name: recipe for recipe in RECIPES}

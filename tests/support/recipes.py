@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.ffmpeg import run_tool
+from tests.support.ffprobe import run_tool
 
 QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 X264 = "-c:v libx264 -preset ultrafast -threads 1"
