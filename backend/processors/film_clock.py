@@ -7,6 +7,7 @@ A container's clock need not begin at zero, may be set back or jump (joined reco
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MAX_STEP_SECONDS = 3600.0  # a picture may be shown for so long; a longer step is a jump of the clock
@@ -37,20 +38,26 @@ class TrackClock:
     def __post_init__(self) -> None:
         self._shift = self.start
 
-    def read(self, stamp: float, seconds: float, missing_seconds: float = 0.0, *, film_now: float = 0.0) -> float:
+    def read(self, stamp: float, seconds: float, missing_seconds: float = 0.0, others: Iterable[TrackClock] = ()) -> float:
         """Return the film time of what is read next in this track, and whose time stamp is `stamp`.
 
-        `missing_seconds` is about how much could not be read before it. `film_now` is where the film is, for the first
-        reading of a track that appears late.
+        `missing_seconds` is about how much could not be read before it. `others` are the clocks of the other tracks: a
+        step that brings this track to where another one is belongs to the same piece of the film.
         """
-        before = self.start if self._stamp is None else self._stamp
         if missing_seconds < MIN_MISSING_SECONDS:
             missing_seconds = 0.0
-        if self._is_jump(stamp - before, missing_seconds):
-            self._jump(stamp, missing_seconds, film_now)
+        if self._is_suspicious(stamp, missing_seconds):
+            near = (clock._shift for clock in others if clock.is_near(stamp))
+            is_back = self._stamp is not None and stamp < self._stamp
+            shifts = (shift for shift in near if shift != self._shift or not is_back)
+            self._begin_again(next(shifts, stamp - self._expected(missing_seconds)))
         self._stamp, self._seconds = stamp, seconds
         self.now = stamp - self._shift
         return self.now
+
+    def is_near(self, stamp: float) -> bool:
+        """Return True if this track is at about this time stamp."""
+        return self._stamp is not None and abs(stamp - self._stamp) <= self.max_step
 
     def place(self, stamp: float, near: float) -> float:
         """Return the film time of a picture that leaves the decoder, which may have been read before the last jump."""
@@ -60,16 +67,20 @@ class TrackClock:
         earlier = stamp - self._earlier_shift
         return earlier if abs(earlier - near) < abs(at - near) else at
 
-    def _is_jump(self, step: float, missing_seconds: float) -> bool:
-        longest = max(self.max_step, PLAUSIBLE_FACTOR * missing_seconds)
+    def _is_suspicious(self, stamp: float, missing_seconds: float) -> bool:
         if self._stamp is None:
-            return abs(step) > self.max_step
-        return not -MAX_STEP_BACK_SECONDS <= step <= longest
+            return not -MAX_STEP_SECONDS <= stamp - self.start <= self.max_step  # decoding begins before showing
+        return not -MAX_STEP_BACK_SECONDS <= stamp - self._stamp <= max(
+            self.max_step, PLAUSIBLE_FACTOR * missing_seconds
+        )
 
-    def _jump(self, stamp: float, missing_seconds: float, film_now: float) -> None:
-        expected = film_now if self._stamp is None else self.now + self._seconds + missing_seconds
-        self.jumps += self._stamp is not None
-        self._earlier_shift, self._shift = self._shift, stamp - expected
+    def _expected(self, missing_seconds: float) -> float:
+        return self.now + self._seconds + missing_seconds
+
+    def _begin_again(self, shift: float) -> None:
+        if shift != self._shift:
+            self.jumps += self._stamp is not None
+            self._earlier_shift, self._shift = self._shift, shift
 
 
 @dataclass(slots=True)
@@ -88,10 +99,15 @@ class FilmClock:
         clock = self.tracks.get(track)
         if clock is None:
             clock = self.tracks[track] = TrackClock(self.start, self.max_step)
-        at = clock.read(stamp, seconds, missing_seconds, film_now=self.reached)
+        at = clock.read(stamp, seconds, missing_seconds, (other for other in self.tracks.values() if other is not clock))
         if at + seconds > self.reached:
             self.reached = at + seconds
         return at
+
+    def place(self, track: int, stamp: float, near: float) -> float:
+        """Return the film time of a time stamp of this track that says nothing about its clock."""
+        clock = self.tracks.get(track)
+        return stamp - (self.start or 0.0) if clock is None else clock.place(stamp, near)
 
     @property
     def jumps(self) -> int:

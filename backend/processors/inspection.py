@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
 from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECONDS, FilmClock, declared_length
-from backend.processors.losses import ReadBytes, TrackLosses
+from backend.processors.losses import Hole, ReadBytes, TrackLosses
 from backend.processors.opening import OpenVideo, check_readable, opened
 from backend.processors.poster import POSTER_AT, PosterChoice, write_poster
 from backend.processors.structure import declared_size, has_torn_end, is_encrypted, unreadable_bytes
@@ -38,6 +38,8 @@ JUMPING = STREAMS | {"flv"}
 WITH_STRUCTURE = frozenset({"matroska", "mov", *JUMPING})
 MIN_UNREAD_BYTES = 16_384  # at the end of a file; fewer may be an index
 MIN_UNREAD_SHARE = 0.005
+MIN_HOLE_BYTES = 2 * 188  # in a transport stream, which has packets that belong to no track
+MIN_PICTURE_GAP_SECONDS, MIN_SOUND_GAP_SECONDS = 0.002, 0.1
 ENCRYPTED = "This file is encrypted (DRM), so its pictures and sound cannot be read; get a version without DRM."
 NOTHING_DECODED = "Nothing in this file can be decoded; it is damaged."
 
@@ -93,6 +95,7 @@ class Reading:
     clock: FilmClock
     poster: PosterChoice
     length: float | None
+    is_unreadable: Callable[[Hole], bool]
     counts_in_order: bool = False  # time stamps are only the numbers of pictures, so holes do not show in them
     bytes: ReadBytes = field(default_factory=ReadBytes)
     readers: dict[int, TrackReader] = field(default_factory=dict)
@@ -142,7 +145,7 @@ def _inspect(
     file: VideoFile, video: OpenVideo, looked_at: dict[int, Seen], pace: ReadingPace, max_lost_share: float
 ) -> Generator[Step, None, dict[str, Any]]:
     tracks = chosen_tracks(video.container, looked_at)
-    reading = _reading(video.container, tracks)
+    reading = _reading(video, tracks)
     yield from _read(video.container, reading, pace)
     for reader in reading.readers.values():
         reader.losses.finish()
@@ -154,8 +157,8 @@ def _inspect(
     return _facts(file, video.container, tracks, reading, verdict)
 
 
-def _reading(container: InputContainer, tracks: Tracks) -> Reading:
-    name = _format(container)
+def _reading(video: OpenVideo, tracks: Tracks) -> Reading:
+    container, name = video.container, _format(video.container)
     chosen = (tracks.film, *tracks.sounds)
     begins = [float(s.start_time * s.time_base) for s in chosen if s.start_time is not None and s.time_base]
     start = min(begins, default=None)
@@ -166,6 +169,7 @@ def _reading(container: InputContainer, tracks: Tracks) -> Reading:
         FilmClock(start, MAX_STREAM_STEP_SECONDS if name in JUMPING else MAX_STEP_SECONDS),
         PosterChoice((length or 0.0) * POSTER_AT),
         length,
+        lambda hole: name != "mpegts" or unreadable_bytes(video.descriptor, hole.begin, hole.end) > MIN_HOLE_BYTES,
         counts_in_order=name == "avi",
     )
 
@@ -229,35 +233,43 @@ def _read_packet(packet: Packet[Any], reader: TrackReader, reading: Reading) -> 
     if packet.has_sidedata("encryption_info"):
         raise VideoFailed(ENCRYPTED)
     losses.packets += 1
-    missing = reading.bytes.add(packet.stream_index, packet.pos, size)
+    hole = reading.bytes.add(packet.stream_index, packet.pos, size)
     seconds = (packet.duration or 0) * reader.base
-    at = _film_time(packet, reader, reading, seconds, missing)
-    losses.read(at, seconds, is_key=packet.is_keyframe)
+    at = _film_time(packet, reader, reading, seconds, hole)
+    if not packet.is_discard:  # else the file itself says that it is not to be shown
+        losses.read(at, seconds, is_key=packet.is_keyframe)
     if packet.is_corrupt:
         losses.bad_packets += 1
         losses.mark(at, at + seconds)
     _decode(packet, reader, reading, at, at + seconds)
 
 
-def _film_time(packet: Packet[Any], reader: TrackReader, reading: Reading, seconds: float, missing: int) -> float:
+def _film_time(packet: Packet[Any], reader: TrackReader, reading: Reading, seconds: float, hole: Hole | None) -> float:
     """Return when the packet's content is shown. Notes bytes that nothing was read from before it."""
-    clock, losses = reading.clock, reader.losses
-    track = clock.tracks.get(packet.stream_index)
+    clock, index = reading.clock, packet.stream_index
+    track = clock.tracks.get(index)
     before = track.now if track is not None else None
     dts, pts = packet.dts, packet.pts
-    stamp = dts if dts is not None else pts
-    if stamp is None:
-        return before or 0.0
-    gap = missing * clock.reached / max(reading.bytes.end, 1) if missing else 0.0
-    now = clock.read(packet.stream_index, stamp * reader.base, seconds, gap)
-    if missing and before is not None:
-        if now - before > 1.5 * (losses.step.seconds or seconds) + 0.002:
+    if dts is None and (pts is None or before is not None):  # the order of pictures says nothing about the clock
+        return before or 0.0 if pts is None else clock.place(index, pts * reader.base, before or 0.0)
+    stamp = pts if dts is None else dts
+    missing = hole.missing * clock.reached / max(reading.bytes.end, 1) if hole is not None else 0.0
+    now = clock.read(index, stamp * reader.base, seconds, missing)
+    if hole is not None and before is not None:
+        _note_hole(hole, reader, reading, before, now)
+    return now if pts is None or dts is None else now + (pts - dts) * reader.base
+
+
+def _note_hole(hole: Hole, reader: TrackReader, reading: Reading, before: float, now: float) -> None:
+    losses = reader.losses
+    shortest = MIN_PICTURE_GAP_SECONDS if reader is reading.film else MIN_SOUND_GAP_SECONDS
+    if now - before > 1.5 * losses.step.seconds + shortest:
+        if reading.is_unreadable(hole):
             losses.has_unreadable_bytes = True
             losses.mark(before, now)
-        elif reading.counts_in_order:
-            losses.has_unreadable_bytes = True
-            losses.note_hole(now)
-    return now if pts is None or dts is None else now + (pts - dts) * reader.base
+    elif reading.counts_in_order:
+        losses.has_unreadable_bytes = True
+        losses.note_hole(now)
 
 
 def _decode(packet: Packet[Any], reader: TrackReader, reading: Reading, begin: float, end: float) -> None:
@@ -314,13 +326,20 @@ def _extent(video: OpenVideo, reading: Reading) -> Extent:
     return Extent(
         size=size,
         unread_begin=unread_begin,
-        unread_end=unread_end if is_stream else 0,
+        unread_end=unread_end,
         is_short=should_be is not None and should_be > size,
         is_torn=has_torn_end(descriptor, size, end) or (name in STREAMS and _is_torn(reading)),
         declared=declared,
         start=reading.clock.start or 0.0,
-        is_declared_reliably=name not in WITH_STRUCTURE or unread_end > 0,
+        is_declared_reliably=name not in WITH_STRUCTURE or _lacks_indexed_pictures(reading),
+        is_stream=is_stream,
     )
+
+
+def _lacks_indexed_pictures(reading: Reading) -> bool:
+    """Return True if the film's own index lists more pictures than there are."""
+    listed, film = reading.film.stream.frames, reading.film.losses
+    return film.packets < listed or 2 * film.shown < listed
 
 
 def _is_torn(reading: Reading) -> bool:
@@ -343,7 +362,8 @@ def _facts(
     size = file.path.stat().st_size
     width, height = reading.size_of_pictures
     readers = reading.readers.values()
-    late = ["A track that begins later than the others was not decoded."] if reading.has_late_track else []
+    has_late_track = reading.has_late_track and not any(reader.losses.lost for reader in readers)
+    late = ["A track that begins later than the others was not decoded."] if has_late_track else []
     return {
         "container": _container_name(file, container),
         "duration_seconds": round(verdict.seconds, 3),

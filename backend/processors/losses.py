@@ -8,6 +8,7 @@ times have long steps without any evidence. Nothing declared is believed: the us
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MAX_SPANS = 200  # of a track; more are merged
 MAX_STEPS = 2000  # different lengths of steps, in milliseconds, that are counted
@@ -145,7 +146,8 @@ class TrackLosses:
 
     def finish(self) -> None:
         """Count what was read after the last unit that was shown."""
-        if self.shown and self._marks and self.read_end > self.end + 0.5 * self.step.seconds:
+        rest = self.read_end - self.end
+        if self.shown and rest > 0.5 * self.step.seconds and self._has_mark(self.end, self.read_end):
             self._lose(self.end, self.read_end)
 
     @property
@@ -200,6 +202,14 @@ class TrackLosses:
         self.is_unsound = True
 
 
+class Hole(NamedTuple):
+    """Two positions in a file, and how many of the bytes between them belong to no packet."""
+
+    begin: int
+    end: int
+    missing: int
+
+
 @dataclass(slots=True)
 class ReadBytes:
     """Which bytes of a file packets were read from, to find bytes that nothing was read from."""
@@ -209,22 +219,23 @@ class ReadBytes:
     end: int = 0  # where the last packet ends
     _of_track: dict[int, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, track: int, position: int | None, size: int) -> int:
-        """Note a packet. Return the bytes that nothing was read from since the track's packet before; 0 if few."""
-        missing = 0
+    def add(self, track: int, position: int | None, size: int) -> Hole | None:
+        """Note a packet. Return where nothing was read from since the track's packet before; None if nowhere."""
+        hole = None
         if position is not None and position >= 0:
-            missing = self._missing_before(track, position)
+            hole = self._hole_before(track, position)
             self._of_track[track] = (position, self.total)
             self.first = position if self.first is None else min(self.first, position)
             self.end = max(self.end, position + size)
         self.total += size
-        return missing
+        return hole
 
-    def _missing_before(self, track: int, position: int) -> int:
+    def _hole_before(self, track: int, position: int) -> Hole | None:
         before = self._of_track.get(track)
         if before is None or position <= before[0]:
-            return 0
+            return None
         passed = position - before[0]
         missing = passed - (self.total - before[1])
         overhead = min(1 - min(self.total / self.end, 1.0), MAX_OVERHEAD) if self.end else 0.0
-        return missing if missing > max(MIN_MISSING_BYTES, MIN_MISSING_SHARE * passed, 3 * overhead * passed) else 0
+        is_hole = missing > max(MIN_MISSING_BYTES, MIN_MISSING_SHARE * passed, 3 * overhead * passed)
+        return Hole(before[0], position, missing) if is_hole else None

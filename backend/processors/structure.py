@@ -19,6 +19,7 @@ PROTECTED_TRACK = b"\x47\xe1\x81\x05"  # Matroska: the contents are encrypted wi
 SEGMENT, EBML = b"\x18\x53\x80\x67", b"\x1a\x45\xdf\xa3"
 TRAILING_ELEMENTS = (b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x10\x43\xa7\x70", b"\x11\x4d\x9b\x74")
 MAX_BLOCK_HEAD_BYTES = 32  # of a block of Matroska
+OGG_PAGE, OGG_PAGE_HEAD_BYTES = b"OggS", 27
 FLV_TAG_HEAD_BYTES = 11
 MIN_SCRAMBLED_SHARE = 0.2  # of the packets of a transport stream
 
@@ -64,6 +65,8 @@ def has_torn_end(descriptor: int, size: int, read_to: int) -> bool:
         last = int.from_bytes(_read(descriptor, size - 4, 4))
         tag = _read(descriptor, max(size - 4 - last, 0), 4)
         return last < FLV_TAG_HEAD_BYTES or FLV_TAG_HEAD_BYTES + int.from_bytes(tag[1:]) != last
+    if head.startswith(OGG_PAGE):
+        return _ends_within_ogg(_read(descriptor, max(size - HEAD_BYTES, 0), HEAD_BYTES))
     return False
 
 
@@ -85,6 +88,16 @@ def unreadable_bytes(descriptor: int, begin: int, end: int) -> int:
         readable += size or TS_PACKET_BYTES
         offset = found + (size or TS_PACKET_BYTES)
     return int((looked_at - min(readable, looked_at)) * ((end - begin) / looked_at))
+
+
+def _ends_within_ogg(tail: bytes) -> bool:
+    """Return True if the last page of an Ogg file is incomplete, or not marked as the end of its track."""
+    at = tail.rfind(OGG_PAGE)
+    if at < 0 or len(tail) < at + OGG_PAGE_HEAD_BYTES:
+        return True
+    segments = tail[at + OGG_PAGE_HEAD_BYTES :][: tail[at + 26]]
+    is_whole = len(tail) >= at + OGG_PAGE_HEAD_BYTES + len(segments) + sum(segments)
+    return not (is_whole and tail[at + 5] & 0x04)
 
 
 def _read(descriptor: int, offset: int, size: int) -> bytes:

@@ -6,7 +6,6 @@ that something is missing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,8 @@ class Extent:
     `size`: bytes of the file. `unread_begin` and `unread_end`: bytes at its ends that cannot be read. `is_short`: it is
     shorter than its own headers say. `is_torn`: it ends in the middle of something.
     `declared`: the seconds that its header declares, a length or an end on the clock that begins at `start`.
-    `is_declared_reliably`: a film that ends before has lost its end.
+    `is_declared_reliably`: a film that ends before has lost its end. `is_stream`: nothing declares its length, so what is
+    missing at the end is known from bytes alone.
     """
 
     size: int
@@ -39,6 +39,7 @@ class Extent:
     declared: float | None = None
     start: float = 0.0
     is_declared_reliably: bool = False
+    is_stream: bool = False
 
     @property
     def shows_missing_end(self) -> bool:
@@ -112,18 +113,18 @@ def where(spans: Spans) -> str:
         return ""
     begin, end = spans.all[0][0], max(end for _, end in spans.all)
     places = f"in {len(spans.all)} places " if len(spans.all) > 1 else ""
-    return f" {places}from {clock_text(begin)} to {clock_text(math.ceil(end))}"
+    return f" {places}from {clock_text(begin)} to {clock_text(max(round(end), int(begin) + 1))}"
 
 
 def _sums(film: TrackLosses, extent: Extent, reached: float) -> _Sums:
     known = film.shown + film.lost
-    read_share = 1 - (extent.unread_begin + extent.unread_end) / max(extent.size, 1)
+    read_share = 1 - (extent.unread_begin + extent.unread_end * extent.is_stream) / max(extent.size, 1)
     per_byte = known / max(read_share * extent.size, 1)
     usual = film.step.seconds
     expected = declared_length(extent.declared, extent.start, reached) or 0.0
     missing = expected - reached
     is_missing = missing > max(2 * usual, MIN_SAID_SECONDS) and extent.shows_missing_end
-    lost_end = missing / usual if is_missing and usual else extent.unread_end * per_byte
+    lost_end = missing / usual if is_missing and usual else extent.unread_end * per_byte if extent.is_stream else 0.0
     unshown = film.unshown_beginning / usual if usual and not film.has_lost_beginning else 0.0
     is_off = abs(missing) > max(2 * usual, MIN_SAID_SECONDS) and not is_missing
     return _Sums(
@@ -200,12 +201,12 @@ def _lost_pictures(film: TrackLosses, extent: Extent, sums: _Sums, reached: floa
 
 
 def _damaged_pictures(film: TrackLosses) -> str:
-    return f"{film.damaged:,} of {film.shown:,} pictures are damaged"
+    return f"{film.damaged:,} of {film.shown:,} pictures {'is' if film.damaged == 1 else 'are'} damaged"
 
 
 def _lost_sound(sound: TrackLosses) -> str:
     seconds = sound.lost * sound.step.seconds
-    return f"{_percent(_lost_share(sound))} of its sound ({seconds:.1f} s) cannot be read{where(sound.spans)}"
+    return f"{_percent(_lost_share(sound))} of its sound ({seconds:.2f} s) cannot be read{where(sound.spans)}"
 
 
 def _percent(share: float) -> str:
@@ -226,9 +227,12 @@ def _passed_over(
     if film.damaged:
         said.append(f"{_damaged_pictures(film)}.".capitalize())
     if film.smeared:
-        said.append(f"{film.smeared:,} pictures that follow a damage may be smeared.")
+        pictures = "picture" if film.smeared == 1 else "pictures"
+        said.append(f"{film.smeared:,} {pictures} after a damaged place may show remains of it.")
     said += [f"{_lost_sound(sound)}." for sound in sounds if sound.lost >= 1]
-    said += [f"{sound.damaged:,} pieces of its sound are damaged." for sound in sounds if sound.damaged]
+    said += [
+        f"{sound.damaged * sound.step.seconds:.2f} s of its sound are damaged." for sound in sounds if sound.damaged
+    ]
     said += [f"Nothing is recorded{where(gaps)}." for gaps in [_unexplained(film, sounds)] if gaps.all]
     return said + _about_the_end(extent, sums, reached)
 
@@ -245,7 +249,10 @@ def _unexplained(film: TrackLosses, sounds: Sequence[TrackLosses]) -> Spans:
 
 def _about_the_end(extent: Extent, sums: _Sums, reached: float) -> list[str]:
     if extent.is_torn and not sums.missing_seconds:
-        return ["The file ends in the middle of a picture or sound: it was probably cut off, how much cannot be told."]
+        return [
+            f"The file ends in the middle of a picture or sound, after {reached:.1f} s: it was probably cut off, "
+            "and how much is missing cannot be told."
+        ]
     declared = declared_length(extent.declared, extent.start, reached)
     if declared and not sums.expected and not sums.missing_seconds:
         return [f"Its header says {declared:.1f} s, but its pictures and sound end after {reached:.1f} s."]
