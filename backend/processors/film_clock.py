@@ -90,6 +90,7 @@ class FilmClock:
     start: float | None
     max_step: float = MAX_STEP_SECONDS
     reached: float = 0.0
+    jumps: int = 0  # how often the clock was set back or jumped
     tracks: dict[int, TrackClock] = field(default_factory=dict)
 
     def read(self, track: int, stamp: float, seconds: float, missing_seconds: float = 0.0) -> float:
@@ -100,6 +101,7 @@ class FilmClock:
         if clock is None:
             clock = self.tracks[track] = TrackClock(self.start, self.max_step)
         at = clock.read(stamp, seconds, missing_seconds, (other for other in self.tracks.values() if other is not clock))
+        self.jumps = max(self.jumps, clock.jumps)
         if at + seconds > self.reached:
             self.reached = at + seconds
         return at
@@ -108,11 +110,6 @@ class FilmClock:
         """Return the film time of a time stamp of this track that says nothing about its clock."""
         clock = self.tracks.get(track)
         return stamp - (self.start or 0.0) if clock is None else clock.place(stamp, near)
-
-    @property
-    def jumps(self) -> int:
-        """How often the clock was set back or jumped."""
-        return max((clock.jumps for clock in self.tracks.values()), default=0)
 
 
 def declared_length(declared: float | None, start: float, reached: float) -> float | None:

@@ -25,7 +25,7 @@ from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECO
 from backend.processors.losses import Hole, ReadBytes, TrackLosses
 from backend.processors.opening import OpenVideo, check_readable, opened
 from backend.processors.poster import POSTER_AT, PosterChoice, write_poster
-from backend.processors.structure import declared_size, has_torn_end, is_encrypted, unreadable_bytes
+from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
 from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
 from backend.processors.verdict import Extent, Verdict, judged
 
@@ -230,8 +230,8 @@ def _read_packet(packet: Packet[Any], reader: TrackReader, reading: Reading) -> 
     if not size:  # at the end: the decoder gives out what it still has
         _decode(packet, reader, reading, reading.clock.reached, reading.clock.reached)
         return
-    if packet.has_sidedata("encryption_info"):
-        raise VideoFailed(ENCRYPTED)
+    if not losses.packets:
+        _check_clear(packet)
     losses.packets += 1
     hole = reading.bytes.add(packet.stream_index, packet.pos, size)
     seconds = (packet.duration or 0) * reader.base
@@ -277,7 +277,14 @@ def _decode(packet: Packet[Any], reader: TrackReader, reading: Reading, begin: f
         for frame in packet.decode():
             _show(frame, reader, reading)
     except av.error.FFmpegError as error:
+        _check_clear(packet)
         reading.fail(error, reader, begin, end)
+
+
+def _check_clear(packet: Packet[Any]) -> None:
+    """Raise `VideoFailed` if the packet is encrypted."""
+    if packet.has_sidedata("encryption_info"):
+        raise VideoFailed(ENCRYPTED)
 
 
 def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
@@ -333,6 +340,7 @@ def _extent(video: OpenVideo, reading: Reading) -> Extent:
         start=reading.clock.start or 0.0,
         is_declared_reliably=name not in WITH_STRUCTURE or _lacks_indexed_pictures(reading),
         is_stream=is_stream,
+        is_torn_at_the_beginning=name == "mpegts" and has_torn_beginning(descriptor),
     )
 
 

@@ -123,7 +123,7 @@ class TrackLosses:
         if self.shown == 0:
             self._begin(at, seconds)
         elif at > self._last:
-            self._follow(at)
+            self._follow(at, is_at_damage=is_corrupt or self.is_last_damaged)
         self.shown += 1
         if self._marks:
             self._forget_marks(at)
@@ -178,12 +178,12 @@ class TrackLosses:
             self.has_lost_beginning = True
             self._lose(self.read_begin, at)
 
-    def _follow(self, at: float) -> None:
+    def _follow(self, at: float, *, is_at_damage: bool) -> None:
         step, usual = at - self._last, self.step.seconds
         self.step.add(step)
         if usual and step > 1.5 * usual + 0.002:
             begin = self._last + usual
-            if self._has_mark(self._last - usual, at + usual):
+            if is_at_damage or self._has_mark(self._last - usual, at + usual):
                 self._lose(begin, at)
             elif at - begin >= LONG_GAP_SECONDS:
                 self.unexplained.add(begin, at)

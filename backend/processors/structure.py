@@ -70,6 +70,13 @@ def has_torn_end(descriptor: int, size: int, read_to: int) -> bool:
     return False
 
 
+def has_torn_beginning(descriptor: int) -> bool:
+    """Return True if a transport stream begins in the middle of a packet."""
+    head = _read(descriptor, 0, HEAD_BYTES)
+    starts = (at for at in range(1, min(max(TS_PACKET_SIZES), len(head))) if _packet_size(head[at:]) is not None)
+    return _packet_size(head) is None and next(starts, None) is not None
+
+
 def unreadable_bytes(descriptor: int, begin: int, end: int) -> int:
     """Return how many of these bytes of a transport stream are no packets of it."""
     looked_at = min(end - begin, MAX_LOOKED_AT_BYTES)

@@ -40,6 +40,7 @@ class Extent:
     start: float = 0.0
     is_declared_reliably: bool = False
     is_stream: bool = False
+    is_torn_at_the_beginning: bool = False
 
     @property
     def shows_missing_end(self) -> bool:
@@ -88,7 +89,7 @@ def judged(
     """Return the verdict on a film that ends after `reached` seconds."""
     sums = _sums(film, extent, reached)
     share = min([_verified_share(film, sums), *(_sound_share(sound) for sound in sounds)])
-    if extent.is_torn or sums.missing_seconds:
+    if extent.is_torn or extent.is_torn_at_the_beginning or extent.is_short or sums.missing_seconds:
         share = min(share, NEARLY_ALL)
     seconds = reached if sums.missing_seconds or sums.expected <= 0 else sums.expected
     failure = _failure(film, sounds, extent, sums, reached, max_lost_share)
@@ -218,6 +219,8 @@ def _passed_over(
     film: TrackLosses, sounds: Sequence[TrackLosses], extent: Extent, sums: _Sums, reached: float
 ) -> list[str]:
     said = []
+    if extent.is_torn_at_the_beginning and not extent.unread_begin:
+        said.append("The file begins in the middle of something: its beginning was probably cut off.")
     if sums.unshown >= 1:
         why = "" if film.begins_with_key else ": the film begins between key frames"
         said.append(f"The first {film.unshown_beginning:.2f} s cannot be shown{why}.")
@@ -253,6 +256,8 @@ def _about_the_end(extent: Extent, sums: _Sums, reached: float) -> list[str]:
             f"The file ends in the middle of a picture or sound, after {reached:.1f} s: it was probably cut off, "
             "and how much is missing cannot be told."
         ]
+    if extent.is_short and not sums.missing_seconds:
+        return ["The file is shorter than its own header says: its end was probably cut off."]
     declared = declared_length(extent.declared, extent.start, reached)
     if declared and not sums.expected and not sums.missing_seconds:
         return [f"Its header says {declared:.1f} s, but its pictures and sound end after {reached:.1f} s."]
