@@ -38,7 +38,9 @@ class TrackClock:
     def __post_init__(self) -> None:
         self._shift = self.start
 
-    def read(self, stamp: float, seconds: float, missing_seconds: float = 0.0, others: Iterable[TrackClock] = ()) -> float:
+    def read(
+        self, stamp: float, seconds: float, missing_seconds: float = 0.0, others: Iterable[TrackClock] = ()
+    ) -> float:
         """Return the film time of what is read next in this track, and whose time stamp is `stamp`.
 
         `missing_seconds` is about how much could not be read before it. `others` are the clocks of the other tracks: a
@@ -70,8 +72,8 @@ class TrackClock:
     def _is_suspicious(self, stamp: float, missing_seconds: float) -> bool:
         if self._stamp is None:
             return not -MAX_STEP_SECONDS <= stamp - self.start <= self.max_step  # decoding begins before showing
-        return not -MAX_STEP_BACK_SECONDS <= stamp - self._stamp <= max(
-            self.max_step, PLAUSIBLE_FACTOR * missing_seconds
+        return (
+            not -MAX_STEP_BACK_SECONDS <= stamp - self._stamp <= max(self.max_step, PLAUSIBLE_FACTOR * missing_seconds)
         )
 
     def _expected(self, missing_seconds: float) -> float:
@@ -100,7 +102,9 @@ class FilmClock:
         clock = self.tracks.get(track)
         if clock is None:
             clock = self.tracks[track] = TrackClock(self.start, self.max_step)
-        at = clock.read(stamp, seconds, missing_seconds, (other for other in self.tracks.values() if other is not clock))
+        at = clock.read(
+            stamp, seconds, missing_seconds, (other for other in self.tracks.values() if other is not clock)
+        )
         self.jumps = max(self.jumps, clock.jumps)
         if at + seconds > self.reached:
             self.reached = at + seconds

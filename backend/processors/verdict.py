@@ -17,7 +17,9 @@ MIN_LOST_SOUND_SECONDS = 1.0  # less lost sound fails no film
 MIN_SAID_SECONDS = 0.1  # of a difference between the declared length and the tracks
 NEARLY_ALL = 0.9999
 FETCH_AGAIN = "fetch it again"
-RECORDED_SO = "fetching it again helps only if the source has all of it, because it was probably recorded with these gaps"
+RECORDED_SO = (
+    "fetching it again helps only if the source has all of it, because it was probably recorded with these gaps"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import VideoFailed
-from backend.processors import VideoFile, load
 from tests.support.clips import DEBIAN, FOREIGN, debian_clips, foreign_clips
 from tests.support.ffprobe import Facts, facts_of, ffprobe
+from tests.support.probing import said_of
 from tests.support.recipes import RECIPES, Recipe, make
 
 MADE = {recipe.name: recipe for recipe in RECIPES}
@@ -154,7 +153,7 @@ def compare(name: str, directory: Path) -> Comparison:
     path = make(recipe, directory) if name in MADE else _made_by_others(name)
     answer = ffprobe(path)
     assert recipe.proof in answer, f"This clip is not what its name says: {recipe.command}"
-    return Comparison(name, _found_here(path, directory), facts_of(answer, recipe.film, recipe.sound) | WHOLE)
+    return Comparison(name, _found_here(path), facts_of(answer, recipe.film, recipe.sound) | WHOLE)
 
 
 def _made_by_others(name: str) -> Path:
@@ -162,17 +161,11 @@ def _made_by_others(name: str) -> Path:
     return next(clip for clip in clips if clip.name == name)
 
 
-def _found_here(path: Path, output: Path) -> Facts:
+def _found_here(path: Path) -> Facts:
     """Return the facts that `probe` finds, under the names that ffprobe's have."""
-    processor = load("probe")
-    steps = processor.run(VideoFile(path, path.parent, output), processor.options())
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        found = end.value
-    except VideoFailed as failure:
-        return {REFUSED: failure.sentence}
+    failure, found = said_of(path)
+    if failure:
+        return {REFUSED: failure}
     video, sound = found["video"], found["audio"]
     facts: Facts = {
         "container": found["container"],
