@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,6 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from backend.errors import VideoFailed
@@ -107,6 +106,11 @@ class Reading:
     def __post_init__(self) -> None:
         self.readers = {reader.stream.index: reader for reader in (self.film, *self.sounds)}
 
+    @property
+    def streams(self) -> list[VideoStream | AudioStream]:
+        """The tracks that are decoded."""
+        return [reader.stream for reader in self.readers.values()]
+
     def share(self, size: int) -> float:
         """Return how much of the file was read, from 0 to 1: by time if the film's clock is known, or else by bytes."""
         if self.length and not self.clock.jumps:
@@ -152,17 +156,18 @@ def _inspect(
     verdict = _verdict(file, video, reading, max_lost_share)
     yield Step(DECODED, "drawing the poster")
     poster = reading.poster.finish()
-    assert poster is not None  # a film without a picture has failed
+    if poster is None:
+        raise VideoFailed(NOTHING_DECODED)
     write_poster(poster, tracks.film.sample_aspect_ratio, file.output / "poster.jpg")
     return _facts(file, video.container, tracks, reading, verdict)
 
 
 def _reading(video: OpenVideo, tracks: Tracks) -> Reading:
     container, name = video.container, _format(video.container)
-    chosen = (tracks.film, *tracks.sounds)
+    chosen: list[VideoStream | AudioStream] = [tracks.film, *tracks.sounds]
     begins = [float(s.start_time * s.time_base) for s in chosen if s.start_time is not None and s.time_base]
     start = min(begins, default=None)
-    length = None if name in STREAMS else declared_length(_declared(container, tracks.film), start or 0.0, 0.0)
+    length = None if name in STREAMS else declared_length(_declared(container, chosen), start or 0.0, 0.0)
     return Reading(
         TrackReader.of(tracks.film),
         [TrackReader.of(sound) for sound in tracks.sounds],
@@ -179,11 +184,11 @@ def _format(container: InputContainer) -> str:
     return container.format.name.partition(",")[0]
 
 
-def _declared(container: InputContainer, film: VideoStream) -> float | None:
-    """Return the declared length in seconds: of the film's own track, or else of the container."""
-    own = stream_seconds(film)
-    if own is not None:
-        return own
+def _declared(container: InputContainer, tracks: Sequence[VideoStream | AudioStream]) -> float | None:
+    """Return the declared length in seconds: of the film's own tracks, or else of the container."""
+    own = [seconds for seconds in map(stream_seconds, tracks) if seconds is not None]
+    if len(own) == len(tracks):
+        return max(own)
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
@@ -250,9 +255,11 @@ def _film_time(packet: Packet[Any], reader: TrackReader, reading: Reading, secon
     track = clock.tracks.get(index)
     before = track.now if track is not None else None
     dts, pts = packet.dts, packet.pts
-    if dts is None and (pts is None or before is not None):  # the order of pictures says nothing about the clock
-        return before or 0.0 if pts is None else clock.place(index, pts * reader.base, before or 0.0)
-    stamp = pts if dts is None else dts
+    if pts is None and dts is None:
+        return before or 0.0
+    if dts is None and before is not None:  # the order of pictures says nothing about the clock
+        return clock.place(index, (pts or 0) * reader.base, seconds, before)
+    stamp = (pts or 0) if dts is None else dts
     missing = hole.missing * clock.reached / max(reading.bytes.end, 1) if hole is not None else 0.0
     now = clock.read(index, stamp * reader.base, seconds, missing)
     if hole is not None and before is not None:
@@ -322,7 +329,7 @@ def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share
 def _extent(video: OpenVideo, reading: Reading) -> Extent:
     container, descriptor, name = video.container, video.descriptor, _format(video.container)
     size, read = os.fstat(descriptor).st_size, reading.bytes
-    declared = None if name in STREAMS else _declared(container, reading.film.stream)
+    declared = None if name in STREAMS else _declared(container, reading.streams)
     if declared is not None and abs(reading.other_end - declared) < abs(reading.clock.reached - declared):
         declared = None  # it is the length of another track
     end = min(read.end, size)
@@ -356,10 +363,7 @@ def _is_torn(reading: Reading) -> bool:
 
 def _unread(name: str, descriptor: int, begin: int, end: int) -> int:
     """Return how many bytes there nothing was read from, although there should have been something."""
-    if name == "mpegts":
-        unreadable = unreadable_bytes(descriptor, begin, end)
-    else:
-        unreadable = end - begin
+    unreadable = unreadable_bytes(descriptor, begin, end) if name == "mpegts" else end - begin
     return unreadable if unreadable > MIN_UNREAD_BYTES and unreadable > MIN_UNREAD_SHARE * end else 0
 
 

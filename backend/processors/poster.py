@@ -45,26 +45,28 @@ class PosterChoice:
     best: VideoFrame | None = None
     _rank: Rank = Rank.NOTHING
     _before: VideoFrame | None = None
+    _damaged: VideoFrame | None = None
     _look_at: float = -math.inf
 
     def offer(self, frame: VideoFrame, at: float, *, is_sound: bool) -> None:
         """Take the picture that is shown at this time, if it is better than those before."""
-        if self._rank is Rank.GOOD or (at < self._look_at and self._before is not None):
+        if self._rank is Rank.GOOD or at < self._look_at:
             return
-        if at < self.wanted_at or not is_sound:
-            if is_sound or self._before is None:
-                self._before = frame
-            return
-        self._look_at = at + LOOK_SECONDS
-        rank = rank_of(frame)
-        if rank > self._rank:
-            self.best, self._rank = frame, rank
+        if not is_sound:
+            self._damaged = self._damaged or frame
+        elif at < self.wanted_at:
+            self._before = frame
+        else:
+            self._look_at = at + LOOK_SECONDS
+            rank = rank_of(frame)
+            if rank > self._rank:
+                self.best, self._rank = frame, rank
 
     def finish(self) -> VideoFrame | None:
         """Return the chosen picture; None if none was offered."""
         if self._before is not None and self._rank is not Rank.GOOD and rank_of(self._before) > self._rank:
             return self._before
-        return self.best
+        return self.best or self._damaged
 
 
 def rank_of(frame: VideoFrame) -> Rank:
@@ -120,12 +122,13 @@ def _even(pixels: float) -> int:
 def turns_of(frame: VideoFrame) -> tuple[str, ...]:
     """Return the steps that bring the picture into the position that its matrix says.
 
-    The matrix sends the point (x, y) of the stored picture to (a·x + c·y, b·x + d·y), with y pointing down. Of the eight
-    positions that pictures are in, half of them mirrored, the nearest one is taken.
+    The matrix sends the point (x, y) of the stored picture to (a·x + c·y, b·x + d·y), with y pointing down. Of the
+    eight positions that pictures are in, half of them mirrored, the nearest one is taken.
     """
-    if Type.DISPLAYMATRIX not in frame.side_data:
+    matrix = next((data for data in frame.side_data.values() if data.type is Type.DISPLAYMATRIX), None)
+    if matrix is None:
         return ()
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(frame.side_data[Type.DISPLAYMATRIX]))
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
     is_sideways = abs(b) + abs(c) > abs(a) + abs(d)
     x, y = (c, b) if is_sideways else (a, d)
     steps = (("transpose", is_sideways), ("hflip", x < 0), ("vflip", y < 0))

@@ -17,7 +17,13 @@ TS_PACKET_BYTES, TS_PACKET_SIZES = 188, (188, 192, 204)
 PROTECTED_ENTRIES = (b"encv", b"enca", b"drmi", b"drms", b"drmt", b"pssh")  # of an MP4 file's index
 PROTECTED_TRACK = b"\x47\xe1\x81\x05"  # Matroska: the contents are encrypted with AES
 SEGMENT, EBML = b"\x18\x53\x80\x67", b"\x1a\x45\xdf\xa3"
-TRAILING_ELEMENTS = (b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x10\x43\xa7\x70", b"\x11\x4d\x9b\x74")
+TRAILING_ELEMENTS = (
+    b"\x1c\x53\xbb\x6b",
+    b"\x12\x54\xc3\x67",
+    b"\x19\x41\xa4\x69",
+    b"\x10\x43\xa7\x70",
+    b"\x11\x4d\x9b\x74",
+)
 MAX_BLOCK_HEAD_BYTES = 32  # of a block of Matroska
 OGG_PAGE, OGG_PAGE_HEAD_BYTES = b"OggS", 27
 FLV_TAG_HEAD_BYTES = 11

@@ -47,7 +47,9 @@ def chosen_tracks(container: InputContainer, looked_at: dict[int, Seen]) -> Trac
     check_size(film.codec_context)
     tracks = Tracks(film, [])
     others = [stream for stream in _films(container) if stream is not film and not _is_still(stream, looked_at)]
-    tracks.passed_over += _named([f"Another track of pictures ({_codec(other)}) was not looked at." for other in others])
+    tracks.passed_over += _named(
+        [f"Another track of pictures ({_codec(other)}) was not looked at." for other in others]
+    )
     unread: list[str] = []
     for sound in _by_rank(container):
         reason = _why_unread(sound, len(tracks.sounds))

@@ -17,7 +17,9 @@ MIN_LOST_SOUND_SECONDS = 1.0  # less lost sound fails no film
 MIN_SAID_SECONDS = 0.1  # of a difference between the declared length and the tracks
 NEARLY_ALL = 0.9999
 FETCH_AGAIN = "fetch it again"
-RECORDED_SO = "fetching it again helps only if the source has all of it, because it was probably recorded with these gaps"
+RECORDED_SO = (
+    "fetching it again helps only if the source has all of it, because it was probably recorded with these gaps"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class Extent:
     `size`: bytes of the file. `unread_begin` and `unread_end`: bytes at its ends that cannot be read. `is_short`: it is
     shorter than its own headers say. `is_torn`: it ends in the middle of something.
     `declared`: the seconds that its header declares, a length or an end on the clock that begins at `start`.
-    `is_declared_reliably`: a film that ends before has lost its end. `is_stream`: nothing declares its length, so what is
-    missing at the end is known from bytes alone.
+    `is_declared_reliably`: a film that ends before has lost its end. `is_stream`: nothing declares its length, so what
+    is missing at the end is known from bytes alone.
     """
 
     size: int
@@ -60,7 +62,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Units of a film: shown, lost in between, lost at the beginning (by bytes), lost at the end; seconds missing there."""
+    """Units of a film: shown, lost in between, lost at the beginning (by bytes), lost at the end."""
 
     shown: float
     lost: float
@@ -163,10 +165,8 @@ def _failure(
 ) -> str:
     if sums.lost_share > max_lost_share:
         if sums.missing_seconds and sums.lost_end >= sums.lost and not extent.unread_end:
-            return (
-                f"File is cut off: it should last {reached + sums.missing_seconds:.1f} s but ends after {reached:.1f} s; "
-                f"{FETCH_AGAIN}."
-            )
+            full = reached + sums.missing_seconds
+            return f"File is cut off: it should last {full:.1f} s but ends after {reached:.1f} s; {FETCH_AGAIN}."
         return f"File is damaged: {_lost_pictures(film, extent, sums, reached)}; {_advice(film, extent)}."
     if film.damaged > MAX_DAMAGED_FACTOR * max_lost_share * max(film.shown, 1):
         return f"File is damaged: {_damaged_pictures(film)}; {FETCH_AGAIN}."

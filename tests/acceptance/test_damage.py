@@ -28,7 +28,20 @@ CODECS: dict[str, Sequence[str]] = {
     "mkv": H264,
     "ts": H264,
     "flv": H264,
-    "webm": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "50", "-b:v", "500k", "-c:a", "libopus"),
+    "webm": (
+        "-c:v",
+        "libvpx",
+        "-deadline",
+        "realtime",
+        "-cpu-used",
+        "8",
+        "-g",
+        "50",
+        "-b:v",
+        "500k",
+        "-c:a",
+        "libopus",
+    ),
     "mpg": ("-c:v", "mpeg2video", "-b:v", "800k", "-c:a", "mp2"),
     "avi": ("-c:v", "mpeg4", "-b:v", "600k", "-c:a", "mp3"),
 }
@@ -124,7 +137,7 @@ def climb(home: Path, formats: Iterable[str], damages: Sequence[Damage], seconds
 
 @pytest.fixture(scope="module")
 def rungs(tmp_path_factory: pytest.TempPathFactory) -> list[Rung]:
-    """The rungs of the gate."""
+    """Return the rungs of the gate."""
     return list(climb(tmp_path_factory.mktemp("ladder"), CODECS, IN_THE_GATE, GATE_SECONDS))
 
 

@@ -112,7 +112,9 @@ def _remove(rng: random.Random, content: bytearray, films: list[bytes]) -> None:
 
 def films_in(home: Path) -> list[bytes]:
     """Return small real films of many formats."""
-    return [make_clip(home / name, seconds=1.2, size=(96, 64), codec=codec).read_bytes() for name, codec in CLIPS.items()]
+    return [
+        make_clip(home / name, seconds=1.2, size=(96, 64), codec=codec).read_bytes() for name, codec in CLIPS.items()
+    ]
 
 
 async def run(home: Path, files: int, seed: int = 15) -> Outcome:
@@ -130,7 +132,9 @@ async def run(home: Path, files: int, seed: int = 15) -> Outcome:
     return outcome
 
 
-async def _work(home: Path, runner: ChildRunner, numbers: Any, rng: random.Random, films: list[bytes], to: Outcome) -> None:
+async def _work(
+    home: Path, runner: ChildRunner, numbers: Any, rng: random.Random, films: list[bytes], to: Outcome
+) -> None:
     for number in numbers:
         path, output = home / f"{number}.mp4", home / f"{number}.out"
         path.write_bytes(mutated(rng, films))

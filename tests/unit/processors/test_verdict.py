@@ -110,7 +110,9 @@ def test_an_unreadable_end_without_a_declared_length_is_estimated_by_its_bytes()
 
 def test_an_unreadable_beginning_is_estimated_by_its_bytes() -> None:
     extent = Extent(SIZE, unread_begin=SIZE // 5, is_stream=True)
-    assert failure(track(pictures=400), extent=extent).startswith("File is damaged: 20.0 % of its pictures (100 of 500)")
+    assert failure(track(pictures=400), extent=extent).startswith(
+        "File is damaged: 20.0 % of its pictures (100 of 500)"
+    )
 
 
 def test_a_recording_that_ends_in_the_middle_of_a_picture_says_so() -> None:
