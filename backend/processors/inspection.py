@@ -23,7 +23,7 @@ from backend.processors import Step, VideoFile
 from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECONDS, FilmClock, declared_length
 from backend.processors.losses import Hole, ReadBytes, TrackLosses
 from backend.processors.opening import OpenVideo, check_readable, opened
-from backend.processors.poster import POSTER_AT, PosterChoice, write_poster
+from backend.processors.poster import PosterChoice, write_poster
 from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
 from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
 from backend.processors.verdict import Extent, Verdict, judged
@@ -31,6 +31,7 @@ from backend.processors.verdict import Extent, Verdict, judged
 MAX_READ_FAILURES = 100  # in a row; after them, the rest counts as unreadable
 MAX_HELD_SECONDS = 10.0  # of the film, between two packets: a longer step is a jump or a hole
 DECODED = 0.97  # share of the work
+POSTER_AT = 0.2  # share of the film
 STREAMS = frozenset({"mpegts", "mpeg"})  # without an index or a declared length; their clock may jump
 JUMPING = STREAMS | {"flv"}
 # formats whose structure shows whether their end is missing: there a declared length alone proves nothing
@@ -92,10 +93,12 @@ class Reading:
     film: TrackReader
     sounds: list[TrackReader]
     clock: FilmClock
-    poster: PosterChoice
     length: float | None
+    size: int
+    is_stream: bool
     is_unreadable: Callable[[Hole], bool]
     counts_in_order: bool = False  # time stamps are only the numbers of pictures, so holes do not show in them
+    poster: PosterChoice = field(default_factory=PosterChoice)
     bytes: ReadBytes = field(default_factory=ReadBytes)
     readers: dict[int, TrackReader] = field(default_factory=dict)
     other_end: float = 0.0
@@ -111,11 +114,18 @@ class Reading:
         """The tracks that are decoded."""
         return [reader.stream for reader in self.readers.values()]
 
-    def share(self, size: int) -> float:
+    def is_early(self, at: float) -> bool:
+        """Return True if this time is before the place of the poster. Where no length is known, none is early."""
+        if self.is_stream:
+            return self.bytes.end < POSTER_AT * self.size
+        return self.length is not None and at < POSTER_AT * self.length
+
+    @property
+    def share(self) -> float:
         """Return how much of the file was read, from 0 to 1: by time if the film's clock is known, or else by bytes."""
         if self.length and not self.clock.jumps:
             return min(1.0, max(0.0, self.clock.reached / self.length))
-        return min(1.0, self.bytes.end / size)
+        return min(1.0, self.bytes.end / self.size)
 
     def fail(self, error: Exception, reader: TrackReader | None, begin: float, end: float) -> None:
         """Note an error of the demuxer (no reader), or of a decoder. Raises it if it is a lack of memory."""
@@ -172,8 +182,9 @@ def _reading(video: OpenVideo, tracks: Tracks) -> Reading:
         TrackReader.of(tracks.film),
         [TrackReader.of(sound) for sound in tracks.sounds],
         FilmClock(start, MAX_STREAM_STEP_SECONDS if name in JUMPING else MAX_STEP_SECONDS),
-        PosterChoice((length or 0.0) * POSTER_AT),
         length,
+        max(container.size, 1),
+        name in STREAMS,
         lambda hole: name != "mpegts" or unreadable_bytes(video.descriptor, hole.begin, hole.end) > MIN_HOLE_BYTES,
         counts_in_order=name == "avi",
     )
@@ -193,7 +204,7 @@ def _declared(container: InputContainer, tracks: Sequence[VideoStream | AudioStr
 
 
 def _read(container: InputContainer, reading: Reading, pace: ReadingPace) -> Generator[Step, None, None]:
-    size, share = max(container.size, 1), 0.0
+    share = 0.0
     for packet in _packets(container, reading):
         reader = reading.readers.get(packet.stream.index)  # `stream_index` is 0 in the packets at the end
         if reader is not None:
@@ -201,7 +212,7 @@ def _read(container: InputContainer, reading: Reading, pace: ReadingPace) -> Gen
         else:
             _pass_over(packet, reading)
         pace.hold(reading.clock.reached)
-        share = max(share, reading.share(size))
+        share = max(share, reading.share)
         yield Step(share * DECODED, "decoding")
 
 
@@ -309,7 +320,7 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
     losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
     if is_picture:
         reading.size_of_pictures = (frame.width, frame.height)
-        reading.poster.offer(frame, at, is_sound=not losses.is_unsound)
+        reading.poster.offer(frame, at, is_early=reading.is_early(at), is_sound=not losses.is_unsound)
 
 
 def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share: float) -> Verdict:

@@ -88,26 +88,47 @@ def test_all_eight_positions_are_different(tmp_path: Path) -> None:
     assert len(seen) == 8
 
 
+@pytest.mark.parametrize(("orientation", "expected"), [(1, [0, 1, 2, 3]), (3, [3, 2, 1, 0]), (6, [2, 0, 3, 1])])
+def test_pictures_with_the_notes_of_a_camera_are_drawn_upright(
+    tmp_path: Path, orientation: int, expected: list[int]
+) -> None:
+    """PyAV does not know the kind of side data that FFmpeg attaches to them."""
+    entry = struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0)
+    notes = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        stream = output.add_stream("mjpeg", rate=5)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        for packet in stream.encode(grey(list(BRIGHTNESS[:2]), list(BRIGHTNESS[2:]))) + stream.encode(None):
+            noted = av.Packet(
+                bytes(packet)[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + bytes(packet)[2:]
+            )
+            noted.stream, noted.pts, noted.dts, noted.time_base = stream, packet.pts, packet.dts, packet.time_base
+            noted.is_keyframe = True
+            output.mux(noted)
+    probe(tmp_path / "a.mkv")
+    assert quarters_of(tmp_path / "poster.jpg") == expected
+
+
 def test_pictures_are_ranked() -> None:
     assert [rank_of(picture) for picture in (DARK, FLAT, GOOD)] == [Rank.DARK, Rank.FLAT, Rank.GOOD]
 
 
-def chosen(*pictures: av.VideoFrame, wanted_at: float = 0.0, unsound: tuple[int, ...] = ()) -> av.VideoFrame | None:
-    choice = PosterChoice(wanted_at)
+def chosen(*pictures: av.VideoFrame, early: int = 0, unsound: tuple[int, ...] = ()) -> av.VideoFrame | None:
+    choice = PosterChoice()
     for number, picture in enumerate(pictures):
-        choice.offer(picture, float(number), is_sound=number not in unsound)
+        choice.offer(picture, float(number), is_early=number < early, is_sound=number not in unsound)
     return choice.finish()
 
 
 def test_the_first_picture_that_is_neither_dark_nor_flat_is_chosen() -> None:
     other = grey([200, 40])
     assert chosen(DARK, FLAT, GOOD, other) is GOOD
-    assert chosen(DARK, GOOD, DARK, other, wanted_at=2.0) is other
+    assert chosen(DARK, GOOD, DARK, other, early=2) is other
 
 
 def test_without_a_good_picture_the_best_one_is_chosen() -> None:
     assert chosen(DARK, DARK, FLAT, DARK) is FLAT
-    assert chosen(GOOD, DARK, DARK, wanted_at=1.0) is GOOD
+    assert chosen(GOOD, DARK, DARK, early=1) is GOOD
     assert chosen(DARK) is DARK
     assert chosen() is None
 
