@@ -22,7 +22,7 @@ from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
 from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECONDS, FilmClock, declared_length
 from backend.processors.losses import Hole, ReadBytes, TrackLosses
-from backend.processors.opening import OpenVideo, check_readable, opened
+from backend.processors.opening import ENCRYPTED, OpenVideo, check_readable, opened
 from backend.processors.poster import PosterChoice, write_poster
 from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
 from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
@@ -40,7 +40,6 @@ MIN_UNREAD_BYTES = 16_384  # at the end of a file; fewer may be an index
 MIN_UNREAD_SHARE = 0.005
 MIN_HOLE_BYTES = 2 * 188  # in a transport stream, which has packets that belong to no track
 MIN_PICTURE_GAP_SECONDS, MIN_SOUND_GAP_SECONDS = 0.002, 0.1
-ENCRYPTED = "This file is encrypted (DRM), so its pictures and sound cannot be read; get a version without DRM."
 NOTHING_DECODED = "Nothing in this file can be decoded; it is damaged."
 
 
@@ -158,7 +157,7 @@ def inspect(
 def _inspect(
     file: VideoFile, video: OpenVideo, looked_at: dict[int, Seen], pace: ReadingPace, max_lost_share: float
 ) -> Generator[Step, None, dict[str, Any]]:
-    tracks = chosen_tracks(video.container, looked_at)
+    tracks = _tracks(video, looked_at)
     reading = _reading(video, tracks)
     yield from _read(video.container, reading, pace)
     for reader in reading.readers.values():
@@ -170,6 +169,15 @@ def _inspect(
         raise VideoFailed(NOTHING_DECODED)
     write_poster(poster, tracks.film.sample_aspect_ratio, file.output / "poster.jpg")
     return _facts(file, video.container, tracks, reading, verdict)
+
+
+def _tracks(video: OpenVideo, looked_at: dict[int, Seen]) -> Tracks:
+    try:
+        return chosen_tracks(video.container, looked_at)
+    except VideoFailed as failure:
+        if is_encrypted(video.descriptor):
+            raise VideoFailed(ENCRYPTED) from failure
+        raise
 
 
 def _reading(video: OpenVideo, tracks: Tracks) -> Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,39 @@ def test_an_encrypted_film_is_called_encrypted(tmp_path: Path, base: Path) -> No
     assert failed.sentence.startswith("This file is encrypted (DRM)")
     assert "fetch" not in failed.sentence
     assert failed.fault is Fault.PERMANENT
+
+
+def scrambled(path: Path, base: Path) -> None:
+    """Write a transport stream whose pictures and sound are scrambled, as a receiver without a card records it."""
+    content = bytearray(copied(base, path).read_bytes())
+    for at in range(0, len(content), 188):
+        pid = int.from_bytes(content[at + 1 : at + 3]) & 0x1FFF
+        if pid in (0x100, 0x101):
+            head = 4 + (1 + content[at + 4] if content[at + 3] & 0x20 else 0)
+            content[at + 3] |= 0x80
+            content[at + head : at + 188] = random.Random(at).randbytes(188 - head)
+    path.write_bytes(content)
+
+
+def sold(path: Path, base: Path) -> None:
+    """Write a film as shops sell them: its sample entries are protected, and its samples look like noise."""
+    content = (
+        copied(base, path)
+        .read_bytes()
+        .replace(b"avc1\0\0\0\0", b"drmi\0\0\0\0")
+        .replace(b"mp4a\0\0\0\0", b"drms\0\0\0\0")
+    )
+    begin = content.index(b"mdat") + 4
+    end = content.index(b"moov") - 4
+    path.write_bytes(content[:begin] + random.Random(1).randbytes(end - begin) + content[end:])
+
+
+@pytest.mark.parametrize(("make", "name"), [(scrambled, "a.ts"), (sold, "a.mp4"), (sold, "a.mov")])
+def test_films_that_are_encrypted_in_other_ways_are_called_so_too(
+    tmp_path: Path, base: Path, make: Callable[[Path, Path], None], name: str
+) -> None:
+    make(tmp_path / name, base)
+    assert failure_of(tmp_path / name).sentence.startswith("This file is encrypted (DRM)")
 
 
 HEALTHY: dict[str, tuple[object, ...]] = {

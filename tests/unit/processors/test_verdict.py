@@ -40,13 +40,18 @@ def test_a_film_that_lost_much_fails_and_says_how_much_and_where() -> None:
     assert failure(track((200, 350))) == (
         "File is damaged: 30.0 % of its pictures (150 of 500) cannot be read from 0:08 to 0:14; fetch it again."
     )
-    assert "in 2 places from 0:04 to 0:16" in failure(track((100, 150), (350, 400)))
+    assert "(100 of 500) cannot be read from 0:04 to 0:16;" in failure(track((100, 150), (350, 400)))
 
 
 def test_a_film_that_lost_little_completes_and_says_so() -> None:
     verdict = judged(track((200, 205)), [], Extent(SIZE), 20.0, 0.02)
     assert (verdict.failure, verdict.verified_share) == ("", 0.99)
     assert verdict.passed_over == ("1.0 % of its pictures (5 of 500) cannot be read from 0:08 to 0:09.",)
+
+
+def test_several_small_losses_are_counted() -> None:
+    verdict = judged(track((100, 103), (350, 353)), [], Extent(SIZE), 20.0, 0.02)
+    assert verdict.passed_over == ("1.2 % of its pictures (6 of 500) cannot be read in 2 places from 0:04 to 0:14.",)
 
 
 def test_the_bound_is_an_option() -> None:
