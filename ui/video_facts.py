@@ -40,7 +40,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         "Container": _word(result, "container"),
         "Bit rate": bit_rate(rate) if rate else "",
         "Size": size(bytes_) if bytes_ else "",
-        "Damage": _damage(result),
+        "Damage": _damage(result) if "verified_share" not in result else "",
         "Verified": _verified(result),
         "Passed over": _passed_over(result),
     }

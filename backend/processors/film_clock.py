@@ -1,8 +1,8 @@
 """A film's clock: the time stamps of its tracks as seconds since its beginning. Pure values.
 
-A container's clock need not begin at zero, may be set back or jump (joined recordings), wraps in a transport stream after
-26.5 h, and its declared duration may be a length, an end on that clock, or wrong. Everything that needs a film's time
-(progress, pacing, losses, poster, duration) takes it from here.
+A container's clock need not begin at zero, may be set back or jump (joined recordings), wraps in a transport stream
+after 26.5 h, and its declared duration may be a length, an end on that clock, or wrong. Everything that needs a film's
+time (progress, pacing, losses, poster, duration) takes it from here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 MAX_STEP_SECONDS = 3600.0  # a picture may be shown for so long; a longer step is a jump of the clock
 MAX_STREAM_STEP_SECONDS = 10.0  # in formats whose clock is known to jump (FFmpeg's own bound)
-MAX_STEP_BACK_SECONDS = 1.0  # small steps back are the reordering of pictures
+MAX_STEP_BACK_SECONDS = 1.0  # small steps back are the reordering of pictures,
+MAX_REORDERED_PICTURES = 4  # also of pictures that are shown for long
 PLAUSIBLE_FACTOR = 4.0  # a step may be so many times as long as the bytes that are missing in it suggest
 MIN_MISSING_SECONDS = 0.25  # less is what a container puts where two recordings are joined
 END_TOLERANCE_SECONDS = 0.3  # between a declared end and the end of the tracks, beside `END_TOLERANCE_SHARE`
@@ -72,9 +73,8 @@ class TrackClock:
     def _is_suspicious(self, stamp: float, missing_seconds: float) -> bool:
         if self._stamp is None:
             return not -MAX_STEP_SECONDS <= stamp - self.start <= self.max_step  # decoding begins before showing
-        return (
-            not -MAX_STEP_BACK_SECONDS <= stamp - self._stamp <= max(self.max_step, PLAUSIBLE_FACTOR * missing_seconds)
-        )
+        back = max(MAX_STEP_BACK_SECONDS, MAX_REORDERED_PICTURES * self._seconds)
+        return not -back <= stamp - self._stamp <= max(self.max_step, PLAUSIBLE_FACTOR * missing_seconds)
 
     def _expected(self, missing_seconds: float) -> float:
         return self.now + self._seconds + missing_seconds
@@ -87,7 +87,7 @@ class TrackClock:
 
 @dataclass(slots=True)
 class FilmClock:
-    """The clocks of a film's tracks, by the number of the track. `start` None: the first time stamp is the beginning."""
+    """The clocks of a film's tracks, by their numbers. `start` None: the first time stamp is the beginning."""
 
     start: float | None
     max_step: float = MAX_STEP_SECONDS
@@ -110,10 +110,11 @@ class FilmClock:
             self.reached = at + seconds
         return at
 
-    def place(self, track: int, stamp: float, near: float) -> float:
-        """Return the film time of a time stamp of this track that says nothing about its clock."""
-        clock = self.tracks.get(track)
-        return stamp - (self.start or 0.0) if clock is None else clock.place(stamp, near)
+    def place(self, track: int, stamp: float, seconds: float, near: float) -> float:
+        """Return the film time of a stamp that says nothing about the clock of its track, which was read before."""
+        at = self.tracks[track].place(stamp, near)
+        self.reached = max(self.reached, min(at, near + self.max_step) + seconds)
+        return at
 
 
 def declared_length(declared: float | None, start: float, reached: float) -> float | None:

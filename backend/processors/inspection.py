@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +16,14 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
 from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECONDS, FilmClock, declared_length
 from backend.processors.losses import Hole, ReadBytes, TrackLosses
-from backend.processors.opening import OpenVideo, check_readable, opened
-from backend.processors.poster import POSTER_AT, PosterChoice, write_poster
+from backend.processors.opening import ENCRYPTED, OpenVideo, check_readable, opened
+from backend.processors.poster import PosterChoice, write_poster
 from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
 from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
 from backend.processors.verdict import Extent, Verdict, judged
@@ -32,6 +31,7 @@ from backend.processors.verdict import Extent, Verdict, judged
 MAX_READ_FAILURES = 100  # in a row; after them, the rest counts as unreadable
 MAX_HELD_SECONDS = 10.0  # of the film, between two packets: a longer step is a jump or a hole
 DECODED = 0.97  # share of the work
+POSTER_AT = 0.2  # share of the film
 STREAMS = frozenset({"mpegts", "mpeg"})  # without an index or a declared length; their clock may jump
 JUMPING = STREAMS | {"flv"}
 # formats whose structure shows whether their end is missing: there a declared length alone proves nothing
@@ -40,7 +40,6 @@ MIN_UNREAD_BYTES = 16_384  # at the end of a file; fewer may be an index
 MIN_UNREAD_SHARE = 0.005
 MIN_HOLE_BYTES = 2 * 188  # in a transport stream, which has packets that belong to no track
 MIN_PICTURE_GAP_SECONDS, MIN_SOUND_GAP_SECONDS = 0.002, 0.1
-ENCRYPTED = "This file is encrypted (DRM), so its pictures and sound cannot be read; get a version without DRM."
 NOTHING_DECODED = "Nothing in this file can be decoded; it is damaged."
 
 
@@ -93,10 +92,12 @@ class Reading:
     film: TrackReader
     sounds: list[TrackReader]
     clock: FilmClock
-    poster: PosterChoice
     length: float | None
+    size: int
+    is_stream: bool
     is_unreadable: Callable[[Hole], bool]
     counts_in_order: bool = False  # time stamps are only the numbers of pictures, so holes do not show in them
+    poster: PosterChoice = field(default_factory=PosterChoice)
     bytes: ReadBytes = field(default_factory=ReadBytes)
     readers: dict[int, TrackReader] = field(default_factory=dict)
     other_end: float = 0.0
@@ -107,11 +108,23 @@ class Reading:
     def __post_init__(self) -> None:
         self.readers = {reader.stream.index: reader for reader in (self.film, *self.sounds)}
 
-    def share(self, size: int) -> float:
+    @property
+    def streams(self) -> list[VideoStream | AudioStream]:
+        """The tracks that are decoded."""
+        return [reader.stream for reader in self.readers.values()]
+
+    def is_early(self, at: float) -> bool:
+        """Return True if this time is before the place of the poster. Where no length is known, none is early."""
+        if self.is_stream:
+            return self.bytes.end < POSTER_AT * self.size
+        return self.length is not None and at < POSTER_AT * self.length
+
+    @property
+    def share(self) -> float:
         """Return how much of the file was read, from 0 to 1: by time if the film's clock is known, or else by bytes."""
         if self.length and not self.clock.jumps:
             return min(1.0, max(0.0, self.clock.reached / self.length))
-        return min(1.0, self.bytes.end / size)
+        return min(1.0, self.bytes.end / self.size)
 
     def fail(self, error: Exception, reader: TrackReader | None, begin: float, end: float) -> None:
         """Note an error of the demuxer (no reader), or of a decoder. Raises it if it is a lack of memory."""
@@ -144,7 +157,7 @@ def inspect(
 def _inspect(
     file: VideoFile, video: OpenVideo, looked_at: dict[int, Seen], pace: ReadingPace, max_lost_share: float
 ) -> Generator[Step, None, dict[str, Any]]:
-    tracks = chosen_tracks(video.container, looked_at)
+    tracks = _tracks(video, looked_at)
     reading = _reading(video, tracks)
     yield from _read(video.container, reading, pace)
     for reader in reading.readers.values():
@@ -152,23 +165,34 @@ def _inspect(
     verdict = _verdict(file, video, reading, max_lost_share)
     yield Step(DECODED, "drawing the poster")
     poster = reading.poster.finish()
-    assert poster is not None  # a film without a picture has failed
+    if poster is None:
+        raise VideoFailed(NOTHING_DECODED)
     write_poster(poster, tracks.film.sample_aspect_ratio, file.output / "poster.jpg")
     return _facts(file, video.container, tracks, reading, verdict)
 
 
+def _tracks(video: OpenVideo, looked_at: dict[int, Seen]) -> Tracks:
+    try:
+        return chosen_tracks(video.container, looked_at)
+    except VideoFailed as failure:
+        if is_encrypted(video.descriptor):
+            raise VideoFailed(ENCRYPTED) from failure
+        raise
+
+
 def _reading(video: OpenVideo, tracks: Tracks) -> Reading:
     container, name = video.container, _format(video.container)
-    chosen = (tracks.film, *tracks.sounds)
+    chosen: list[VideoStream | AudioStream] = [tracks.film, *tracks.sounds]
     begins = [float(s.start_time * s.time_base) for s in chosen if s.start_time is not None and s.time_base]
     start = min(begins, default=None)
-    length = None if name in STREAMS else declared_length(_declared(container, tracks.film), start or 0.0, 0.0)
+    length = None if name in STREAMS else declared_length(_declared(container, chosen), start or 0.0, 0.0)
     return Reading(
         TrackReader.of(tracks.film),
         [TrackReader.of(sound) for sound in tracks.sounds],
         FilmClock(start, MAX_STREAM_STEP_SECONDS if name in JUMPING else MAX_STEP_SECONDS),
-        PosterChoice((length or 0.0) * POSTER_AT),
         length,
+        max(container.size, 1),
+        name in STREAMS,
         lambda hole: name != "mpegts" or unreadable_bytes(video.descriptor, hole.begin, hole.end) > MIN_HOLE_BYTES,
         counts_in_order=name == "avi",
     )
@@ -179,16 +203,16 @@ def _format(container: InputContainer) -> str:
     return container.format.name.partition(",")[0]
 
 
-def _declared(container: InputContainer, film: VideoStream) -> float | None:
-    """Return the declared length in seconds: of the film's own track, or else of the container."""
-    own = stream_seconds(film)
-    if own is not None:
-        return own
+def _declared(container: InputContainer, tracks: Sequence[VideoStream | AudioStream]) -> float | None:
+    """Return the declared length in seconds: of the film's own tracks, or else of the container."""
+    own = [seconds for seconds in map(stream_seconds, tracks) if seconds is not None]
+    if len(own) == len(tracks):
+        return max(own)
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
 def _read(container: InputContainer, reading: Reading, pace: ReadingPace) -> Generator[Step, None, None]:
-    size, share = max(container.size, 1), 0.0
+    share = 0.0
     for packet in _packets(container, reading):
         reader = reading.readers.get(packet.stream.index)  # `stream_index` is 0 in the packets at the end
         if reader is not None:
@@ -196,7 +220,7 @@ def _read(container: InputContainer, reading: Reading, pace: ReadingPace) -> Gen
         else:
             _pass_over(packet, reading)
         pace.hold(reading.clock.reached)
-        share = max(share, reading.share(size))
+        share = max(share, reading.share)
         yield Step(share * DECODED, "decoding")
 
 
@@ -250,9 +274,11 @@ def _film_time(packet: Packet[Any], reader: TrackReader, reading: Reading, secon
     track = clock.tracks.get(index)
     before = track.now if track is not None else None
     dts, pts = packet.dts, packet.pts
-    if dts is None and (pts is None or before is not None):  # the order of pictures says nothing about the clock
-        return before or 0.0 if pts is None else clock.place(index, pts * reader.base, before or 0.0)
-    stamp = pts if dts is None else dts
+    if pts is None and dts is None:
+        return before or 0.0
+    if dts is None and before is not None:  # the order of pictures says nothing about the clock
+        return clock.place(index, (pts or 0) * reader.base, seconds, before)
+    stamp = (pts or 0) if dts is None else dts
     missing = hole.missing * clock.reached / max(reading.bytes.end, 1) if hole is not None else 0.0
     now = clock.read(index, stamp * reader.base, seconds, missing)
     if hole is not None and before is not None:
@@ -302,7 +328,7 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
     losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
     if is_picture:
         reading.size_of_pictures = (frame.width, frame.height)
-        reading.poster.offer(frame, at, is_sound=not losses.is_unsound)
+        reading.poster.offer(frame, at, is_early=reading.is_early(at), is_sound=not losses.is_unsound)
 
 
 def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share: float) -> Verdict:
@@ -322,7 +348,7 @@ def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share
 def _extent(video: OpenVideo, reading: Reading) -> Extent:
     container, descriptor, name = video.container, video.descriptor, _format(video.container)
     size, read = os.fstat(descriptor).st_size, reading.bytes
-    declared = None if name in STREAMS else _declared(container, reading.film.stream)
+    declared = None if name in STREAMS else _declared(container, reading.streams)
     if declared is not None and abs(reading.other_end - declared) < abs(reading.clock.reached - declared):
         declared = None  # it is the length of another track
     end = min(read.end, size)
@@ -356,10 +382,7 @@ def _is_torn(reading: Reading) -> bool:
 
 def _unread(name: str, descriptor: int, begin: int, end: int) -> int:
     """Return how many bytes there nothing was read from, although there should have been something."""
-    if name == "mpegts":
-        unreadable = unreadable_bytes(descriptor, begin, end)
-    else:
-        unreadable = end - begin
+    unreadable = unreadable_bytes(descriptor, begin, end) if name == "mpegts" else end - begin
     return unreadable if unreadable > MIN_UNREAD_BYTES and unreadable > MIN_UNREAD_SHARE * end else 0
 
 

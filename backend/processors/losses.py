@@ -1,8 +1,8 @@
 """Counts what a track lost, from what was really read and decoded. Pure values; times are seconds of the film.
 
-A gap between two pictures is a loss only if the reading has evidence for it (`mark`): an error of the demuxer or decoder,
-a packet that is marked as corrupt, or bytes that nothing was read from. Films whose pictures are shown for different
-times have long steps without any evidence. Nothing declared is believed: the usual step is that of the film itself.
+A gap between two pictures is a loss only if the reading has evidence for it (`mark`): an error of the demuxer or
+decoder, a packet that is marked as corrupt, or bytes that nothing was read from. Films whose pictures are shown for
+different times have long steps without any evidence. Nothing declared is believed: the usual step is the film's own.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from av.container import InputContainer
 from backend.domain.os_errors import TEMPORARY, quoted, unreadable
 from backend.errors import VideoFailed
 from backend.processors import VideoFile
-from backend.processors.structure import BLOCK_BYTES, index_end
+from backend.processors.structure import BLOCK_BYTES, index_end, is_encrypted
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,dv,rm"
 VIDEO_CODECS = (
@@ -37,6 +37,7 @@ AUDIO_CODECS = (
 )
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
 HEAD_BYTES = 4096  # long enough that some text at the beginning of a video does not make it a text file
+ENCRYPTED = "This file is encrypted (DRM), so its pictures and sound cannot be read; get a version without DRM."
 NO_VIDEO = "There is no video in this file."
 # no link as the last component, no wait for the other end of a pipe; Windows has only the last flag
 OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
@@ -135,6 +136,8 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
         return "File is damaged: its index cannot be read; fetch the file again."
     if head[4:8] == b"ftyp":
         return "File is cut off: the index is missing (an MP4 file has it at its end); fetch the file again."
+    if is_encrypted(descriptor):
+        return ENCRYPTED
     if head.startswith(b"#EXTM3U"):
         return "Not a video: it is a playlist, which names other files and is not followed."
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -148,6 +151,8 @@ def _why_no_video(descriptor: int) -> str:
     """Return the reason why no video stream was found: an incomplete index may lack the streams of pictures."""
     if (index_end(descriptor) or 0) > os.fstat(descriptor).st_size:
         return "File is cut off: its index is incomplete; fetch the file again."
+    if is_encrypted(descriptor):
+        return ENCRYPTED
     return NO_VIDEO
 
 

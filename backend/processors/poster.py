@@ -14,12 +14,11 @@ from typing import cast
 
 from av import CodecContext, VideoFrame
 from av.filter import Graph
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 from backend.domain.os_errors import unwritable
 
 MAX_WIDTH = 640  # pixels
-POSTER_AT = 0.2  # share of the duration, where it is known
 LOOK_SECONDS = 0.25  # between two pictures of the film that are looked at
 LOOK_SIZE = (32, 18)  # pixels, to which a picture is drawn to look at it
 DARK, FLAT = 32, 24  # of 255: the brightness of a dark picture; the range of brightness of a flat one
@@ -36,35 +35,36 @@ class Rank(IntEnum):
 
 @dataclass(slots=True)
 class PosterChoice:
-    """Chooses the first picture from `wanted_at` seconds on that is neither dark nor flat, or else the best one.
+    """Chooses the first picture that is neither early, dark nor flat, or else the best one.
 
     Pictures that are not sound are not taken, unless there is no other.
     """
 
-    wanted_at: float
     best: VideoFrame | None = None
     _rank: Rank = Rank.NOTHING
     _before: VideoFrame | None = None
+    _damaged: VideoFrame | None = None
     _look_at: float = -math.inf
 
-    def offer(self, frame: VideoFrame, at: float, *, is_sound: bool) -> None:
+    def offer(self, frame: VideoFrame, at: float, *, is_early: bool, is_sound: bool) -> None:
         """Take the picture that is shown at this time, if it is better than those before."""
-        if self._rank is Rank.GOOD or (at < self._look_at and self._before is not None):
+        if self._rank is Rank.GOOD or at < self._look_at:
             return
-        if at < self.wanted_at or not is_sound:
-            if is_sound or self._before is None:
-                self._before = frame
-            return
-        self._look_at = at + LOOK_SECONDS
-        rank = rank_of(frame)
-        if rank > self._rank:
-            self.best, self._rank = frame, rank
+        if not is_sound:
+            self._damaged = self._damaged or frame
+        elif is_early:
+            self._before = frame
+        else:
+            self._look_at = at + LOOK_SECONDS
+            rank = rank_of(frame)
+            if rank > self._rank:
+                self.best, self._rank = frame, rank
 
     def finish(self) -> VideoFrame | None:
         """Return the chosen picture; None if none was offered."""
         if self._before is not None and self._rank is not Rank.GOOD and rank_of(self._before) > self._rank:
             return self._before
-        return self.best
+        return self.best or self._damaged
 
 
 def rank_of(frame: VideoFrame) -> Rank:
@@ -120,16 +120,26 @@ def _even(pixels: float) -> int:
 def turns_of(frame: VideoFrame) -> tuple[str, ...]:
     """Return the steps that bring the picture into the position that its matrix says.
 
-    The matrix sends the point (x, y) of the stored picture to (a·x + c·y, b·x + d·y), with y pointing down. Of the eight
-    positions that pictures are in, half of them mirrored, the nearest one is taken.
+    The matrix sends the point (x, y) of the stored picture to (a·x + c·y, b·x + d·y), with y pointing down. Of the
+    eight positions that pictures are in, half of them mirrored, the nearest one is taken.
     """
-    if Type.DISPLAYMATRIX not in frame.side_data:
-        return ()
-    a, b, _, c, d = struct.unpack_from("=5i", bytes(frame.side_data[Type.DISPLAYMATRIX]))
+    a, b, c, d = _matrix(frame)
     is_sideways = abs(b) + abs(c) > abs(a) + abs(d)
     x, y = (c, b) if is_sideways else (a, d)
     steps = (("transpose", is_sideways), ("hflip", x < 0), ("vflip", y < 0))
     return tuple(step for step, is_needed in steps if is_needed)
+
+
+def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+    try:
+        side_data = cast(SideDataContainer, frame.side_data)  # PyAV's stubs name another type
+        if Type.DISPLAYMATRIX not in side_data:
+            return 1, 0, 0, 1
+        a, b, _, c, d = struct.unpack_from("=5i", bytes(side_data[Type.DISPLAYMATRIX]))
+    except ValueError:  # the picture has a kind of side data that PyAV does not know
+        turn = math.radians(frame.rotation)
+        return math.cos(turn), -math.sin(turn), math.sin(turn), math.cos(turn)
+    return a, b, c, d
 
 
 def _upright(frame: VideoFrame, width: int, height: int) -> VideoFrame:

@@ -13,8 +13,9 @@ from backend.processors import Processor, Step, VideoFile
 class ProbeOptions(BaseModel):
     """The options.
 
-    `max_speed` limits reading to that multiple of real time, to spare a shared disk; None: no limit. `max_lost_share`: a
-    video that lost more of its pictures than this share fails as damaged; one that lost less completes and says so.
+    `max_speed` limits reading to that multiple of real time, to spare a shared disk; None: no limit.
+    `max_lost_share`: a video that lost more of its pictures than this share fails as damaged; one that lost less
+    completes and says so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

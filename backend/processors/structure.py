@@ -68,7 +68,7 @@ def has_torn_end(descriptor: int, size: int, read_to: int) -> bool:
         rest = _read(descriptor, read_to, HEAD_BYTES)
         return len(rest) > MAX_BLOCK_HEAD_BYTES and not any(kind in rest for kind in TRAILING_ELEMENTS)
     if head.startswith(b"FLV"):
-        last = int.from_bytes(_read(descriptor, size - 4, 4))
+        last = int.from_bytes(_read(descriptor, max(size - 4, 0), 4))
         tag = _read(descriptor, max(size - 4 - last, 0), 4)
         return last < FLV_TAG_HEAD_BYTES or FLV_TAG_HEAD_BYTES + int.from_bytes(tag[1:]) != last
     if head.startswith(OGG_PAGE):

@@ -29,8 +29,8 @@ class Extent:
     `size`: bytes of the file. `unread_begin` and `unread_end`: bytes at its ends that cannot be read. `is_short`: it is
     shorter than its own headers say. `is_torn`: it ends in the middle of something.
     `declared`: the seconds that its header declares, a length or an end on the clock that begins at `start`.
-    `is_declared_reliably`: a film that ends before has lost its end. `is_stream`: nothing declares its length, so what is
-    missing at the end is known from bytes alone.
+    `is_declared_reliably`: a film that ends before has lost its end. `is_stream`: nothing declares its length, so what
+    is missing at the end is known from bytes alone.
     """
 
     size: int
@@ -62,7 +62,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Units of a film: shown, lost in between, lost at the beginning (by bytes), lost at the end; seconds missing there."""
+    """Units of a film: shown, lost in between, lost at the beginning (by bytes), lost at the end."""
 
     shown: float
     lost: float
@@ -110,12 +110,12 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def where(spans: Spans) -> str:
-    """Return where in the film these spans are; "" if there are none."""
+def where(spans: Spans, *, counted: bool = False) -> str:
+    """Return where in the film these spans are, from the first to the last one; "" if there are none."""
     if not spans.all:
         return ""
     begin, end = spans.all[0][0], max(end for _, end in spans.all)
-    places = f"in {len(spans.all)} places " if len(spans.all) > 1 else ""
+    places = f"in {len(spans.all)} places " if counted and len(spans.all) > 1 else ""
     return f" {places}from {clock_text(begin)} to {clock_text(max(round(end), int(begin) + 1))}"
 
 
@@ -165,10 +165,8 @@ def _failure(
 ) -> str:
     if sums.lost_share > max_lost_share:
         if sums.missing_seconds and sums.lost_end >= sums.lost and not extent.unread_end:
-            return (
-                f"File is cut off: it should last {reached + sums.missing_seconds:.1f} s but ends after {reached:.1f} s; "
-                f"{FETCH_AGAIN}."
-            )
+            full = reached + sums.missing_seconds
+            return f"File is cut off: it should last {full:.1f} s but ends after {reached:.1f} s; {FETCH_AGAIN}."
         return f"File is damaged: {_lost_pictures(film, extent, sums, reached)}; {_advice(film, extent)}."
     if film.damaged > MAX_DAMAGED_FACTOR * max_lost_share * max(film.shown, 1):
         return f"File is damaged: {_damaged_pictures(film)}; {FETCH_AGAIN}."
@@ -189,7 +187,7 @@ def _lost_share(track: TrackLosses) -> float:
     return track.lost / total if total else 1.0
 
 
-def _lost_pictures(film: TrackLosses, extent: Extent, sums: _Sums, reached: float) -> str:
+def _lost_pictures(film: TrackLosses, extent: Extent, sums: _Sums, reached: float, *, counted: bool = False) -> str:
     places = Spans(join=1.0)
     if extent.unread_begin:
         places.add(0.0, film.first or 0.0)
@@ -200,7 +198,7 @@ def _lost_pictures(film: TrackLosses, extent: Extent, sums: _Sums, reached: floa
     if sums.lost_end and not film.holes.all:
         places.add(reached, reached + (sums.missing_seconds or sums.lost_end * film.step.seconds))
     lost, total = max(1, round(sums.all_lost)), max(1, round(sums.total))
-    return f"{_percent(sums.lost_share)} of its pictures ({lost:,} of {total:,}) cannot be read{where(places)}"
+    return f"{_percent(sums.lost_share)} of its pictures ({lost:,} of {total:,}) cannot be read{where(places, counted=counted)}"
 
 
 def _damaged_pictures(film: TrackLosses) -> str:
@@ -227,7 +225,7 @@ def _passed_over(
         why = "" if film.begins_with_key else ": the film begins between key frames"
         said.append(f"The first {film.unshown_beginning:.2f} s cannot be shown{why}.")
     if sums.all_lost >= 0.5:
-        lost = _lost_pictures(film, extent, sums, reached)
+        lost = _lost_pictures(film, extent, sums, reached, counted=True)
         said.append(f"{lost[0].upper()}{lost[1:]}.")
     if film.damaged:
         said.append(f"{_damaged_pictures(film)}.".capitalize())

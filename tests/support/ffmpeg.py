@@ -39,6 +39,13 @@ def copied(original: Path, path: Path, *options: object) -> Path:
     return path
 
 
+def has_sound(path: Path) -> bool:
+    """Return True if ffmpeg finds a track of sound in the file."""
+    command = ["ffmpeg", "-v", "info", "-nostdin", "-i", str(path)]
+    run = subprocess.run(command, check=False, capture_output=True, timeout=SECONDS)
+    return b"Audio: " in run.stderr
+
+
 def pictures(path: Path) -> int:
     """Return how many pictures of the first track ffmpeg decodes; 0 if it cannot open the file."""
     command = ["ffmpeg", "-v", "quiet", "-nostdin", "-threads", "1", "-i", str(path), "-map", "0:v:0"]

@@ -11,7 +11,7 @@ from backend.processors import VideoFile, load
 
 
 def steps_and_result(path: Path, **options: Any) -> tuple[list[float], dict[str, Any]]:
-    """Run `probe` on this file, and return the fractions of its steps and its result. The poster lies beside the file."""
+    """Run `probe` on this file, and return the fractions of its steps and its result. The poster lies beside it."""
     processor = load("probe")
     steps = processor.run(VideoFile(path, path.parent, path.parent), processor.options(**options))
     fractions = []
