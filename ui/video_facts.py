@@ -5,6 +5,7 @@ Processors are plug-ins: values of another type are skipped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +15,14 @@ Result = Mapping[str, Any]
 
 
 def summary(result: Result) -> str:
-    """Return the most important facts in one line; "" if there are none.
+    """Return the most important facts in one line, and whether not all of the video could be verified; "" if none.
 
     >>> summary({"video": {"codec": "h264", "width": 1280, "height": 720}, "audio": None, "duration_seconds": 62.4})
     '1280 × 720 · h264 · 1 min 2 s'
     """
     codecs = " + ".join(filter(None, (_word(_part(result, name), "codec") for name in ("video", "audio"))))
-    return " · ".join(filter(None, (_resolution(result), codecs, _duration(result))))
+    verified = f"{_verified(result)} verified" if _number(result, "verified_share") not in (None, 1) else ""
+    return " · ".join(filter(None, (_resolution(result), codecs, _duration(result), verified)))
 
 
 def facts(result: Result) -> list[tuple[str, str]]:
@@ -38,7 +40,9 @@ def facts(result: Result) -> list[tuple[str, str]]:
         "Container": _word(result, "container"),
         "Bit rate": bit_rate(rate) if rate else "",
         "Size": size(bytes_) if bytes_ else "",
-        "Damage": _damage(result),
+        "Damage": _damage(result) if "verified_share" not in result else "",
+        "Verified": _verified(result),
+        "Passed over": _passed_over(result),
     }
     return [(label, words) for label, words in labelled.items() if words]
 
@@ -80,6 +84,21 @@ def _audio(result: Result) -> str:
 def _damage(result: Result) -> str:
     bad, packets = _number(result, "bad_packets"), _number(result, "packets")
     return f"{count(int(bad))} of {count(int(packets))} packets could not be decoded" if bad and packets else ""
+
+
+def _verified(result: Result) -> str:
+    """Return how much of the video was verified, never more than is true.
+
+    >>> _verified({"verified_share": 1.0}), _verified({"verified_share": 0.9}), _verified({"verified_share": 0.9999})
+    ('100 %', '90 %', '99.9 %')
+    """
+    share = _number(result, "verified_share")
+    return "" if share is None else f"{math.floor(share * 1000) / 10:g} %"
+
+
+def _passed_over(result: Result) -> str:
+    sentences = result.get("passed_over")
+    return " ".join(str(sentence) for sentence in sentences) if isinstance(sentences, list) else ""
 
 
 def _part(result: Result, name: str) -> Result:

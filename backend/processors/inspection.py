@@ -1,131 +1,230 @@
-"""Reads and decodes a whole video, collects its facts, and checks that it is neither cut off nor damaged."""
+"""Reads and decodes a whole video, and collects its facts. `verdict` says whether it is sound.
+
+Here packets and pictures of FFmpeg become values: `film_clock` makes times of them, `losses` counts what is missing.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
-from backend.processors.opening import audio_stream, check_readable, check_size, opened, video_stream
-from backend.processors.poster import write_poster
+from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECONDS, FilmClock, declared_length
+from backend.processors.losses import Hole, ReadBytes, TrackLosses
+from backend.processors.opening import ENCRYPTED, OpenVideo, check_readable, opened
+from backend.processors.poster import PosterChoice, write_poster
+from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
+from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
+from backend.processors.verdict import Extent, Verdict, judged
 
-MAX_BAD_SHARE = 0.05  # of the packets that are decoded; with more, the file counts as damaged
-MAX_MISSING_SECONDS, MAX_MISSING_SHARE = 0.3, 0.05  # with more than both missing at its end, the file is cut off
 MAX_READ_FAILURES = 100  # in a row; after them, the rest counts as unreadable
-POSTER_AT = 0.2  # share of the duration
-POSTER_AT_SECONDS = 1.0  # if the duration is not known
+MAX_HELD_SECONDS = 10.0  # of the film, between two packets: a longer step is a jump or a hole
 DECODED = 0.97  # share of the work
+POSTER_AT = 0.2  # share of the film
+STREAMS = frozenset({"mpegts", "mpeg"})  # without an index or a declared length; their clock may jump
+JUMPING = STREAMS | {"flv"}
+# formats whose structure shows whether their end is missing: there a declared length alone proves nothing
+WITH_STRUCTURE = frozenset({"matroska", "mov", *JUMPING})
+MIN_UNREAD_BYTES = 16_384  # at the end of a file; fewer may be an index
+MIN_UNREAD_SHARE = 0.005
+MIN_HOLE_BYTES = 2 * 188  # in a transport stream, which has packets that belong to no track
+MIN_PICTURE_GAP_SECONDS, MIN_SOUND_GAP_SECONDS = 0.002, 0.1
+NOTHING_DECODED = "Nothing in this file can be decoded; it is damaged."
 
 
 @dataclass(slots=True)
 class ReadingPace:
-    """Limits reading to `max_speed` times real time, by comparing media time with a clock."""
+    """Limits reading to `max_speed` times real time, by comparing the film's time with a clock.
+
+    No step of the film counts for more than `MAX_HELD_SECONDS`, so the wait is bounded by what was read.
+    """
 
     max_speed: float | None
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _began: float | None = None
+    _at: float = 0.0
+    _held: float = 0.0
 
     def hold(self, media_seconds: float) -> None:
         """Wait until this point of the video may be read."""
-        if self.max_speed is None:
+        if self.max_speed is None or (self._began is not None and media_seconds <= self._at):
             return
         if self._began is None:
-            self._began = self.monotonic()
-        early = self._began + media_seconds / self.max_speed - self.monotonic()
+            self._began, self._at = self.monotonic(), media_seconds
+        self._held += min(media_seconds - self._at, MAX_HELD_SECONDS)
+        self._at = media_seconds
+        early = self._began + self._held / self.max_speed - self.monotonic()
         if early > 0:
             self.sleep(early)
 
 
 @dataclass(slots=True)
-class Tally:
-    """The counts and findings of the decoding so far. Times are seconds from the start of the file."""
+class TrackReader:
+    """Reads one track that is decoded. `base` is the length of a unit of its time stamps, in seconds."""
 
-    start: float
-    duration: float | None
-    packets: int = 0
-    bad: int = 0
-    frames: int = 0
-    end: float = 0.0
-    poster: VideoFrame | None = None
-    last_error: av.error.FFmpegError | None = field(default=None, repr=False)
+    stream: VideoStream | AudioStream
+    base: float
+    losses: TrackLosses
 
-    def reach(self, at: float | None, seconds: float) -> None:
-        """Note that the video has content from `at`, for this many seconds."""
-        if at is not None:
-            self.end = max(self.end, at - self.start + seconds)
+    @classmethod
+    def of(cls, stream: VideoStream | AudioStream) -> TrackReader:
+        """Return the reader of this track."""
+        losses = TrackLosses(is_predicted=stream.type == "video")
+        return cls(stream, float(stream.time_base or 1), losses)
 
-    def add_frame(self, frame: VideoFrame) -> None:
-        """Count a frame. Keeps it if it is the best poster so far."""
-        check_size(frame)
-        self.frames += 1
-        self.bad += frame.is_corrupt
-        wanted = self.duration * POSTER_AT if self.duration else POSTER_AT_SECONDS
-        if self.poster is None or (_since(self.poster, self.start) < wanted <= _since(frame, self.start)):
-            self.poster = frame
 
-    def fail(self, error: av.error.FFmpegError) -> None:
-        """Count a bad packet. Raises an error that is a lack of memory, because it is not the packet's fault."""
-        if error.errno == errno.ENOMEM:
+@dataclass(slots=True)
+class Reading:
+    """The reading of a film so far."""
+
+    film: TrackReader
+    sounds: list[TrackReader]
+    clock: FilmClock
+    length: float | None
+    size: int
+    is_stream: bool
+    is_unreadable: Callable[[Hole], bool]
+    counts_in_order: bool = False  # time stamps are only the numbers of pictures, so holes do not show in them
+    poster: PosterChoice = field(default_factory=PosterChoice)
+    bytes: ReadBytes = field(default_factory=ReadBytes)
+    readers: dict[int, TrackReader] = field(default_factory=dict)
+    other_end: float = 0.0
+    has_late_track: bool = False
+    size_of_pictures: tuple[int, int] = (0, 0)
+    last_error: Exception | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.readers = {reader.stream.index: reader for reader in (self.film, *self.sounds)}
+
+    @property
+    def streams(self) -> list[VideoStream | AudioStream]:
+        """The tracks that are decoded."""
+        return [reader.stream for reader in self.readers.values()]
+
+    def is_early(self, at: float) -> bool:
+        """Return True if this time is before the place of the poster. Where no length is known, none is early."""
+        if self.is_stream:
+            return self.bytes.end < POSTER_AT * self.size
+        return self.length is not None and at < POSTER_AT * self.length
+
+    @property
+    def share(self) -> float:
+        """Return how much of the file was read, from 0 to 1: by time if the film's clock is known, or else by bytes."""
+        if self.length and not self.clock.jumps:
+            return min(1.0, max(0.0, self.clock.reached / self.length))
+        return min(1.0, self.bytes.end / self.size)
+
+    def fail(self, error: Exception, reader: TrackReader | None, begin: float, end: float) -> None:
+        """Note an error of the demuxer (no reader), or of a decoder. Raises it if it is a lack of memory."""
+        if getattr(error, "errno", None) == errno.ENOMEM:
             raise error
-        self.bad += 1
         self.last_error = error
+        for failed in self.readers.values() if reader is None else (reader,):
+            failed.losses.bad_packets += 1
+            failed.losses.has_unreadable_bytes = True
+            failed.losses.mark(begin, end)
 
 
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """The streams of an open file that are decoded."""
+def inspect(
+    file: VideoFile, max_speed: float | None, max_lost_share: float = 0.02
+) -> Generator[Step, None, dict[str, Any]]:
+    """Decode the whole file, write `poster.jpg`, and return its facts.
 
-    container: InputContainer
-    video: VideoStream
-    audio: AudioStream | None
-
-
-def inspect(file: VideoFile, max_speed: float | None) -> Generator[Step, None, dict[str, Any]]:
-    """Decode the whole file, write `poster.jpg`, and return its facts. Raises `VideoFailed` if it is damaged."""
+    Raises `VideoFailed` if it is cut off or damaged: if more than `max_lost_share` of its pictures is lost.
+    """
     yield Step(0.0, "opening")
-    with opened(file) as container:
-        streams = Streams(container, video_stream(container), audio_stream(container))
-        tally = Tally(
-            start=(container.start_time or 0) / av.time_base,
-            duration=container.duration / av.time_base if container.duration and container.duration > 0 else None,
-        )
-        yield from _decode(streams, tally, ReadingPace(max_speed))
-        poster = _checked_poster(file, tally)
-        yield Step(DECODED, "drawing the poster")
-        write_poster(poster, streams.video.sample_aspect_ratio, file.output / "poster.jpg")
-        return _facts(file, streams, tally)
+    looked_at: dict[int, Seen] = {}
+    with opened(file) as video:
+        if not needs_a_look(video.container):
+            return (yield from _inspect(file, video, looked_at, ReadingPace(max_speed), max_lost_share))
+        looked_at = look(video.container)
+    with opened(file) as video:
+        return (yield from _inspect(file, video, looked_at, ReadingPace(max_speed), max_lost_share))
 
 
-def _decode(streams: Streams, tally: Tally, pace: ReadingPace) -> Generator[Step, None, None]:
-    size, position, share = max(streams.container.size, 1), 0, 0.0
-    for packet in _packets(streams.container, tally):
-        at, seconds = _span(packet)
-        if at is not None:
-            pace.hold(at - tally.start)
-        position = max(position, packet.pos or 0)
-        if packet.stream is streams.video or packet.stream is streams.audio:
-            _decode_packet(packet, tally)
+def _inspect(
+    file: VideoFile, video: OpenVideo, looked_at: dict[int, Seen], pace: ReadingPace, max_lost_share: float
+) -> Generator[Step, None, dict[str, Any]]:
+    tracks = _tracks(video, looked_at)
+    reading = _reading(video, tracks)
+    yield from _read(video.container, reading, pace)
+    for reader in reading.readers.values():
+        reader.losses.finish()
+    verdict = _verdict(file, video, reading, max_lost_share)
+    yield Step(DECODED, "drawing the poster")
+    poster = reading.poster.finish()
+    if poster is None:
+        raise VideoFailed(NOTHING_DECODED)
+    write_poster(poster, tracks.film.sample_aspect_ratio, file.output / "poster.jpg")
+    return _facts(file, video.container, tracks, reading, verdict)
+
+
+def _tracks(video: OpenVideo, looked_at: dict[int, Seen]) -> Tracks:
+    try:
+        return chosen_tracks(video.container, looked_at)
+    except VideoFailed as failure:
+        if is_encrypted(video.descriptor):
+            raise VideoFailed(ENCRYPTED) from failure
+        raise
+
+
+def _reading(video: OpenVideo, tracks: Tracks) -> Reading:
+    container, name = video.container, _format(video.container)
+    chosen: list[VideoStream | AudioStream] = [tracks.film, *tracks.sounds]
+    begins = [float(s.start_time * s.time_base) for s in chosen if s.start_time is not None and s.time_base]
+    start = min(begins, default=None)
+    length = None if name in STREAMS else declared_length(_declared(container, chosen), start or 0.0, 0.0)
+    return Reading(
+        TrackReader.of(tracks.film),
+        [TrackReader.of(sound) for sound in tracks.sounds],
+        FilmClock(start, MAX_STREAM_STEP_SECONDS if name in JUMPING else MAX_STEP_SECONDS),
+        length,
+        max(container.size, 1),
+        name in STREAMS,
+        lambda hole: name != "mpegts" or unreadable_bytes(video.descriptor, hole.begin, hole.end) > MIN_HOLE_BYTES,
+        counts_in_order=name == "avi",
+    )
+
+
+def _format(container: InputContainer) -> str:
+    """Return the first of FFmpeg's names of the format."""
+    return container.format.name.partition(",")[0]
+
+
+def _declared(container: InputContainer, tracks: Sequence[VideoStream | AudioStream]) -> float | None:
+    """Return the declared length in seconds: of the film's own tracks, or else of the container."""
+    own = [seconds for seconds in map(stream_seconds, tracks) if seconds is not None]
+    if len(own) == len(tracks):
+        return max(own)
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+def _read(container: InputContainer, reading: Reading, pace: ReadingPace) -> Generator[Step, None, None]:
+    share = 0.0
+    for packet in _packets(container, reading):
+        reader = reading.readers.get(packet.stream.index)  # `stream_index` is 0 in the packets at the end
+        if reader is not None:
+            _read_packet(packet, reader, reading)
         else:
-            tally.reach(at, seconds)
-        done = tally.end / tally.duration if tally.duration else position / size
-        share = max(share, min(done, 1.0))
+            _pass_over(packet, reading)
+        pace.hold(reading.clock.reached)
+        share = max(share, reading.share)
         yield Step(share * DECODED, "decoding")
 
 
-def _packets(container: InputContainer, tally: Tally) -> Iterator[Packet[Any]]:
+def _packets(container: InputContainer, reading: Reading) -> Iterator[Packet[Any]]:
     """Yield all packets, continuing after unreadable parts."""
     failures = 0
     while failures < MAX_READ_FAILURES:
@@ -135,73 +234,185 @@ def _packets(container: InputContainer, tally: Tally) -> Iterator[Packet[Any]]:
                 yield packet
             return
         except av.error.FFmpegError as error:
-            tally.fail(error)
+            now = reading.clock.reached
+            reading.fail(error, None, now, now)
             failures += 1
+        except IndexError:  # PyAV ends with it if a track appeared after the file was opened
+            reading.has_late_track = True
+            return
 
 
-def _decode_packet(packet: Packet[Any], tally: Tally) -> None:
-    tally.packets += packet.size > 0
+def _pass_over(packet: Packet[Any], reading: Reading) -> None:
+    reading.bytes.add(packet.stream_index, packet.pos, packet.size)
+    if packet.pts is not None and packet.time_base is not None:
+        end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+        reading.other_end = max(reading.other_end, end - (reading.clock.start or 0.0))
+
+
+def _read_packet(packet: Packet[Any], reader: TrackReader, reading: Reading) -> None:
+    size, losses = packet.size, reader.losses
+    if not size:  # at the end: the decoder gives out what it still has
+        _decode(packet, reader, reading, reading.clock.reached, reading.clock.reached)
+        return
+    if not losses.packets:
+        _check_clear(packet)
+    losses.packets += 1
+    hole = reading.bytes.add(packet.stream_index, packet.pos, size)
+    seconds = (packet.duration or 0) * reader.base
+    at = _film_time(packet, reader, reading, seconds, hole)
+    if not packet.is_discard:  # else the file itself says that it is not to be shown
+        losses.read(at, seconds, is_key=packet.is_keyframe)
+    if packet.is_corrupt:
+        losses.bad_packets += 1
+        losses.mark(at, at + seconds)
+    _decode(packet, reader, reading, at, at + seconds)
+
+
+def _film_time(packet: Packet[Any], reader: TrackReader, reading: Reading, seconds: float, hole: Hole | None) -> float:
+    """Return when the packet's content is shown. Notes bytes that nothing was read from before it."""
+    clock, index = reading.clock, packet.stream_index
+    track = clock.tracks.get(index)
+    before = track.now if track is not None else None
+    dts, pts = packet.dts, packet.pts
+    if pts is None and dts is None:
+        return before or 0.0
+    if dts is None and before is not None:  # the order of pictures says nothing about the clock
+        return clock.place(index, (pts or 0) * reader.base, seconds, before)
+    stamp = (pts or 0) if dts is None else dts
+    missing = hole.missing * clock.reached / max(reading.bytes.end, 1) if hole is not None else 0.0
+    now = clock.read(index, stamp * reader.base, seconds, missing)
+    if hole is not None and before is not None:
+        _note_hole(hole, reader, reading, before, now)
+    return now if pts is None or dts is None else now + (pts - dts) * reader.base
+
+
+def _note_hole(hole: Hole, reader: TrackReader, reading: Reading, before: float, now: float) -> None:
+    losses = reader.losses
+    shortest = MIN_PICTURE_GAP_SECONDS if reader is reading.film else MIN_SOUND_GAP_SECONDS
+    if now - before > 1.5 * losses.step.seconds + shortest:
+        if reading.is_unreadable(hole):
+            losses.has_unreadable_bytes = True
+            losses.mark(before, now)
+    elif reading.counts_in_order:
+        losses.has_unreadable_bytes = True
+        losses.note_hole(now)
+
+
+def _decode(packet: Packet[Any], reader: TrackReader, reading: Reading, begin: float, end: float) -> None:
     try:
         for frame in packet.decode():
-            if isinstance(frame, VideoFrame):
-                tally.add_frame(frame)
-                seconds = float((frame.duration or 0) * (frame.time_base or 0))
-            else:
-                seconds = frame.samples / (frame.sample_rate or 1)
-            tally.reach(frame.time, seconds)
+            _show(frame, reader, reading)
     except av.error.FFmpegError as error:
-        tally.fail(error)
+        _check_clear(packet)
+        reading.fail(error, reader, begin, end)
 
 
-def _span(packet: Packet[Any]) -> tuple[float | None, float]:
-    """Return when the packet's content is shown and for how long, in seconds."""
-    moment = packet.pts if packet.pts is not None else packet.dts
-    if moment is None or packet.time_base is None:
-        return None, 0.0
-    return float(moment * packet.time_base), float((packet.duration or 0) * packet.time_base)
+def _check_clear(packet: Packet[Any]) -> None:
+    """Raise `VideoFailed` if the packet is encrypted."""
+    if packet.has_sidedata("encryption_info"):
+        raise VideoFailed(ENCRYPTED)
 
 
-def _since(frame: VideoFrame, start: float) -> float:
-    return (frame.time or 0.0) - start
+def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
+    losses, track = reader.losses, reading.clock.tracks.get(reader.stream.index)
+    is_picture = reader is reading.film
+    if is_picture:
+        check_size(frame)
+        seconds = (frame.duration or 0) * reader.base
+    else:
+        seconds = frame.samples / (frame.sample_rate or 1)
+    at = losses.end
+    if frame.pts is not None and track is not None:
+        at = track.place(frame.time, losses.end)
+    is_corrupt = frame.is_corrupt
+    losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
+    if is_picture:
+        reading.size_of_pictures = (frame.width, frame.height)
+        reading.poster.offer(frame, at, is_early=reading.is_early(at), is_sound=not losses.is_unsound)
 
 
-def _checked_poster(file: VideoFile, tally: Tally) -> VideoFrame:
-    """Return the frame of the poster. Raises `VideoFailed` if the file is cut off or damaged."""
-    check_readable(file, tally.last_error)
-    if tally.poster is None:
-        raise VideoFailed("Nothing in this file can be decoded; it is damaged.") from tally.last_error
-    missing = (tally.duration or 0.0) - tally.end
-    if tally.duration and missing > max(MAX_MISSING_SECONDS, MAX_MISSING_SHARE * tally.duration):
-        raise VideoFailed(
-            f"File is cut off: it should last {tally.duration:.1f} s but ends after {tally.end:.1f} s; fetch it again."
-        ) from tally.last_error
-    if tally.bad > MAX_BAD_SHARE * max(tally.packets, 1):
-        raise VideoFailed(
-            f"File is damaged: {tally.bad:,} of {tally.packets:,} packets cannot be decoded; fetch it again."
-        ) from tally.last_error
-    return tally.poster
+def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share: float) -> Verdict:
+    """Return the verdict. Raises `VideoFailed` if the film is encrypted, cut off or damaged, or was never shown."""
+    check_readable(file, reading.last_error)
+    film = reading.film.losses
+    extent = _extent(video, reading)
+    reached = max(film.end, film.read_end, *(reader.losses.end for reader in reading.sounds))
+    verdict = judged(film, [reader.losses for reader in reading.sounds], extent, reached, max_lost_share)
+    if film.shown and not verdict.failure:
+        return verdict
+    if is_encrypted(video.descriptor):
+        raise VideoFailed(ENCRYPTED) from reading.last_error
+    raise VideoFailed(verdict.failure if film.shown else NOTHING_DECODED) from reading.last_error
 
 
-def _facts(file: VideoFile, streams: Streams, tally: Tally) -> dict[str, Any]:
-    context = streams.video.codec_context
-    seconds = tally.duration or tally.end
+def _extent(video: OpenVideo, reading: Reading) -> Extent:
+    container, descriptor, name = video.container, video.descriptor, _format(video.container)
+    size, read = os.fstat(descriptor).st_size, reading.bytes
+    declared = None if name in STREAMS else _declared(container, reading.streams)
+    if declared is not None and abs(reading.other_end - declared) < abs(reading.clock.reached - declared):
+        declared = None  # it is the length of another track
+    end = min(read.end, size)
+    is_stream = name in STREAMS
+    unread_begin = _unread(name, descriptor, 0, read.first or 0) if is_stream else 0
+    unread_end = _unread(name, descriptor, end, size)
+    should_be = declared_size(descriptor)
+    return Extent(
+        size=size,
+        unread_begin=unread_begin,
+        unread_end=unread_end,
+        is_short=should_be is not None and should_be > size,
+        is_torn=has_torn_end(descriptor, size, end) or (name in STREAMS and _is_torn(reading)),
+        declared=declared,
+        start=reading.clock.start or 0.0,
+        is_declared_reliably=name not in WITH_STRUCTURE or _lacks_indexed_pictures(reading),
+        is_stream=is_stream,
+        is_torn_at_the_beginning=name == "mpegts" and has_torn_beginning(descriptor),
+    )
+
+
+def _lacks_indexed_pictures(reading: Reading) -> bool:
+    """Return True if the film's own index lists more pictures than there are."""
+    listed, film = reading.film.stream.frames, reading.film.losses
+    return film.packets < listed or 2 * film.shown < listed
+
+
+def _is_torn(reading: Reading) -> bool:
+    return any(reader.losses.is_torn for reader in reading.readers.values())
+
+
+def _unread(name: str, descriptor: int, begin: int, end: int) -> int:
+    """Return how many bytes there nothing was read from, although there should have been something."""
+    unreadable = unreadable_bytes(descriptor, begin, end) if name == "mpegts" else end - begin
+    return unreadable if unreadable > MIN_UNREAD_BYTES and unreadable > MIN_UNREAD_SHARE * end else 0
+
+
+def _facts(
+    file: VideoFile, container: InputContainer, tracks: Tracks, reading: Reading, verdict: Verdict
+) -> dict[str, Any]:
+    context, film = tracks.film.codec_context, reading.film.losses
     size = file.path.stat().st_size
+    width, height = reading.size_of_pictures
+    readers = reading.readers.values()
+    has_late_track = reading.has_late_track and not any(reader.losses.lost for reader in readers)
+    late = ["A track that begins later than the others was not decoded."] if has_late_track else []
     return {
-        "container": _container_name(file, streams.container),
-        "duration_seconds": round(seconds, 3),
-        "bit_rate": int(size * 8 / seconds) if seconds > 0 else None,
+        "container": _container_name(file, container),
+        "duration_seconds": round(verdict.seconds, 3),
+        "bit_rate": int(size * 8 / verdict.seconds) if verdict.seconds > 0 else None,
         "size_bytes": size,
         "video": {
             "codec": context.codec.canonical_name,
-            "width": context.width,
-            "height": context.height,
-            "frame_rate": _frame_rate(streams.video.average_rate, tally),
-            "frames": tally.frames,
+            "width": width,
+            "height": height,
+            "frame_rate": _frame_rate(tracks.film, film),
+            "frames": film.shown,
         },
-        "audio": _sound(streams.audio) if streams.audio is not None else None,
+        "audio": _sound(tracks.sounds[0]) if tracks.sounds else None,
         "poster": "poster.jpg",
-        "packets": tally.packets,
-        "bad_packets": tally.bad,
+        "packets": sum(reader.losses.packets for reader in readers),
+        "bad_packets": sum(reader.losses.bad_packets for reader in readers),
+        "verified_share": verdict.verified_share,
+        "passed_over": [*verdict.passed_over, *tracks.passed_over, *late],
     }
 
 
@@ -212,10 +423,14 @@ def _container_name(file: VideoFile, container: InputContainer) -> str:
     return extension if extension in known else known[0]
 
 
-def _frame_rate(declared: Fraction | None, tally: Tally) -> float | None:
-    if declared:
-        return round(float(declared), 3)
-    return round(tally.frames / tally.end, 3) if tally.end > 0 else None
+def _frame_rate(film: VideoStream, losses: TrackLosses) -> float | None:
+    """Return the pictures a second: as declared, unless the pictures themselves contradict it."""
+    seconds = losses.end - (losses.first or 0.0)
+    seen = losses.shown / seconds if seconds > 0 else None
+    declared = float(film.average_rate) if film.average_rate else None
+    if declared and (seen is None or not losses.step.seconds or abs(declared * losses.step.seconds - 1) < 0.1):
+        return round(declared, 3)
+    return round(seen, 3) if seen is not None else None
 
 
 def _sound(audio: AudioStream) -> dict[str, Any]:

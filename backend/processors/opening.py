@@ -13,19 +13,17 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from backend.domain.os_errors import TEMPORARY, quoted, unreadable
 from backend.errors import VideoFailed
 from backend.processors import VideoFile
+from backend.processors.structure import BLOCK_BYTES, index_end, is_encrypted
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,dv,rm"
 VIDEO_CODECS = (
@@ -38,10 +36,8 @@ AUDIO_CODECS = (
     "pcm_s24be,pcm_s32le,pcm_f32le,pcm_u8,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd"
 )
 CODECS = f"{VIDEO_CODECS},{AUDIO_CODECS}"
-MAX_LONG_SIDE, MAX_SHORT_SIDE = 8192, 4320  # pixels
 HEAD_BYTES = 4096  # long enough that some text at the beginning of a video does not make it a text file
-MAX_BOXES, MAX_OFFSET = 1000, 2**62  # of the outermost boxes of an MP4 file
-BLOCK_BYTES = 2**20
+ENCRYPTED = "This file is encrypted (DRM), so its pictures and sound cannot be read; get a version without DRM."
 NO_VIDEO = "There is no video in this file."
 # no link as the last component, no wait for the other end of a pipe; Windows has only the last flag
 OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
@@ -49,9 +45,17 @@ OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "
 METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 
 
+@dataclass(frozen=True, slots=True)
+class OpenVideo:
+    """An open file: FFmpeg's container, and the descriptor that it is read from."""
+
+    container: InputContainer
+    descriptor: int
+
+
 @contextmanager
-def opened(file: VideoFile) -> Iterator[InputContainer]:
-    """Open the file and yield its container. Raises `VideoFailed` unless it is a readable video inside `file.root`."""
+def opened(file: VideoFile) -> Iterator[OpenVideo]:
+    """Open the file and yield it. Raises `VideoFailed` unless it is a readable video inside `file.root`."""
     with _descriptor(file) as descriptor:
         address, options = _address(file, descriptor)
         options |= {"format_whitelist": FORMATS, "codec_whitelist": CODECS}
@@ -64,7 +68,7 @@ def opened(file: VideoFile) -> Iterator[InputContainer]:
         with container:
             if not container.streams.video:
                 raise VideoFailed(_why_no_video(descriptor))
-            yield container
+            yield OpenVideo(container, descriptor)
 
 
 def _address(file: VideoFile, descriptor: int) -> tuple[str, dict[str, str]]:
@@ -123,15 +127,17 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         head = os.read(descriptor, HEAD_BYTES)
-        index_end = _index_end(descriptor) if head[4:8] == b"ftyp" else None
+        has_index = head[4:8] == b"ftyp" and index_end(descriptor) is not None
     except OSError as disk_error:
         raise unreadable(disk_error, file.path.name) from error
     if not head.strip(b"\0"):
         return "Not a video: the file begins with nothing but zeros; it was probably not written to its end."
-    if index_end is not None:
+    if has_index:
         return "File is damaged: its index cannot be read; fetch the file again."
     if head[4:8] == b"ftyp":
         return "File is cut off: the index is missing (an MP4 file has it at its end); fetch the file again."
+    if is_encrypted(descriptor):
+        return ENCRYPTED
     if head.startswith(b"#EXTM3U"):
         return "Not a video: it is a playlist, which names other files and is not followed."
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -143,71 +149,13 @@ def _why_not_opened(file: VideoFile, descriptor: int, error: av.error.FFmpegErro
 
 def _why_no_video(descriptor: int) -> str:
     """Return the reason why no video stream was found: an incomplete index may lack the streams of pictures."""
-    index_end = _index_end(descriptor) or 0
-    if index_end > os.fstat(descriptor).st_size:
+    if (index_end(descriptor) or 0) > os.fstat(descriptor).st_size:
         return "File is cut off: its index is incomplete; fetch the file again."
+    if is_encrypted(descriptor):
+        return ENCRYPTED
     return NO_VIDEO
-
-
-def _index_end(descriptor: int) -> int | None:
-    """Return the offset where the index of an MP4 file ends according to its header; None if there is no index."""
-    offset = 0
-    for _ in range(MAX_BOXES):
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        head = os.read(descriptor, 16)
-        size = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4])
-        if head[4:8] == b"moov":
-            return offset + size
-        if size < 8:
-            return None
-        offset = min(offset + size, MAX_OFFSET)
-    return None
 
 
 def _is_text(head: bytes) -> bool:
     text = head.decode("utf-8", "replace").rstrip("\ufffd")  # the last character may be incomplete
     return all(letter.isprintable() or letter.isspace() for letter in text)
-
-
-def video_stream(container: InputContainer) -> VideoStream:
-    """Return the first real video stream, with its decoder open. Raises `VideoFailed` if there is none."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not streams:
-        raise VideoFailed(NO_VIDEO)
-    _open_decoder(streams[0], VIDEO_CODECS, "video")
-    check_size(streams[0].codec_context)
-    return streams[0]
-
-
-def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return the first audio stream, with its decoder open. Raises `VideoFailed` if its codec is not supported."""
-    if not container.streams.audio:
-        return None
-    _open_decoder(container.streams.audio[0], AUDIO_CODECS, "audio")
-    return container.streams.audio[0]
-
-
-def _open_decoder(stream: VideoStream | AudioStream, allowed: str, kind: str) -> None:
-    context = stream.codec_context
-    if context is None or context.name not in allowed.split(","):
-        name = context.name if context is not None else "unknown"
-        raise VideoFailed(f"Its {kind} codec ({name}) is not supported.")
-    # the whitelist for av.open restricts only FFmpeg's own look at the streams, not this decoder
-    context.options = {"codec_whitelist": CODECS, "max_pixels": str(MAX_LONG_SIDE * MAX_SHORT_SIDE)}
-    context.thread_count = 1  # videos run side by side, one per CPU
-    try:
-        context.open()
-    except av.error.FFmpegError as error:
-        if error.errno == errno.ENOMEM:
-            raise
-        raise VideoFailed(f"The {kind} cannot be decoded: its header is damaged.") from error
-
-
-def check_size(picture: VideoFrame | av.VideoCodecContext) -> None:
-    """Raise `VideoFailed` if the picture is larger than 8192 × 4320, upright or not."""
-    long_side, short_side = max(picture.width, picture.height), min(picture.width, picture.height)
-    if long_side > MAX_LONG_SIDE or short_side > MAX_SHORT_SIDE:
-        raise VideoFailed(
-            f"The picture is too large: {picture.width} × {picture.height}; "
-            f"the limit is {MAX_LONG_SIDE} × {MAX_SHORT_SIDE}."
-        )

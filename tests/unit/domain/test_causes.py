@@ -36,6 +36,14 @@ SENTENCES = {  # each cause with sentences of different videos; {id} is the vide
         "File is damaged: 12 of 100 packets cannot be decoded; fetch it again.",
         "File is damaged: 1,204 of 65,002 packets cannot be decoded; fetch it again.",
     ),
+    "lost pictures": (
+        "File is damaged: 30.0 % of its pictures (150 of 500) cannot be read from 0:08 to 0:14; fetch it again.",
+        "File is damaged: 2.1 % of its pictures (3,150 of 150,000) cannot be read from 12:08 to 1:30:14; fetch it again.",
+    ),
+    "lost sound": (
+        "File is damaged: 40.0 % of its sound (8.00 s) cannot be read from 0:04 to 0:12; fetch it again.",
+        "File is damaged: 4.1 % of its sound (312.25 s) cannot be read from 1:00:04 to 2:00:12; fetch it again.",
+    ),
     "too large": (
         "The picture is too large: 16000 × 16000; the limit is 8192 × 4320.",
         "The picture is too large: 8200 × 32; the limit is 8192 × 4320.",

@@ -71,6 +71,8 @@ def test_probe_returns_the_facts_of_a_video(clip: Path) -> None:
         "poster": "poster.jpg",
         "packets": pytest.approx(63, abs=5),
         "bad_packets": 0,
+        "verified_share": 1.0,
+        "passed_over": [],
     }
 
 
@@ -339,14 +341,14 @@ def test_only_registered_processors_can_be_named() -> None:
 
 
 def test_options_are_returned_with_their_defaults() -> None:
-    assert validated_options("probe", {}) == {"max_speed": None}
-    assert validated_options("probe", {"max_speed": 2}) == {"max_speed": 2.0}
+    assert validated_options("probe", {}) == {"max_speed": None, "max_lost_share": 0.02}
+    assert validated_options("probe", {"max_speed": 2}) == {"max_speed": 2.0, "max_lost_share": 0.02}
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"speed": 2}, 'The processor probe has no option "speed"; it has: max_speed.'),
+        ({"speed": 2}, 'The processor probe has no option "speed"; it has: max_speed, max_lost_share.'),
         (
             {"max_speed": 0},
             'The option "max_speed" of the processor probe: input should be greater than or equal to 0.01.',

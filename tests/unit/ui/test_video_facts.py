@@ -36,6 +36,22 @@ def test_a_silent_and_damaged_video_is_described_as_such() -> None:
     assert shown["Damage"] == "30 of 3,000 packets could not be decoded"
 
 
+def test_a_video_says_how_much_of_it_was_verified() -> None:
+    sentences = ["The first 0.08 s cannot be shown.", "A track of sound (tta) was not decoded."]
+    partly = {**PROBED, "verified_share": 0.9928, "passed_over": sentences}
+    assert summary(partly) == "1280 × 720 · h264 + aac · 1 min 2 s · 99.2 % verified"
+    assert dict(facts(partly))["Verified"] == "99.2 %"
+    assert dict(facts(partly))["Passed over"] == " ".join(sentences)
+
+
+def test_a_sound_video_has_nothing_passed_over() -> None:
+    sound = {**PROBED, "verified_share": 1.0, "passed_over": []}
+    assert summary(sound) == summary(PROBED)
+    assert dict(facts(sound))["Verified"] == "100 %"
+    assert "Passed over" not in dict(facts(sound))
+
+
 def test_values_of_another_type_are_skipped() -> None:
     odd = {"video": "h264", "audio": ["aac"], "duration_seconds": "long", "size_bytes": 900, "container": 7}
+    odd |= {"verified_share": "much", "passed_over": "nothing"}
     assert (summary(odd), facts(odd)) == ("", [("Size", "900 bytes")])
