@@ -51,9 +51,12 @@ def test_a_stream_does_not_say_how_large_it_is(tmp_path: Path, name: str) -> Non
         assert declared_size(stream) is None
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.flv", "libx264"), ("a.ogg", "libvpx")])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.flv", "libx264"), ("a.ogg", "libvpx"), ("a.mpegts", "libx264"), ("a.mpeg", "mpeg2video")],
+)
 def test_a_file_that_ends_within_a_tag_or_page_is_torn(tmp_path: Path, name: str, codec: str) -> None:
-    content = make_clip(tmp_path / name, codec=codec).read_bytes()
+    content = make_clip(tmp_path / name, codec=codec, fps=25).read_bytes()
     with descriptor(tmp_path / name) as whole:
         assert not has_torn_end(whole, len(content), len(content))
     with descriptor(tmp_path / name, content[:-10]) as torn:
