@@ -317,3 +317,15 @@ def test_jobs_by_name_come_in_one_order_page_by_page(client: httpx.Client) -> No
         names += [job["name"] for job in page["items"]]
         query["cursor"] = page["next_cursor"]
     assert names == ["sorted apple", "sorted u\u0308bung 9", "sorted Übung 10", "sorted Zebra", "Sorted Червоний"]
+
+
+@pytest.mark.parametrize("q", ["GRÖSSE fehlt", "gro\u0308sse", "größe"])
+def test_a_search_finds_errors_in_any_case_and_spelling(client: httpx.Client, q: str) -> None:
+    order = {"video_ids": ["one", "two"], "processor": "external", "name": "errors"}
+    job_id = client.post("/api/jobs", json=order).json()["job_id"]
+    report = {"n": 1, "video_id": "one", "error": "Die Größe fehlt"}
+    client.post(f"/api/jobs/{job_id}/progress", json=report).raise_for_status()
+    videos = client.get(f"/api/jobs/{job_id}/videos", params={"q": q}).json()["items"]
+    jobs = client.get("/api/jobs", params={"q": q, "limit": 1000}).json()["items"]
+    assert [video["video_id"] for video in videos] == ["one"]
+    assert job_id in {job["job_id"] for job in jobs}
