@@ -167,6 +167,9 @@ def _packet_size(head: bytes) -> int | None:
 
 
 def _scrambled_share(head: bytes, size: int) -> float:
+    """Return the share of packets that are marked as scrambled; 0 for noise, in which errors are marked as well."""
     offset = size - TS_PACKET_BYTES if size == 192 else 0
-    flags = [head[at + 3] for at in range(offset, len(head) - 4, size) if head[at] == 0x47]
-    return sum(flag & 0xC0 != 0 for flag in flags) / max(len(flags), 1)
+    packets = [head[at + 1 : at + 4] for at in range(offset, len(head) - 4, size) if head[at] == 0x47]
+    if any(packet[0] & 0x80 for packet in packets):
+        return 0.0
+    return sum(packet[2] & 0xC0 != 0 for packet in packets) / max(len(packets), 1)

@@ -104,6 +104,12 @@ def test_scrambled_packets_of_a_stream_are_encryption(tmp_path: Path) -> None:
         assert is_encrypted(scrambled)
 
 
+def test_noise_between_sync_bytes_is_no_encryption(tmp_path: Path) -> None:
+    noise = b"".join(b"\x47" + NOISE[at : at + 187] for at in range(0, 187 * 40, 187))
+    with descriptor(tmp_path / "a.ts", noise) as stream:
+        assert not is_encrypted(stream)
+
+
 def test_an_encrypted_track_of_matroska_is_encryption(tmp_path: Path) -> None:
     content = make_clip(tmp_path / "a.mkv").read_bytes()
     with descriptor(tmp_path / "a.mkv") as clear:
