@@ -328,7 +328,9 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
     losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
     if is_picture:
         reading.size_of_pictures = (frame.width, frame.height)
-        reading.poster.offer(frame, at, is_early=reading.is_early(at), is_sound=not losses.is_unsound)
+        if not reading.poster.is_final:
+            is_early, is_sound = reading.is_early(at), not losses.is_unsound
+            reading.poster.offer(frame, at, is_early=is_early, is_sound=is_sound)
 
 
 def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share: float) -> Verdict:

@@ -236,6 +236,8 @@ class ReadBytes:
             return None
         passed = position - before[0]
         missing = passed - (self.total - before[1])
+        if missing <= MIN_MISSING_BYTES:
+            return None
         overhead = min(1 - min(self.total / self.end, 1.0), MAX_OVERHEAD) if self.end else 0.0
-        is_hole = missing > max(MIN_MISSING_BYTES, MIN_MISSING_SHARE * passed, 3 * overhead * passed)
+        is_hole = missing > max(MIN_MISSING_SHARE, 3 * overhead) * passed
         return Hole(before[0], position, missing) if is_hole else None

@@ -46,9 +46,14 @@ class PosterChoice:
     _damaged: VideoFrame | None = None
     _look_at: float = -math.inf
 
+    @property
+    def is_final(self) -> bool:
+        """True if no other picture can be better."""
+        return self._rank is Rank.GOOD
+
     def offer(self, frame: VideoFrame, at: float, *, is_early: bool, is_sound: bool) -> None:
         """Take the picture that is shown at this time, if it is better than those before."""
-        if self._rank is Rank.GOOD or at < self._look_at:
+        if self.is_final or at < self._look_at:
             return
         if not is_sound:
             self._damaged = self._damaged or frame

@@ -6,6 +6,7 @@ Only sizes in headers are read here, from the open file; FFmpeg does not report 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 MAX_BOXES, MAX_OFFSET = 1000, 2**62  # of the outermost boxes of an MP4 file
@@ -26,6 +27,7 @@ TRAILING_ELEMENTS = (
 )
 MAX_BLOCK_HEAD_BYTES = 32  # of a block of Matroska
 OGG_PAGE, OGG_PAGE_HEAD_BYTES = b"OggS", 27
+PACK, PES_HEAD = b"\0\0\1\xba", re.compile(rb"\x00\x00\x01[\xbb-\xef](..)", re.DOTALL)
 FLV_TAG_HEAD_BYTES = 11
 MIN_SCRAMBLED_SHARE = 0.2  # of the packets of a transport stream
 
@@ -73,6 +75,10 @@ def has_torn_end(descriptor: int, size: int, read_to: int) -> bool:
         return last < FLV_TAG_HEAD_BYTES or FLV_TAG_HEAD_BYTES + int.from_bytes(tag[1:]) != last
     if head.startswith(OGG_PAGE):
         return _ends_within_ogg(_read(descriptor, max(size - HEAD_BYTES, 0), HEAD_BYTES))
+    if (packet_size := _packet_size(head)) is not None:
+        return size % packet_size != 0
+    if head.startswith(PACK):
+        return _ends_within_pack(_read(descriptor, max(size - HEAD_BYTES, 0), HEAD_BYTES))
     return False
 
 
@@ -101,6 +107,12 @@ def unreadable_bytes(descriptor: int, begin: int, end: int) -> int:
         readable += size or TS_PACKET_BYTES
         offset = found + (size or TS_PACKET_BYTES)
     return int((looked_at - min(readable, looked_at)) * ((end - begin) / looked_at))
+
+
+def _ends_within_pack(tail: bytes) -> bool:
+    """Return True if the last packet of a program stream is longer than the rest of the file."""
+    last = max(PES_HEAD.finditer(tail), key=re.Match.start, default=None)
+    return last is not None and last.start() + 6 + int.from_bytes(last[1]) > len(tail)
 
 
 def _ends_within_ogg(tail: bytes) -> bool:
@@ -155,6 +167,9 @@ def _packet_size(head: bytes) -> int | None:
 
 
 def _scrambled_share(head: bytes, size: int) -> float:
+    """Return the share of packets that are marked as scrambled; 0 for noise, in which errors are marked as well."""
     offset = size - TS_PACKET_BYTES if size == 192 else 0
-    flags = [head[at + 3] for at in range(offset, len(head) - 4, size) if head[at] == 0x47]
-    return sum(flag & 0xC0 != 0 for flag in flags) / max(len(flags), 1)
+    packets = [head[at + 1 : at + 4] for at in range(offset, len(head) - 4, size) if head[at] == 0x47]
+    if any(packet[0] & 0x80 for packet in packets):
+        return 0.0
+    return sum(packet[2] & 0xC0 != 0 for packet in packets) / max(len(packets), 1)

@@ -164,7 +164,7 @@ def _failure(
     max_lost_share: float,
 ) -> str:
     if sums.lost_share > max_lost_share:
-        if sums.missing_seconds and sums.lost_end >= sums.lost and not extent.unread_end:
+        if sums.missing_seconds and sums.lost_end >= sums.lost and not (extent.unread_end or film.holes.all):
             full = reached + sums.missing_seconds
             return f"File is cut off: it should last {full:.1f} s but ends after {reached:.1f} s; {FETCH_AGAIN}."
         return f"File is damaged: {_lost_pictures(film, extent, sums, reached)}; {_advice(film, extent)}."
@@ -194,11 +194,12 @@ def _lost_pictures(film: TrackLosses, extent: Extent, sums: _Sums, reached: floa
     for begin, end in film.spans.all:
         places.add(begin, end)
     for begin, end in film.holes.all:
-        places.add(begin, end + 1.0)
+        places.add(begin, end + sums.missing_seconds / len(film.holes.all))  # where it is missing, not at the end
     if sums.lost_end and not film.holes.all:
         places.add(reached, reached + (sums.missing_seconds or sums.lost_end * film.step.seconds))
     lost, total = max(1, round(sums.all_lost)), max(1, round(sums.total))
-    return f"{_percent(sums.lost_share)} of its pictures ({lost:,} of {total:,}) cannot be read{where(places, counted=counted)}"
+    of_all = f"{_percent(sums.lost_share)} of its pictures ({lost:,} of {total:,})"
+    return f"{of_all} cannot be read{where(places, counted=counted)}"
 
 
 def _damaged_pictures(film: TrackLosses) -> str:

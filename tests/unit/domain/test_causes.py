@@ -38,7 +38,7 @@ SENTENCES = {  # each cause with sentences of different videos; {id} is the vide
     ),
     "lost pictures": (
         "File is damaged: 30.0 % of its pictures (150 of 500) cannot be read from 0:08 to 0:14; fetch it again.",
-        "File is damaged: 2.1 % of its pictures (3,150 of 150,000) cannot be read from 12:08 to 1:30:14; fetch it again.",
+        "File is damaged: 2.1 % of its pictures (315 of 15,000) cannot be read from 2:08 to 1:30:14; fetch it again.",
     ),
     "lost sound": (
         "File is damaged: 40.0 % of its sound (8.00 s) cannot be read from 0:04 to 0:12; fetch it again.",

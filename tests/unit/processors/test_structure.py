@@ -51,9 +51,12 @@ def test_a_stream_does_not_say_how_large_it_is(tmp_path: Path, name: str) -> Non
         assert declared_size(stream) is None
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.flv", "libx264"), ("a.ogg", "libvpx")])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.flv", "libx264"), ("a.ogg", "libvpx"), ("a.mpegts", "libx264"), ("a.mpeg", "mpeg2video")],
+)
 def test_a_file_that_ends_within_a_tag_or_page_is_torn(tmp_path: Path, name: str, codec: str) -> None:
-    content = make_clip(tmp_path / name, codec=codec).read_bytes()
+    content = make_clip(tmp_path / name, codec=codec, fps=25).read_bytes()
     with descriptor(tmp_path / name) as whole:
         assert not has_torn_end(whole, len(content), len(content))
     with descriptor(tmp_path / name, content[:-10]) as torn:
@@ -99,6 +102,12 @@ def test_scrambled_packets_of_a_stream_are_encryption(tmp_path: Path) -> None:
         content[at + 3] |= 0x80
     with descriptor(tmp_path / "b.ts", bytes(content)) as scrambled:
         assert is_encrypted(scrambled)
+
+
+def test_noise_between_sync_bytes_is_no_encryption(tmp_path: Path) -> None:
+    noise = b"".join(b"\x47" + NOISE[at : at + 187] for at in range(0, 187 * 40, 187))
+    with descriptor(tmp_path / "a.ts", noise) as stream:
+        assert not is_encrypted(stream)
 
 
 def test_an_encrypted_track_of_matroska_is_encryption(tmp_path: Path) -> None:

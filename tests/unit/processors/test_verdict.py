@@ -95,6 +95,16 @@ def test_a_cut_off_film_names_its_true_seconds(declared: float, start: float) ->
     )
 
 
+def test_a_hole_that_the_clock_does_not_show_is_no_missing_end() -> None:
+    film = track(pictures=400)
+    film.note_hole(4.0)
+    film.has_unreadable_bytes = True
+    extent = Extent(SIZE, declared=20.0, is_declared_reliably=True)
+    assert failure(film, extent=extent, reached=16.0) == (
+        "File is damaged: 20.0 % of its pictures (100 of 500) cannot be read from 0:04 to 0:08; fetch it again."
+    )
+
+
 def test_a_declared_length_alone_proves_nothing() -> None:
     verdict = judged(track(), [], Extent(SIZE, declared=40.0), 20.0, 0.02)
     assert (verdict.failure, verdict.seconds, verdict.verified_share) == ("", 20.0, 1.0)
