@@ -30,6 +30,8 @@ TWICE = "the file's length counts the time before its first picture twice"
 SECOND_FILM = "Another track of pictures (h264) was not looked at."
 NOT_READ = "A track of sound ({}) was not decoded: its codec is not one that is read here, or it is damaged."
 SAID = "ffprobe decodes every track"
+NOT_TOLD = "only sound that is decoded is described; `passed_over` names the other"
+JOINED = "the packets' counters do not fit where the recordings are joined"
 RARE_FORMAT = "a format of editors and scripts, not of films that are passed on"
 RARE_CODEC = "a decoder that is not opened here, because each one more could be attacked"
 UNKNOWN = "Not a video: its format is not supported, or its beginning is damaged."
@@ -71,11 +73,13 @@ EXPLAINED = {
         Explained("mpeg1.mpg", "seconds", 1.01, "ffprobe's estimate is of the sound, which ends before the pictures"),
         Explained("size-changes.ts", "seconds", 2.0, "ffprobe's estimate is of the pictures; the sound begins before"),
         Explained("clock-set-back.ts", "seconds", 3.024, "for ffprobe, a clock that is set back runs on for 26 h"),
-        Explained("joined.ts", "seconds", 2.024, "two recordings; the clock of the second goes back by 1 s"),
+        Explained("joined.ts", "seconds", 2.048, "two recordings; the clock of the second goes back by 1 s"),
+        Explained("joined.ts", "bad packets", 1, JOINED),
+        Explained("clock-set-back.ts", "bad packets", 1, JOINED),
         Explained("wmv.wmv", "seconds", 1.043, TWICE),
         Explained("wmv1.asf", "seconds", 1.046, TWICE),
         Explained("offset.mkv", "seconds", 1.021, "the file's length is the end on a clock that begins at 3600 s"),
-        Explained("offset-unknown.flv", "seconds", 1.023, "ffprobe's estimate is the last time stamp"),
+        Explained("offset-unknown.flv", "seconds", 0.981, "ffprobe's estimate is the time stamp of the last picture"),
         Explained("chapters.mp4", "seconds", 1.0, "its chapters end after the film"),
         Explained("two-films.mkv", "said", SECOND_FILM, SAID),
         Explained("two-angles.mp4", "said", SECOND_FILM, SAID),
@@ -83,6 +87,20 @@ EXPLAINED = {
         Explained("tta.mkv", "said", NOT_READ.format("tta"), RARE_CODEC),
         Explained("wavpack.mkv", "said", NOT_READ.format("wavpack"), RARE_CODEC),
         Explained("tta-then-aac.mkv", "said", NOT_READ.format("tta"), RARE_CODEC),
+        Explained("cut-open-gop.ts", "verified", 0.9744, "its first picture refers to one that was cut away"),
+        Explained("cut-open-gop.ts", "said", "The first 0.04 s cannot be shown.", "as above"),
+        Explained(
+            "Megamind.avi",
+            "said",
+            "0.3 % of its sound (0.03 s) cannot be read from 0:00 to 0:01. 0.03 s of its sound are damaged.",
+            "ffprobe does not say what it cannot decode",
+        ),
+        Explained("tta.mkv", "sound", None, NOT_TOLD),
+        Explained("tta.mkv", "channels", None, NOT_TOLD),
+        Explained("tta.mkv", "Hz", None, NOT_TOLD),
+        Explained("wavpack.mkv", "sound", None, NOT_TOLD),
+        Explained("wavpack.mkv", "channels", None, NOT_TOLD),
+        Explained("wavpack.mkv", "Hz", None, NOT_TOLD),
         Explained("Megamind.avi", "bad packets", 1, "its sound begins in the middle of a packet"),
         Explained("Megamind.avi", "verified", 0.9943, "its sound begins in the middle of a packet"),
         Explained("balle-jbart.mp4", "seconds", 10.2, "its edit list leaves out the first 22 ms of the sound"),

@@ -16,6 +16,7 @@ VPX = "-deadline realtime -cpu-used 8 -threads 1"
 AOM = "-c:v libaom-av1 -cpu-used 8 -usage realtime -threads 1"
 VARIABLE = "'select=lt(n\\,8)+not(mod(n\\,5))' -fps_mode vfr"
 SPARSE = "'select=not(mod(n\\,125))' -fps_mode vfr"
+BYTES = "-map 0 -c copy -f data"  # as they are, so that the clocks stay as they were
 YUV = "-pix_fmt yuv420p"
 HDR = (
     ":colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr10=1:max-cll=1000,400"
@@ -242,7 +243,7 @@ TIMES = (
     Recipe("index-first.mp4", f"{P} {T} {X264} {YUV} -c:a aac -movflags faststart"),
     Recipe("constant-rate.ts", f"{P} {T} {X264} {YUV} -c:a aac -muxrate 3M"),
     Recipe("discontinuity.ts", f"{P} {T} {X264} {YUV} -c:a aac -mpegts_flags initial_discontinuity"),
-    Recipe("joined.ts", "-i concat:base.ts|base.ts -c copy -copyts", ("base.ts",)),
+    Recipe("joined.ts", f"-f data -i concat:base.ts|base.ts {BYTES}", ("base.ts",)),
     Recipe("index-first.mkv", f"{P} {T} {X264} {YUV} -c:a aac -cues_to_front 1 -reserve_index_space 4096"),
     Recipe("cut-open-gop.mkv", "-ss 0.7 -i open-gop.mkv -c copy", ("open-gop.mkv",)),
     Recipe("cut-open-gop.ts", "-ss 0.7 -i open-gop.mkv -c copy", ("open-gop.mkv",)),
@@ -257,7 +258,7 @@ TIMES = (
     ),
     Recipe("live.webm", f"{P} {T} -c:v libvpx {VPX} {YUV} -c:a libopus -live 1"),
     Recipe("live.mkv", "-i base.mp4 -c copy -live 1", ("base.mp4",)),
-    Recipe("clock-set-back.ts", "-i concat:later.ts|base.ts -c copy -copyts", ("later.ts", "base.ts")),
+    Recipe("clock-set-back.ts", f"-f data -i concat:later.ts|base.ts {BYTES}", ("later.ts", "base.ts")),
 )
 
 SOUNDS = (
