@@ -9,9 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
+SECRET_VARIABLES = frozenset({f"{PREFIX}TOKEN", f"{PREFIX}JWT_SECRET", f"{PREFIX}ADMIN_PASSWORD"})
 ADMIN = "admin"  # the account that always exists
 MAX_SLOTS = 1024
 VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
@@ -27,6 +29,8 @@ HOST_NAME = re.compile(
     r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+ENV_FILE, ENV_FILE_ENCODING = ".env", "utf-8-sig"  # Windows writes a byte order mark
+S = TypeVar("S", bound=BaseSettings)
 Names = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
@@ -35,7 +39,12 @@ class Settings(BaseSettings):
     """All settings with their defaults; the README's table is checked against this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     data_dir: Path = Field(Path("data"), description="where the database, the secret and posters are kept")
@@ -155,14 +164,17 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value().encode()) < 32:
+        if value is not None and len(_encoded(value)) < 32:
             raise ValueError("must have at least 32 bytes")
         return value
 
     @field_validator("admin_password")
     @classmethod
     def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not MIN_PASSWORD_LENGTH <= len(value.get_secret_value()) <= MAX_PASSWORD_LENGTH:
+        if value is None:
+            return value
+        composed = unicodedata.normalize("NFC", _encoded(value).decode())  # as it is hashed
+        if not MIN_PASSWORD_LENGTH <= len(composed) <= MAX_PASSWORD_LENGTH:
             raise ValueError(f"must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
         return value
 
@@ -252,10 +264,21 @@ def load_settings(**given: Any) -> Settings:
 
     Raises `CannotStart` with the variable, its value and what is allowed.
     """
+    return read_settings(Settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def read_settings(kind: type[S], **given: Any) -> S:
+    """Return settings of this kind. Raises `CannotStart` for a value that is not allowed, or an unreadable `.env`."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return kind(**given)
     except ValidationError as error:
         raise CannotStart(_sentence(error)) from None
+    except UnicodeDecodeError:
+        raise CannotStart("The file .env is not UTF-8 text; save it as UTF-8 and start again.") from None
+    except OSError as error:
+        raise CannotStart(
+            f"The file .env cannot be read ({error.strerror}); check its permissions and start again."
+        ) from None
 
 
 def unknown_settings(environment: Iterable[str]) -> list[str]:
@@ -270,5 +293,18 @@ def _sentence(error: ValidationError) -> str:
         return f"A setting is not valid: {reason(first['msg'])}."
     name = str(first["loc"][0])
     variable = PREFIX + name.upper()
-    shown = "" if name in ("jwt_secret", "admin_password") else f" {first['input']!r}"
-    return f"{variable}{shown} is not valid: {reason(first['msg'])}; correct it and start again."
+    if variable in SECRET_VARIABLES:
+        return f"{variable} is not valid: {_secret_reason(first['msg'])}; correct it and start again."
+    return f"{variable} {first['input']!r} is not valid: {reason(first['msg'])}; correct it and start again."
+
+
+def _encoded(secret: SecretStr) -> bytes:
+    try:
+        return secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("must have only characters, as UTF-8") from None
+
+
+def _secret_reason(message: str) -> str:
+    """Return the reason if it is one of ours; a library's may repeat characters of the value."""
+    return reason(message) if message.startswith("Value error, must have") else "it cannot be read as text"

@@ -134,6 +134,10 @@ class Accounts:
         """Return all users, by name."""
         return await self._database.read(store.all_users)
 
+    async def exists(self, name: str) -> bool:
+        """Return True if there is a user of that name."""
+        return await self._database.read(store.find_account, user_name(name) or "") is not None
+
     async def user(self, name: str) -> User:
         """Return the user of that name in any case of its letters. Raises `UserNotFound`."""
         account = await self._database.read(store.find_account, user_name(name) or "")

@@ -26,6 +26,7 @@ TOKEN_SECONDS = 3600
 MAX_ADDRESS_LENGTH = 2000
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 20
+UNKNOWN_NAME = "(unknown)"  # what was typed there may be a password
 TOKEN_ERRORS = {
     401: "the user name or the password is wrong",
     415: "not a form",
@@ -164,13 +165,13 @@ async def _form(request: Request) -> dict[str, str]:
 
 async def _check_password(request: Request, backend: Backend, form: dict[str, str]) -> User:
     name, address = form.get("username", ""), request.client.host if request.client else ""
-    extra = {"user": name[:64], "address": address}
     try:
         user = await backend.accounts.sign_in(name, form.get("password", ""), address=address)
     except DashboardError:
-        log.warning("sign-in refused", extra={"action": "sign_in_refused", **extra})
+        known = name if await backend.accounts.exists(name) else UNKNOWN_NAME
+        log.warning("sign-in refused", extra={"action": "sign_in_refused", "user": known, "address": address})
         raise
-    log.info("signed in", extra={"action": "signed_in", **extra})
+    log.info("signed in", extra={"action": "signed_in", "user": user.name, "address": address})
     return user
 
 

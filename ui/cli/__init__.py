@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from backend.errors import DashboardError
 from progress_dashboard.errors import FeedError
 from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, worker
 from ui.cli.data import DataDir
+from ui.cli.terminal import accept_all_characters, without_known_secrets
 from ui.cli.watch import command as watch
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -33,10 +35,14 @@ app.command("worker", epilog=worker.EXAMPLE)(worker.worker)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 with one plain sentence, or 2 if the command line is wrong."""
+    accept_all_characters()
     try:
         app(args=arguments, prog_name=command())
     except (DashboardError, FeedError) as error:
-        print(error.sentence, file=sys.stderr)
+        print(without_known_secrets(error.sentence), file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception:  # a defect: its trace helps, but what it quotes may be a secret
+        print(without_known_secrets(traceback.format_exc()), end="", file=sys.stderr)
         raise SystemExit(1) from None
 
 

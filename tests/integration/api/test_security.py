@@ -660,3 +660,12 @@ async def test_the_token_route_documents_its_form_and_errors(site: SecuredSite) 
     assert "application/x-www-form-urlencoded" in paths["/api/auth/token"]["post"]["requestBody"]["content"]
     assert sorted(paths["/api/auth/token"]["post"]["responses"]) == ["200", "401", "415", "422", "429"]
     assert not {"/login", "/logout", "/link", "/docs", "/api/{path}"} & set(paths)
+
+
+async def test_a_password_typed_as_the_name_is_not_logged(
+    site: SecuredSite, ana: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
+        for name in ("n0b0dy-may-see-this", ana.name):
+            await browser.post("/login", data={"username": name, "password": "not the password"})
+    assert [vars(record)["user"] for record in caplog.records] == ["(unknown)", ana.name]

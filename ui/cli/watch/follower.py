@@ -14,6 +14,7 @@ from backend.errors import JobNotFound, NotFound
 from backend.settings import Settings
 from progress_dashboard import FeedStopped, ProgressFeed, ProgressUpdate
 from progress_dashboard.tasks import first_completed
+from progress_dashboard.transport import RealNetwork
 from ui.cli.client import (
     PAGE_SIZE,
     TOKEN_REFUSED,
@@ -23,7 +24,6 @@ from ui.cli.client import (
     checked,
     each_job,
     find_job,
-    no_answer,
     open_client,
 )
 from ui.cli.watch.display import Display, open_display
@@ -61,6 +61,7 @@ async def follow(access: Access, settings: Settings, job: str | None) -> int:
         reconnect_attempts=settings.reconnect_attempts,
         heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
+        network=RealNetwork(access.address, access.token, access.proxy),
     )
     with open_display() as display:
         async with feed:
@@ -217,7 +218,7 @@ class JobFollower:
         """Return the error that says why the feed stopped."""
         if stopped.code == POLICY_VIOLATION:
             return RequestRefused(TOKEN_REFUSED)
-        return RequestRefused(stopped.sentence if self._was_connected else no_answer(self._access.url))
+        return RequestRefused(stopped.sentence if self._was_connected else self._access.no_answer)
 
 
 def _read(access: Access, job: str | None) -> list[FollowedJob]:
