@@ -103,6 +103,21 @@ signs NAME in once.</p>""",
     )
 
 
+def link_page(*, nonce: str, theme: str, name: str, link: str) -> str:
+    """Return the page of a sign-in link that is still good: it names the user, and its one button signs in."""
+    return _page(
+        "Sign in",
+        f"""<h1>Sign in</h1>
+<p>This link signs you in as <b>{escape(name)}</b>. It works once.</p>
+<form method="post" action="/link">
+<input type="hidden" name="token" value="{escape(link)}">
+<button class="act" autofocus>Sign in</button>
+</form>""",
+        nonce,
+        theme,
+    )
+
+
 def problem_page(
     *, nonce: str, theme: str, title: str, sentence: str, to: str = "/", act: str = "Open the dashboard"
 ) -> str:

@@ -76,9 +76,12 @@ CONTENT_POLICY = {
     RouteClass.SOCKET: DATA,
 }
 
-OPEN_PATHS = frozenset(
-    {("GET", "/login"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/link"), ("GET", "/healthz")}
-)
+OPEN_METHODS = {
+    "/login": frozenset({"GET", "POST"}),
+    "/logout": frozenset({"POST"}),
+    "/link": frozenset({"GET", "HEAD", "POST"}),
+    "/healthz": frozenset({"GET"}),
+}
 DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS = re.compile(r"/static-offline-docs/[a-z.-]+")
 # Only paths that NiceGUI has a route for: any other would make it build its "not found" page.
@@ -100,7 +103,7 @@ def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:
         return RouteClass.PAGE
     if path == "/api" or path.startswith("/api/"):
         return RouteClass.API
-    if (method, path) in OPEN_PATHS:
+    if method in OPEN_METHODS.get(path, ()):
         return RouteClass.OPEN
     if method == "GET" and (path in DOCS_PATHS):
         return RouteClass.DOCS

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, WebSocketRoute, expect
 
-from tests.support.browser import complaints_of, sign_in
+from tests.support.browser import complaints_of, sign_in, use_link
 from tests.support.clips import make_clip, truncated
 from tests.support.servers import Program, add_user, api, running, token
 
@@ -53,7 +53,7 @@ def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
     )
     context.set_default_timeout(15_000)
     page = context.new_page()
-    page.goto(program.sign_in_link())
+    use_link(page, program.sign_in_link())
     expect(page).to_have_url(SIGNED_IN)
     page.close()
     yield context
@@ -484,7 +484,7 @@ def test_several_causes_are_retried_together_and_the_button_counts_them(browser:
     hasty: dict[str, Any] = {"media_dir": tmp_path, "video_timeout_seconds": 1, "video_retries": 0}
     with running(tmp_path / "data", **hasty) as program, browser.new_context() as context:
         page = context.new_page()
-        page.goto(program.sign_in_link())
+        use_link(page, program.sign_in_link())
         expect(page).to_have_url(SIGNED_IN)
         app = SignedInPage(program, page, token(program.data_dir, "admin"))
         job_id = app.finished(app.submit("away-1", "away-2", "away-3", *SLOW_CLIPS[:2], name="several", max_speed=1))

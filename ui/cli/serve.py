@@ -180,7 +180,7 @@ async def _welcome(backend: Backend, server: Server, *, browser: bool, native: b
     print(*(f"Warning: {warning}\n" for warning in _warnings(backend.settings)), sep="", end="", flush=True)
     if not (browser or native):
         await asyncio.Event().wait()
-    opened = await backend.accounts.make_link(admin, lifetime_seconds=OPENED_LINK_SECONDS)
+    opened = await backend.accounts.make_link(admin, lifetime_seconds=OPENED_LINK_SECONDS, at_once=True)
     address = f"{base}/link?token={opened}"
     if native:
         await show_window(address)
