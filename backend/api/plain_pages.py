@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
 
+from backend.accounts.passwords import MAX_TYPED_LENGTH
 from backend.command import command
-from backend.settings import MAX_PASSWORD_LENGTH
 
 FONTS = f"/_nicegui/{version('nicegui')}/static/fonts.css"
 THEMES = ("light", "dark")
@@ -92,7 +92,7 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
 <label>Username<input name="username" value="{escape(name)}" autocomplete="username" autocapitalize="none"
  spellcheck="false" maxlength="64" required{at_name}{wrong}></label>
 <label>Password<input name="password" type="password" autocomplete="current-password"
- maxlength="{MAX_PASSWORD_LENGTH}" required{at_password}{wrong}></label>
+ maxlength="{MAX_TYPED_LENGTH}" required{at_password}{wrong}></label>
 <input type="hidden" name="next" value="{escape(next_address)}">
 <button class="act">Sign in</button>
 </form>

@@ -75,8 +75,8 @@ def _refuse_more(context: typer.Context) -> None:
 def read_password(from_stdin: bool) -> str:
     """Return the new password, from standard input or from two prompts. Raises `Invalid` if neither is possible."""
     if from_stdin:
-        try:
-            return sys.stdin.readline().rstrip("\r\n")
+        try:  # whatever the terminal's encoding is: other programs write to a pipe
+            return sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError:
             raise Invalid("The password on standard input is not UTF-8 text; send it as UTF-8.") from None
     if not sys.stdin.isatty():
