@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import typer
 from backend import VERSION
 from backend.command import command
 from backend.errors import DashboardError
+from backend.settings import unknown_settings
 from progress_dashboard.errors import FeedError
 from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, worker
 from ui.cli.data import DataDir
@@ -71,6 +73,8 @@ def start(
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced_options(context)
+        for sentence in unknown_settings(os.environ):
+            print(f"Warning: {sentence}", file=sys.stderr)
         return
     from ui.cli.serve import serve  # the web server's libraries are slow to load, and no other command needs them
 
