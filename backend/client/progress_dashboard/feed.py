@@ -151,6 +151,11 @@ class ProgressFeed:
         return None if self._connection is None else self._connection.next_attempt_in
 
     @property
+    def last_problem(self) -> str:
+        """Why the last connection ended or could not be opened; "" while connected, and before the first end."""
+        return "" if self._connection is None else self._connection.last_problem
+
+    @property
     def stopped(self) -> FeedStopped | None:
         """The reason why the feed has stopped; None while it has not."""
         return None if self._connection is None else self._connection.stopped
