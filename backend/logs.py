@@ -11,10 +11,13 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote_plus
 
 from backend.clock import iso
 
 HIDDEN = "[hidden]"
+QUERY_PAIR = re.compile(r"(?<=[?&])(?P<name>[^=&\s]+)=(?:[^&\s\"]|\"(?!\s|$))+")  # whatever its value is made of
+SECRET_NAMES = frozenset({"access_token", "token", "client_id", "sid", "password", "secret"})
 SECRETS = (
     re.compile(
         r"(?P<kept>(?:(?<![a-z0-9_])|(?<=%3f)|(?<=%26))(?:access_token|token|client_id|sid|password|secret|dash_[0-9]+)(?:=|%3D|['\"]?\s*:\s*['\"]))[^&\s'\"<>;,]+",
@@ -25,6 +28,7 @@ SECRETS = (
     ),
     re.compile(r"(?P<kept>\bbearer\s+)[^\s'\",;]+", re.IGNORECASE),
     re.compile(r"(?P<kept>)\beyJ[\w-]{5,}\.[\w-]+\.[\w-]*"),  # a JWT, anywhere in the text
+    re.compile(r"(?P<kept>://)(?:[^\s/?#@:]*:\S*|[^\s/?#@:]+)(?=@)"),  # user and password in an address
 )
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
@@ -44,9 +48,15 @@ def without_secrets(text: str) -> str:
     >>> without_secrets('GET /link?token=abc123 HTTP/1.1')
     'GET /link?token=[hidden] HTTP/1.1'
     """
+    text = QUERY_PAIR.sub(_without_value, text)
     for pattern in SECRETS:
         text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
     return text
+
+
+def _without_value(pair: re.Match[str]) -> str:
+    is_secret = unquote_plus(pair["name"]).lower() in SECRET_NAMES
+    return f"{pair['name']}={HIDDEN}" if is_secret else pair[0]
 
 
 def in_one_line(text: str) -> str:

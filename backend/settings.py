@@ -9,16 +9,21 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
+SECRET_VARIABLES = frozenset({f"{PREFIX}TOKEN", f"{PREFIX}JWT_SECRET", f"{PREFIX}ADMIN_PASSWORD"})
 ADMIN = "admin"  # the account that always exists
 MAX_SLOTS = 1024
 VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
@@ -27,6 +32,12 @@ HOST_NAME = re.compile(
     r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,253})(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+SQLITE = "sqlite:///"
+LEFT_VARIABLE = re.compile(r"\$(?:\{[^}]*\}|[A-Za-z_][A-Za-z0-9_]*)")
+COMMAND_SETTINGS = ("url", "token")  # of the commands that talk to a server
+SIMILAR = 0.85  # from this ratio on, a name counts as a misspelling
+ENV_FILE, ENV_FILE_ENCODING = ".env", "utf-8-sig"  # Windows writes a byte order mark
+S = TypeVar("S", bound=BaseSettings)
 Names = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
@@ -35,7 +46,12 @@ class Settings(BaseSettings):
     """All settings with their defaults; the README's table is checked against this class."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     data_dir: Path = Field(Path("data"), description="where the database, the secret and posters are kept")
@@ -152,17 +168,25 @@ class Settings(BaseSettings):
             raise ValueError("must be one or more numbers above 0 and up to 3600")
         return value
 
+    @field_validator("data_dir", "media_dir", mode="before")
+    @classmethod
+    def _expanded(cls, value: Any) -> Any:
+        return expanded_path(str(value)) if isinstance(value, str | Path) else value
+
     @field_validator("jwt_secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value().encode()) < 32:
+        if value is not None and len(_encoded(value)) < 32:
             raise ValueError("must have at least 32 bytes")
         return value
 
     @field_validator("admin_password")
     @classmethod
     def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not MIN_PASSWORD_LENGTH <= len(value.get_secret_value()) <= MAX_PASSWORD_LENGTH:
+        if value is None:
+            return value
+        composed = unicodedata.normalize("NFC", _encoded(value).decode())  # as it is hashed
+        if not MIN_PASSWORD_LENGTH <= len(composed) <= MAX_PASSWORD_LENGTH:
             raise ValueError(f"must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
         return value
 
@@ -192,18 +216,17 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _web_address(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return value.rstrip("/")
+        return checked_base_url(value) if value else value
 
     @field_validator("database_url")
     @classmethod
     def _embedded_database(cls, value: str) -> str:
-        if value and not value.startswith("sqlite:///"):
+        if value and not value.startswith(SQLITE):
             raise ValueError(
                 "must start with sqlite:/// (PostgreSQL needs the distributed engine, which this version does not have)"
             )
-        return value
+        path = value.removeprefix(SQLITE)
+        return f"{SQLITE}{expanded_path(path)}" if path else value
 
     @model_validator(mode="after")
     def _silence_outlasts_pings(self) -> Self:
@@ -220,9 +243,7 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The SQLite file."""
         return (
-            Path(self.database_url.removeprefix("sqlite:///"))
-            if self.database_url
-            else self.data_dir / "dashboard.sqlite3"
+            Path(self.database_url.removeprefix(SQLITE)) if self.database_url else self.data_dir / "dashboard.sqlite3"
         )
 
     @property
@@ -252,16 +273,80 @@ def load_settings(**given: Any) -> Settings:
 
     Raises `CannotStart` with the variable, its value and what is allowed.
     """
+    return read_settings(Settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def read_settings(kind: type[S], **given: Any) -> S:
+    """Return settings of this kind. Raises `CannotStart` for a value that is not allowed, or an unreadable `.env`."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return kind(**given)
     except ValidationError as error:
         raise CannotStart(_sentence(error)) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise CannotStart(_unreadable_env_file(error)) from None
+
+
+def expanded_path(text: str) -> Path:
+    """Return the path with `~` and variables such as `$HOME` replaced. Raises `ValueError` if one has no value."""
+    path = os.path.expanduser(os.path.expandvars(text.strip()))
+    if found := LEFT_VARIABLE.search(path):
+        raise ValueError(f"the variable {found[0]} is not set")
+    if path.startswith("~"):
+        raise ValueError(f"{path.partition(os.sep)[0]} has no home directory")
+    return Path(path)
+
+
+def checked_base_url(url: str) -> str:
+    """Return the address without a slash at its end. Raises `ValueError` if the pages cannot be served there."""
+    try:
+        parts = urlsplit(url.strip())
+        is_address = parts.scheme in ("http", "https") and bool(HOST_NAME.fullmatch(parts.netloc)) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or parts.hostname in ("0.0.0.0", "::"):  # noqa: S104  a comparison, not a bind
+        raise ValueError("must start with http:// or https:// and a host name, such as https://ops.example")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(
+            f"the dashboard cannot be served below a path; give it a host name or a port of its own, "
+            f"such as {parts.scheme}://dash.example"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def unknown_settings(environment: Iterable[str]) -> list[str]:
-    """Return the names that look like settings but are none. Those of commands that talk to a server are known."""
-    known = {PREFIX + name.upper() for name in (*Settings.model_fields, "url", "token")}
-    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+    """Return a sentence for each name that looks like a setting but is none, in the environment and in `.env`.
+
+    Raises `CannotStart` if `.env` cannot be read.
+    """
+    known = {PREFIX + name.upper(): name for name in (*Settings.model_fields, *COMMAND_SETTINGS)}
+    found = {name.upper(): name for name in environment}
+    found |= {name.upper(): f"{name} in the file .env" for name in _names_in_env_file()}
+    return [
+        sentence
+        for key, name in sorted(found.items())
+        if key not in known and (sentence := _about_unknown(key, name, known))
+    ]
+
+
+def _about_unknown(key: str, name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(key, known, n=1, cutoff=SIMILAR)
+    if not (key.startswith(PREFIX) or (near and key.startswith(PREFIX[:4]))):
+        return ""
+    advice = f"did you mean {near[0]}?" if near else "the README lists them all."
+    return f"{name} is not a setting of this version and was ignored; {advice}"
+
+
+def _names_in_env_file() -> list[str]:
+    try:
+        return list(dotenv_values(ENV_FILE, encoding=ENV_FILE_ENCODING))
+    except (UnicodeDecodeError, OSError) as error:
+        raise CannotStart(_unreadable_env_file(error)) from None
+
+
+def _unreadable_env_file(error: UnicodeDecodeError | OSError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "The file .env is not UTF-8 text; save it as UTF-8 and start again."
+    return f"The file .env cannot be read ({error.strerror}); check its permissions and start again."
 
 
 def _sentence(error: ValidationError) -> str:
@@ -270,5 +355,18 @@ def _sentence(error: ValidationError) -> str:
         return f"A setting is not valid: {reason(first['msg'])}."
     name = str(first["loc"][0])
     variable = PREFIX + name.upper()
-    shown = "" if name in ("jwt_secret", "admin_password") else f" {first['input']!r}"
-    return f"{variable}{shown} is not valid: {reason(first['msg'])}; correct it and start again."
+    if variable in SECRET_VARIABLES:
+        return f"{variable} is not valid: {_secret_reason(first['msg'])}; correct it and start again."
+    return f"{variable} {first['input']!r} is not valid: {reason(first['msg'])}; correct it and start again."
+
+
+def _encoded(secret: SecretStr) -> bytes:
+    try:
+        return secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("must have only characters, as UTF-8") from None
+
+
+def _secret_reason(message: str) -> str:
+    """Return the reason if it is one of ours; a library's may repeat characters of the value."""
+    return reason(message) if message.startswith("Value error, must have") else "it cannot be read as text"

@@ -22,6 +22,7 @@ MAX_SESSION_IDLE = timedelta(hours=12)
 MAX_SESSION_AGE = timedelta(days=7)
 TOUCH_INTERVAL = timedelta(minutes=1)
 MAX_TOKEN_AGE = timedelta(days=365)
+AT_ONCE = "at-once."  # no other secret has a dot
 
 
 class Accounts:
@@ -99,21 +100,23 @@ class Accounts:
             raise NotSignedIn
         return Authority(token.user, "token", key, token.expires_at)
 
-    async def make_link(self, user: User, *, lifetime_seconds: float) -> str:
-        """Return the secret part of a sign-in link that works once."""
-        link = new_secret()
+    async def make_link(self, user: User, *, lifetime_seconds: float, at_once: bool = False) -> str:
+        """Return the secret part of a sign-in link that works once.
+
+        `at_once` is for a link that only this machine's browser ever sees: it signs in without a question.
+        """
+        link = f"{AT_ONCE if at_once else ''}{new_secret()}"
         expires_at = self._clock.now() + timedelta(seconds=lifetime_seconds)
         await self._database.write(store.add_link, hash_secret(link), user.id, expires_at)
         return link
 
+    async def find_link(self, link: str) -> User:
+        """Return whom the link would sign in; it still works. Raises `NotSignedIn` if it was used or has ended."""
+        return _usable(await self._database.read(store.find_link, hash_secret(link), self._clock.now()))
+
     async def use_link(self, link: str) -> User:
         """Return whom the link signs in; it does not work again. Raises `NotSignedIn` if it was used or has ended."""
-        user = await self._database.write(store.take_link, hash_secret(link), self._clock.now())
-        if user is None or user.disabled:
-            raise NotSignedIn(
-                f"This sign-in link was already used or has ended; make a new one with: {command('login-link')}"
-            )
-        return user
+        return _usable(await self._database.write(store.take_link, hash_secret(link), self._clock.now()))
 
     async def still_valid(self, authorities: Collection[Authority]) -> set[str]:
         """Return the keys of those that are still good: not ended or revoked, the user enabled and in the same role."""
@@ -133,6 +136,10 @@ class Accounts:
     async def users(self) -> list[User]:
         """Return all users, by name."""
         return await self._database.read(store.all_users)
+
+    async def exists(self, name: str) -> bool:
+        """Return True if there is a user of that name."""
+        return await self._database.read(store.find_account, user_name(name) or "") is not None
 
     async def user(self, name: str) -> User:
         """Return the user of that name in any case of its letters. Raises `UserNotFound`."""
@@ -175,6 +182,19 @@ class Accounts:
         account = await self._database.read(store.find_account, ADMIN)
         if account and not await self._passwords.match(account.password_hash, password):
             await self.set_password(ADMIN, password)
+
+
+def signs_in_at_once(link: str) -> bool:
+    """Return True for a link that was made to sign in without a question."""
+    return link.startswith(AT_ONCE)
+
+
+def _usable(user: User | None) -> User:
+    if user is None or user.disabled:
+        raise NotSignedIn(
+            f"This sign-in link was already used or has ended; make a new one with: {command('login-link')}"
+        )
+    return user
 
 
 def _limits(now: datetime) -> dict[str, datetime]:

@@ -28,8 +28,10 @@ async def _maybe_caller(
 ) -> User | None:
     """Return the user of the token, otherwise of the session, whose origin the middleware has checked.
 
-    Raises `NotSignedIn` for a bad token, even with a good session.
+    Raises `NotSignedIn` for a bad token, even with a good session. Under a foreign name nobody is a caller.
     """
+    if getattr(request.state, "is_stranger", False):
+        return None
     if token is not None:
         return (await backend.accounts.token(token)).user
     authority: Authority | None = getattr(request.state, "authority", None)

@@ -21,6 +21,7 @@ from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
 from backend.domain.job import Job
+from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
@@ -163,7 +164,7 @@ async def _from_form(request: Request) -> tuple[Order, VideoList]:
             raise Invalid("The form has no file; send the CSV as the field file.")
         text = {name: value for name, value in form.items() if isinstance(value, str)}
         videos = await asyncio.to_thread(read_video_list, upload.file, column=text.get("column") or None)
-        name = text.get("name") or upload.filename or "Video IDs"
+        name = text.get("name") or uploaded_name(upload.filename or "") or "Video IDs"
         processor, options = text.get("processor") or "probe", _options(text.get("options", ""))
         return Order(name=name, processor=processor, options=options), videos
     finally:

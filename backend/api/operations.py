@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from backend.api.bodies import decoded, json_response
 from backend.api.deps import Caller, MaybeCaller, TheBackend
 from backend.api.openapi import answers, body
+from backend.api.security import HEALTH_PATH
 from backend.api.types import SlotsBody
 from backend.settings import MAX_SLOTS
 
@@ -25,7 +26,7 @@ CHANGE_ERRORS = ERRORS | {
 }
 
 
-@router.get("/healthz", summary="Get one word for strangers, the health of each part for the signed-in")
+@router.get(HEALTH_PATH, summary="Get one word for strangers, the health of each part for the signed-in")
 async def health(backend: TheBackend, caller: MaybeCaller) -> Response:
     healthy = backend.journal.is_storing
     status = 200 if healthy else 503
@@ -34,6 +35,13 @@ async def health(backend: TheBackend, caller: MaybeCaller) -> Response:
     media = await asyncio.to_thread(backend.sources.media.root.is_dir)  # it may be a network disk
     parts = {"database": "ok" if healthy else "failing", "media_directory": "ok" if media else "missing"}
     return JSONResponse({"status": "ok" if healthy else "failing", "parts": parts}, status)
+
+
+@router.api_route(HEALTH_PATH, methods=["HEAD", "OPTIONS"], include_in_schema=False)
+async def check_health(backend: TheBackend) -> Response:
+    """Answer monitors that do not GET with the same status; the server sends no body for HEAD."""
+    healthy = backend.journal.is_storing
+    return PlainTextResponse("ok" if healthy else "failing", 200 if healthy else 503, {"Allow": "GET, HEAD, OPTIONS"})
 
 
 @router.get("/api/slots", responses=answers(SlotsBody, ERRORS), summary="Get how many videos may run at once")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
 
+from backend.accounts.passwords import MAX_TYPED_LENGTH
 from backend.command import command
-from backend.settings import MAX_PASSWORD_LENGTH
 
 FONTS = f"/_nicegui/{version('nicegui')}/static/fonts.css"
 THEMES = ("light", "dark")
@@ -92,12 +92,27 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
 <label>Username<input name="username" value="{escape(name)}" autocomplete="username" autocapitalize="none"
  spellcheck="false" maxlength="64" required{at_name}{wrong}></label>
 <label>Password<input name="password" type="password" autocomplete="current-password"
- maxlength="{MAX_PASSWORD_LENGTH}" required{at_password}{wrong}></label>
+ maxlength="{MAX_TYPED_LENGTH}" required{at_password}{wrong}></label>
 <input type="hidden" name="next" value="{escape(next_address)}">
 <button class="act">Sign in</button>
 </form>
 <p class="muted">No password yet? On the server, <code>{escape(command("login-link NAME"))}</code> prints a link that
 signs NAME in once.</p>""",
+        nonce,
+        theme,
+    )
+
+
+def link_page(*, nonce: str, theme: str, name: str, link: str) -> str:
+    """Return the page of a sign-in link that is still good: it names the user, and its one button signs in."""
+    return _page(
+        "Sign in",
+        f"""<h1>Sign in</h1>
+<p>This link signs you in as <b>{escape(name)}</b>. It works once.</p>
+<form method="post" action="/link">
+<input type="hidden" name="token" value="{escape(link)}">
+<button class="act" autofocus>Sign in</button>
+</form>""",
         nonce,
         theme,
     )

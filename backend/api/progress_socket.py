@@ -86,7 +86,7 @@ class ProgressSockets:
             detail = "Too many connections from this address; wait a minute and try again."
             await socket.send_denial_response(JSONResponse({"detail": detail}, 429, {"Retry-After": "60"}))
             return
-        await socket.accept()
+        await socket.accept(_subprotocol(socket))
         try:
             async with self._admitted(socket, address) as opened:
                 await self._exchange(socket, opened)
@@ -186,6 +186,11 @@ def _answer(text: str) -> str:
 def _token(socket: WebSocket) -> str:
     scheme, _, bearer = socket.headers.get("authorization", "").partition(" ")
     return bearer.strip() if scheme.lower() == "bearer" else socket.query_params.get("token", "")
+
+
+def _subprotocol(socket: WebSocket) -> str | None:
+    """Return the first subprotocol that the client asks for: a browser fails the connection unless one is named."""
+    return next(filter(None, socket.scope.get("subprotocols", ())), None)
 
 
 def _position(socket: WebSocket) -> int | None:

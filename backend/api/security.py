@@ -1,8 +1,9 @@
 """The outermost ASGI middleware: access to every path, sizes of bodies, and headers of responses.
 
-It resolves the headers of trusted proxies, then checks in this order: the Host header, the Origin of every request that
-may change something, the session, and the size of the body. Decisions use `scope["path"]`, never an assembled URL. A
-request without a session reaches only the paths that `route_class_of` names, so it never makes NiceGUI build a page.
+It resolves the headers of trusted proxies, then checks in this order: the Host header (except at `/healthz`), the
+Origin of every request that may change something, the session, and the size of the body. Decisions use
+`scope["path"]`, never an assembled URL. A request without a session reaches only the paths that `route_class_of`
+names, so it never makes NiceGUI build a page.
 
 A request without an Origin may change something under `/api`, because a browser never sends a foreign page's POST
 without one. Without Origin and session cookie a request has only the authority of its own token or password.
@@ -76,9 +77,13 @@ CONTENT_POLICY = {
     RouteClass.SOCKET: DATA,
 }
 
-OPEN_PATHS = frozenset(
-    {("GET", "/login"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/link"), ("GET", "/healthz")}
-)
+HEALTH_PATH = "/healthz"
+OPEN_METHODS = {
+    "/login": frozenset({"GET", "POST"}),
+    "/logout": frozenset({"POST"}),
+    "/link": frozenset({"GET", "HEAD", "POST"}),
+    HEALTH_PATH: frozenset({"GET", "HEAD", "OPTIONS"}),
+}
 DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
 DOCS_ASSETS = re.compile(r"/static-offline-docs/[a-z.-]+")
 # Only paths that NiceGUI has a route for: any other would make it build its "not found" page.
@@ -100,7 +105,7 @@ def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:
         return RouteClass.PAGE
     if path == "/api" or path.startswith("/api/"):
         return RouteClass.API
-    if (method, path) in OPEN_PATHS:
+    if method in OPEN_METHODS.get(path, ()):
         return RouteClass.OPEN
     if method == "GET" and (path in DOCS_PATHS):
         return RouteClass.DOCS
@@ -155,6 +160,11 @@ class RequestContext:
         return has_header and not self.is_socket and self.scope["method"] == "OPTIONS"
 
     @property
+    def is_health_check(self) -> bool:
+        """True if a monitor may ask this: it knows the server by the name of a pod, by an address, or by none."""
+        return self.route_class is RouteClass.OPEN and self.scope["path"] == HEALTH_PATH
+
+    @property
     def is_navigation(self) -> bool:
         """True if the browser says that the user opens the path as a page."""
         return self.headers.get("sec-fetch-dest") == "document"
@@ -183,7 +193,8 @@ class SecurityMiddleware:
     """Admits or rejects each request before the app, and adds headers to each response.
 
     It sets in `scope["state"]`: `authority` (of the session, or None), `session` (the value of its cookie),
-    `own_origins` and `csp_nonce`. `page_owner` returns the user ID of an open page, None for an unknown page.
+    `own_origins`, `csp_nonce`, and `is_stranger` (under a foreign name, where no authority counts). `page_owner`
+    returns the user ID of an open page, None for an unknown page.
     """
 
     def __init__(
@@ -222,6 +233,7 @@ class SecurityMiddleware:
             **scope.get("state", {}),
             "authority": None,
             "session": None,
+            "is_stranger": False,
             "own_origins": own | ({headers["origin"]} if origin_kind is OriginKind.OWN else set()),
             "csp_nonce": secrets.token_urlsafe(16),
         }
@@ -244,6 +256,9 @@ class SecurityMiddleware:
     async def _admit(self, context: RequestContext) -> None:
         """Raise `Rejected` for a request that the app must not see. Sets the authority of the session."""
         if len(context.headers.getlist("host")) != 1 or not self._hosts.is_known(context.headers["host"]):
+            if context.is_health_check:
+                context.scope["state"]["is_stranger"] = True  # whoever asks
+                return
             raise Rejected(
                 421, "This server does not have that host name; an administrator can add it to ALLOWED_HOSTS."
             )

@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl, quote
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from backend.accounts.accounts import MAX_SESSION_AGE
+from backend.accounts.accounts import MAX_SESSION_AGE, signs_in_at_once
 from backend.api.bodies import json_response, media_type
 from backend.api.deps import TOKEN_ADDRESS, Caller, TheBackend
 from backend.api.errors import headers_of
 from backend.api.openapi import answers
-from backend.api.plain_pages import chosen_theme, login_page, problem_page
+from backend.api.plain_pages import chosen_theme, link_page, login_page, problem_page
 from backend.api.security import session_cookie
 from backend.api.types import CallerOut, TokenOut
 from backend.app import Backend
@@ -26,6 +26,7 @@ TOKEN_SECONDS = 3600
 MAX_ADDRESS_LENGTH = 2000
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 20
+UNKNOWN_NAME = "(unknown)"  # what was typed there may be a password
 TOKEN_ERRORS = {
     401: "the user name or the password is wrong",
     415: "not a form",
@@ -108,23 +109,31 @@ async def sign_out(request: Request, backend: TheBackend) -> Response:
     return response
 
 
-@router.get("/link", include_in_schema=False)
-async def use_link(request: Request, backend: TheBackend) -> Response:
-    """Start a session for the user of the link. A prefetch does not use up the link."""
-    if "prefetch" in (request.headers.get("sec-purpose") or request.headers.get("purpose") or ""):
-        return Response(status_code=503)
+@router.api_route("/link", methods=["GET", "HEAD"], include_in_schema=False)
+async def show_link(request: Request, backend: TheBackend) -> Response:
+    """Show a button for the link: programs that preview or check an address would use it up otherwise.
+
+    Only a link that this machine's browser opens by itself signs in at once.
+    """
+    link = request.query_params.get("token", "")
     try:
-        user = await backend.accounts.use_link(request.query_params.get("token", ""))
+        if signs_in_at_once(link) and _is_opened(request):
+            return await _start_session(request, backend, await backend.accounts.use_link(link), "/")
+        user = await backend.accounts.find_link(link)
     except NotSignedIn as error:
-        page = problem_page(
-            nonce=request.state.csp_nonce,
-            theme=chosen_theme(request.cookies),
-            title="This link is not valid",
-            sentence=error.sentence,
-            to="/login",
-            act="Sign in with a password",
-        )
-        return HTMLResponse(page, 410)
+        return _ended_link(request, error)
+    theme = chosen_theme(request.cookies)
+    return HTMLResponse(link_page(nonce=request.state.csp_nonce, theme=theme, name=user.name, link=link))
+
+
+@router.post("/link", include_in_schema=False)
+async def use_link(request: Request, backend: TheBackend) -> Response:
+    """Start a session for the user of the link. The middleware has checked that a page of this server sends it."""
+    form = await _form(request)
+    try:
+        user = await backend.accounts.use_link(form.get("token", ""))
+    except NotSignedIn as error:
+        return _ended_link(request, error)
     return await _start_session(request, backend, user, "/")
 
 
@@ -151,6 +160,23 @@ async def who_am_i(caller: Caller) -> Response:
     return json_response(CallerOut(caller.id, caller.name, caller.is_admin))
 
 
+def _is_opened(request: Request) -> bool:
+    purpose = request.headers.get("sec-purpose") or request.headers.get("purpose") or ""
+    return request.method == "GET" and "prefetch" not in purpose
+
+
+def _ended_link(request: Request, error: NotSignedIn) -> Response:
+    page = problem_page(
+        nonce=request.state.csp_nonce,
+        theme=chosen_theme(request.cookies),
+        title="This link is not valid",
+        sentence=error.sentence,
+        to="/login",
+        act="Sign in with a password",
+    )
+    return HTMLResponse(page, 410)
+
+
 async def _form(request: Request) -> dict[str, str]:
     """Return the fields of a plain form. Raises `WrongType` for another type, `Invalid` for too many fields."""
     if media_type(request) != FORM:
@@ -164,13 +190,13 @@ async def _form(request: Request) -> dict[str, str]:
 
 async def _check_password(request: Request, backend: Backend, form: dict[str, str]) -> User:
     name, address = form.get("username", ""), request.client.host if request.client else ""
-    extra = {"user": name[:64], "address": address}
     try:
         user = await backend.accounts.sign_in(name, form.get("password", ""), address=address)
     except DashboardError:
-        log.warning("sign-in refused", extra={"action": "sign_in_refused", **extra})
+        known = name if await backend.accounts.exists(name) else UNKNOWN_NAME
+        log.warning("sign-in refused", extra={"action": "sign_in_refused", "user": known, "address": address})
         raise
-    log.info("signed in", extra={"action": "signed_in", **extra})
+    log.info("signed in", extra={"action": "signed_in", "user": user.name, "address": address})
     return user
 
 

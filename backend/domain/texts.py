@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from backend.errors import Invalid
 from progress_dashboard.protocol import MAX_TEXT_LENGTH
 
+ESCAPED_IN_NAMES = {"%22": '"', "%0D": " ", "%0A": " "}  # in multipart forms; no list is named with a line end
 BLANKS = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
 INVISIBLE_RANGES = (  # format characters, fillers, variation selectors and tags
     *((0x7F, 0x9F), (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
@@ -52,3 +55,14 @@ def checked_text(text: str, what: str, max_length: int = MAX_TEXT_LENGTH) -> str
 def storable(text: str | None, *, max_length: int | None = None) -> str | None:
     """Return `text` as every database and JSON take it: file names and plug-ins may bring anything, of any length."""
     return None if text is None else text[:max_length].replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def uploaded_name(name: str) -> str:
+    r"""Return the name that an uploaded file has on the disk. Browsers escape three characters in it, and only these.
+
+    >>> uploaded_name("my %22best%22 list.csv"), uploaded_name("100%.csv"), uploaded_name("lists/nightly.csv")
+    ('my "best" list.csv', '100%.csv', 'nightly.csv')
+    """
+    for escaped, meant in ESCAPED_IN_NAMES.items():
+        name = name.replace(escaped, meant).replace(escaped.lower(), meant)
+    return re.sub(r"^[A-Za-z]:\\.*\\", "", name.rpartition("/")[2] or name)

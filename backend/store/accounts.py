@@ -143,6 +143,13 @@ def add_link(connection: Connection, link_hash: str, user_id: str, expires_at: d
     connection.execute(insert(LINKS).values(link_hash=link_hash, user_id=user_id, expires_at=expires_at))
 
 
+def find_link(connection: Connection, link_hash: str, at: datetime) -> User | None:
+    """Return the link's user; None if it was used or has ended."""
+    query = select(LINKS.c.user_id).where(LINKS.c.link_hash == link_hash, LINKS.c.expires_at > at)
+    user_id = connection.execute(query).scalar_one_or_none()
+    return None if user_id is None else find_user(connection, user_id)
+
+
 def take_link(connection: Connection, link_hash: str, at: datetime) -> User | None:
     """Return the link's user and delete the link; None if it was used or has ended."""
     taken = connection.execute(

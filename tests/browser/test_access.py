@@ -17,10 +17,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.axe import grave_findings
-from tests.support.browser import sign_in
+from tests.support.browser import sign_in, use_link
 from tests.support.clips import make_clip, truncated
 from tests.support.frozen_proxy import freezable_proxy
-from tests.support.servers import Program, add_user, api, running, token
+from tests.support.servers import Program, add_user, api, running, sign_in_link, token
 
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 LONG = "a-very-long-name-without-a-blank-" * 5
@@ -37,6 +37,7 @@ class Scene:
     url: str
     page: Page
     jobs: Mapping[str, str]
+    program: Program
 
     def open(self, path: str) -> Page:
         """Open a page and wait until it is connected."""
@@ -125,7 +126,7 @@ def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
     with closing(browser.new_context(viewport=DESK, color_scheme="light")) as context:  # type: ignore[arg-type]
         context.set_default_timeout(15_000)
         page = context.new_page()
-        page.goto(program.sign_in_link())
+        use_link(page, program.sign_in_link())
         expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected")
         page.close()
         yield context
@@ -143,6 +144,17 @@ def refused_sign_in(scene: Scene) -> None:
     scene.page.get_by_label("Password").fill("nothing like it")
     scene.page.get_by_role("button", name="Sign in").click()
     expect(scene.page.get_by_role("alert")).to_be_visible()
+
+
+def sign_in_by_link(scene: Scene) -> None:
+    scene.page.context.clear_cookies()
+    scene.page.goto(sign_in_link(scene.program, NEWCOMER))
+    expect(scene.page.get_by_text("This link signs you in as newcomer.")).to_be_visible()
+
+
+def used_link(scene: Scene) -> None:
+    scene.page.goto(f"{scene.url}/link?token=used")
+    expect(scene.page.get_by_role("heading", name="This link is not valid")).to_be_visible()
 
 
 def no_such_job(scene: Scene) -> None:
@@ -273,7 +285,7 @@ def nothing_in_history(scene: Scene) -> None:
 
 
 STATES: tuple[Callable[[Scene], None], ...] = (
-    *(sign_in_page, refused_sign_in, no_such_job, no_such_page),
+    *(sign_in_page, refused_sign_in, sign_in_by_link, used_link, no_such_job, no_such_page),
     *(dashboard, table_of_jobs, filtered_dashboard, nothing_on_the_dashboard_matches, empty_dashboard),
     *(menu_of_a_card, question_before_cancelling, account_menu),
     *(lists, pasting, preview_of_a_list, refused_list),
@@ -290,7 +302,7 @@ def page(
     """Open a page in one of the states, and restore the administrator's session afterwards."""
     kept = context.cookies()
     with closing(context.new_page()) as page:
-        request.param(Scene(program.url, page, jobs))
+        request.param(Scene(program.url, page, jobs, program))
         yield page
     context.clear_cookies()
     context.add_cookies(kept)  # type: ignore[arg-type]
@@ -298,6 +310,18 @@ def page(
 
 def test_axe_finds_nothing_serious_in_either_theme(page: Page) -> None:
     assert grave_findings(page) == []
+
+
+def test_a_sign_in_link_works_without_scripts(browser: Browser, program: Program) -> None:
+    with closing(browser.new_context(java_script_enabled=False, viewport=PHONE)) as context:  # type: ignore[arg-type]
+        page, link = context.new_page(), sign_in_link(program, NEWCOMER)
+        for _ in range(2):
+            page.goto(link)
+        page.get_by_role("button", name="Sign in").click()
+        assert page.url == f"{program.url}/"
+        assert [cookie["name"] for cookie in context.cookies()] == [f"dash_{program.port}"]
+        page.goto(link)
+        expect(page.get_by_role("heading", name="This link is not valid")).to_be_visible()
 
 
 def test_axe_finds_what_is_wrong(context: BrowserContext) -> None:
@@ -324,7 +348,7 @@ def test_a_page_without_its_server_is_as_accessible(
 ) -> None:
     with closing(context.new_page()) as page:
         with freezable_proxy(program.port) as proxy:
-            state(Scene(f"http://127.0.0.1:{proxy.port}", page, jobs))
+            state(Scene(f"http://127.0.0.1:{proxy.port}", page, jobs, program))
         expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "reconnecting")
         assert grave_findings(page) == []
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.browser import complaints_of
+from tests.support.browser import complaints_of, use_link
 from tests.support.servers import Program, api, running, token
 
 NAMES = ("zebra.csv", "yak.csv", "xerus.csv")
@@ -69,7 +69,7 @@ def session(browser: Browser, program: Program) -> Iterator[Reader]:
     with closing(browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")) as context:
         context.set_default_timeout(15_000)
         page = context.new_page()
-        page.goto(program.sign_in_link())
+        use_link(page, program.sign_in_link())
         yield Reader(program, page)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from tests.support.browser import complaints_of
+from tests.support.browser import complaints_of, use_link
 from tests.support.keyboard import Keyboard
 from tests.support.servers import running
 
@@ -22,7 +22,7 @@ def test_the_keyboard_alone_is_enough_for_the_whole_demo(browser: Browser, tmp_p
         page = context.new_page()
         context.set_default_timeout(20_000)
         complaints = complaints_of(page)
-        page.goto(server.sign_in_link())
+        use_link(page, server.sign_in_link())
         keyboard = Keyboard(page)
         keyboard.activate(page.get_by_role("button", name="Run the demo"))
         card = page.get_by_test_id("job-card")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, WebSocketRoute, expect
 
-from tests.support.browser import complaints_of, sign_in
+from tests.support.browser import complaints_of, sign_in, use_link
 from tests.support.clips import make_clip, truncated
 from tests.support.servers import Program, add_user, api, running, token
 
@@ -53,7 +53,7 @@ def context(browser: Browser, program: Program) -> Iterator[BrowserContext]:
     )
     context.set_default_timeout(15_000)
     page = context.new_page()
-    page.goto(program.sign_in_link())
+    use_link(page, program.sign_in_link())
     expect(page).to_have_url(SIGNED_IN)
     page.close()
     yield context
@@ -292,6 +292,61 @@ def test_a_file_that_is_no_list_is_refused_and_the_next_is_accepted(
     assert app.jobs_named("wrong.csv") == 0
 
 
+def drop(page: Page, *paths: Path, text: str = "") -> None:
+    """Drop files and folders, or a text, on the upload zone, as the system does it."""
+    box = page.locator(".drop").bounding_box()
+    assert box is not None
+    items = [{"mimeType": "text/plain", "data": text}] if text else []
+    data = {"items": items, "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": box["x"] + 20, "y": box["y"] + 20, "data": data}
+        devtools.send("Input.dispatchDragEvent", event)
+    devtools.detach()
+
+
+def test_what_cannot_be_dropped_is_refused_in_one_sentence(app: SignedInPage, tmp_path: Path) -> None:
+    folder, one, two = tmp_path / "lists", tmp_path / "one.csv", tmp_path / "two.csv"
+    folder.mkdir()
+    for file in (one, two):
+        file.write_text("one\n")
+    app.open("/lists")
+    error = app.page.get_by_test_id("upload-error")
+    drop(app.page, folder)
+    expect(error).to_contain_text("That is a folder: drop the CSV file that is in it.")
+    drop(app.page, one, two)
+    expect(error).to_contain_text("Choose one file at a time: each file becomes a job of its own.")
+    drop(app.page, folder, one)
+    expect(error).to_contain_text("That is a folder")
+    drop(app.page, one)
+    expect(app.preview).to_contain_text("1 ready")
+    expect(error).to_have_count(0)
+
+
+def test_a_refused_drop_is_said_while_ids_are_pasted_too(app: SignedInPage, tmp_path: Path) -> None:
+    app.open("/lists")
+    app.page.get_by_role("button", name="paste IDs").click()
+    drop(app.page, tmp_path)
+    expect(app.page.get_by_test_id("upload-error")).to_contain_text("That is a folder")
+
+
+def test_a_dropped_text_is_read_as_pasted_ids(app: SignedInPage) -> None:
+    app.open("/lists")
+    drop(app.page, text="one\ntwo\n")
+    expect(app.preview).to_contain_text("2 ready")
+    expect(app.preview).to_contain_text("Pasted IDs")
+
+
+@pytest.mark.parametrize("name", ['my "best" list.csv', "100%.csv", "list", "list.mp4", "Übung 🎬.csv"])
+def test_a_list_is_named_as_its_file_whatever_that_is(app: SignedInPage, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("one\n")
+    app.open("/lists")
+    app.page.set_input_files("input[type=file]", tmp_path / name)
+    expect(app.preview).to_contain_text("1 ready")
+    expect(app.preview).to_contain_text(name)
+    assert app.page.locator("input[type=file]").get_attribute("accept") is None
+
+
 def test_a_file_over_the_limit_is_refused_before_it_is_sent(app: SignedInPage, tmp_path: Path) -> None:
     large = tmp_path / "large.csv"
     large.write_bytes(b"one\n" * (5 * 2**20 + 1))
@@ -520,7 +575,7 @@ def test_several_causes_are_retried_together_and_the_button_counts_them(browser:
     hasty: dict[str, Any] = {"media_dir": tmp_path, "video_timeout_seconds": 1, "video_retries": 0}
     with running(tmp_path / "data", **hasty) as program, browser.new_context() as context:
         page = context.new_page()
-        page.goto(program.sign_in_link())
+        use_link(page, program.sign_in_link())
         expect(page).to_have_url(SIGNED_IN)
         app = SignedInPage(program, page, token(program.data_dir, "admin"))
         job_id = app.finished(app.submit("away-1", "away-2", "away-3", *SLOW_CLIPS[:2], name="several", max_speed=1))

@@ -56,3 +56,9 @@ def sign_in(page: Page, name: str) -> None:
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill(password_of(name))
     page.get_by_role("button", name="Sign in").click()
+
+
+def use_link(page: Page, link: str) -> None:
+    """Open a sign-in link and press its button."""
+    page.goto(link)
+    page.get_by_role("button", name="Sign in").click()

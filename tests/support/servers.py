@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import httpx
 
 from tests import ROOT
-from ui.cli.data import open_accounts
+from ui.cli.data import LINK_SECONDS, open_accounts
 
 REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 START_SECONDS = 60
@@ -210,6 +210,16 @@ def token(data_dir: Path, name: str) -> str:
     return apart(issue())
 
 
+def sign_in_link(program: Program, name: str) -> str:
+    """Return a link that signs this user in once, like the command `login-link`."""
+
+    async def make() -> str:
+        async with open_accounts(program.data_dir) as accounts:
+            return await accounts.make_link(await accounts.user(name), lifetime_seconds=LINK_SECONDS)
+
+    return f"{program.url}/link?token={apart(make())}"
+
+
 def password_of(name: str) -> str:
     """Return the password that `add_user` sets."""
     return f"correct horse {name}"
@@ -235,3 +245,10 @@ def apart(work: Coroutine[Any, Any, Result]) -> Result:
 def api(program: Program, jwt: str) -> httpx.Client:
     """Open a client of the REST routes as the token's user."""
     return httpx.Client(base_url=program.url, headers={"Authorization": f"Bearer {jwt}"}, timeout=60, verify=TLS)
+
+
+def use_link(browser: httpx.Client, link: str) -> httpx.Response:
+    """Open a sign-in link and press its button, as a browser does."""
+    assert "Sign in" in browser.get(link).text
+    address, _, secret = link.partition("?token=")
+    return browser.post(address, data={"token": secret}, headers={"origin": address.removesuffix("/link")})

@@ -35,6 +35,12 @@ def line(message: str, *args: object, **extra: object) -> str:
         f'{{"password": "{SECRET}"}}',
         f"password={SECRET}&username=ana",
         f"polling?sid={SECRET}",
+        f'("192.0.2.1", 5) - "WebSocket /api/ws/progress?token=\'x,;<{SECRET}" [accepted]',
+        f'"WebSocket /api/ws/progress?after=1&%74oken="{SECRET}" 403',
+        f"/api/ws/progress?TOKEN=Bearer+{SECRET}",
+        f"https://ana:pass/{SECRET}@ops.example/",
+        f"socks5://{SECRET}@proxy.example:1080",
+        f"postgresql://ana:p@ss:{SECRET}@db/dash",
     ],
 )
 def test_secrets_are_hidden(text: str) -> None:
@@ -47,8 +53,11 @@ def test_a_jwt_is_hidden_anywhere() -> None:
 
 
 def test_other_text_is_unchanged() -> None:
-    text = 'GET /api/jobs?q=token&limit=5 HTTP/1.1" 200 job_id=7 inside=1'
-    assert without_secrets(text) == text
+    for text in (
+        'GET /api/jobs?q=token&limit=5 HTTP/1.1" 200 job_id=7 inside=1',
+        "http://localhost:8000/jobs/7 from ana@example.org",
+    ):
+        assert without_secrets(text) == text
 
 
 def test_extras_follow_the_message_as_keys_and_values() -> None:

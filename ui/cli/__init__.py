@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,9 +13,11 @@ import typer
 from backend import VERSION
 from backend.command import command
 from backend.errors import DashboardError
+from backend.settings import unknown_settings
 from progress_dashboard.errors import FeedError
 from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, worker
 from ui.cli.data import DataDir
+from ui.cli.terminal import accept_all_characters, without_known_secrets
 from ui.cli.watch import command as watch
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -33,10 +37,14 @@ app.command("worker", epilog=worker.EXAMPLE)(worker.worker)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 with one plain sentence, or 2 if the command line is wrong."""
+    accept_all_characters()
     try:
         app(args=arguments, prog_name=command())
     except (DashboardError, FeedError) as error:
-        print(error.sentence, file=sys.stderr)
+        print(without_known_secrets(error.sentence), file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception:  # a defect: its trace helps, but what it quotes may be a secret
+        print(without_known_secrets(traceback.format_exc()), end="", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -65,6 +73,8 @@ def start(
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced_options(context)
+        for sentence in unknown_settings(os.environ):
+            print(f"Warning: {sentence}", file=sys.stderr)
         return
     from ui.cli.serve import serve  # the web server's libraries are slow to load, and no other command needs them
 

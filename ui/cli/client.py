@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -19,13 +18,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.command import command
 from backend.errors import DashboardError, Invalid, JobNotFound, NotFound
-from backend.settings import ADMIN, LOOPBACK, PREFIX, load_settings
+from backend.settings import ADMIN, ENV_FILE, ENV_FILE_ENCODING, LOOPBACK, PREFIX, load_settings, read_settings
+from progress_dashboard.address import Address
+from progress_dashboard.proxies import Proxy, proxy_for
+from progress_dashboard.settings import TOKEN_VARIABLE, URL_VARIABLE
+from progress_dashboard.tokens import checked_token
 from ui.cli.data import open_accounts, server_address
 
 TOKEN_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
 WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PAGE_SIZE = 1_000
+PROXY_STATUSES = frozenset({403, 407, 502, 503, 504})
 TOKEN_REFUSED = f"The server refused the token; `{command('token NAME')}` prints one for DASHBOARD_TOKEN."
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="ID of a job, or enough of its beginning to be unique.")
@@ -37,7 +41,13 @@ JobState = dict[str, Any]
 class ClientSettings(BaseSettings):
     """The address of the server, and the token of the user."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="ignore",
+    )
 
     url: str = ""
     token: SecretStr | None = None
@@ -53,22 +63,43 @@ class ServerUnreachable(RequestRefused):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The address of the server, and the token for its requests."""
+    """The server, the token for its requests, and the proxy on the way to it."""
 
-    url: str
+    address: Address
     token: str = field(repr=False)
+    proxy: Proxy | None = None
+
+    @property
+    def url(self) -> str:
+        """The address that a browser opens."""
+        return self.address.base
+
+    @property
+    def no_answer(self) -> str:
+        """The sentence that nothing answers at this address, or that the proxy before it does not."""
+        if self.proxy:
+            return (
+                f"The proxy {self.proxy.shown} does not lead to {self.url}; correct it, or name the host in NO_PROXY."
+            )
+        return f"No server answers at {self.url}; start it with `{command()}`, or set DASHBOARD_URL."
 
 
 def sign_in(data_dir: Path | None, *, lifetime_seconds: int = TOKEN_SECONDS) -> Access:
     """Return the server's address and a token, from `DASHBOARD_URL` and `DASHBOARD_TOKEN`.
 
     Without them, on the server's own machine: the address in the data directory, and an administrator's token signed
-    with the key there.
+    with the key there. Raises `InvalidArgument`, with nothing of a token or password, for what cannot be used.
     """
-    given = ClientSettings()
-    url = given.url or server_address(load_settings(data_dir=data_dir))
-    token = given.token.get_secret_value() if given.token else _own_token(url, data_dir, lifetime_seconds)
-    return Access(url, token)
+    given = read_settings(ClientSettings)
+    token = checked_token(given.token.get_secret_value(), TOKEN_VARIABLE) if given.token else ""
+    if given.url:
+        address, token_in_url = Address.parse(given.url, URL_VARIABLE)
+        proxy = proxy_for(address.base)
+        token = token or checked_token(token_in_url, URL_VARIABLE)
+    else:
+        address, _ = Address.parse(server_address(load_settings(data_dir=data_dir)))
+        proxy = None  # it is the server of this machine, whatever its name
+    return Access(address, token or _own_token(address, data_dir, lifetime_seconds), proxy)
 
 
 @contextmanager
@@ -81,21 +112,37 @@ def connected(data_dir: Path | None) -> Iterator[httpx.Client]:
 @contextmanager
 def open_client(access: Access, *, timeout: httpx.Timeout = TIMEOUT) -> Iterator[httpx.Client]:
     """Open a client of the server. Raises `ServerUnreachable` without an answer, `RequestRefused` for a bad address."""
-    url, headers = access.url, {"Authorization": f"Bearer {access.token}"}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
+        with _client(access, timeout) as client:
             yield client
-    except (httpx.ConnectError, httpx.ConnectTimeout):
-        raise ServerUnreachable(no_answer(url)) from None
-    except httpx.HTTPError as error:
-        raise ServerUnreachable(f"The connection to {url} failed ({error}); try again.") from None
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError):
+        raise ServerUnreachable(access.no_answer) from None
+    except httpx.HTTPError as error:  # by its kind: the text of some of them repeats a header
+        through = f" through the proxy {access.proxy.shown}" if access.proxy else ""
+        raise ServerUnreachable(
+            f"The connection to {access.url}{through} failed ({type(error).__name__}); try again."
+        ) from None
     except httpx.InvalidURL:
-        raise RequestRefused(f"DASHBOARD_URL {url!r} is not an address such as http://localhost:8000.") from None
+        raise RequestRefused(
+            f"{URL_VARIABLE} is not the address of a dashboard; write one such as http://localhost:8000."
+        ) from None
 
 
-def no_answer(url: str) -> str:
-    """Return the sentence that no server answers at this address."""
-    return f"No server answers at {url}; start it with `{command()}`, or set DASHBOARD_URL."
+def _client(access: Access, timeout: httpx.Timeout) -> httpx.Client:
+    transport = httpx.HTTPTransport(  # a client of its own would look for another proxy
+        proxy=access.proxy.url if access.proxy else None,
+        verify=access.address.is_secure,  # without TLS there is nothing to verify, and nothing to load
+    )
+    headers = {"Authorization": f"Bearer {access.token}"}
+    hooks = {"response": [lambda response: _refuse_proxy_errors(access, response)]}
+    return httpx.Client(base_url=access.url, headers=headers, timeout=timeout, transport=transport, event_hooks=hooks)
+
+
+def _refuse_proxy_errors(access: Access, response: httpx.Response) -> None:
+    """Raise `ServerUnreachable` for an answer of the proxy itself, which the dashboard would write as JSON."""
+    is_json = response.headers.get("content-type", "").startswith("application/json")
+    if access.proxy and response.status_code in PROXY_STATUSES and not is_json:
+        raise ServerUnreachable(f"{access.no_answer.rstrip('.')} (it answered {response.status_code}).")
 
 
 def checked(response: httpx.Response) -> httpx.Response:
@@ -149,10 +196,10 @@ def _beginning_with(client: httpx.Client, beginning: str) -> Iterator[JobState]:
     return (job for job in each_job(client, q=beginning) if job["job_id"].startswith(beginning))
 
 
-def _own_token(url: str, data_dir: Path | None, lifetime_seconds: int) -> str:
-    if urlsplit(url).hostname not in LOOPBACK:
+def _own_token(address: Address, data_dir: Path | None, lifetime_seconds: int) -> str:
+    if address.hostname not in LOOPBACK:
         raise RequestRefused(
-            f"Set DASHBOARD_TOKEN for {url}; `{command('token NAME')}` on the server's machine prints one."
+            f"Set DASHBOARD_TOKEN for {address.base}; `{command('token NAME')}` on the server's machine prints one."
         )
     return asyncio.run(_mint(data_dir, lifetime_seconds))
 

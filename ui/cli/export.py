@@ -33,6 +33,9 @@ def export(
 
 
 def _write(response: httpx.Response, output: Path | None) -> None:
+    if output is None and sys.stdout.isatty():
+        _show(response)
+        return
     if output is None:
         _copy(response, sys.stdout.buffer)
         return
@@ -41,6 +44,13 @@ def _write(response: httpx.Response, output: Path | None) -> None:
             _copy(response, file)
     except OSError as error:
         raise Invalid(f"{output} cannot be written ({error.strerror}); choose another --output.") from None
+
+
+def _show(response: httpx.Response) -> None:
+    """Write the CSV as text, in the encoding of the terminal; a file or a pipe gets its bytes, which are UTF-8."""
+    for number, text in enumerate(response.iter_text()):
+        sys.stdout.write(text if number else text.removeprefix("\ufeff"))
+    sys.stdout.flush()
 
 
 def _copy(response: httpx.Response, target: BinaryIO) -> None:

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from backend.command import command
-from backend.settings import ADMIN, load_settings
+from backend.errors import Invalid
+from backend.settings import ADMIN, checked_base_url, load_settings
+from progress_dashboard.address import Address
 from ui.cli.data import LINK_SECONDS, DataDir, open_accounts, server_address
 
 EXAMPLE = f"Example: {command('login-link ana')}"
@@ -26,9 +28,17 @@ def login_link(
 ) -> None:
     """Print a link that signs a user in. It works once, within 15 minutes."""
     settings = load_settings(data_dir=data_dir)
-    base_url = (url or settings.public_url or server_address(settings)).rstrip("/")
+    base_url = _base_url(url) if url else settings.public_url or server_address(settings)
     print(f"{base_url}/link?token={asyncio.run(_make(name, data_dir))}")
     print("The link works once, within 15 minutes.", file=sys.stderr)
+
+
+def _base_url(url: str) -> str:
+    address, _ = Address.parse(url, "The address of --url or DASHBOARD_URL")
+    try:
+        return checked_base_url(address.base)
+    except ValueError as error:
+        raise Invalid(f"The address of --url or DASHBOARD_URL is not valid: {error}.") from None
 
 
 async def _make(name: str, data_dir: Path | None) -> str:

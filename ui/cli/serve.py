@@ -180,7 +180,7 @@ async def _welcome(backend: Backend, server: Server, *, browser: bool, native: b
     print(*(f"Warning: {warning}\n" for warning in _warnings(backend.settings)), sep="", end="", flush=True)
     if not (browser or native):
         await asyncio.Event().wait()
-    opened = await backend.accounts.make_link(admin, lifetime_seconds=OPENED_LINK_SECONDS)
+    opened = await backend.accounts.make_link(admin, lifetime_seconds=OPENED_LINK_SECONDS, at_once=True)
     address = f"{base}/link?token={opened}"
     if native:
         await show_window(address)
@@ -197,8 +197,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield "plain http is used beyond this machine, so anybody on the network can read it; put a TLS proxy in front."
     if not settings.media.is_dir():
         yield f"the media directory {settings.media.absolute()} does not exist; create it or set DASHBOARD_MEDIA_DIR."
-    for name in unknown_settings(os.environ):
-        yield f"{name} is not a setting of this version and was ignored; the README lists them all."
+    yield from unknown_settings(os.environ)
 
 
 @contextmanager

@@ -27,15 +27,19 @@ PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
 
+MORE_WORDS = {"allow_extra_args": True}  # so that `_refuse_more` names them, and not the library, which repeats them
 
-@app.command("add", epilog=f"Example: {command('users add ana --admin')}")
+
+@app.command("add", context_settings=MORE_WORDS, epilog=f"Example: {command('users add ana --admin')}")
 def add(
+    context: typer.Context,
     name: Name,
     admin: Annotated[bool, typer.Option("--admin", help="May see and do everything.")] = False,
     password_stdin: PasswordStdin = False,
     data_dir: DataDir = None,
 ) -> None:
     """Add a user. Asks for the password twice."""
+    _refuse_more(context)
     user = asyncio.run(_add(name, read_password(password_stdin), admin, data_dir))
     print(f"Added {user.name}.")
 
@@ -46,9 +50,10 @@ def list_users(data_dir: DataDir = None) -> None:
     print(table(asyncio.run(_users(data_dir))))
 
 
-@app.command("passwd", epilog=f"Example: {command('users passwd ana')}")
-def passwd(name: Name, password_stdin: PasswordStdin = False, data_dir: DataDir = None) -> None:
+@app.command("passwd", context_settings=MORE_WORDS, epilog=f"Example: {command('users passwd ana')}")
+def passwd(context: typer.Context, name: Name, password_stdin: PasswordStdin = False, data_dir: DataDir = None) -> None:
     """Set a user's password. Asks for it twice, and ends all sessions and tokens of the user."""
+    _refuse_more(context)
     user = asyncio.run(_passwd(name, password_stdin, data_dir))
     print(f"Set the password of {user.name}; all their sessions and tokens have ended.")
 
@@ -60,11 +65,18 @@ def disable(name: Name, data_dir: DataDir = None) -> None:
     print(f"Disabled {user.name}; all their sessions and tokens have ended.")
 
 
+def _refuse_more(context: typer.Context) -> None:
+    if context.args:
+        raise typer.BadParameter(
+            "Give only the name; the password is asked for, or read from standard input with --password-stdin."
+        )
+
+
 def read_password(from_stdin: bool) -> str:
     """Return the new password, from standard input or from two prompts. Raises `Invalid` if neither is possible."""
     if from_stdin:
-        try:
-            return sys.stdin.readline().rstrip("\r\n")
+        try:  # whatever the terminal's encoding is: other programs write to a pipe
+            return sys.stdin.buffer.readline().decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError:
             raise Invalid("The password on standard input is not UTF-8 text; send it as UTF-8.") from None
     if not sys.stdin.isatty():

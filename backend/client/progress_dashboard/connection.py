@@ -103,6 +103,8 @@ class FeedConnection:
         self.state = ReadyState.CLOSED
         # Why it no longer tries to connect; None while it does.
         self.stopped: FeedStopped | None = None
+        # Why the last connection ended or could not be opened; "" while it is open, and before the first end.
+        self.last_problem = ""
         # The feeds that share it.
         self.followers: set[Follower] = set()
         self._network = network
@@ -243,6 +245,7 @@ class FeedConnection:
         """Wait for the next attempt, or stop; return at once after a connection that was closed on purpose (None)."""
         if disconnect is None:
             return
+        self.last_problem = disconnect.reason
         decision = self._policy.reconnection.after(disconnect, tried=self._tried, rng=self._rng)
         if isinstance(decision, FeedStopped):
             self._stop(decision)
@@ -291,7 +294,7 @@ class FeedConnection:
 
     async def _use(self, transport: Transport) -> Disconnect | None:
         opened_at = self._last_received = self._clock.monotonic()
-        self._received_updates = False
+        self._received_updates, self.last_problem = False, ""
         self.mirror.connected()
         self._set_state(ReadyState.OPEN)
         log.info("progress feed connected", extra={"action": "feed_connected"})

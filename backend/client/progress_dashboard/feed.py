@@ -12,13 +12,16 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from .address import Address
 from .clock import Clock, SystemClock
 from .connection import ConnectionPolicy, FeedConnection, Follower, ReadyState
 from .errors import FeedStopped, InvalidArgument
 from .policy import Heartbeat, Reconnection
 from .protocol import ProgressUpdate
-from .settings import settings_from_environment
-from .transport import Address, Network, RealNetwork
+from .proxies import proxy_for
+from .settings import TOKEN_VARIABLE, URL_VARIABLE, settings_from_environment
+from .tokens import checked_token
+from .transport import Network, RealNetwork
 
 MAX_MESSAGE_BYTES = 64 * 1024
 _CLOCK = SystemClock()
@@ -62,10 +65,15 @@ class ProgressFeed:
         rng: Random | None = None,
         network: Network | None = None,
     ) -> None:
-        """Make a feed; enter it to connect. A `network` replaces the real one, in tests; the address is unused then."""
+        """Make a feed; enter it to connect. A `network` replaces the one that leads to the address.
+
+        Entering raises `InvalidArgument` if the environment names a proxy that cannot be used.
+        """
         given = settings_from_environment()
-        self._address, token_in_url = Address.parse(url or given.url)
-        self._token = _checked_token(token or token_in_url or given.token)
+        self._address, token_in_url = Address.parse(url) if url else Address.parse(given.url, URL_VARIABLE)
+        self._token = (
+            checked_token(token or "") or checked_token(token_in_url) or checked_token(given.token, TOKEN_VARIABLE)
+        )
         self._policy = ConnectionPolicy(
             Reconnection(tuple(reconnect_delays_seconds), reconnect_attempts),
             Heartbeat(heartbeat_interval_seconds, heartbeat_timeout_seconds),
@@ -143,6 +151,11 @@ class ProgressFeed:
         return None if self._connection is None else self._connection.next_attempt_in
 
     @property
+    def last_problem(self) -> str:
+        """Why the last connection ended or could not be opened; "" while connected, and before the first end."""
+        return "" if self._connection is None else self._connection.last_problem
+
+    @property
     def stopped(self) -> FeedStopped | None:
         """The reason why the feed has stopped; None while it has not."""
         return None if self._connection is None else self._connection.stopped
@@ -185,7 +198,7 @@ class ProgressFeed:
         return self._address, self._token, self._policy, self._clock, self._network
 
     def _new_connection(self) -> FeedConnection:
-        network = self._network or RealNetwork(self._address, self._token)
+        network = self._network or RealNetwork(self._address, self._token, proxy_for(self._address.base))
         return FeedConnection(network, self._policy, self._clock, self._rng)
 
     def _entered(self) -> tuple[FeedConnection, Follower]:
@@ -260,13 +273,6 @@ class SharedConnections:
     def discard(self, key: _Key) -> None:
         """Remove a connection that its last follower leaves; the next follower gets a new one."""
         del self._by_loop[asyncio.get_running_loop()][key]
-
-
-def _checked_token(token: str) -> str:
-    token = token.strip()
-    if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise InvalidArgument("That is not a token; use one that the dashboard's `token` command prints.")
-    return token
 
 
 _SHARED = SharedConnections()

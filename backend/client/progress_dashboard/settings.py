@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+from .errors import InvalidArgument
+
 DEFAULT_URL = "http://localhost:8000"
+URL_VARIABLE, TOKEN_VARIABLE = "DASHBOARD_URL", "DASHBOARD_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,11 @@ class FeedSettings:
 def settings_from_environment() -> FeedSettings:
     """Return the settings in the environment and, if python-dotenv is installed, in `.env`.
 
-    The environment goes before `.env`. An empty value counts as none, and names are read in either case.
+    The environment goes before `.env`. An empty value counts as none, and names are read in either case. Raises
+    `InvalidArgument` if `.env` cannot be read.
     """
     given = {**_non_empty(_dotenv()), **_non_empty(os.environ)}
-    return FeedSettings(given.get("DASHBOARD_URL", DEFAULT_URL), given.get("DASHBOARD_TOKEN", ""))
+    return FeedSettings(given.get(URL_VARIABLE, DEFAULT_URL), given.get(TOKEN_VARIABLE, ""))
 
 
 def _non_empty(values: Mapping[str, str | None]) -> dict[str, str]:
@@ -38,4 +41,9 @@ def _dotenv() -> Mapping[str, str | None]:
         from dotenv import dotenv_values
     except ImportError:
         return {}
-    return dotenv_values(".env")
+    try:
+        return dotenv_values(".env", encoding="utf-8-sig")  # Windows writes a byte order mark
+    except UnicodeDecodeError:
+        raise InvalidArgument("The file .env is not UTF-8 text; save it as UTF-8.") from None
+    except OSError as error:
+        raise InvalidArgument(f"The file .env cannot be read ({error.strerror}); check its permissions.") from None

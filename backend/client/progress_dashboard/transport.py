@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import NoReturn, Protocol
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from .errors import InvalidArgument
+from .address import Address
 from .policy import POLICY_VIOLATION
 from .protocol import ProgressUpdate
-from .settings import LOOPBACK
+from .proxies import Proxy
 
-SOCKET_PATH = "/api/ws/progress"
 OPEN_TIMEOUT_SECONDS = 10.0
 ANSWER_TIMEOUT_SECONDS = 15.0
 POOL_TIMEOUT_SECONDS = 1.0  # fewer requests are made at once than there are connections, so none ever waits for one
 CLOSE_TIMEOUT_SECONDS = 1.0
 MAX_FRAME_BYTES = 16 * 2**20
 ABNORMAL_CLOSURE = 1006  # the WebSocket close code of a connection that ended without a close
-IS_SECURE = {"ws": False, "http": False, "wss": True, "https": True}  # by scheme
 RETRYABLE_STATUSES = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS)
 HTTP_LIMITS = httpx.Limits(max_connections=8, max_keepalive_connections=2)
 
@@ -96,49 +93,6 @@ class Network(Protocol):
         """Close the connections that history requests left open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """The address of a dashboard."""
-
-    # Host name or IP address, with ":port" unless the port is the usual one.
-    host: str
-    # Path before `/api`, without a slash at its end; "" for none.
-    path: str = ""
-    # True for https and wss.
-    is_secure: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> tuple[Address, str]:
-        """Return the address in an http, https, ws or wss URL, and the token in its query ("" for none).
-
-        Raises `InvalidArgument` if the text is not such a URL.
-        """
-        try:
-            parts = urlsplit(text.strip())
-            is_valid = parts.scheme in IS_SECURE and parts.hostname and "@" not in parts.netloc and parts.port != 0
-        except ValueError:
-            is_valid = False
-        if not is_valid:
-            raise InvalidArgument("That is not the address of a dashboard; write one such as http://localhost:8000.")
-        path = parts.path.rstrip("/").removesuffix(SOCKET_PATH)
-        return cls(parts.netloc, path, IS_SECURE[parts.scheme]), _token_in(parts)
-
-    @property
-    def hostname(self) -> str:
-        """The host without its port."""
-        return urlsplit(f"//{self.host}").hostname or ""
-
-    @property
-    def base(self) -> str:
-        """The URL that a browser opens."""
-        return urlunsplit(("https" if self.is_secure else "http", self.host, self.path, "", ""))
-
-    @property
-    def socket(self) -> str:
-        """The URL of the progress socket."""
-        return urlunsplit(("wss" if self.is_secure else "ws", self.host, self.path + SOCKET_PATH, "", ""))
-
-
 class WebSocketTransport:
     """A `Transport` over a WebSocket."""
 
@@ -168,12 +122,12 @@ class WebSocketTransport:
 
 
 class RealNetwork:
-    """A `Network` over real sockets; through the system's proxy, but to this machine directly."""
+    """A `Network` over real sockets, through this proxy or directly (None)."""
 
-    def __init__(self, address: Address, token: str) -> None:
+    def __init__(self, address: Address, token: str, proxy: Proxy | None = None) -> None:
         self._address = address
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._is_loopback = address.hostname in LOOPBACK
+        self._proxy = proxy
         self._http: httpx.AsyncClient | None = None
 
     async def connect(self, *, after: int | None) -> Transport:
@@ -183,7 +137,7 @@ class RealNetwork:
             socket = await connect(
                 f"{self._address.socket}?{query}",
                 additional_headers=self._headers,
-                proxy=None if self._is_loopback else True,
+                proxy=self._proxy.url if self._proxy else None,
                 compression=None,
                 open_timeout=OPEN_TIMEOUT_SECONDS,
                 close_timeout=CLOSE_TIMEOUT_SECONDS,
@@ -194,7 +148,8 @@ class RealNetwork:
         except InvalidStatus as refused:
             raise ConnectionLost(_refusal(refused)) from None
         except (OSError, EOFError, WebSocketException) as error:
-            raise ConnectionLost(f"nothing answers at {self._address.base}: {error}") from None
+            where = f"{self._address.base}{f' through the proxy {self._proxy.shown}' if self._proxy else ''}"
+            raise ConnectionLost(f"nothing answers at {where}: {error or type(error).__name__}") from None
         return WebSocketTransport(socket)
 
     async def history(self, job_id: str, *, after: int, limit: int) -> list[ProgressUpdate]:
@@ -219,15 +174,13 @@ class RealNetwork:
                 base_url=self._address.base,
                 headers=self._headers,
                 timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, pool=POOL_TIMEOUT_SECONDS),
-                limits=HTTP_LIMITS,
-                trust_env=not self._is_loopback,
-                verify=self._address.is_secure,  # without TLS there is nothing to verify, and nothing to load for it
+                transport=httpx.AsyncHTTPTransport(  # a client of its own would look for another proxy
+                    proxy=self._proxy.url if self._proxy else None,
+                    limits=HTTP_LIMITS,
+                    verify=self._address.is_secure,  # without TLS there is nothing to verify, and nothing to load
+                ),
             )
         return self._http
-
-
-def _token_in(parts: SplitResult) -> str:
-    return parse_qs(parts.query).get("token", [""])[0]
 
 
 def _raise_connection_lost(closed: ConnectionClosed) -> NoReturn:

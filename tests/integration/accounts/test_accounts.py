@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import statistics
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,16 @@ import pytest
 
 from backend.accounts.accounts import Accounts
 from backend.domain.auth import User
-from backend.errors import Conflict, Invalid, NotAllowed, NotSignedIn, TooManyAttempts, UserNotFound, WrongPassword
+from backend.errors import (
+    CannotStart,
+    Conflict,
+    Invalid,
+    NotAllowed,
+    NotSignedIn,
+    TooManyAttempts,
+    UserNotFound,
+    WrongPassword,
+)
 from backend.settings import load_settings
 from backend.store.database import Database
 from tests.support.accounts import PASSWORD, SECRET, accounts_over
@@ -439,6 +449,16 @@ async def test_a_password_in_the_settings_is_the_admins(
     await changed.ensure_admin()
     assert await changed.sign_in("admin", "another password", address=HOME) == admin
     assert not await signed_in(changed, cookie)
+
+
+async def test_the_administrators_password_of_the_settings_is_composed(
+    tmp_path: Path, database: Database, clock: VirtualClock
+) -> None:
+    with pytest.raises(CannotStart, match="ADMIN_PASSWORD is not valid: must have 10 to 128 characters"):
+        accounts_in(tmp_path, database, clock, admin_password=unicodedata.normalize("NFD", "ä" * 9))
+    accounts = accounts_in(tmp_path, database, clock, admin_password=unicodedata.normalize("NFD", "ä" * 10))
+    await accounts.ensure_admin()
+    assert (await accounts.sign_in("admin", "ä" * 10, address=HOME)).is_admin
 
 
 async def test_a_disabled_admin_stays_disabled(accounts: Accounts) -> None:

@@ -24,7 +24,7 @@ ROUTES = {
     if isinstance(route, APIRoute) and route.path.startswith(("/api/", "/healthz"))
     for method in route.methods or ()
 }
-PUBLIC_ROUTES = {("POST", "/api/auth/token"), ("GET", "/healthz")}
+PUBLIC_ROUTES = {("POST", "/api/auth/token"), *((method, "/healthz") for method in ("GET", "HEAD", "OPTIONS"))}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 from websockets.uri import parse_uri
 
 from tests.support.clips import make_clip
@@ -233,3 +234,36 @@ def test_a_stopping_server_closes_with_1012(tmp_path: Path) -> None:
         with connect(address(stopping, f"token={jwt}")) as connection:
             stopping.stop()
             assert close_of(connection)[0] == 1012
+
+
+@pytest.mark.parametrize(
+    "asked", [["json"], ["json", "text"], ["graphql-transport-ws", "graphql-ws"], ["bearer", "v1.json"]], ids=" ".join
+)
+def test_the_first_subprotocol_that_is_asked_for_is_named_in_the_answer(
+    program: Program, jwt: str, asked: list[str]
+) -> None:
+    subprotocols = [Subprotocol(name) for name in asked]
+    finished_job(program, jwt)
+    with connect(address(program, f"token={jwt}"), subprotocols=subprotocols) as connection:
+        assert connection.subprotocol == asked[0]
+        assert json.loads(connection.recv(TIMEOUT_SECONDS))["total_videos"] == 1
+
+
+@pytest.mark.parametrize("query", ["token=nonsense", ""])
+def test_a_refused_token_is_told_by_1008_with_a_subprotocol_too(program: Program, query: str) -> None:
+    with connect(address(program, query), subprotocols=[Subprotocol("json")]) as connection:
+        assert connection.subprotocol == "json"
+        assert close_of(connection)[0] == 1008
+
+
+@pytest.mark.parametrize(("headers", "named"), [([], []), ([",json"], ["json"]), (["json", "text"], ["json"])], ids=str)
+def test_no_other_subprotocol_is_named(program: Program, jwt: str, headers: list[str], named: list[str]) -> None:
+    lines = [f"Sec-WebSocket-Protocol: {header}" for header in headers]
+    lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    lines += [f"Sec-WebSocket-Key: {'A' * 22}==", f"Host: 127.0.0.1:{program.port}"]
+    request = "\r\n".join([f"GET /api/ws/progress?token={jwt} HTTP/1.1", *lines, "", ""])
+    with socket.create_connection(("127.0.0.1", program.port), timeout=TIMEOUT_SECONDS) as raw:
+        raw.sendall(request.encode())
+        answer = raw.recv(4096).decode("latin-1")
+    assert answer.split()[1] == "101"
+    assert re.findall(r"(?im)^sec-websocket-protocol: (.*)\r$", answer) == named

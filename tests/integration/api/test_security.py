@@ -597,28 +597,93 @@ async def test_signing_out_ends_the_session(site: SecuredSite, ana: User) -> Non
 
 async def test_a_sign_in_link_works_once(site: SecuredSite, ana: User) -> None:
     link = await site.accounts.make_link(ana, lifetime_seconds=60)
-    async with site.client(accept=HTML) as browser:
-        first, second = [await browser.get(f"/link?token={link}") for _ in range(2)]
+    async with site.client(accept=HTML, origin=OWN_ORIGIN) as browser:
+        first, second = [await browser.post("/link", data={"token": link}) for _ in range(2)]
         page = await browser.get("/", headers={"cookie": f"dash_8000={cookie_of(first)}"})
+        shown = await browser.get(f"/link?token={link}")
     assert (first.status_code, first.headers["location"], page.status_code) == (303, "/", 200)
-    assert second.status_code == 410
-    assert "python main.py login-link" in second.text
-    assert "set-cookie" not in second.headers
+    for ended in (second, shown):
+        assert ended.status_code == 410
+        assert "python main.py login-link" in ended.text
+        assert "set-cookie" not in ended.headers
+
+
+async def test_a_sign_in_link_shows_one_button_and_whom_it_signs_in(site: SecuredSite, ana: User) -> None:
+    link = await site.accounts.make_link(ana, lifetime_seconds=60)
+    async with site.client(accept=HTML) as browser:
+        page = await browser.get(f"/link?token={link}")
+    assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
+    assert "set-cookie" not in page.headers
+    assert re.findall(r"<form[^>]*>|<button[^>]*>[^<]*|<b>[^<]+", page.text) == [
+        "<b>ana",
+        '<form method="post" action="/link">',
+        '<button class="act" autofocus>Sign in',
+    ]
+    assert f'name="token" value="{link}"' in page.text
+    assert "<script" not in page.text
 
 
 async def test_a_sign_in_link_expires(site: SecuredSite, ana: User, clock: VirtualClock) -> None:
     link = await site.accounts.make_link(ana, lifetime_seconds=60)
     await clock.advance(61)
-    async with site.client(accept=HTML) as browser:
+    async with site.client(accept=HTML, origin=OWN_ORIGIN) as browser:
         assert (await browser.get(f"/link?token={link}")).status_code == 410
+        assert (await browser.post("/link", data={"token": link})).status_code == 410
 
 
-async def test_a_prefetch_does_not_use_up_the_link(site: SecuredSite, ana: User) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"user-agent": "TelegramBot (like TwitterBot)"},
+        {"user-agent": "Slackbot-LinkExpanding 1.0", "accept": "*/*", "range": "bytes=0-32768"},
+        {"sec-purpose": "prefetch;prerender"},
+        {"user-agent": "Mozilla/5.0", "accept": "text/html", "sec-fetch-dest": "document", "sec-fetch-site": "none"},
+    ],
+    ids=["a messenger", "a chat", "a browser that looks ahead", "a mail scanner that looks like a browser"],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_a_preview_does_not_use_up_the_link(
+    site: SecuredSite, ana: User, headers: dict[str, str], method: str
+) -> None:
     link = await site.accounts.make_link(ana, lifetime_seconds=60)
-    async with site.client() as browser:
-        await browser.get(f"/link?token={link}", headers={"sec-purpose": "prefetch;prerender"})
-        await browser.head(f"/link?token={link}")
-        assert (await browser.get(f"/link?token={link}")).status_code == 303
+    async with site.client() as program, site.client(origin=OWN_ORIGIN) as person:
+        for _ in range(3):
+            seen = await program.request(method, f"/link?token={link}", headers=headers)
+        assert "set-cookie" not in seen.headers
+        assert method == "GET" or not seen.text or seen.status_code == 401
+        assert (await person.post("/link", data={"token": link})).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": OWN_ORIGIN, "sec-fetch-site": "cross-site"},
+        {"origin": "http://127.0.0.1:8001", "sec-fetch-site": "same-site"},
+    ],
+    ids=str,
+)
+async def test_another_site_cannot_use_a_link(site: SecuredSite, ana: User, headers: dict[str, str]) -> None:
+    """Otherwise it could sign a visitor in as somebody else, or use the link up."""
+    link = await site.accounts.make_link(ana, lifetime_seconds=60)
+    async with site.client() as other, site.client(origin=OWN_ORIGIN) as person:
+        refused = await other.post("/link", data={"token": link}, headers=headers)
+        assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
+        assert (await person.post("/link", data={"token": link})).status_code == 303
+
+
+async def test_only_the_link_that_the_program_opens_itself_signs_in_at_once(site: SecuredSite, ana: User) -> None:
+    shared = await site.accounts.make_link(ana, lifetime_seconds=60)
+    opened = await site.accounts.make_link(ana, lifetime_seconds=60, at_once=True)
+    prefix = opened.partition(".")[0]
+    async with site.client(accept=HTML) as browser:
+        assert (await browser.get(f"/link?token={prefix}.{shared}")).status_code == 410
+        await browser.head(f"/link?token={opened}")
+        await browser.get(f"/link?token={opened}", headers={"sec-purpose": "prefetch"})
+        signed_in, again = [await browser.get(f"/link?token={opened}") for _ in range(2)]
+    assert (signed_in.status_code, signed_in.headers["location"], again.status_code) == (303, "/", 410)
 
 
 async def test_a_session_is_not_a_token_nor_the_reverse(site: SecuredSite, ana: User) -> None:
@@ -660,3 +725,12 @@ async def test_the_token_route_documents_its_form_and_errors(site: SecuredSite) 
     assert "application/x-www-form-urlencoded" in paths["/api/auth/token"]["post"]["requestBody"]["content"]
     assert sorted(paths["/api/auth/token"]["post"]["responses"]) == ["200", "401", "415", "422", "429"]
     assert not {"/login", "/logout", "/link", "/docs", "/api/{path}"} & set(paths)
+
+
+async def test_a_password_typed_as_the_name_is_not_logged(
+    site: SecuredSite, ana: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site.client(origin=OWN_ORIGIN) as browser:
+        for name in ("n0b0dy-may-see-this", ana.name):
+            await browser.post("/login", data={"username": name, "password": "not the password"})
+    assert [vars(record)["user"] for record in caplog.records] == ["(unknown)", ana.name]

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+import unicodedata
 from asyncio import to_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,17 @@ async def test_an_added_user_can_sign_in_on_the_running_server(run: Run, ana: No
         assert added.out == "Added bob.\n"
         bob = await accounts.sign_in("bob", "pass word with spaces ", address="192.0.2.1")
     assert not bob.is_admin
+
+
+@pytest.mark.parametrize("first", ["", "\ufeff"], ids=["plain", "after a byte order mark"])
+async def test_a_decomposed_password_from_a_pipe_is_signed_in_with_composed(
+    run: Run, ana: None, tmp_path: Path, first: str
+) -> None:
+    password = "Übergrößenträger"
+    with running(tmp_path / "data") as accounts:
+        typed = first + unicodedata.normalize("NFD", password)
+        assert (await to_thread(run, "users", "passwd", "ana", "--password-stdin", typed=typed)).code == 0
+        assert (await accounts.sign_in("ana", password, address="192.0.2.1")).name == "ana"
 
 
 async def test_a_new_password_and_disabling_end_sessions_and_tokens(run: Run, ana: None, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from progress_dashboard import FeedStopped, ProgressFeed, ReadyState
-from progress_dashboard.transport import Address, HistoryUnreachable, RealNetwork
+from progress_dashboard.address import Address
+from progress_dashboard.transport import HistoryUnreachable, RealNetwork
 from tests.support.chaos_proxy import BAD, ChaosProxy, chaos_proxy
 from tests.support.server_runs import Server
 from tests.support.servers import add_user

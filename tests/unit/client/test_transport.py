@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from progress_dashboard.transport import Address
+from progress_dashboard.address import Address
 
 
 @pytest.mark.parametrize(

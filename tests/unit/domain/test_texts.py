@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.domain.texts import checked_text, counted, storable
+from backend.domain.texts import checked_text, counted, storable, uploaded_name
 from backend.errors import Invalid
 from progress_dashboard.protocol import MAX_TEXT_LENGTH
 
@@ -48,3 +48,21 @@ def test_a_storable_text_stays_as_it_is_and_none_stays_none() -> None:
     assert storable("żółć 🎬") == "żółć 🎬"
     assert storable("a\x00b\ud800c") == "ab?c"
     assert storable(None) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("my %22best%22 list.csv", 'my "best" list.csv'),
+        ("two%0D%0Alines.csv", "two  lines.csv"),
+        ("two%0alines.csv", "two lines.csv"),
+        ("100% & 50%25.csv", "100% & 50%25.csv"),
+        ("lists/of the week/nightly.csv", "nightly.csv"),
+        ("C:\\fakepath\\nightly.csv", "nightly.csv"),
+        ("a\\b.csv", "a\\b.csv"),
+        ("Übung 🎬.csv", "Übung 🎬.csv"),
+        ("", ""),
+    ],
+)
+def test_an_uploaded_file_is_named_as_it_is_on_the_disk(sent: str, name: str) -> None:
+    assert uploaded_name(sent) == name

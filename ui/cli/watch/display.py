@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import TextIOWrapper
 from typing import Protocol
 
 from rich.cells import cell_len
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from backend.domain.texts import counted
 from progress_dashboard.protocol import Status
-from ui.cli.watch.model import SHORT_ID, ConnectionState, FollowedJob, JobLine, News, job_line
+from ui.cli.watch.model import CONNECTED, SHORT_ID, ConnectionState, FollowedJob, JobLine, News, job_line
 
 WIDE_COLUMNS = 72  # width from which a job's facts are beside its bar
 MIN_BAR_COLUMNS, MAX_BAR_COLUMNS = 8, 60
@@ -43,7 +42,13 @@ SIGNS: Mapping[Status, StatusSign] = {
     Status.FAILED: StatusSign("✗", "x", "red"),
     Status.CANCELLED: StatusSign("⊘", "/", "bright_black"),
 }
-CONNECTION_STYLES = {"connected": "green", "connecting": "yellow", "reconnecting": "yellow", "disconnected": "red"}
+CONNECTION_STYLES = {
+    "connected": "green",
+    "waiting": "yellow",
+    "connecting": "yellow",
+    "reconnecting": "yellow",
+    "disconnected": "red",
+}
 
 
 class Display(Protocol):
@@ -62,8 +67,6 @@ class Display(Protocol):
 @contextmanager
 def open_display() -> Iterator[Display]:
     """Open bars in a terminal that can move its cursor, and restore it afterwards; otherwise lines."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     console = Console(highlight=False, markup=False, emoji=False)
     if not sys.stdout.isatty() or console.is_dumb_terminal:
         yield Lines()
@@ -76,7 +79,7 @@ class Lines:
     """Prints news on standard output and connection problems on standard error, one per line."""
 
     def __init__(self) -> None:
-        self._last: ConnectionState | None = None
+        self._last = CONNECTED
 
     def announce(self, news: News) -> None:
         print(f"{news.at} {news.job}: {news.text}", flush=True)
@@ -86,9 +89,9 @@ class Lines:
 
     def draw(self, jobs: Sequence[FollowedJob], connection: ConnectionState) -> None:
         last, self._last = self._last, connection
-        if last is None or (last.state, last.attempt) == (connection.state, connection.attempt):
+        if (last.attempt, last.cause, last.state) == (connection.attempt, connection.cause, connection.state):
             return
-        if connection.attempt or last.attempt:
+        if connection.attempt or connection.cause or last.attempt or last.cause:
             print(connection.text, file=sys.stderr, flush=True)
 
 

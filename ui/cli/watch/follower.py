@@ -14,6 +14,7 @@ from backend.errors import JobNotFound, NotFound
 from backend.settings import Settings
 from progress_dashboard import FeedStopped, ProgressFeed, ProgressUpdate
 from progress_dashboard.tasks import first_completed
+from progress_dashboard.transport import RealNetwork
 from ui.cli.client import (
     PAGE_SIZE,
     TOKEN_REFUSED,
@@ -23,7 +24,6 @@ from ui.cli.client import (
     checked,
     each_job,
     find_job,
-    no_answer,
     open_client,
 )
 from ui.cli.watch.display import Display, open_display
@@ -37,12 +37,14 @@ from ui.cli.watch.model import (
     is_processing,
     moment,
     news,
+    plain,
     summary,
 )
 
 TIMEOUT = httpx.Timeout(10, connect=5)
 DRAW_SECONDS = 0.25
 RETRY_SECONDS = 1.0
+SILENT_SECONDS = 1.5  # a longer wait at the start is shown
 REMOVED_CHECK_SECONDS = 2.0  # gives the feed time to read from the history how the job ended
 PACE_HISTORY = timedelta(hours=1)  # read at the start, so that the pace of a job is known at once
 MAX_PACED_JOBS = 20  # jobs whose history is read at the start
@@ -61,6 +63,7 @@ async def follow(access: Access, settings: Settings, job: str | None) -> int:
         reconnect_attempts=settings.reconnect_attempts,
         heartbeat_interval_seconds=settings.heartbeat_interval_seconds,
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
+        network=RealNetwork(access.address, access.token, access.proxy),
     )
     with open_display() as display:
         async with feed:
@@ -82,6 +85,9 @@ class JobFollower:
         self._newest_before = 0
         self._server_ahead: timedelta | None = None
         self._was_connected = False
+        self._began = clock.monotonic()
+        self._has_jobs = False  # true after they were read
+        self._problem = ""
 
     async def run(self, job: str | None) -> int:
         """Follow this job until it ends (None: all jobs, without end), and return the exit status."""
@@ -109,6 +115,8 @@ class JobFollower:
     async def _follow_all(self) -> NoReturn:
         for job in self._jobs.values():
             self._display.announce(summary(job))
+        if not self._jobs:
+            self._display.write("No active jobs; the next one is shown here.")
         async for update in self._feed:
             self._apply(update)
             self._forget_removed()
@@ -131,10 +139,12 @@ class JobFollower:
                 continue
             try:
                 [job] = await asyncio.to_thread(_read, self._access, job_id)
-            except ServerUnreachable:
+            except ServerUnreachable as unreachable:
+                self._problem = unreachable.sentence
                 continue
             except NotFound:
                 raise JobNotFound("The job was deleted while it was followed.") from None
+            self._problem = ""
             self._apply(job.update)
             status = exit_status(job.update)
             if status is not None:
@@ -146,9 +156,11 @@ class JobFollower:
             await self._until_connected()
             try:
                 known = await asyncio.to_thread(_read, self._access, job)
-            except ServerUnreachable:
+            except ServerUnreachable as unreachable:
+                self._problem = unreachable.sentence
                 await self._clock.sleep(RETRY_SECONDS)
                 continue
+            self._has_jobs, self._problem = True, ""
             self._jobs = {found.update.job_id: found for found in known}
             self._newest_before = max((found.update.seq for found in known), default=0)
             for found in known:
@@ -203,7 +215,16 @@ class JobFollower:
             seconds=self._feed.next_attempt_in,
             unreachable_url=None if self._was_connected else self._access.url,
             has_stopped=self._feed.stopped is not None,
+            problem=self._feed.last_problem,
+            waiting_for=self._waiting_for(),
         )
+
+    def _waiting_for(self) -> str:
+        """Return what it has been waiting for longer than usual; "" while it is not."""
+        if self._problem:
+            return f"{self._access.url}: {self._problem}"
+        is_long = self._clock.monotonic() - self._began >= SILENT_SECONDS
+        return f"an answer of {self._access.url}" if is_long and not self._has_jobs else ""
 
     def _compare_clocks(self, update: ProgressUpdate) -> None:
         """Measure how far the server's clock is ahead: at least as far as the newest update is in the future."""
@@ -217,7 +238,12 @@ class JobFollower:
         """Return the error that says why the feed stopped."""
         if stopped.code == POLICY_VIOLATION:
             return RequestRefused(TOKEN_REFUSED)
-        return RequestRefused(stopped.sentence if self._was_connected else no_answer(self._access.url))
+        if self._was_connected:
+            return RequestRefused(stopped.sentence)
+        problem = self._feed.last_problem
+        return RequestRefused(
+            f"{self._access.no_answer.rstrip('.')} ({plain(problem)})." if problem else self._access.no_answer
+        )
 
 
 def _read(access: Access, job: str | None) -> list[FollowedJob]:

@@ -105,16 +105,23 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """The state of the connection in one word, its full text, and the number of the current attempt."""
+    """The state of the connection in one word, its full text, and what its wait is about.
+
+    `attempt` is the number of the current attempt, `cause` why it waits; "" for a short wait.
+    """
 
     state: str
     text: str
     attempt: int = 0
+    cause: str = ""
 
     @property
     def is_live(self) -> bool:
         """True if the display shows the server's newest state."""
         return self.state == "connected"
+
+
+CONNECTED = ConnectionState("connected", "connected")
 
 
 def connection_state(
@@ -125,27 +132,32 @@ def connection_state(
     seconds: float | None,
     unreachable_url: str | None = None,
     has_stopped: bool = False,
+    problem: str = "",
+    waiting_for: str = "",
 ) -> ConnectionState:
     """Return the state with its text.
 
     `attempt` 0 is the first connection, `seconds` are left until the attempt. `unreachable_url` is the server's address
-    until it has answered once.
+    until it has answered once. `problem` is why there is no connection, `waiting_for` what a long wait is for.
 
     >>> connection_state(is_connected=False, attempt=3, attempts=10, seconds=11.2).text
     'reconnecting: attempt 3 of 10 in 12 s'
+    >>> connection_state(is_connected=True, attempt=0, attempts=10, seconds=None, waiting_for="the jobs").text
+    'waiting for the jobs'
     """
+    waiting = f"waiting for {waiting_for}"
     if is_connected:
-        return ConnectionState("connected", "connected")
+        return ConnectionState("waiting", waiting, 0, waiting_for) if waiting_for else CONNECTED
     if has_stopped:
         return ConnectionState("disconnected", "disconnected")
     if not attempt:
-        return ConnectionState("connecting", "connecting")
-    when = f"in {ceil(seconds)} s" if seconds else "now"
+        return ConnectionState("connecting", waiting if waiting_for else "connecting", 0, waiting_for)
+    next_attempt = f"attempt {attempt} of {attempts} {f'in {ceil(seconds)} s' if seconds else 'now'}"
     if unreachable_url:
-        return ConnectionState(
-            "connecting", f"no server answers at {unreachable_url}: attempt {attempt} of {attempts} {when}", attempt
-        )
-    return ConnectionState("reconnecting", f"reconnecting: attempt {attempt} of {attempts} {when}", attempt)
+        why = plain(problem) or f"no server answers at {unreachable_url}"
+        return ConnectionState("connecting", f"{why}: {next_attempt}", attempt, problem)
+    why = f" ({plain(problem)})" if problem else ""
+    return ConnectionState("reconnecting", f"reconnecting: {next_attempt}{why}", attempt, problem)
 
 
 def job_line(job: FollowedJob) -> JobLine:

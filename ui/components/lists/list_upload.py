@@ -9,6 +9,7 @@ from typing import BinaryIO
 from nicegui.elements.upload import Upload
 from nicegui.events import UploadEventArguments
 
+from backend.domain.texts import uploaded_name
 from backend.errors import DashboardError, TooLarge
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS
 from ui.components.shared import BROWSER_JS
@@ -26,7 +27,6 @@ class ListUpload(Upload, component="list_upload.vue", dependencies=[BROWSER_JS])
     def __init__(self, on_list: Callable[[str, BinaryIO], Awaitable[None]]) -> None:
         super().__init__(on_upload=self._take)
         self._on_list = on_list
-        self._props["accept"] = ".csv,.tsv,.txt,text/csv,text/plain,text/tab-separated-values"
         self._props["limits"] = LIMITS
         self._props["max-bytes"] = MAX_BYTES
         self._props["too-large"] = TOO_LARGE
@@ -46,7 +46,7 @@ class ListUpload(Upload, component="list_upload.vue", dependencies=[BROWSER_JS])
         try:
             if event.file.size() > MAX_BYTES:
                 raise TooLarge(TOO_LARGE)
-            await self._on_list(event.file.name, BytesIO(await event.file.read()))
+            await self._on_list(uploaded_name(event.file.name), BytesIO(await event.file.read()))
             problem = ""
         except DashboardError as error:
             problem = error.sentence
