@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ async def work_through(managed: Managed, lease: Lease, videos: list[Video], seco
     """Finish these videos, one after the other; watchers see each one."""
     for video in videos:
         await managed.clock.advance(seconds)
-        outcome = {"error": error, "fault": Fault.PERMANENT} if error else {"result": {}}
+        outcome: dict[str, Any] = {"error": error, "fault": Fault.PERMANENT} if error else {"result": {}}
         await managed.report(lease, VideoFinished(video, managed.clock.now(), seconds, **outcome))
         await asyncio.sleep(0)
 

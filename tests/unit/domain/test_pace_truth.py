@@ -54,14 +54,15 @@ def shuffled(rng: Random, videos: list[Work]) -> list[Work]:
 
 def said(kind: Kind, *, done: int = 0) -> list[Saying]:
     """Return everything that is said in simulated jobs of this kind, with 1 to 8 slots and clips of 0.5 s to 10 min."""
-    rng, found_all = Random(15), []
+    rng = Random(15)
+    answers: list[Saying] = []
     for _ in range(JOBS):
         slots, count, seconds = rng.choice([1, 2, 4, 8]), rng.choice([16, 60, 300]), rng.choice([0.5, 2, 5, 30, 600])
         videos = kind(rng, count, seconds)
         every = max(1.0, sum(video.seconds for video in videos) / slots / ASKED)
         found = done + sum(not video.fails for video in videos)
-        found_all += sayings(videos, slots=slots, every=every, found=found, done=done)
-    return found_all
+        answers += sayings(videos, slots=slots, every=every, found=found, done=done)
+    return answers
 
 
 @pytest.mark.parametrize(
