@@ -19,6 +19,7 @@ from backend.clock import Clock
 from backend.domain.os_errors import fault_of, quoted, reason_of, unreadable
 from backend.errors import Fault, VideoFailed
 from backend.media.names import Kind, ids_of, is_system_directory, kind_of
+from backend.processors.settling import FileState, check_settled
 
 FRESH_FACTOR = 20  # a scan is used for this many times its own duration, so that scans take some 5 % of one thread,
 MAX_FRESH_SECONDS = 30.0  # but not for longer than this: a file that was just copied must be found
@@ -238,5 +239,6 @@ def _checked(root: Path, relative: str) -> Path:
     if not stat.S_ISREG(seen.st_mode):
         raise VideoFailed(f"{quoted(relative)} is not a regular file.")
     if seen.st_size == 0:
+        check_settled(path, FileState.of(path))  # a copy of it may just have begun
         raise VideoFailed(f"The file is empty: {quoted(relative)}")
     return path

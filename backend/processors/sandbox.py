@@ -23,6 +23,7 @@ from backend.domain.os_errors import DISK_SENTENCES, EXHAUSTED, TEMPORARY, fault
 from backend.errors import VideoFailed
 from backend.processors import Processor, Step
 from backend.processors.ipc import Failure, Limits, Message, Progress, Result, Task, encode_line, parse_task
+from backend.processors.settling import FileChanged, FileState, check_settled
 
 STEP_SECONDS = 0.1  # a shorter interval would not be visible, and each step is a change to store
 MAX_DESCRIPTORS = 65_536  # the system's own limit may be a billion, but the parent has only a few
@@ -96,6 +97,20 @@ def run_task(raw_task: bytes, outgoing: BinaryIO, find: Find) -> None:
 
 
 def _outcome(task: Task, find: Find, send: Callable[[Message], None]) -> Message:
+    """Return the result or the failure; that the file changed if it did: then both are of no file that there is."""
+    before = FileState.of(task.path)
+    outcome = _worked_on(task, find, send)
+    if isinstance(outcome, Failure) and outcome.fault.is_transient:
+        return outcome
+    try:
+        check_settled(task.path, before)
+    except FileChanged as changed:
+        trace = outcome.traceback if isinstance(outcome, Failure) else ""
+        return Failure(changed.sentence, trace, changed.fault, is_changing=True)
+    return outcome
+
+
+def _worked_on(task: Task, find: Find, send: Callable[[Message], None]) -> Result | Failure:
     try:
         _make_directory(task.output)
         return Result(_run_processor(task, find(task.processor), send))
