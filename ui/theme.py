@@ -19,6 +19,7 @@ from backend.domain.auth import User
 from progress_dashboard.protocol import Status
 
 CSS = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
+TRANSLATION_SCRIPT = (Path(__file__).parent / "translated_pages.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,9 @@ def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) 
 
 
 def tag(name: str, text: str = "", *, classes: str = "") -> TextElement:
-    """Return a plain HTML element. Markup in `text` is shown as text."""
-    return TextElement(tag=name, text=text).classes(classes)
+    """Return a plain HTML element. Markup in `text` is shown as text. IDs and paths ("mono") are never translated."""
+    element = TextElement(tag=name, text=text).classes(classes)
+    return element.props("translate=no") if "mono" in classes.split() else element
 
 
 def icon(name: str, *, small: bool = False) -> Element:
@@ -180,7 +182,8 @@ def _head(title: str) -> None:
     nonce = getattr(context.client.request.state, "csp_nonce", "")
     ui.page_title(title)
     ui.add_head_html(f"<style>{CSS}</style>")
-    ui.add_head_html(f'<script nonce="{nonce}">{THEME_SCRIPT}</script>')
+    for script in (THEME_SCRIPT, TRANSLATION_SCRIPT):
+        ui.add_head_html(f'<script nonce="{nonce}">{script}</script>')
 
 
 def _links(active: str, *, with_icons: bool) -> None:

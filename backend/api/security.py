@@ -422,7 +422,7 @@ def _add_headers(context: RequestContext, headers: MutableHeaders) -> None:
         nonce = context.scope["state"]["csp_nonce"]
         headers["Content-Security-Policy"] = policy.format(nonce=nonce, closed=CLOSED)
     if context.route_class is not RouteClass.ASSET:
-        headers.setdefault("Cache-Control", "no-store")
+        headers["Cache-Control"] = "no-store"  # whatever the route says: nothing private stays in a browser's cache
     if context.scope["scheme"] == "https":
         headers["Strict-Transport-Security"] = "max-age=31536000"
     if context.route_class is RouteClass.API:

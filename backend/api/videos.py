@@ -20,7 +20,6 @@ from backend.lists.exports import export_columns, unnamed_columns
 from backend.store.pages import Page
 
 router = APIRouter(prefix="/api/jobs/{job_id}", tags=["videos"])
-POSTER_HEADERS = {"Cache-Control": "private, max-age=3600"}
 
 
 @router.get("/videos", responses=answers(VideoPage, JOB_ERRORS), summary="List a job's videos")
@@ -49,7 +48,7 @@ async def poster(backend: TheBackend, caller: Caller, job_id: str, position: int
     path = backend.outputs.poster(video)
     if path is None or not await asyncio.to_thread(path.is_file):
         raise NotFound("This video has no poster.")
-    return FileResponse(path, media_type="image/jpeg", headers=POSTER_HEADERS)
+    return FileResponse(path, media_type="image/jpeg")
 
 
 @router.get(

@@ -1,21 +1,32 @@
 """The speed of a job and its remaining time: one pure rule for the cards, the pages, REST and the terminal.
 
-The rate is an average over time in which older seconds count less: a third as much after 60 s, or after five gaps
-between finished videos if that is longer. With videos of ten minutes each, a memory of 60 s would hold only the last
-one; with sixteen that finish together once a minute, only the last few. The rate is constant within a gap, so a burst
-after a silence is averaged with the silence. Paused time does not count.
+The time that a job worked is cut into stretches. Where the rate of the newest ones differs from what was before beyond
+chance, only the newest count: a mass of videos that fail at once, because they have no file, says nothing about those
+that are worked on. Within what counts, older time counts less: a third as much after 60 s, or after fifteen gaps
+between finished videos if that is longer. The rate is constant within a gap, so a burst after a silence is averaged
+with the silence. Paused time does not count. Nothing is said while the range would be too wide to be of use.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from math import exp, expm1, inf, sqrt
+from itertools import accumulate
+from math import exp, hypot, inf, log, sqrt
 
 import msgspec
 
+from backend.domain.video import MIN_WORK_SECONDS
+
 MIN_VIDEOS, MIN_SECONDS = 5, 10.0  # before the first estimate
 REPAINT_SECONDS = 5.0  # between two changes of the estimate that is shown
-MEMORY_SECONDS, MEMORY_GAPS = 60.0, 5
+MEMORY_SECONDS, MEMORY_GAPS = 60.0, 15
+MEMORY_STRETCHES, MAX_STRETCHES = 8, 24  # in one memory, and in all
+CHANGE_RATIO, CHANGE_DEVIATIONS = 2.0, 3.0  # two rates differ if they do by more than both
+USUAL_VARIATION, USUAL_VIDEOS = 0.1, 4  # assumed of the time between videos, as if so many had been seen
+RANGE_DEVIATIONS = 1.8
+MAX_DRIFT = 20.0  # a greater change of the rate is that to another kind of video
+MAX_EXPONENT = 100.0  # of a range that is too wide anyway
+MAX_RANGE_RATIO = 16.0  # of `high` to `low`; about a wider range nothing is said
 MIN_RANGE_RATIO = 1.5  # of `high` to `low`; a narrower range is shown as one number
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 ROUNDING = ((MINUTE, 5), (HOUR, MINUTE), (10 * HOUR, 10 * MINUTE), (2 * DAY, HOUR), (inf, DAY))
@@ -31,31 +42,93 @@ class Estimate(msgspec.Struct, frozen=True):
     videos_per_minute: float
 
 
+class Stretch(msgspec.Struct, frozen=True):
+    """A stretch of a job's work: its seconds, the videos that finished in it, and how many of them failed.
+
+    `squares` is the sum of the squared gaps between them, so that `squares / seconds` is the gap at a random moment.
+    """
+
+    seconds: float = 0.0
+    videos: float = 0.0
+    failed: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: Stretch) -> Stretch:
+        return Stretch(
+            self.seconds + other.seconds,
+            self.videos + other.videos,
+            self.failed + other.failed,
+            self.squares + other.squares,
+        )
+
+    def weighing(self, weight: float) -> Stretch:
+        """Return the stretch as it counts in a sum."""
+        return Stretch(self.seconds * weight, self.videos * weight, self.failed * weight, self.squares * weight)
+
+    @property
+    def each(self) -> float:
+        """The seconds that a video took."""
+        return self.seconds / self.videos
+
+    @property
+    def gap(self) -> float:
+        """The expected length in seconds of the gap around a moment chosen at random."""
+        return self.squares / self.seconds if self.seconds else 0.0
+
+    @property
+    def is_work(self) -> bool:
+        """False if its videos failed so fast that they were not worked on."""
+        return self.failed < self.videos or self.each >= MIN_WORK_SECONDS
+
+    @property
+    def variation(self) -> float:
+        """The variance of the time between two videos as a share of its squared mean."""
+        seen = max(0.0, self.gap / self.each - 1) if self.seconds else 0.0
+        return (seen * self.videos + USUAL_VARIATION * USUAL_VIDEOS) / (self.videos + USUAL_VIDEOS)
+
+    def change_from(self, before: Stretch) -> float:
+        """Return how far the two rates are apart, in standard deviations; 0 if that may be chance."""
+        if not (self.seconds and before.seconds) or before.videos < MIN_VIDEOS:
+            return 0.0
+        difference = abs(log(self.each / before.each))
+        deviations = difference / self._chance(before, 1.0)
+        return deviations if difference > log(CHANGE_RATIO) and deviations > CHANGE_DEVIATIONS else 0.0
+
+    def drift_since(self, before: Stretch) -> float:
+        """Return the logarithm of how much the rate changed beyond chance; 0 if nothing comparable was before."""
+        if not (self.seconds and before.seconds and before.is_work):
+            return 0.0
+        difference = abs(log(self.each / before.each))
+        return max(0.0, difference - self._chance(before, 0.0)) if difference <= log(MAX_DRIFT) else 0.0
+
+    def _chance(self, other: Stretch, least: float) -> float:
+        """Return the standard deviation of the logarithm of the ratio of two rates that are the same."""
+        return sqrt((least + self.variation) / self.videos + (least + other.variation) / other.videos)
+
+
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """The speed of one attempt of a job since `began`, when it had `first` finished videos.
 
-    `last` is when the newest video finished. `videos` and `seconds` are the videos seen and the time they took; `gaps`
-    is the sum of the squared gaps between them, so that `gaps / seconds` is the gap at a random moment. In all three,
-    older time counts less.
-    `began` and `last` are moved forward by the time that the job was paused.
+    `last` is when the newest video finished; `failed` counts the videos that had failed then. `began` and `last` are
+    moved forward by the time that the job was paused. `step` is how long the next stretch may become, in seconds.
     """
 
     began: datetime
     first: int
     last: datetime
     finished: int
+    failed: int = 0
     paused_at: datetime | None = None
-    videos: float = 0.0
-    seconds: float = 0.0
-    gaps: float = 0.0
+    stretches: tuple[Stretch, ...] = ()
+    step: float = MEMORY_SECONDS / MEMORY_STRETCHES
 
     @classmethod
-    def starting(cls, at: datetime, finished: int) -> Pace:
+    def starting(cls, at: datetime, finished: int, failed: int = 0) -> Pace:
         """Return an empty pace, for an attempt that begins or that a restart of the server interrupted."""
-        return cls(began=at, first=finished, last=at, finished=finished)
+        return cls(began=at, first=finished, last=at, finished=finished, failed=failed)
 
-    def reached(self, finished: int, at: datetime) -> Pace:
-        """Return the pace with this number of finished videos. Ignores a smaller number than before.
+    def reached(self, finished: int, at: datetime, failed: int = 0) -> Pace:
+        """Return the pace with this number of finished and failed videos. Ignores a smaller number than before.
 
         Videos that finish while the job is paused take no time.
         """
@@ -64,16 +137,13 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
             return self
         now = self._moment(at)
         gap = (now - self.last).total_seconds()
-        age = gap / self._memory
-        decay, weight = exp(-age), -expm1(-age) / age if age else 1.0
-        return msgspec.structs.replace(
-            self,
-            last=now,
-            finished=finished,
-            videos=self.videos * decay + new * weight,
-            seconds=self.seconds * decay + gap * weight,
-            gaps=self.gaps * decay + gap * gap * weight,
+        piece = Stretch(gap, new, min(new, max(0, failed - self.failed)), gap * gap)
+        stretches = self._with(piece)
+        pace = msgspec.structs.replace(
+            self, last=now, finished=finished, failed=max(failed, self.failed), stretches=stretches
         )
+        is_new = stretches[-1].seconds == gap
+        return msgspec.structs.replace(pace, step=pace._memory / MEMORY_STRETCHES) if is_new else pace
 
     def paused(self, at: datetime) -> Pace:
         """Stop counting time at this moment."""
@@ -86,41 +156,78 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         lost = max(timedelta(), at - self.paused_at)
         return msgspec.structs.replace(self, began=self.began + lost, last=self.last + lost, paused_at=None)
 
-    def estimate(self, left: int, at: datetime) -> Estimate | None:
-        """Return the time for `left` more videos; None if too few were seen or none is left."""
-        now = self._moment(at)
-        seen, elapsed = self.finished - self.first, (now - self.began).total_seconds()
-        if left <= 0 or seen < MIN_VIDEOS or elapsed < MIN_SECONDS:
-            return None
-        silence, gap = (now - self.last).total_seconds(), self._gap
-        each = (self.seconds + max(0.0, silence - gap)) / self.videos  # a longer silence than usual slows the job
-        usual = left * each
-        seconds = max(usual / 2, usual - min(silence, gap))
-        spread = 1 + self._spread(left)
-        return Estimate(seconds, seconds / spread, seconds * spread, MINUTE / each)
+    def estimate(self, left: int, at: datetime, share: float = 1.0) -> Estimate | None:
+        """Return the time for `left` more videos; None if too few were seen, none is left, or nothing useful is known.
 
-    @property
-    def _gap(self) -> float:
-        """The expected length in seconds of the gap around a moment chosen at random."""
-        return self.gaps / self.seconds if self.seconds else 0.0
+        `share` is how many of them are worked on at least, compared with those that were seen.
+        """
+        now = self._moment(at)
+        elapsed = (now - self.began).total_seconds()
+        if left <= 0 or elapsed < MIN_SECONDS or self.finished - self.first < MIN_VIDEOS:
+            return None
+        change = self._last_change()
+        seen = sum(self.stretches[change:], Stretch())
+        if seen.videos < MIN_VIDEOS or not seen.is_work:
+            return None
+        half = change or len(self.stretches) // 2
+        older, newer = sum(self.stretches[:half], Stretch()), sum(self.stretches[half:], Stretch())
+        silence = (now - self.last).total_seconds()
+        return _estimate(self._weighed(self.stretches[change:]), left, silence, share, newer.drift_since(older))
 
     @property
     def _memory(self) -> float:
-        """The seconds after which time counts a third as much; infinite before the first video."""
-        return max(MEMORY_SECONDS, MEMORY_GAPS * self._gap) if self.seconds else inf
+        """The seconds after which time counts a third as much."""
+        return _memory(sum(self.stretches[-MEMORY_STRETCHES:], Stretch()))
 
-    def _spread(self, left: int) -> float:
-        """Return the standard deviation of the remaining time as a share of it.
+    def _with(self, piece: Stretch) -> tuple[Stretch, ...]:
+        """Return the stretches with the next gap; it belongs to the last one while that is short, but not shorter."""
+        if not self.stretches:
+            return (piece,)
+        *others, last = self.stretches
+        fits = last.seconds + piece.seconds <= self.step and piece.seconds <= last.seconds
+        is_burst = piece.seconds < self.step / 10 and last.seconds < 2 * self.step
+        return (*others, last + piece) if fits or is_burst else (*self.stretches, piece)[-MAX_STRETCHES:]
 
-        It follows from how much the time between two videos varied, over the videos seen and those to come.
-        """
-        if not self.seconds:
-            return 0.0
-        variation = max(0.0, self._gap * self.videos / self.seconds - 1)
-        return sqrt(variation * (1 / self.videos + 1 / left))
+    def _last_change(self) -> int:
+        """Return the index of the first stretch after the last change of the rate; 0 if there was none."""
+        after = list(accumulate(reversed(self.stretches)))[::-1]
+        start = 0
+        while True:
+            before = accumulate(self.stretches[start:-1])
+            changes = [(after[index].change_from(past), index) for index, past in enumerate(before, start + 1)]
+            change, index = max(changes, default=(0.0, 0))
+            if not change:
+                return start
+            start = index
+
+    def _weighed(self, stretches: tuple[Stretch, ...]) -> Stretch:
+        """Return the sum in which older time counts less."""
+        memory, age, total = self._memory, 0.0, Stretch()
+        for stretch in reversed(stretches):
+            total += stretch.weighing(exp(-age / memory))
+            age += stretch.seconds
+        return total
 
     def _moment(self, at: datetime) -> datetime:
         return self.paused_at or max(self.last, at)
+
+
+def _memory(seen: Stretch) -> float:
+    return max(MEMORY_SECONDS, MEMORY_GAPS * seen.gap)
+
+
+def _estimate(seen: Stretch, left: int, silence: float, share: float, drift: float) -> Estimate | None:
+    """Return the time for `left` videos like those seen, after this silence; None if that can be nearly anything."""
+    gap = seen.gap
+    each = (seen.seconds + max(0.0, silence - gap)) / seen.videos  # a longer silence than usual slows the job
+    usual = left * each
+    seconds = max(usual / 2, usual - min(silence, gap))
+    chance = RANGE_DEVIATIONS * sqrt(seen.variation * (1 / seen.videos + 1 / left))
+    spread = exp(min(MAX_EXPONENT, hypot(chance, drift)))
+    slowest = max(usual, left * seen.each * silence / gap) if gap else usual  # if all are like the one that hangs
+    soonest = min(seconds, max(usual / 8, usual - silence))  # the last one may be nearly done
+    low, high = soonest * min(1.0, share) / spread, max(seconds * spread, slowest)
+    return Estimate(seconds, low, high, MINUTE / each) if 0 < high <= MAX_RANGE_RATIO * low else None
 
 
 class Forecast(msgspec.Struct, frozen=True):
@@ -131,21 +238,40 @@ class Forecast(msgspec.Struct, frozen=True):
     estimate: Estimate | None = None
     estimated_at: datetime | None = None
 
-    def after(self, *, attempt: int, finished: int, is_at_work: bool, at: datetime) -> Forecast:
+    def after(self, *, attempt: int, finished: int, failed: int, is_at_work: bool, at: datetime) -> Forecast:
         """Return the forecast with the job's newest state. The pace is paused while no video is worked on."""
         if attempt != self.attempt:
-            return Forecast(attempt).after(attempt=attempt, finished=finished, is_at_work=is_at_work, at=at)
+            fresh = Forecast(attempt)
+            return fresh.after(attempt=attempt, finished=finished, failed=failed, is_at_work=is_at_work, at=at)
         if is_at_work:
-            pace = (self.pace or Pace.starting(at, finished)).resumed(at).reached(finished, at)
+            pace = (self.pace or Pace.starting(at, finished, failed)).resumed(at).reached(finished, at, failed)
             return self if pace is self.pace else msgspec.structs.replace(self, pace=pace)
-        return Forecast(attempt, self.pace.reached(finished, at).paused(at) if self.pace else None)
+        return Forecast(attempt, self.pace.reached(finished, at, failed).paused(at) if self.pace else None)
 
-    def estimated(self, left: int, at: datetime) -> Forecast:
-        """Return the forecast with the estimate to show now for `left` more videos."""
+    def estimated(self, left: int, at: datetime, share: float = 1.0) -> Forecast:
+        """Return the forecast with the estimate to show now for `left` more videos; `share` as in `Pace.estimate`."""
         if self.estimate and self.estimated_at and at - self.estimated_at < timedelta(seconds=REPAINT_SECONDS):
             return self
-        estimate = self.pace and not self.pace.paused_at and self.pace.estimate(left, at)
+        estimate = self.pace and not self.pace.paused_at and self.pace.estimate(left, at, share)
         return msgspec.structs.replace(self, estimate=estimate or None, estimated_at=at)
+
+
+def share_of_work(*, found: int, total: int, finished: int, failed: int) -> float:
+    """Return how many of the videos left have a file, compared with those that finished; at most 1.
+
+    `found` counts those that had one at the start. More good results than that tell that files came later.
+
+    >>> share_of_work(found=16, total=316, finished=308, failed=300)  # those without a file came first
+    1.0
+    >>> share_of_work(found=16, total=316, finished=8, failed=0) < 0.03  # they come last
+    True
+    >>> share_of_work(found=0, total=316, finished=8, failed=0)  # the directory was not there
+    1.0
+    """
+    good, left = finished - failed, total - finished
+    if good <= 0 or left <= 0 or good > found:
+        return 1.0
+    return min(1.0, (found - good) / left * finished / good)
 
 
 def in_words(estimate: Estimate) -> str:

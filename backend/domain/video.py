@@ -11,6 +11,7 @@ from typing import Any
 from backend.errors import Fault
 
 MAX_CAUSES = 200  # of a job, the commonest ones
+MIN_WORK_SECONDS = 1.0  # a video that took less, above all one that has no file, says nothing about the others
 
 
 class VideoStatus(StrEnum):

@@ -22,6 +22,7 @@ from backend.media.directory import MediaSource
 from backend.media.sources import MediaSources
 from backend.processors import Step, VideoFile
 from backend.processors.child import ChildRunner
+from backend.processors.settling import FileChanged
 from backend.settings import MAX_SLOTS
 from progress_dashboard.tasks import first_completed
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 MAX_STARTED_VIDEOS = 2 * MAX_SLOTS  # of one job: those that run, and those that wait to be tried again
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 2.0, 60.0
 JITTER = 0.1
+MAX_RETRIES_OF_CHANGING = 60  # about an hour, in which a file that is still being copied becomes complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,16 @@ class RetryPolicy:
     """Limits the tries of a failed video.
 
     A failure that may pass is tried again up to `retries` times, one of the machine's until the job pauses itself after
-    `pause_after_failures` of them.
+    `pause_after_failures` of them, and a file that is still changing for about an hour.
     """
 
     retries: int
     pause_after_failures: int
 
-    def max_retries(self, fault: Fault) -> int:
+    def max_retries(self, fault: Fault, *, is_changing: bool = False) -> int:
         """Return how often a video with this fault is tried again."""
+        if is_changing:
+            return max(self.retries, MAX_RETRIES_OF_CHANGING)
         if fault is Fault.PERMANENT:
             return 0
         return max(self.retries, self.pause_after_failures) if fault is Fault.MACHINE else self.retries
@@ -113,7 +117,8 @@ class VideoWork:
                 return  # the video is pending, and left for the next run
             finished = await self._try(lease, video)
             fault = finished.fault
-            if finished.error is None or fault is None or tries > self._policy.max_retries(fault):
+            max_retries = self._policy.max_retries(fault, is_changing=finished.is_changing) if fault else 0
+            if finished.error is None or fault is None or tries > max_retries:
                 self._leases.record(lease, replace(finished, tries=tries))
                 return
             seconds = self._delay(tries)
@@ -137,7 +142,8 @@ class VideoWork:
             return finished(result=await self._run(lease, video))
         except VideoFailed as error:
             trace = error.traceback or "".join(traceback.format_exception(error))
-            return finished(error=error.sentence, traceback=trace, fault=error.fault)
+            is_changing = isinstance(error, FileChanged)
+            return finished(error=error.sentence, traceback=trace, fault=error.fault, is_changing=is_changing)
         except Exception as error:
             extra = {"action": "video_error", "job_id": video.job_id, "video_id": video.video_id}
             log.exception("the work on a video raised an error", extra=extra)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from backend.clock import Clock
 from backend.delivery.hub import Reader
 from backend.domain.job import Job
-from backend.domain.pace import Estimate, Forecast
+from backend.domain.pace import Estimate, Forecast, share_of_work
 from progress_dashboard.protocol import Status
 
 RESTING = (Status.PENDING, Status.PAUSED)  # they may continue
@@ -36,7 +36,8 @@ class Forecasts:
         forecast = self._of.get(job.id)
         if forecast is None or forecast.attempt != job.attempt or job.status is not Status.PROCESSING:
             return None
-        self._of[job.id] = forecast = forecast.estimated(job.total_videos - job.current_video, self._clock.now())
+        share = 1.0 if job.is_external else _share_of_work(job)
+        self._of[job.id] = forecast = forecast.estimated(job.undone, self._clock.now(), share)
         return forecast.estimate
 
     def _learn(self, job: Job) -> None:
@@ -46,5 +47,13 @@ class Forecasts:
             return
         forecast = self._of.get(job.id) or Forecast()
         self._of[job.id] = forecast.after(
-            attempt=job.attempt, finished=job.current_video, is_at_work=is_at_work, at=job.updated_at
+            attempt=job.attempt,
+            finished=job.current_video,
+            failed=job.failed,
+            is_at_work=is_at_work,
+            at=job.updated_at,
         )
+
+
+def _share_of_work(job: Job) -> float:
+    return share_of_work(found=job.found, total=job.total_videos, finished=job.current_video, failed=job.failed)

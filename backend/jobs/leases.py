@@ -66,7 +66,10 @@ class TryFailed:
 
 @dataclass(frozen=True, slots=True)
 class VideoFinished:
-    """A video has its result after `tries` tries: `error`, `traceback` and `fault`, or `result`."""
+    """A video has its result after `tries` tries: `error`, `traceback` and `fault`, or `result`.
+
+    `is_changing` is True if the file is still changing.
+    """
 
     video: Video
     started_at: datetime
@@ -76,6 +79,7 @@ class VideoFinished:
     traceback: str | None = None
     fault: Fault | None = None
     tries: int = 1
+    is_changing: bool = False
 
 
 Report = VideoStarted | VideoProgressed | TryFailed | VideoFinished

@@ -1,8 +1,9 @@
 """Which jobs are stalled: one rule for the cards, the pages and REST.
 
 A job is stalled while it is processing and none of its videos has made progress for 60 s, or for three times the 95th
-percentile of its own newest videos, whichever is longer. A job that waits for a free slot, or that was asked to pause
-or to cancel, is not stalled. A request is no progress.
+percentile of its own newest videos, whichever is longer. Videos that took less than a second do not count: those that
+fail at once, because they have no file, say nothing about the others. A job that waits for a free slot, or that was
+asked to pause or to cancel, is not stalled. A request is no progress.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from math import ceil
 from backend.clock import Clock, repeat
 from backend.delivery.hub import Reader
 from backend.domain.job import Job
+from backend.domain.video import MIN_WORK_SECONDS
 from progress_dashboard.protocol import Status
 
 MIN_SILENCE_SECONDS = 60.0
@@ -45,16 +47,21 @@ class WatchedJob:
         """Take the job's next state."""
         if job.current_video > self.job.current_video and job.attempt == self.job.attempt:
             if self.ended_at is not None:
-                self.gaps.append((job.updated_at - self.ended_at).total_seconds())
+                self._note_gap((job.updated_at - self.ended_at).total_seconds())
             self.ended_at = job.updated_at
         if job.updated_at > self.job.updated_at and job.requested == self.job.requested:
             self.progressed_at, self.is_stalled = job.updated_at, False
         self.job = job
 
+    def _note_gap(self, seconds: float) -> None:
+        if seconds >= MIN_WORK_SECONDS:
+            self.gaps.append(seconds)
+
 
 class Stalls:
-    """Watches all jobs. `durations` returns the seconds that a job's newest videos took, at most `MAX_VIDEOS`.
+    """Watches all jobs.
 
+    `durations` returns the seconds that a job's newest videos took, at most `MAX_VIDEOS`, of those it worked on.
     The time of a job that was processing before starts when it is first seen: nobody could report to a server that was
     down.
     """
@@ -128,10 +135,10 @@ class Stalls:
 def limit_seconds(durations: Sequence[float]) -> float:
     """Return how many seconds a job may be silent whose videos took this long.
 
-    >>> limit_seconds([]), limit_seconds([4.0] * 19 + [500.0]), limit_seconds([600.0] * 5)
+    >>> limit_seconds([]), limit_seconds([4.0] * 19 + [500.0]), limit_seconds([600.0] * 5 + [0.01] * 195)
     (60.0, 60.0, 1800.0)
     """
-    if not durations:
+    ordered = sorted(seconds for seconds in durations if seconds >= MIN_WORK_SECONDS)
+    if not ordered:
         return MIN_SILENCE_SECONDS
-    ordered = sorted(durations)
     return max(MIN_SILENCE_SECONDS, TIMES * ordered[ceil(len(ordered) * PERCENT / 100) - 1])

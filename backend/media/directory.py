@@ -1,14 +1,14 @@
 """The media directory: finds the file of a video ID, never outside the directory.
 
 The file of an ID is called `<id>.<extension>` or, as yt-dlp names it, `… [<id>].<extension>`, anywhere below the
-directory. Hidden files and directories and the side files of downloaders (`SIDE_FILES`) are skipped.
+directory; further words in brackets may follow the ID. Hidden files and directories, the bins and metadata of NAS
+systems, and side files are skipped; of other files, a film wins over what is none (`names`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,22 +17,14 @@ from typing import Protocol
 
 from backend.clock import Clock
 from backend.domain.os_errors import fault_of, quoted, reason_of, unreadable
-from backend.domain.video_ids import VIDEO_ID
 from backend.errors import Fault, VideoFailed
+from backend.media.names import Kind, ids_of, is_system_directory, kind_of
+from backend.processors.settling import FileState, check_settled
 
-SIDE_FILES = frozenset(
-    (
-        *("part", "ytdl", "temp", "tmp", "crdownload", "aria2"),
-        *("jpg", "jpeg", "png", "webp"),
-        *("json", "txt", "nfo", "csv", "xml", "html", "url", "description", "md5", "sha256"),
-        *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "sub", "idx"),
-    )
-)
-ID = VIDEO_ID.pattern.removesuffix(r"\Z")
-FILE_STEM = re.compile(rf"(?:.*\[)?({ID})\]?\Z", re.DOTALL)
 FRESH_FACTOR = 20  # a scan is used for this many times its own duration, so that scans take some 5 % of one thread,
 MAX_FRESH_SECONDS = 30.0  # but not for longer than this: a file that was just copied must be found
 MIN_FRESH_SECONDS = 0.1
+FOUND = (Kind.FILM, Kind.UNKNOWN, Kind.SOUND)  # of the files of one ID, only the first kind counts
 MAX_NAMED = 3  # matches, or skipped directories, that an error names
 
 
@@ -131,19 +123,32 @@ def _scan_directory(root: Path) -> _Index:
     if sentence := _scan_error(root):
         return _Index(error=sentence)
     top = os.path.realpath(root)
-    files: dict[str, set[str]] = {}
+    files: dict[Kind, dict[str, tuple[str, ...]]] = {kind: {} for kind in FOUND}
     outside: dict[str, str] = {}
     skipped: list[_SkippedDirectory] = []
     for entry, relative in _walk(top, skipped):
-        video_id = _id_of(entry.name)
-        if video_id is None:
+        stem, dot, extension = entry.name.rpartition(".")
+        kind = kind_of(extension) if dot else Kind.NOTHING
+        video_ids = () if kind is Kind.NOTHING else ids_of(stem)
+        if not video_ids:
             continue
         target = _target_inside(top, entry.path) if entry.is_symlink() else relative
-        if target is not None:
-            files.setdefault(video_id, set()).add(target)
-        else:
-            outside[video_id] = relative
-    return _Index({key: tuple(sorted(paths)) for key, paths in files.items()}, outside, tuple(skipped))
+        for video_id in video_ids:
+            if target is None:
+                outside[video_id] = relative
+            else:
+                _add(files[kind], video_id, target)
+    films, *others = (files[kind] for kind in FOUND)
+    for less in others:
+        for video_id, paths in less.items():
+            films.setdefault(video_id, paths)
+    return _Index(films, outside, tuple(skipped))
+
+
+def _add(files: dict[str, tuple[str, ...]], video_id: str, path: str) -> None:
+    paths = files.setdefault(video_id, (path,))
+    if path not in paths:
+        files[video_id] = tuple(sorted((*paths, path)))
 
 
 def _scan_error(root: Path) -> str:
@@ -182,7 +187,8 @@ def _walk(top: str, skipped: list[_SkippedDirectory]) -> Iterator[tuple[os.DirEn
         for entry in found:
             relative = f"{below}{entry.name}"
             if _is_directory(entry, follow_symlinks=False):
-                waiting.append(f"{relative}/")
+                if not is_system_directory(entry.name):
+                    waiting.append(f"{relative}/")
             elif _is_directory(entry, follow_symlinks=True):
                 skipped.append(_SkippedDirectory(relative, "a link to a directory"))
             else:
@@ -194,19 +200,6 @@ def _is_directory(entry: os.DirEntry[str], *, follow_symlinks: bool) -> bool:
         return entry.is_dir(follow_symlinks=follow_symlinks)
     except OSError:  # a link in a circle, or through a file: only the video of that name fails
         return False
-
-
-def _id_of(name: str) -> str | None:
-    """Return the video ID in a file name; None if it has none.
-
-    >>> _id_of("a1.mp4"), _id_of("A film [dQw4w9WgXcQ].webm"), _id_of("a1.jpg"), _id_of("A film.mp4")
-    ('a1', 'dQw4w9WgXcQ', None, None)
-    """
-    stem, dot, extension = name.rpartition(".")
-    if not dot or not extension or extension.lower() in SIDE_FILES:
-        return None
-    match = FILE_STEM.match(stem)
-    return match[1] if match and stem.endswith("]") == ("[" in stem) else None
 
 
 def _only_match(video_id: str, index: _Index) -> str:
@@ -246,5 +239,6 @@ def _checked(root: Path, relative: str) -> Path:
     if not stat.S_ISREG(seen.st_mode):
         raise VideoFailed(f"{quoted(relative)} is not a regular file.")
     if seen.st_size == 0:
+        check_settled(path, FileState.of(path))  # a copy of it may just have begun
         raise VideoFailed(f"The file is empty: {quoted(relative)}")
     return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -61,26 +61,49 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*BUILT_IN, *(found.name for found in entry_points(group=GROUP))}))
 
 
+class NoProcessor(Invalid):
+    """There is no processor of this name."""
+
+
+class BrokenProcessor(Invalid):
+    """The processor of this name cannot be used; repair its package."""
+
+
 def load(name: str) -> Processor:
-    """Return the processor that is registered under this name. Raises `Invalid` if there is none."""
+    """Return the processor that is registered under this name.
+
+    Raises `NoProcessor` if there is none, and `BrokenProcessor` if its package cannot be imported.
+    """
     if name in BUILT_IN:
         built_in: Processor = import_module(BUILT_IN[name]).PROCESSOR
         return built_in
     for found in entry_points(group=GROUP, name=name):
-        plug_in = found.load()
+        plug_in = _imported(name, found)
         if isinstance(plug_in, Processor):
             return plug_in
-        raise Invalid(f'The entry point "{name}" is not a Processor; ask the maintainer of that package.')
-    raise Invalid(f'There is no processor "{_shown(name)}"; there are: {", ".join(names())}, {EXTERNAL}.')
+        raise BrokenProcessor(f'The entry point "{name}" is not a Processor; ask the maintainer of that package.')
+    raise NoProcessor(f'There is no processor "{_shown(name)}"; there are: {", ".join(names())}, {EXTERNAL}.')
+
+
+def _imported(name: str, found: EntryPoint) -> object:
+    try:
+        return found.load()
+    except Exception as error:  # a package of somebody else's may raise anything when it is imported
+        sentence = f"The processor {name} cannot be loaded ({type(error).__name__}); repair or update its package."
+        raise BrokenProcessor(sentence) from error
 
 
 def validated_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options as the processor gets them, with defaults filled in. Raises `Invalid`, naming the option."""
-    model = load(name).options
+    return options_of(load(name), options).model_dump(mode="json")
+
+
+def options_of(processor: Processor, options: Mapping[str, Any]) -> BaseModel:
+    """Return the options as a value of the processor's model. Raises `Invalid`, naming the option."""
     try:
-        return model.model_validate(options).model_dump(mode="json")
+        return processor.options.model_validate(options)
     except ValidationError as error:
-        raise Invalid(_sentence(name, model, error)) from None
+        raise Invalid(_sentence(processor.name, processor.options, error)) from None
 
 
 def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:

@@ -20,6 +20,7 @@ from backend.errors import Fault, Unavailable, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
 from backend.processors.ipc import Failure, Limits, Progress, Result, Task, encode_line, parse_message
 from backend.processors.launchers import Child, ForkLauncher, Launcher, SpawnLauncher, Stopping
+from backend.processors.settling import FileChanged
 from backend.settings import VIDEO_OUTPUT_MIB
 from progress_dashboard.tasks import first_completed
 
@@ -160,6 +161,8 @@ class NoProcess(VideoFailed):
 
 
 def _failure(message: Failure) -> VideoFailed:
+    if message.is_changing:
+        return FileChanged()
     return VideoFailed(
         message.sentence[:MAX_SENTENCE_LENGTH], traceback=message.traceback[-MAX_TRACEBACK_LENGTH:], fault=message.fault
     )

@@ -53,11 +53,12 @@ class Result(msgspec.Struct, frozen=True, tag="result"):
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
-    """The end of work that failed, with a sentence for users."""
+    """The end of work that failed, with a sentence for users. `is_changing` is True if the file is still changing."""
 
     sentence: str
     traceback: str
     fault: Fault
+    is_changing: bool = False
 
 
 Message = Progress | Result | Failure

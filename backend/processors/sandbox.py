@@ -16,13 +16,16 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, BinaryIO
 
+from pydantic import BaseModel
+
 from backend.domain.os_errors import DISK_SENTENCES, EXHAUSTED, TEMPORARY, fault_of, reason_of, unwritable
-from backend.errors import VideoFailed
-from backend.processors import Processor, Step
+from backend.errors import Fault, Invalid, VideoFailed
+from backend.processors import BrokenProcessor, NoProcessor, Processor, Step, options_of
 from backend.processors.ipc import Failure, Limits, Message, Progress, Result, Task, encode_line, parse_task
+from backend.processors.settling import FileChanged, FileState, check_settled
 
 STEP_SECONDS = 0.1  # a shorter interval would not be visible, and each step is a change to store
 MAX_DESCRIPTORS = 65_536  # the system's own limit may be a billion, but the parent has only a few
@@ -96,9 +99,24 @@ def run_task(raw_task: bytes, outgoing: BinaryIO, find: Find) -> None:
 
 
 def _outcome(task: Task, find: Find, send: Callable[[Message], None]) -> Message:
+    """Return the result or the failure; that the file changed if it did: then both are of no file that there is."""
+    before = FileState.of(task.path)
+    outcome = _worked_on(task, find, send)
+    if isinstance(outcome, Failure) and outcome.fault.is_transient:
+        return outcome
+    try:
+        check_settled(task.path, before)
+    except FileChanged as changed:
+        trace = outcome.traceback if isinstance(outcome, Failure) else ""
+        return Failure(changed.sentence, trace, changed.fault, is_changing=True)
+    return outcome
+
+
+def _worked_on(task: Task, find: Find, send: Callable[[Message], None]) -> Result | Failure:
     try:
         _make_directory(task.output)
-        return Result(_run_processor(task, find(task.processor), send))
+        processor, options = _prepared(task, find)
+        return Result(_run_processor(processor.run(task.file, options), send))
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # the top of this process: any error of a processor becomes this video's failure
@@ -113,9 +131,28 @@ def _make_directory(output: bytes) -> None:
         raise unwritable(error) from error
 
 
-def _run_processor(task: Task, processor: Processor, send: Callable[[Message], None]) -> dict[str, Any]:
+def _prepared(task: Task, find: Find) -> tuple[Processor, BaseModel]:
+    """Return the processor and its options.
+
+    Raises `VideoFailed` with the machine's fault for a plug-in that was removed, broke, or takes other options since
+    the job was submitted: it is not a fault of the video, and every other one would fail too.
+    """
+    try:
+        processor = find(task.processor)
+        return processor, options_of(processor, task.options)
+    except NoProcessor as error:
+        sentence = f"The processor {task.processor} is not installed any more; install it again, then resume the job."
+        raise VideoFailed(sentence, fault=Fault.MACHINE) from error
+    except BrokenProcessor as error:
+        raise VideoFailed(f"{error.sentence.rstrip('.')}, then resume the job.", fault=Fault.MACHINE) from error
+    except Invalid as error:
+        advice = "install the version that the job was submitted for, or submit its list again."
+        sentence = f"The installed processor {task.processor} does not take the job's options; {advice}"
+        raise VideoFailed(sentence, fault=Fault.MACHINE) from error
+
+
+def _run_processor(steps: Generator[Step, None, dict[str, Any]], send: Callable[[Message], None]) -> dict[str, Any]:
     """Return the processor's result. Sends each step with a new word, and others at most every `STEP_SECONDS`."""
-    steps = processor.run(task.file, processor.options.model_validate(task.options))
     doing, sent_at = "", -math.inf
     while True:
         try:

@@ -25,7 +25,16 @@ from sqlalchemy import (
 from sqlalchemy.engine import Row
 
 from backend.domain.job import Selection
-from backend.domain.video import MAX_CAUSES, OUTCOME_MARKS, Cause, Outcome, Video, VideoStatus, VideoTimes
+from backend.domain.video import (
+    MAX_CAUSES,
+    MIN_WORK_SECONDS,
+    OUTCOME_MARKS,
+    Cause,
+    Outcome,
+    Video,
+    VideoStatus,
+    VideoTimes,
+)
 from backend.domain.words import folded
 from backend.errors import Fault, Invalid
 from backend.store.database import Database
@@ -179,9 +188,9 @@ class VideoStore:
         return [Outcome(**row._mapping) for row in rows]
 
     async def recent_durations(self, job_id: str, limit: int) -> list[float]:
-        """Return how many seconds the newest results took, at most `limit`, without those whose time is unknown."""
-        known = (RESULTS.c.job_id == job_id, RESULTS.c.duration_seconds > 0)
-        newest = select(RESULTS.c.duration_seconds).where(*known).order_by(RESULTS.c.started_at.desc()).limit(limit)
+        """Return how many seconds the newest results took that were worked on, at most `limit`."""
+        worked_on = (RESULTS.c.job_id == job_id, RESULTS.c.duration_seconds >= MIN_WORK_SECONDS)
+        newest = select(RESULTS.c.duration_seconds).where(*worked_on).order_by(RESULTS.c.started_at.desc()).limit(limit)
         return [row.duration_seconds for row in await self._all(newest)]
 
     async def times(self, job_id: str, attempt: int) -> VideoTimes:

@@ -74,6 +74,23 @@ def greedy(file: VideoFile, options: Options) -> Work:
     return {"length": len(bytearray(8 * 2**30))}
 
 
+def overtaken(file: VideoFile, options: Options) -> Work:
+    """Succeed while somebody else writes to the file."""
+    yield Step(0.5, "reading")
+    with file.path.open("ab") as stream:
+        stream.write(b"more")
+    return {"size": file.path.stat().st_size}
+
+
+def replaced(file: VideoFile, options: Options) -> Work:
+    """Fail for a file that is replaced meanwhile, as rsync does."""
+    yield Step(0.5, "reading")
+    other = file.path.with_name(".abc.mp4.x7Fq2")
+    other.write_bytes(file.path.read_bytes())
+    os.replace(other, file.path)
+    raise VideoFailed("File is damaged.")
+
+
 def failing(file: VideoFile, options: Options) -> Work:
     """Fail with a sentence."""
     yield Step(0.1, "decoding")
@@ -178,6 +195,8 @@ ALL: tuple[Callable[[VideoFile, Options], Work], ...] = (
     crashing,
     killed,
     greedy,
+    overtaken,
+    replaced,
     failing,
     buggy,
     nonsense,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -329,3 +330,28 @@ def test_a_search_finds_errors_in_any_case_and_spelling(client: httpx.Client, q:
     jobs = client.get("/api/jobs", params={"q": q, "limit": 1000}).json()["items"]
     assert [video["video_id"] for video in videos] == ["one"]
     assert job_id in {job["job_id"] for job in jobs}
+
+
+def until_ended(client: httpx.Client, job_id: str) -> None:
+    """Return when the job has ended."""
+    deadline = time.monotonic() + 30
+    while client.get(f"/api/jobs/{job_id}").json()["finished_at"] is None:
+        assert time.monotonic() < deadline, "the job did not end"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/videos", "/videos/0/poster", "/videos/0/attempts", "/causes", "/progress-history", "/export.csv"]
+)
+def test_nothing_private_stays_in_a_browsers_cache(client: httpx.Client, path: str) -> None:
+    job_id = client.post("/api/jobs", json={"video_ids": ["here"], "name": "private"}).json()["job_id"]
+    until_ended(client, job_id)
+    answer = client.get(f"/api/jobs/{job_id}{path}")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/lists", "/history", "/settings", "/login", "/api/jobs", "/api/jobs/export.csv"]
+)
+def test_pages_and_lists_stay_in_no_browsers_cache(client: httpx.Client, path: str) -> None:
+    assert client.get(path).headers["cache-control"] == "no-store"

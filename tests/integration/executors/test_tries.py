@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import Fault, VideoFailed
+from backend.processors.settling import FileChanged
 from backend.store import Store
 from progress_dashboard.protocol import Status
 from tests.support.managed_backend import ANA, Working, open_working
@@ -135,3 +136,20 @@ async def test_a_resume_ends_the_streak_of_a_self_pause(store: Store, tmp_path: 
         await working.processes.until_started(8)
         now = await working.stored(job)
         assert (now.status, now.requested, now.pause_reason) == (Status.PROCESSING, None, None)
+
+
+async def test_a_file_that_is_being_copied_is_tried_until_it_is_complete(one_slot: Working) -> None:
+    """Far longer than after other failures, and each wait gives the slot to others."""
+    job, processes = await one_slot.started_job("clip", 2, running=1), one_slot.processes
+    processes.end("clip-0", FileChanged())
+    await processes.until_started(2)
+    processes.end("clip-1")
+    for tries in range(2, 12):
+        await one_slot.journal.durable()
+        await one_slot.waits.advance(70)
+        await processes.until_started(tries + 1)
+        processes.end("clip-0", FileChanged() if tries < 11 else None)
+    end = (await one_slot.reaches(job, Status.COMPLETED))[-1]
+    assert (end.failed, end.error) == (0, None)
+    [outcome] = await one_slot.queries.outcomes(job.id, 0, by=ANA)
+    assert (outcome.tries, outcome.error) == (11, None)

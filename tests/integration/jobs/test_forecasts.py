@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from backend.app import running
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
+from backend.domain.pace import REPAINT_SECONDS, Estimate
+from backend.domain.video import Video
+from backend.errors import Fault
 from backend.jobs.forecasts import Forecasts
+from backend.jobs.leases import Lease, VideoFinished
 from progress_dashboard.protocol import EXTERNAL, SenderReport
 from tests.support.managed_backend import ANA, Managed
 
 VIDEOS = 40
+NO_FILE = "No file for this ID in the media directory"
 
 
 @asynccontextmanager
@@ -68,3 +74,38 @@ async def test_forecasts_learn_again_after_a_restart(managed: Managed) -> None:
         assert forecasts.of(under_way) is None
         assert forecasts.of(await work_on(managed, job, range(21, 24))) is None
         assert forecasts.of(await work_on(managed, job, range(24, 30))) is not None
+
+
+async def work_through(managed: Managed, lease: Lease, videos: list[Video], seconds: float, error: str | None) -> None:
+    """Finish these videos, one after the other; watchers see each one."""
+    for video in videos:
+        await managed.clock.advance(seconds)
+        outcome: dict[str, Any] = {"error": error, "fault": Fault.PERMANENT} if error else {"result": {}}
+        await managed.report(lease, VideoFinished(video, managed.clock.now(), seconds, **outcome))
+        await asyncio.sleep(0)
+
+
+async def forecast_of(managed: Managed, forecasts: Forecasts, job: Job) -> Estimate | None:
+    """Return the newest forecast."""
+    await managed.clock.advance(REPAINT_SECONDS)
+    return forecasts.of(await managed.queries.find(job.id, by=ANA))
+
+
+@pytest.mark.parametrize("attempts", [1, 2], ids=["first attempt", "after retry all"])
+async def test_missing_files_do_not_shorten_the_time_left(managed: Managed, attempts: int) -> None:
+    """Eighty IDs without a file fail at once; then there are 16 videos of 5 s."""
+    async with forecasting(managed) as forecasts:
+        job = await managed.submit(*(f"video-{number}" for number in range(96)))
+        for attempt in range(attempts):
+            if attempt:
+                await managed.manager.act(job.id, Action.RETRY_ALL, by=ANA)
+            lease = await managed.claim(job)
+            videos = await managed.videos(lease.job)
+            await work_through(managed, lease, videos[:80], 0.01, NO_FILE)
+            assert await forecast_of(managed, forecasts, job) is None
+            await work_through(managed, lease, videos[80:86], 5.0, None)
+            estimate = await forecast_of(managed, forecasts, job)
+            assert estimate is not None
+            assert estimate.low <= 10 * 5 <= estimate.high + 5
+            await work_through(managed, lease, videos[86:], 5.0, None)
+            await managed.leases.release(lease)

@@ -147,3 +147,23 @@ async def test_progress_while_pausing_is_progress(clock: VirtualClock) -> None:
 
 def test_the_slowest_twentieth_does_not_count() -> None:
     assert limit_seconds([30.0] * 95 + [9_000.0] * 5) == 90
+
+
+async def test_videos_that_failed_at_once_do_not_shorten_the_limit(clock: VirtualClock) -> None:
+    """Of the newest videos nearly all have no file; the others took 100 s each."""
+    stalls, job = stalls_with(clock, durations=[0.01] * 195 + [100.0] * 5), running_job(clock)
+    stalls.learn(job)
+    await clock.advance(299)
+    assert await stalled_since(stalls, job) is None
+    await clock.advance(1)
+    assert await stalled_since(stalls, job) == job.updated_at
+
+
+async def test_a_burst_of_reports_does_not_shorten_an_external_jobs_limit(clock: VirtualClock) -> None:
+    stalls, job = stalls_with(clock), running_job(clock, processor=EXTERNAL, running=0, current_video=0)
+    for seconds in [0.01] * 100 + [50.0] * 4:
+        await clock.advance(seconds)
+        job = job.evolve(current_video=job.current_video + 1, updated_at=clock.now())
+        stalls.learn(job)
+    await clock.advance(149)
+    assert await stalled_since(stalls, job) is None

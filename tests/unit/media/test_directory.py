@@ -260,3 +260,85 @@ async def test_a_missing_or_unusable_file_is_a_permanent_fault(
 ) -> None:
     make(root / "abc.mp4")
     assert (await expect_failure(media)).fault is Fault.PERMANENT
+
+
+SIDE_FILES = (
+    *(
+        "abc.THM",
+        "abc.LRV",
+        "abc.xmp",
+        "abc.edl",
+        "abc.ifo",
+        "abc.bak",
+        "abc.log",
+        "abc.gpx",
+        "abc.mp4~",
+        "abc.torrent",
+    ),
+    *("abc.!qB", "abc.filepart", "abc.mp4.part", "abc.crdownload", "abc.mp4.!qB", "abc.aria2", "abc.download"),
+    *("abc.m4a", "abc.mp3", "abc.opus", "abc.wav", "Film [abc].m4a", "abc.never-heard-of", "abc.insv", "abc.prproj"),
+)
+
+
+@pytest.mark.parametrize("name", SIDE_FILES)
+async def test_a_film_wins_over_what_is_no_film(media: MediaDirectory, root: Path, name: str) -> None:
+    put(root / "aside" / name)
+    file = put(root / "abc.mp4")
+    assert await media.locate("abc") == file.resolve()
+    assert await media.count_found(["abc"]) == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("abc.mp4", "abc.mkv"), ("abc.MP4", "Film [abc].ts"), ("abc.mov", "B [abc] [4K].mp4")]
+)
+async def test_two_films_of_one_id_are_refused(media: MediaDirectory, root: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        put(root / name)
+    assert (await expect_error(media)).startswith("2 files in the media directory have this ID")
+    assert await media.count_found(["abc"]) == 0
+
+
+@pytest.mark.parametrize("name", ["abc.unheard-of", "abc.LRV", "abc.m4a"])
+async def test_what_may_be_a_film_is_found_alone(media: MediaDirectory, root: Path, name: str) -> None:
+    file = put(root / name)
+    assert await media.locate("abc") == file.resolve()
+
+
+@pytest.mark.parametrize("name", ["abc.part", "abc.crdownload", "abc.!qB", "abc.filepart", "abc.mp4~", "abc.torrent"])
+async def test_what_is_not_yet_a_film_is_never_taken(media: MediaDirectory, root: Path, name: str) -> None:
+    put(root / name)
+    assert await expect_error(media) == "No file for this ID in the media directory"
+
+
+@pytest.mark.parametrize(
+    "bin_of",
+    [
+        *("#recycle", "@Recycle", "$RECYCLE.BIN/S-1-5-21", "@eaDir/abc.mp4", "deep/#recycle/old", "lost+found"),
+        *("System Volume Information", "RECYCLER", "#snapshot/monday", "@Recently-Snapshot/1", "Network Trash Folder"),
+    ],
+)
+async def test_bins_and_metadata_of_storage_systems_are_passed_over(
+    media: MediaDirectory, root: Path, bin_of: str
+) -> None:
+    put(root / bin_of / "abc.mp4")
+    assert await expect_error(media) == "No file for this ID in the media directory"
+    file = put(root / "Season 1" / "abc.mp4")
+    assert await MediaDirectory(root, VirtualClock()).locate("abc") == file.resolve()
+
+
+@pytest.mark.parametrize("name", ["#1 hits", "@home", "Season 1", "$ money", "recycle tips", "#recycled art", "bin"])
+async def test_directories_with_unusual_names_are_searched(media: MediaDirectory, root: Path, name: str) -> None:
+    file = put(root / name / "abc.mp4")
+    assert await media.locate("abc") == file.resolve()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Film [abc] [1080p].mkv", "Film [abc][1080p].mkv", "Film [abc] (2019).mkv", "Film [abc] (2019) [x265].mkv"),
+        *("[abc] [1080p].mp4", "Film [1999] cut [abc] [HDR10] [DV].mkv", "Film [abc].[1080p].mkv"),
+    ],
+)
+async def test_further_words_in_brackets_may_follow_the_id(media: MediaDirectory, root: Path, name: str) -> None:
+    file = put(root / name)
+    assert await media.locate("abc") == file.resolve()

@@ -23,6 +23,7 @@ from backend.clock import Clock, SystemClock
 from backend.errors import Fault, VideoFailed
 from backend.processors import Processor, Step, VideoFile, load
 from backend.processors.child import ChildRunner
+from backend.processors.settling import FileChanged
 from tests import ROOT
 from tests.support import broken_forkserver
 from tests.support.clips import make_clip
@@ -429,3 +430,12 @@ async def test_a_result_that_is_nested_too_deeply_fails_its_video(clip: Path) ->
     async with running() as runner:
         with pytest.raises(VideoFailed, match="not a report"):
             await runner.run("deep", video(clip), {}, on_step=lambda _: None)
+
+
+@pytest.mark.parametrize("processor", ["overtaken", "replaced"])
+async def test_no_result_is_of_a_file_that_changed_meanwhile(runner: ChildRunner, clip: Path, processor: str) -> None:
+    """It holds for every processor, whether it succeeded or failed."""
+    failure = await expect_failure(runner, processor, clip)
+    assert isinstance(failure, FileChanged)
+    assert "changed while it was read" in failure.sentence
+    assert failure.fault is Fault.TRANSIENT

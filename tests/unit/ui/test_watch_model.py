@@ -119,3 +119,23 @@ def test_the_bar_shows_good_failed_and_remaining_videos() -> None:
     assert failed == 1
     assert 0 <= open_ - (good + failed) <= 1
     assert picture([replace(shown, status=Status.PAUSED)], LIVE, width=80)[0].plain.startswith("‖")
+
+
+def with_missing_files_first(found: int | None) -> FollowedJob:
+    """Return a job of which 24 videos failed within a second, and 8 took 5 s each; 8 are left."""
+    gone = [update(seq, seconds=seq / 24, current_video=seq, failed=seq) for seq in range(1, 25)]
+    good = [update(24 + n, seconds=1 + 5 * n, current_video=24 + n, failed=24) for n in range(1, 9)]
+    return FollowedJob.from_history([*gone, *good[:-1]], good[-1], found).estimated(NOON + timedelta(seconds=41))
+
+
+@pytest.mark.parametrize("found", [16, None], ids=["files were counted", "files are unknown"])
+def test_videos_that_failed_at_once_do_not_shorten_the_time_left(found: int | None) -> None:
+    job = with_missing_files_first(found)
+    assert (job.rate, job.left) == ("12.0 / min", "about 40 s")
+
+
+def test_nothing_is_said_where_nearly_no_file_is_left() -> None:
+    """Videos that took 5 s each are followed by a mass of IDs without a file: nobody knows how long they take."""
+    good = [update(n, seconds=5 * n, current_video=n, total_videos=316) for n in range(1, 9)]
+    job = FollowedJob.from_history(good[:-1], good[-1], 16).estimated(NOON + timedelta(seconds=41))
+    assert job.left == ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import msgspec
@@ -13,6 +14,7 @@ from backend.clock import Clock, SystemClock, iso
 from backend.errors import JobNotFound, NotFound
 from backend.settings import Settings
 from progress_dashboard import FeedStopped, ProgressFeed, ProgressUpdate
+from progress_dashboard.protocol import EXTERNAL
 from progress_dashboard.tasks import first_completed
 from progress_dashboard.transport import RealNetwork
 from ui.cli.client import (
@@ -249,13 +251,18 @@ class JobFollower:
 def _read(access: Access, job: str | None) -> list[FollowedJob]:
     """Read this job, or with None all jobs on the dashboard, from the server."""
     with open_client(access, timeout=TIMEOUT) as client:
-        jobs = [find_job(client, job)] if job is not None else each_job(client, dashboard=True)
+        jobs = [find_job(client, job)] if job is not None else list(each_job(client, dashboard=True))
         updates = [msgspec.convert(found, ProgressUpdate) for found in jobs]
         paced = {update.job_id for update in filter(is_processing, updates[:MAX_PACED_JOBS])}
         return [
-            FollowedJob.from_history(_past(client, update) if update.job_id in paced else [], update)
-            for update in updates
+            FollowedJob.from_history(_past(client, update) if update.job_id in paced else [], update, _found(job))
+            for job, update in zip(jobs, updates, strict=True)
         ]
+
+
+def _found(job: Mapping[str, Any]) -> int | None:
+    """Return how many of the job's videos had a file; None for an external job, whose files are elsewhere."""
+    return None if job["processor"] == EXTERNAL else job["found"]
 
 
 def _past(client: httpx.Client, newest: ProgressUpdate) -> list[ProgressUpdate]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from math import ceil
 
 from backend.domain import messages
-from backend.domain.pace import Forecast, in_words, rate_in_words
+from backend.domain.pace import Forecast, in_words, rate_in_words, share_of_work
 from progress_dashboard.protocol import CANCEL, UNFINISHED, ProgressUpdate, Status
 
 SHORT_ID = 8  # characters, as on the pages
@@ -30,21 +30,24 @@ STATUS_RANK: Mapping[str, int] = {status.value: rank for rank, status in enumera
 
 @dataclass(frozen=True, slots=True)
 class FollowedJob:
-    """A followed job: its newest update, and the forecast of its end."""
+    """A followed job: its newest update, the forecast of its end, and how many of its videos had a file, if known."""
 
     update: ProgressUpdate
     forecast: Forecast
+    found: int | None = None
 
     @classmethod
-    def first(cls, update: ProgressUpdate) -> FollowedJob:
+    def first(cls, update: ProgressUpdate, found: int | None = None) -> FollowedJob:
         """Return a job of which nothing was known before."""
-        return cls(update, _forecast_after(Forecast(), update))
+        return cls(update, _forecast_after(Forecast(), update), found)
 
     @classmethod
-    def from_history(cls, past: Iterable[ProgressUpdate], newest: ProgressUpdate) -> FollowedJob:
+    def from_history(
+        cls, past: Iterable[ProgressUpdate], newest: ProgressUpdate, found: int | None = None
+    ) -> FollowedJob:
         """Return a job in its newest state, with the pace of its past updates (oldest first)."""
         first, *others = [*past, newest]
-        job = cls.first(first)
+        job = cls.first(first, found)
         for update in others:
             job = job.with_update(update)
         return job
@@ -53,12 +56,15 @@ class FollowedJob:
         """Return the job after the next update. An update that is not newer changes nothing."""
         if update.seq <= self.update.seq:
             return self
-        return FollowedJob(update, _forecast_after(self.forecast, update))
+        return FollowedJob(update, _forecast_after(self.forecast, update), self.found)
 
     def estimated(self, at: datetime) -> FollowedJob:
         """Return the job with the estimate to show now (`at`, by the server's clock)."""
-        left = self.update.total_videos - self.update.current_video
-        return FollowedJob(self.update, self.forecast.estimated(left, at))
+        total, finished = self.update.total_videos, self.update.current_video
+        share = 1.0
+        if self.found is not None:
+            share = share_of_work(found=self.found, total=total, finished=finished, failed=self.update.failed)
+        return FollowedJob(self.update, self.forecast.estimated(total - finished, at, share), self.found)
 
     @property
     def rate(self) -> str:
@@ -243,7 +249,11 @@ def plain(text: str) -> str:
 
 def _forecast_after(forecast: Forecast, update: ProgressUpdate) -> Forecast:
     return forecast.after(
-        attempt=update.attempt, finished=update.current_video, is_at_work=is_processing(update), at=moment(update)
+        attempt=update.attempt,
+        finished=update.current_video,
+        failed=update.failed,
+        is_at_work=is_processing(update),
+        at=moment(update),
     )
 
 

@@ -83,13 +83,13 @@ export const JobCard = {
   template: `
     <div class="card" role="listitem" ${hooks} :aria-posinset="position" :aria-setsize="total" :aria-label="job.name">
       <div class="row">
-        <a class="name" :href="page" :title="job.name">{{ job.name }}</a>
+        <a class="name" translate="no" :href="page" :title="job.name">{{ job.name }}</a>
         <span class="badges">
           <span v-if="job.demo" class="tag" title="Made by “Run the demo”">demo</span>${badges}
         </span>
       </div>
       <div class="sub">
-        <span class="mono id" :title="job.id" :data-rest="job.id.slice(8)">{{ job.id.slice(0, 8) }}</span>
+        <span class="mono id" translate="no" :title="job.id" :data-rest="job.id.slice(8)">{{ job.id.slice(0, 8) }}</span>
         <copy-button :value="job.id" label="Copy the job ID"></copy-button>
         <span class="rest" :title="summary">· {{ summary }}</span>
       </div>
@@ -108,7 +108,7 @@ export const JobCard = {
       </div>
       <div v-else class="now">
         <span class="i s" :data-icon="job.now.icon" aria-hidden="true"></span>
-        <span :class="{ mono: job.now.is_id, id: job.now.is_id }" :title="job.now.text">{{ job.now.text }}</span>
+        <span :class="{ mono: job.now.is_id, id: job.now.is_id }" :translate="job.now.is_id ? 'no' : null" :title="job.now.text">{{ job.now.text }}</span>
         <copy-button v-if="job.now.is_id" :value="job.now.text" label="Copy the video ID"></copy-button>
         <span v-if="job.error" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
         <span v-if="job.now.more && !job.error" class="more" :class="{ long: job.now.is_long }" :title="job.now.more">{{ job.now.more }}</span>
@@ -137,14 +137,14 @@ export const JobRow = {
     <div class="card job-row" role="row" ${hooks} :aria-rowindex="position + 1">
       <span class="badges" role="cell">${badges}</span>
       <span class="subject" role="cell">
-        <a class="name" :href="page" :title="job.name">{{ job.name }}</a>
-        <span class="sub" :title="summary"><span class="mono" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ duration }}</span>
+        <a class="name" translate="no" :href="page" :title="job.name">{{ job.name }}</a>
+        <span class="sub" :title="summary"><span class="mono" translate="no" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ duration }}</span>
       </span>
       <span class="far" role="cell">${bar}<span class="strong">{{ job.progress }} %</span></span>
       <span class="count" role="cell"><span><b>{{ job.done }}</b> / {{ job.total }}</span><span class="facts"><a v-if="job.failed" class="bad" :href="failures">{{ job.failed }}</a></span></span>
       <span class="what" role="cell">
         <span v-if="job.now.is_error" class="badc" :title="job.now.text"><span class="i s" data-icon="error_outline" aria-hidden="true"></span> <span class="sr">Error: </span>{{ job.now.text }}</span>
-        <span v-else :title="job.error ? 'Earlier error: ' + job.error : job.now.more"><span :class="{ mono: job.now.is_id }">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
+        <span v-else :title="job.error ? 'Earlier error: ' + job.error : job.now.more"><span :class="{ mono: job.now.is_id }" :translate="job.now.is_id ? 'no' : null">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
         <span class="sub" :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </span>
       <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>

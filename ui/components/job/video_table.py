@@ -113,13 +113,17 @@ def _took(seconds: float | None) -> str:
 
 
 def _details(video: Video, columns: Sequence[str]) -> Mapping[str, Any]:
-    has_poster = bool(video.result and video.result.get("poster"))
     own = [
         (column, cell) for column, cell in zip(columns, video.cells, strict=False) if cell and cell != video.video_id
     ]
     return {
-        "poster": f"/api/jobs/{video.job_id}/videos/{video.position}/poster" if has_poster else None,
+        "poster": _poster_address(video) if video.result and video.result.get("poster") else None,
         "facts": [*facts(video.result or {}), *own],
         "error": video.error,
         "trace": video.traceback,
     }
+
+
+def _poster_address(video: Video) -> str:
+    """Return the address of the newest poster. It changes with each result: browsers keep the picture of an address."""
+    return f"/api/jobs/{video.job_id}/videos/{video.position}/poster?result={video.attempts}"
