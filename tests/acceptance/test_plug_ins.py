@@ -37,7 +37,7 @@ def test_a_job_waits_until_its_plug_in_is_back(tmp_path: Path) -> None:
         (tmp_path / "media" / f"{name}.mp4").write_bytes(clip.read_bytes())
     plug_in = Weigh(tmp_path / "plug-ins")
     plug_in.install()
-    places = {"media_dir": tmp_path / "media", "python_path": plug_in.home}
+    places: dict[str, Any] = {"media_dir": tmp_path / "media", "python_path": plug_in.home}
     with (
         running(tmp_path / "data", **places, pause_after_failures=3) as program,
         api(program, token(program.data_dir, "admin")) as client,

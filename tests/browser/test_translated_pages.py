@@ -66,7 +66,7 @@ def signed_in(browser: Browser, program: Program) -> StorageState:
     return state
 
 
-@pytest.fixture(params=WAYS.values(), ids=WAYS)
+@pytest.fixture(params=list(WAYS.values()), ids=list(WAYS))
 def page(request: pytest.FixtureRequest, browser: Browser, signed_in: StorageState) -> Iterator[Page]:
     """Yield a signed-in page that is translated from its first text on."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, storage_state=signed_in)
