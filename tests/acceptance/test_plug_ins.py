@@ -42,7 +42,7 @@ def test_a_job_waits_until_its_plug_in_is_back(tmp_path: Path) -> None:
         running(tmp_path / "data", **places, pause_after_failures=3) as program,
         api(program, token(program.data_dir, "admin")) as client,
     ):
-        client.put("/api/settings/slots", json={"slots": 1})
+        client.put("/api/slots", json={"slots": 1}).raise_for_status()
         order = {"video_ids": VIDEOS, "name": "weighing", "processor": "weigh"}
         job_id = client.post("/api/jobs", json=order).raise_for_status().json()["job_id"]
         client.post(f"/api/jobs/{job_id}/pause")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import use_link
 from tests.support.clips import make_clip
 from tests.support.servers import Program, api, running, token
 
@@ -40,7 +41,7 @@ def shown_width(page: Page) -> int:
 
 def test_a_retried_video_shows_its_new_poster(browser: Browser, program: Program, media: Path) -> None:
     page = browser.new_page()
-    page.goto(program.sign_in_link())
+    use_link(page, program.sign_in_link())
     with api(program, token(program.data_dir, "admin")) as client:
         job_id = client.post("/api/jobs", json={"video_ids": ["one"], "name": "pictures"}).json()["job_id"]
         page.goto(f"{program.url}/jobs/{job_id}?show=all")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.support.browser import complaints_of
+from tests.support.browser import complaints_of, use_link
 from tests.support.clips import make_clip
 from tests.support.servers import Program, api, running, token
 
@@ -60,7 +60,7 @@ def client(program: Program) -> Iterator[httpx.Client]:
 def signed_in(browser: Browser, program: Program) -> StorageState:
     """Return the cookies of the administrator: the link works once."""
     context = browser.new_context()
-    context.new_page().goto(program.sign_in_link())
+    use_link(context.new_page(), program.sign_in_link())
     state = context.storage_state()
     context.close()
     return state
