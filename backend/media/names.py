@@ -49,12 +49,10 @@ UNFINISHED = frozenset(
 )
 SIDE_FILES = UNFINISHED | frozenset(
     (
-        *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "avif", "thm", "tbn", "ico"),
-        *("json", "txt", "nfo", "csv", "tsv", "xml", "html", "htm", "url", "webloc", "description", "log", "md", "pdf"),
-        *("md5", "sha1", "sha256", "sfv", "par2", "nzb", "torrent", "magnet", "rar", "zip", "7z"),
-        *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "sub", "idx", "sup", "smi", "sbv", "scc", "dfxp"),
-        *("xmp", "edl", "ifo", "bup", "gpx", "srv3", "bif", "m3u", "m3u8", "pls", "cue", "chapters", "ffmeta"),
-        *("bak", "swp", "lock", "lnk", "db", "ini"),
+        *("jpg", "jpeg", "png", "webp", "thm", "tbn"),
+        *("json", "txt", "nfo", "csv", "xml", "html", "url", "description", "log", "md5", "sha1", "sha256", "sfv"),
+        *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "sub", "idx", "sup", "smi", "sbv"),
+        *("xmp", "edl", "ifo", "bup", "gpx", "srv3", "bif", "torrent", "nzb", "par2", "bak", "swp", "lnk"),
     )
 )
 SYSTEM_DIRECTORIES = frozenset(
