@@ -843,6 +843,19 @@ def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_addre
     expect(app.page).to_have_url(f"{app.program.url}/history?q=is+cut+off&status=completed")
 
 
+def test_history_finds_names_in_any_case_and_spelling(app: SignedInPage) -> None:
+    names = ("ÜBUNG with words", "U\u0308bung with words", "Червоний with words")
+    jobs = [app.submit("one", name=name) for name in names]
+    app.open("/history")
+    for words in ("übung with", "ÜBUNG WITH", "u\u0308bung with"):
+        app.page.get_by_role("searchbox").fill(words)
+        expect(app.history).to_have_count(2)
+        assert {row.get_attribute("data-job-id") for row in app.history.all()} == set(jobs[:2])
+    app.page.get_by_role("searchbox").fill("червоний with")
+    expect(app.history).to_have_count(1)
+    expect(app.history).to_have_attribute("data-job-id", jobs[2])
+
+
 def test_a_new_job_appears_in_history_and_ends_there(app: SignedInPage) -> None:
     earlier = app.finished(app.submit("one", name="earlier"))
     app.open("/history")

@@ -167,3 +167,16 @@ def test_ids_and_names_are_not_translated(page: Page, program: Program, client: 
     card = page.locator(f'[data-testid=job-card][data-job-id="{job_id}"]')
     expect(card.locator(".count")).to_have_text("0 / 12")
     assert card.locator(".id font, .name font").count() == 0
+
+
+def test_codecs_are_not_translated(page: Page, program: Program, client: httpx.Client) -> None:
+    order = {"video_ids": ["one"], "name": "codecs"}
+    job_id = client.post("/api/jobs", json=order).raise_for_status().json()["job_id"]
+    page.goto(f"{program.url}/jobs/{job_id}?show=all")
+    row, details = page.get_by_test_id("video-row"), page.get_by_test_id("video-details")
+    expect(row.get_by_text("h264")).to_be_visible()
+    row.get_by_role("button", name="one").click()
+    expect(details.locator("dd").filter(has_text="h264")).to_be_visible()
+    assert is_translated(page)
+    assert row.get_by_text("h264").locator("font").count() == 0
+    assert details.locator("dd font").count() == 0

@@ -109,3 +109,21 @@ async def test_missing_files_do_not_shorten_the_time_left(managed: Managed, atte
             assert estimate.low <= 10 * 5 <= estimate.high + 5
             await work_through(managed, lease, videos[86:], 5.0, None)
             await managed.leases.release(lease)
+
+
+async def test_missing_files_before_a_restart_do_not_shorten_the_time_left(managed: Managed) -> None:
+    """Whenever it is asked, what is said is true, or nothing is said. It is said before the end."""
+    job = await managed.submit(*(f"video-{number}" for number in range(96)))
+    lease = await managed.claim(job)
+    videos = await managed.videos(lease.job)
+    async with forecasting(managed):
+        await work_through(managed, lease, videos[:60], 0.01, NO_FILE)
+    async with forecasting(managed) as forecasts:
+        await work_through(managed, lease, videos[60:80], 0.01, NO_FILE)
+        said: dict[int, Estimate | None] = {}
+        for number in range(80, 95):
+            await work_through(managed, lease, [videos[number]], 5.0, None)
+            said[95 - number] = forecasts.of(await managed.queries.find(job.id, by=ANA))
+        spoken = {left: estimate for left, estimate in said.items() if estimate is not None}
+        assert len(spoken) >= 5
+        assert [left for left, estimate in spoken.items() if not estimate.low <= left * 5 <= estimate.high] == []

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.probing import probe, steps_and_result
 
 pytestmark = needs_ffmpeg
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+PIXEL_WIDTH, PICTURE_LASTS = b"\xb0\x81", b"\x23\xe3\x83\x84"  # elements of Matroska, of one byte and of four
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,13 @@ def assert_sound(path: Path, seconds: float) -> dict[str, Any]:
     assert result["duration_seconds"] == pytest.approx(seconds, abs=0.15)
     assert (result["verified_share"], result["passed_over"]) == (1.0, [])
     return result
+
+
+def declared_rate(path: Path) -> float:
+    """Return the pictures a second that the file declares."""
+    asked = ["-select_streams", "v", "-show_entries", "stream=avg_frame_rate", "-of", "csv=p=0"]
+    answer = subprocess.run(["ffprobe", "-v", "error", *asked, str(path)], check=True, capture_output=True, text=True)
+    return float(Fraction(answer.stdout.strip()))
 
 
 def overwritten(path: Path, first: float, last: float, *, noise: bool) -> Path:
@@ -126,6 +135,31 @@ def test_a_subtitle_that_is_shown_for_long_does_not_make_a_film_longer(
     titles.write_text("1\n00:00:01,000 --> 00:00:20,000\nhello\n")
     ffmpeg("-i", base, "-i", titles, "-map", 0, "-map", 1, "-c", "copy", "-c:s", codec, tmp_path / f"a.{extension}")
     assert_sound(tmp_path / f"a.{extension}", 5)
+
+
+def declared_otherwise(path: Path, declared: bytes, otherwise: bytes) -> Path:
+    """Replace what the header of a film declares, which is there once."""
+    content = path.read_bytes()
+    assert content.count(declared) == 1
+    path.write_bytes(content.replace(declared, otherwise))
+    return path
+
+
+@pytest.mark.parametrize("rate", [50, 60, 200])
+def test_a_declared_rate_that_is_too_high_is_not_believed(tmp_path: Path, base: Path, rate: int) -> None:
+    right, wrong = (PICTURE_LASTS + (10**9 // each).to_bytes(4) for each in (25, rate))
+    path = declared_otherwise(copied(base, tmp_path / "a.mkv"), right, wrong)
+    assert declared_rate(path) == rate
+    video = assert_sound(path, 5)["video"]
+    assert (video["frame_rate"], video["frames"]) == (pytest.approx(25, rel=0.01), 125)
+
+
+@pytest.mark.parametrize("width", [16, 80, 240])
+def test_a_declared_size_that_the_pictures_contradict_is_not_believed(tmp_path: Path, base: Path, width: int) -> None:
+    right, wrong = (PIXEL_WIDTH + bytes([each]) for each in (160, width))
+    path = declared_otherwise(copied(base, tmp_path / "a.mkv"), right, wrong)
+    video = assert_sound(path, 5)["video"]
+    assert (video["width"], video["height"], video["frames"]) == (160, 120, 125)
 
 
 # what is healthy is not refused

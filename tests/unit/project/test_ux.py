@@ -6,17 +6,16 @@ import re
 from importlib.util import find_spec
 
 from tests import ROOT
+from tests.support.acceptance_tables import TEST, missing_tests, sections
 
 TABLE = ROOT / "tests" / "acceptance" / "ux.md"
-TEST = re.compile(r"`(tests/[\w/]+\.py)::([\w*]+)`")
 PICTURE = re.compile(r"\]\(([^)]+\.png)\)")
 COMMAND = re.compile(r"`python -m ([\w.]+)`")
 
 
 def rows() -> list[str]:
-    """Return the last cell of each line: the tests, commands and pictures that show it."""
-    lines = TABLE.read_text(encoding="utf-8").splitlines()
-    return [line.split(" | ")[-1] for line in lines if line.startswith("| ") and not line.startswith("| what")]
+    """Return the last cell of each row: the tests, commands and pictures that show it."""
+    return [shown for section in sections(TABLE).values() for shown in section]
 
 
 def test_each_line_names_a_test_a_command_or_a_picture() -> None:
@@ -25,13 +24,7 @@ def test_each_line_names_a_test_a_command_or_a_picture() -> None:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    named = [found for shown in rows() for found in TEST.findall(shown)]
-    missing = [
-        f"{path}::{name}"
-        for path, name in named
-        if not re.search(rf"def {name}\(" if name != "*" else r"def test_", (ROOT / path).read_text(encoding="utf-8"))
-    ]
-    assert missing == []
+    assert missing_tests(TABLE) == []
 
 
 def test_every_command_that_is_named_exists() -> None:
