@@ -96,7 +96,7 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
 <input type="hidden" name="next" value="{escape(next_address)}">
 <button class="act">Sign in</button>
 </form>
-<p class="muted">No password yet? On the server, <code>{escape(command("login-link NAME"))}</code> prints a link that
+<p class="muted">No password yet? On the server, <code translate="no">{escape(command("login-link NAME"))}</code> prints a link that
 signs NAME in once.</p>""",
         nonce,
         theme,
@@ -108,7 +108,7 @@ def link_page(*, nonce: str, theme: str, name: str, link: str) -> str:
     return _page(
         "Sign in",
         f"""<h1>Sign in</h1>
-<p>This link signs you in as <b>{escape(name)}</b>. It works once.</p>
+<p>This link signs you in as <b translate="no">{escape(name)}</b>. It works once.</p>
 <form method="post" action="/link">
 <input type="hidden" name="token" value="{escape(link)}">
 <button class="act" autofocus>Sign in</button>

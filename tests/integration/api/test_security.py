@@ -349,6 +349,12 @@ async def test_the_sign_in_page_has_no_script_and_a_style_with_nonce(site: Secur
     assert f'<style nonce="{nonce}">' in page.text
 
 
+async def test_the_command_on_the_sign_in_page_is_not_translated(site: SecuredSite) -> None:
+    async with site.client() as client:
+        page = await client.get("/login")
+    assert re.search(r'<code translate="no">\S.*login-link NAME</code>', page.text)
+
+
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 
