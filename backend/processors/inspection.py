@@ -25,7 +25,16 @@ from backend.processors.losses import Hole, ReadBytes, TrackLosses
 from backend.processors.opening import ENCRYPTED, OpenVideo, check_readable, opened
 from backend.processors.poster import PosterChoice, write_poster
 from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
-from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
+from backend.processors.tracks import (
+    Seen,
+    Tracks,
+    check_size,
+    chosen_tracks,
+    look,
+    needs_a_look,
+    stream_seconds,
+    stream_start,
+)
 from backend.processors.verdict import Extent, Verdict, judged
 
 MAX_READ_FAILURES = 100  # in a row; after them, the rest counts as unreadable
@@ -205,9 +214,9 @@ def _format(container: InputContainer) -> str:
 
 def _declared(container: InputContainer, tracks: Sequence[VideoStream | AudioStream]) -> float | None:
     """Return the declared length in seconds: of the film's own tracks, or else of the container."""
-    own = [seconds for seconds in map(stream_seconds, tracks) if seconds is not None]
-    if len(own) == len(tracks):
-        return max(own)
+    ends = [stream_start(track) + seconds for track in tracks if (seconds := stream_seconds(track)) is not None]
+    if len(ends) == len(tracks):
+        return max(ends) - min(map(stream_start, tracks))
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
@@ -320,17 +329,25 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
         check_size(frame)
         seconds = (frame.duration or 0) * reader.base
     else:
-        seconds = frame.samples / (frame.sample_rate or 1)
+        seconds = _sound_seconds(frame)
     at = losses.end
     if frame.pts is not None and track is not None:
         at = track.place(frame.time, losses.end)
     is_corrupt = frame.is_corrupt
     losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
     if is_picture:
-        reading.size_of_pictures = (frame.width, frame.height)
+        if reading.size_of_pictures == (0, 0):  # of the first picture; later ones may be larger or smaller
+            reading.size_of_pictures = (frame.width, frame.height)
         if not reading.poster.is_final:
             is_early, is_sound = reading.is_early(at), not losses.is_unsound
             reading.poster.offer(frame, at, is_early=is_early, is_sound=is_sound)
+
+
+def _sound_seconds(frame: Any) -> float:
+    """Return how long a piece of sound is heard: a container may cut off its end, which its samples do not show."""
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    return float(frame.samples / (frame.sample_rate or 1))
 
 
 def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share: float) -> Verdict:

@@ -111,6 +111,11 @@ def stream_seconds(stream: Stream) -> float | None:
     return float(stream.duration * stream.time_base)
 
 
+def stream_start(stream: Stream) -> float:
+    """Return where the track begins on the container's clock; 0 if it does not say."""
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
+
+
 def _films(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 

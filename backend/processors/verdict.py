@@ -222,7 +222,7 @@ def _passed_over(
     said = []
     if extent.is_torn_at_the_beginning and not extent.unread_begin:
         said.append("The file begins in the middle of something: its beginning was probably cut off.")
-    if sums.unshown >= 1:
+    if sums.unshown >= 0.5:
         why = "" if film.begins_with_key else ": the film begins between key frames"
         said.append(f"The first {film.unshown_beginning:.2f} s cannot be shown{why}.")
     if sums.all_lost >= 0.5:
