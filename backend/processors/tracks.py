@@ -37,6 +37,7 @@ class Tracks:
 
     film: VideoStream
     sounds: list[AudioStream]
+    unread_sounds: list[AudioStream] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
 
@@ -55,6 +56,7 @@ def chosen_tracks(container: InputContainer, looked_at: dict[int, Seen]) -> Trac
         reason = _why_unread(sound, len(tracks.sounds))
         if reason:
             unread.append(reason)
+            tracks.unread_sounds.append(sound)
         else:
             tracks.sounds.append(sound)
     tracks.passed_over += _named(unread)
