@@ -348,10 +348,14 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
     is_corrupt = frame.is_corrupt
     losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
     if is_picture:
-        reading.picture_size = reading.picture_size or picture_size(frame, reading.film.stream.sample_aspect_ratio)
+        reading.picture_size = reading.picture_size or _size(frame, reading.film.stream)
         if not reading.poster.is_final:
             is_early, is_sound = reading.is_early(at), not losses.is_unsound
             reading.poster.offer(frame, at, is_early=is_early, is_sound=is_sound)
+
+
+def _size(frame: Any, stream: VideoStream | AudioStream) -> PictureSize:
+    return picture_size(frame, stream.sample_aspect_ratio if isinstance(stream, VideoStream) else None)
 
 
 def _sound_seconds(frame: Any) -> float:

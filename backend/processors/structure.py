@@ -111,8 +111,9 @@ def unreadable_bytes(descriptor: int, begin: int, end: int) -> int:
 def _ends_within_block(descriptor: int, begin: int, end: int) -> bool:
     """Return True if a Matroska file has the beginning of a block here. Behind its end, a camera may have put text."""
     rest = _read(descriptor, begin, min(max(end - begin, 0), HEAD_BYTES))
-    is_something = len(rest) > MAX_BLOCK_HEAD_BYTES and not rest.isascii()  # no block begins with a letter
-    return is_something and not any(kind in rest for kind in TRAILING_ELEMENTS)
+    behind = rest[MAX_BLOCK_HEAD_BYTES:]  # the group of the last block may have its length behind it
+    is_text = len(behind) > MAX_BLOCK_HEAD_BYTES and behind.isascii()
+    return len(behind) > 0 and not is_text and not any(kind in rest for kind in TRAILING_ELEMENTS)
 
 
 def _ends_within_pack(tail: bytes) -> bool:
