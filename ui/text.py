@@ -34,11 +34,17 @@ def duration(seconds: float) -> str:
 
     >>> duration(0.31), duration(4.06), duration(38), duration(72), duration(2468)
     ('0.3 s', '4.1 s', '38 s', '1 min 12 s', '41 min 8 s')
+    >>> duration(0.04), duration(0.001)
+    ('0.04 s', '< 0.01 s')
     >>> duration(7500), duration(2 * 86400 + 3 * 3600), duration(-5)
     ('2 h 5 min', '2 d 3 h', '0 s')
     """
     if seconds <= 0:
         return "0 s"
+    if seconds < 0.005:
+        return "< 0.01 s"
+    if seconds < 0.095:
+        return f"{seconds:.2f} s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -9,9 +9,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from backend.domain.texts import counted
 from ui.text import bit_rate, count, duration, size
 
 Result = Mapping[str, Any]
+SAME_SHARE = 0.01  # sizes that differ by less look the same
 
 
 def summary(result: Result) -> str:
@@ -50,7 +52,18 @@ def facts(result: Result) -> list[tuple[str, str]]:
 def _resolution(result: Result) -> str:
     video = _part(result, "video")
     width, height = _number(video, "width"), _number(video, "height")
-    return f"{width:g} × {height:g}" if width and height else ""
+    if not width or not height:
+        return ""
+    seen_width, seen_height = _number(video, "display_width") or width, _number(video, "display_height") or height
+    stored, seen = f"{width:.0f} × {height:.0f}", f"{seen_width:.0f} × {seen_height:.0f}"
+    if _is_same(width, seen_width) and _is_same(height, seen_height):
+        return stored
+    is_turned = _is_same(width, seen_height) and _is_same(height, seen_width)
+    return seen if is_turned else f"{stored}, shown as {seen}"
+
+
+def _is_same(pixels: float, others: float) -> bool:
+    return abs(pixels - others) <= SAME_SHARE * pixels
 
 
 def _duration(result: Result) -> str:
@@ -62,8 +75,8 @@ def _video(video: Result) -> str:
     rate, frames = _number(video, "frame_rate"), _number(video, "frames")
     parts = (
         _word(video, "codec"),
-        f"{rate:g} frames/s" if rate else "",
-        f"{count(int(frames))} frames" if frames else "",
+        f"{rate:g} frame{'' if rate == 1 else 's'}/s" if rate else "",
+        counted(int(frames), "frame") if frames else "",
     )
     return ", ".join(filter(None, parts))
 
@@ -72,6 +85,8 @@ def _audio(result: Result) -> str:
     if "audio" in result and result["audio"] is None:
         return "none"
     audio = _part(result, "audio")
+    if audio.get("decoded") is False:
+        return f"not read ({_word(audio, 'codec') or 'unknown'})"
     channels, hertz = _number(audio, "channels"), _number(audio, "sample_rate")
     parts = (
         _word(audio, "codec"),
@@ -83,7 +98,7 @@ def _audio(result: Result) -> str:
 
 def _damage(result: Result) -> str:
     bad, packets = _number(result, "bad_packets"), _number(result, "packets")
-    return f"{count(int(bad))} of {count(int(packets))} packets could not be decoded" if bad and packets else ""
+    return f"{count(int(bad))} of {counted(int(packets), 'packet')} could not be decoded" if bad and packets else ""
 
 
 def _verified(result: Result) -> str:

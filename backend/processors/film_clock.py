@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 MAX_STEP_SECONDS = 3600.0  # a picture may be shown for so long; a longer step is a jump of the clock
 MAX_STREAM_STEP_SECONDS = 10.0  # in formats whose clock is known to jump (FFmpeg's own bound)
 MAX_STEP_BACK_SECONDS = 1.0  # small steps back are the reordering of pictures,
+MAX_STREAM_STEP_BACK_SECONDS = 0.2  # in formats that store when to decode: in one recording, that never goes back
 MAX_REORDERED_PICTURES = 4  # also of pictures that are shown for long
 PLAUSIBLE_FACTOR = 4.0  # a step may be so many times as long as the bytes that are missing in it suggest
 MIN_MISSING_SECONDS = 0.25  # less is what a container puts where two recordings are joined
@@ -24,11 +25,12 @@ END_TOLERANCE_SHARE = 0.01
 class TrackClock:
     """The clock of one track. `start` is where the film begins on the container's clock.
 
-    `max_step` is the longest step forward, in seconds, that is not a jump.
+    `max_step` and `max_back` are the longest steps, in seconds, that are not a jump.
     """
 
     start: float
     max_step: float = MAX_STEP_SECONDS
+    max_back: float = MAX_STEP_BACK_SECONDS
     jumps: int = 0
     now: float = 0.0
     _shift: float = 0.0
@@ -73,7 +75,7 @@ class TrackClock:
     def _is_suspicious(self, stamp: float, missing_seconds: float) -> bool:
         if self._stamp is None:
             return not -MAX_STEP_SECONDS <= stamp - self.start <= self.max_step  # decoding begins before showing
-        back = max(MAX_STEP_BACK_SECONDS, MAX_REORDERED_PICTURES * self._seconds)
+        back = max(self.max_back, MAX_REORDERED_PICTURES * self._seconds)
         return not -back <= stamp - self._stamp <= max(self.max_step, PLAUSIBLE_FACTOR * missing_seconds)
 
     def _expected(self, missing_seconds: float) -> float:
@@ -91,6 +93,7 @@ class FilmClock:
 
     start: float | None
     max_step: float = MAX_STEP_SECONDS
+    max_back: float = MAX_STEP_BACK_SECONDS
     reached: float = 0.0
     jumps: int = 0  # how often the clock was set back or jumped
     tracks: dict[int, TrackClock] = field(default_factory=dict)
@@ -101,7 +104,7 @@ class FilmClock:
             self.start = stamp
         clock = self.tracks.get(track)
         if clock is None:
-            clock = self.tracks[track] = TrackClock(self.start, self.max_step)
+            clock = self.tracks[track] = TrackClock(self.start, self.max_step, self.max_back)
         at = clock.read(
             stamp, seconds, missing_seconds, (other for other in self.tracks.values() if other is not clock)
         )

@@ -20,12 +20,26 @@ from av.video.stream import VideoStream
 
 from backend.errors import VideoFailed
 from backend.processors import Step, VideoFile
-from backend.processors.film_clock import MAX_STEP_SECONDS, MAX_STREAM_STEP_SECONDS, FilmClock, declared_length
+from backend.processors.film_clock import (
+    MAX_STREAM_STEP_BACK_SECONDS,
+    MAX_STREAM_STEP_SECONDS,
+    FilmClock,
+    declared_length,
+)
 from backend.processors.losses import Hole, ReadBytes, TrackLosses
 from backend.processors.opening import ENCRYPTED, OpenVideo, check_readable, opened
-from backend.processors.poster import PosterChoice, write_poster
+from backend.processors.poster import PictureSize, PosterChoice, picture_size, write_poster
 from backend.processors.structure import declared_size, has_torn_beginning, has_torn_end, is_encrypted, unreadable_bytes
-from backend.processors.tracks import Seen, Tracks, check_size, chosen_tracks, look, needs_a_look, stream_seconds
+from backend.processors.tracks import (
+    Seen,
+    Tracks,
+    check_size,
+    chosen_tracks,
+    look,
+    needs_a_look,
+    stream_seconds,
+    stream_start,
+)
 from backend.processors.verdict import Extent, Verdict, judged
 
 MAX_READ_FAILURES = 100  # in a row; after them, the rest counts as unreadable
@@ -102,7 +116,7 @@ class Reading:
     readers: dict[int, TrackReader] = field(default_factory=dict)
     other_end: float = 0.0
     has_late_track: bool = False
-    size_of_pictures: tuple[int, int] = (0, 0)
+    picture_size: PictureSize | None = None  # of the first picture; later ones may be larger or smaller
     last_error: Exception | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -189,13 +203,19 @@ def _reading(video: OpenVideo, tracks: Tracks) -> Reading:
     return Reading(
         TrackReader.of(tracks.film),
         [TrackReader.of(sound) for sound in tracks.sounds],
-        FilmClock(start, MAX_STREAM_STEP_SECONDS if name in JUMPING else MAX_STEP_SECONDS),
+        _clock(name, start),
         length,
         max(container.size, 1),
         name in STREAMS,
         lambda hole: name != "mpegts" or unreadable_bytes(video.descriptor, hole.begin, hole.end) > MIN_HOLE_BYTES,
         counts_in_order=name == "avi",
     )
+
+
+def _clock(name: str, start: float | None) -> FilmClock:
+    if name in JUMPING:
+        return FilmClock(start, MAX_STREAM_STEP_SECONDS, MAX_STREAM_STEP_BACK_SECONDS)
+    return FilmClock(start)
 
 
 def _format(container: InputContainer) -> str:
@@ -205,9 +225,9 @@ def _format(container: InputContainer) -> str:
 
 def _declared(container: InputContainer, tracks: Sequence[VideoStream | AudioStream]) -> float | None:
     """Return the declared length in seconds: of the film's own tracks, or else of the container."""
-    own = [seconds for seconds in map(stream_seconds, tracks) if seconds is not None]
-    if len(own) == len(tracks):
-        return max(own)
+    ends = [stream_start(track) + seconds for track in tracks if (seconds := stream_seconds(track)) is not None]
+    if len(ends) == len(tracks):
+        return max(ends) - min(map(stream_start, tracks))
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
@@ -262,9 +282,7 @@ def _read_packet(packet: Packet[Any], reader: TrackReader, reading: Reading) -> 
     at = _film_time(packet, reader, reading, seconds, hole)
     if not packet.is_discard:  # else the file itself says that it is not to be shown
         losses.read(at, seconds, is_key=packet.is_keyframe)
-    if packet.is_corrupt:
-        losses.bad_packets += 1
-        losses.mark(at, at + seconds)
+    losses.note_packet(at, seconds, is_corrupt=packet.is_corrupt)
     _decode(packet, reader, reading, at, at + seconds)
 
 
@@ -280,7 +298,10 @@ def _film_time(packet: Packet[Any], reader: TrackReader, reading: Reading, secon
         return clock.place(index, (pts or 0) * reader.base, seconds, before)
     stamp = (pts or 0) if dts is None else dts
     missing = hole.missing * clock.reached / max(reading.bytes.end, 1) if hole is not None else 0.0
+    jumps = track.jumps if track is not None else 0
     now = clock.read(index, stamp * reader.base, seconds, missing)
+    if clock.tracks[index].jumps > jumps and not (hole and reading.is_unreadable(hole)):
+        reader.losses.begin_recording()
     if hole is not None and before is not None:
         _note_hole(hole, reader, reading, before, now)
     return now if pts is None or dts is None else now + (pts - dts) * reader.base
@@ -320,17 +341,28 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
         check_size(frame)
         seconds = (frame.duration or 0) * reader.base
     else:
-        seconds = frame.samples / (frame.sample_rate or 1)
+        seconds = _sound_seconds(frame)
     at = losses.end
     if frame.pts is not None and track is not None:
         at = track.place(frame.time, losses.end)
     is_corrupt = frame.is_corrupt
     losses.show(at, seconds, is_key=not is_picture or frame.key_frame, is_corrupt=is_corrupt)
     if is_picture:
-        reading.size_of_pictures = (frame.width, frame.height)
+        reading.picture_size = reading.picture_size or _size(frame, reading.film.stream)
         if not reading.poster.is_final:
             is_early, is_sound = reading.is_early(at), not losses.is_unsound
             reading.poster.offer(frame, at, is_early=is_early, is_sound=is_sound)
+
+
+def _size(frame: Any, stream: VideoStream | AudioStream) -> PictureSize:
+    return picture_size(frame, stream.sample_aspect_ratio if isinstance(stream, VideoStream) else None)
+
+
+def _sound_seconds(frame: Any) -> float:
+    """Return how long a piece of sound is heard: a container may cut off its end, which its samples do not show."""
+    if frame.duration and frame.time_base:
+        return float(frame.duration * frame.time_base)
+    return float(frame.samples / (frame.sample_rate or 1))
 
 
 def _verdict(file: VideoFile, video: OpenVideo, reading: Reading, max_lost_share: float) -> Verdict:
@@ -393,7 +425,6 @@ def _facts(
 ) -> dict[str, Any]:
     context, film = tracks.film.codec_context, reading.film.losses
     size = file.path.stat().st_size
-    width, height = reading.size_of_pictures
     readers = reading.readers.values()
     has_late_track = reading.has_late_track and not any(reader.losses.lost for reader in readers)
     late = ["A track that begins later than the others was not decoded."] if has_late_track else []
@@ -404,12 +435,11 @@ def _facts(
         "size_bytes": size,
         "video": {
             "codec": context.codec.canonical_name,
-            "width": width,
-            "height": height,
+            **(reading.picture_size._asdict() if reading.picture_size else {}),
             "frame_rate": _frame_rate(tracks.film, film),
             "frames": film.shown,
         },
-        "audio": _sound(tracks.sounds[0]) if tracks.sounds else None,
+        "audio": _sound(tracks),
         "poster": "poster.jpg",
         "packets": sum(reader.losses.packets for reader in readers),
         "bad_packets": sum(reader.losses.bad_packets for reader in readers),
@@ -435,10 +465,15 @@ def _frame_rate(film: VideoStream, losses: TrackLosses) -> float | None:
     return round(seen, 3) if seen is not None else None
 
 
-def _sound(audio: AudioStream) -> dict[str, Any]:
-    context = audio.codec_context
-    return {
-        "codec": context.codec.canonical_name,
-        "channels": context.channels,
-        "sample_rate": context.sample_rate,
-    }
+def _sound(tracks: Tracks) -> dict[str, Any] | None:
+    """Return the facts of the first track of sound that was decoded, or else of one that was not."""
+    for audio in (*tracks.sounds, *tracks.unread_sounds):
+        context = audio.codec_context
+        if context is not None:
+            return {
+                "codec": context.codec.canonical_name,
+                "channels": context.channels,
+                "sample_rate": context.sample_rate,
+                "decoded": audio in tracks.sounds,
+            }
+    return None

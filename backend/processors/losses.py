@@ -14,6 +14,7 @@ MAX_SPANS = 200  # of a track; more are merged
 MAX_STEPS = 2000  # different lengths of steps, in milliseconds, that are counted
 LONG_GAP_SECONDS = 1.0  # gaps without evidence that are as long are remembered
 MAX_MARKS = 64
+MAX_PACKETS_AT_JOIN = 2  # a parser holds one back, so the mark may be on the one before
 MIN_MISSING_BYTES = 1024
 MIN_MISSING_SHARE = 0.3  # of the bytes between two packets of a track
 MAX_OVERHEAD = 0.2  # of a container that is not damaged
@@ -37,6 +38,12 @@ class Spans:
         """Return the spans of time that are in both."""
         both = ((max(a, c), min(b, d)) for a, b in self.all for c, d in others.all)
         return [(begin, end) for begin, end in both if begin < end]
+
+
+@dataclass(slots=True)
+class _CorruptPacket:
+    number: int
+    mark: tuple[float, float]
 
 
 @dataclass(slots=True)
@@ -99,8 +106,11 @@ class TrackLosses:
     # units since the last damage cannot be told to be sound
     is_unsound: bool = False
     is_last_damaged: bool = False
+    # time of damaged units
+    damages: Spans = field(default_factory=lambda: Spans(join=1.0))
     _last: float = 0.0
     _marks: list[tuple[float, float]] = field(default_factory=list)
+    _last_corrupt: _CorruptPacket | None = None
 
     def read(self, at: float, seconds: float, *, is_key: bool) -> None:
         """Note that a packet was read whose content is shown from `at` on, for this many seconds."""
@@ -111,6 +121,24 @@ class TrackLosses:
             self.read_begin = min(self.read_begin, at)
         if at + seconds > self.read_end:
             self.read_end = at + seconds
+
+    def note_packet(self, at: float, seconds: float, *, is_corrupt: bool) -> None:
+        """Note whether the demuxer calls the packet corrupt that was read last."""
+        if is_corrupt:
+            self.bad_packets += 1
+            self.mark(at, at + seconds)
+            self._last_corrupt = _CorruptPacket(self.packets, (at, at + seconds))
+
+    def begin_recording(self) -> None:
+        """Note that another recording is joined here: only its counters made the last packet look corrupt.
+
+        If that packet is incomplete, its decoder has said so.
+        """
+        corrupt = self._last_corrupt
+        if corrupt is not None and self.packets - corrupt.number <= MAX_PACKETS_AT_JOIN:
+            self.bad_packets -= 1
+            self._marks = [mark for mark in self._marks if mark != corrupt.mark]
+            self._last_corrupt = None
 
     def mark(self, begin: float, end: float) -> None:
         """Note evidence that something between these times is lost."""
@@ -132,6 +160,7 @@ class TrackLosses:
         self.is_last_damaged = is_corrupt
         if is_corrupt:
             self.damaged += 1
+            self.damages.add(at, at + seconds)
             self.is_unsound = True
         elif self.is_unsound:
             self.smeared += 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from av import CodecContext, VideoFrame
 from av.filter import Graph
@@ -116,6 +116,23 @@ def _drawn_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
     is_sideways = "transpose" in turns_of(frame)[:1]
     scale = min(1.0, MAX_WIDTH / (height if is_sideways else width))
     return _even(width * scale), _even(height * scale)
+
+
+class PictureSize(NamedTuple):
+    """The pixels of a stored picture, and the size at which it is seen: with square pixels, and upright."""
+
+    width: int
+    height: int
+    display_width: int
+    display_height: int
+
+
+def picture_size(frame: VideoFrame, aspect: Fraction | None) -> PictureSize:
+    """Return the sizes of the picture. `aspect` is the aspect ratio of one pixel."""
+    seen = max(1, round(frame.width * (aspect or 1))), frame.height
+    if "transpose" in turns_of(frame):
+        seen = seen[1], seen[0]
+    return PictureSize(frame.width, frame.height, *seen)
 
 
 def _even(pixels: float) -> int:

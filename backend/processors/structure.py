@@ -67,8 +67,7 @@ def has_torn_end(descriptor: int, size: int, read_to: int) -> bool:
     """Return True if the file ends in the middle of something. `read_to` is where the last packet ends."""
     head = _read(descriptor, 0, HEAD_BYTES)
     if head.startswith(EBML):
-        rest = _read(descriptor, read_to, HEAD_BYTES)
-        return len(rest) > MAX_BLOCK_HEAD_BYTES and not any(kind in rest for kind in TRAILING_ELEMENTS)
+        return _ends_within_block(descriptor, read_to, min(size, _segment_end(head) or size))
     if head.startswith(b"FLV"):
         last = int.from_bytes(_read(descriptor, max(size - 4, 0), 4))
         tag = _read(descriptor, max(size - 4 - last, 0), 4)
@@ -107,6 +106,14 @@ def unreadable_bytes(descriptor: int, begin: int, end: int) -> int:
         readable += size or TS_PACKET_BYTES
         offset = found + (size or TS_PACKET_BYTES)
     return int((looked_at - min(readable, looked_at)) * ((end - begin) / looked_at))
+
+
+def _ends_within_block(descriptor: int, begin: int, end: int) -> bool:
+    """Return True if a Matroska file has the beginning of a block here. Behind its end, a camera may have put text."""
+    rest = _read(descriptor, begin, min(max(end - begin, 0), HEAD_BYTES))
+    behind = rest[MAX_BLOCK_HEAD_BYTES:]  # the group of the last block may have its length behind it
+    is_text = len(behind) > MAX_BLOCK_HEAD_BYTES and behind.isascii()
+    return len(behind) > 0 and not is_text and not any(kind in rest for kind in TRAILING_ELEMENTS)
 
 
 def _ends_within_pack(tail: bytes) -> bool:

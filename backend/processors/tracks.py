@@ -37,6 +37,7 @@ class Tracks:
 
     film: VideoStream
     sounds: list[AudioStream]
+    unread_sounds: list[AudioStream] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
 
@@ -55,6 +56,7 @@ def chosen_tracks(container: InputContainer, looked_at: dict[int, Seen]) -> Trac
         reason = _why_unread(sound, len(tracks.sounds))
         if reason:
             unread.append(reason)
+            tracks.unread_sounds.append(sound)
         else:
             tracks.sounds.append(sound)
     tracks.passed_over += _named(unread)
@@ -109,6 +111,11 @@ def stream_seconds(stream: Stream) -> float | None:
     if stream.duration is None or stream.time_base is None or stream.duration <= 0:
         return None
     return float(stream.duration * stream.time_base)
+
+
+def stream_start(stream: Stream) -> float:
+    """Return where the track begins on the container's clock; 0 if it does not say."""
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
 
 
 def _films(container: InputContainer) -> list[VideoStream]:

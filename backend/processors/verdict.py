@@ -211,6 +211,12 @@ def _lost_sound(sound: TrackLosses) -> str:
     return f"{_percent(_lost_share(sound))} of its sound ({seconds:.2f} s) cannot be read{where(sound.spans)}"
 
 
+def _damaged_sound(sound: TrackLosses) -> str:
+    seconds = sound.damaged * sound.step.seconds
+    other = "another " if sound.lost >= 1 else ""  # a loss that was just named is not meant
+    return f"{other}{seconds:.2f} s of its sound are damaged{where(sound.damages)}.".capitalize()
+
+
 def _percent(share: float) -> str:
     percent = share * 100
     return f"{percent:.1f} %" if percent >= 0.1 else "less than 0.1 %"
@@ -222,7 +228,7 @@ def _passed_over(
     said = []
     if extent.is_torn_at_the_beginning and not extent.unread_begin:
         said.append("The file begins in the middle of something: its beginning was probably cut off.")
-    if sums.unshown >= 1:
+    if sums.unshown >= 0.5:
         why = "" if film.begins_with_key else ": the film begins between key frames"
         said.append(f"The first {film.unshown_beginning:.2f} s cannot be shown{why}.")
     if sums.all_lost >= 0.5:
@@ -234,9 +240,7 @@ def _passed_over(
         pictures = "picture" if film.smeared == 1 else "pictures"
         said.append(f"{film.smeared:,} {pictures} after a damaged place may show remains of it.")
     said += [f"{_lost_sound(sound)}." for sound in sounds if sound.lost >= 1]
-    said += [
-        f"{sound.damaged * sound.step.seconds:.2f} s of its sound are damaged." for sound in sounds if sound.damaged
-    ]
+    said += [_damaged_sound(sound) for sound in sounds if sound.damaged]
     said += [f"Nothing is recorded{where(gaps)}." for gaps in [_unexplained(film, sounds)] if gaps.all]
     return said + _about_the_end(extent, sums, reached)
 

@@ -30,8 +30,7 @@ TWICE = "the file's length counts the time before its first picture twice"
 SECOND_FILM = "Another track of pictures (h264) was not looked at."
 NOT_READ = "A track of sound ({}) was not decoded: its codec is not one that is read here, or it is damaged."
 SAID = "ffprobe decodes every track"
-NOT_TOLD = "only sound that is decoded is described; `passed_over` names the other"
-JOINED = "the packets' counters do not fit where the recordings are joined"
+CUT_SOUND = "its sound begins, and ends, in the middle of a packet"
 RARE_FORMAT = "a format of editors and scripts, not of films that are passed on"
 RARE_CODEC = "a decoder that is not opened here, because each one more could be attacked"
 UNKNOWN = "Not a video: its format is not supported, or its beginning is damaged."
@@ -74,8 +73,6 @@ EXPLAINED = {
         Explained("size-changes.ts", "seconds", 2.0, "ffprobe's estimate is of the pictures; the sound begins before"),
         Explained("clock-set-back.ts", "seconds", 3.024, "for ffprobe, a clock that is set back runs on for 26 h"),
         Explained("joined.ts", "seconds", 2.048, "two recordings; the clock of the second goes back by 1 s"),
-        Explained("joined.ts", "bad packets", 1, JOINED),
-        Explained("clock-set-back.ts", "bad packets", 1, JOINED),
         Explained("wmv.wmv", "seconds", 1.043, TWICE),
         Explained("wmv1.asf", "seconds", 1.046, TWICE),
         Explained("offset.mkv", "seconds", 1.021, "the file's length is the end on a clock that begins at 3600 s"),
@@ -92,17 +89,12 @@ EXPLAINED = {
         Explained(
             "Megamind.avi",
             "said",
-            "0.3 % of its sound (0.03 s) cannot be read from 0:00 to 0:01. 0.03 s of its sound are damaged.",
+            "0.3 % of its sound (0.03 s) cannot be read from 0:00 to 0:01. "
+            "Another 0.03 s of its sound are damaged from 0:11 to 0:12.",
             "ffprobe does not say what it cannot decode",
         ),
-        Explained("tta.mkv", "sound", None, NOT_TOLD),
-        Explained("tta.mkv", "channels", None, NOT_TOLD),
-        Explained("tta.mkv", "Hz", None, NOT_TOLD),
-        Explained("wavpack.mkv", "sound", None, NOT_TOLD),
-        Explained("wavpack.mkv", "channels", None, NOT_TOLD),
-        Explained("wavpack.mkv", "Hz", None, NOT_TOLD),
-        Explained("Megamind.avi", "bad packets", 1, "its sound begins in the middle of a packet"),
-        Explained("Megamind.avi", "verified", 0.9943, "its sound begins in the middle of a packet"),
+        Explained("Megamind.avi", "bad packets", 1, CUT_SOUND),
+        Explained("Megamind.avi", "verified", 0.9943, CUT_SOUND),
         Explained("balle-jbart.mp4", "seconds", 10.2, "its edit list leaves out the first 22 ms of the sound"),
         Explained("offset.mp4", "seconds", 1.022, "ffprobe adds the 60 s before the film begins"),
         Explained("live.webm", "seconds", 1.007, NO_LENGTH),

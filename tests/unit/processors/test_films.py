@@ -200,6 +200,70 @@ def test_joined_recordings_are_as_long_as_their_parts(tmp_path: Path, base: Path
     assert fractions[-2] > 0.9
 
 
+@pytest.mark.parametrize("seconds", [(1, 1), (1, 1, 1), (1, 4), (4, 1), (0.48, 0.48, 3)])
+@pytest.mark.parametrize("kind", ["ts", "b-frames.ts", "mpg", "vob"])
+def test_short_recordings_that_are_joined_byte_by_byte_are_whole(
+    tmp_path: Path, seconds: tuple[float, ...], kind: str
+) -> None:
+    codecs = {"mpg": ("-c:v", "mpeg1video"), "vob": ("-c:v", "mpeg2video", "-c:a", "ac3")}
+    usual = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", 3 if "frames" in kind else 0, "-c:a", "aac")
+    joined = tmp_path / f"joined.{kind}"
+    for part in seconds:
+        ffmpeg(*source(part), *codecs.get(kind, usual), "-g", 12, tmp_path / f"{part}.{kind}")
+    joined.write_bytes(b"".join((tmp_path / f"{part}.{kind}").read_bytes() for part in seconds))
+    result = assert_sound(joined, sum(seconds))
+    assert (result["bad_packets"], result["video"]["frames"]) == (0, round(25 * sum(seconds)))
+
+
+def test_a_joined_recording_that_is_cut_off_at_its_end_says_so(tmp_path: Path) -> None:
+    part, joined = film(tmp_path / "a.ts", 1).read_bytes(), tmp_path / "joined.ts"
+    joined.write_bytes(part + part[: len(part) * 97 // 100 - 50])
+    said = " ".join(probe(joined, max_lost_share=0.1)["passed_over"])
+    assert "The file ends in the middle of a picture or sound, after 2.0 s" in said
+
+
+@pytest.mark.parametrize("options", [("-cues_to_front", 1, "-reserve_index_space", 9000), (), ("-live", 1)])
+@pytest.mark.parametrize("trailer", [b"Model=C-100\r\nLens=24-70\r\n" * 15, b"<note>a camera's</note>\n" * 30])
+def test_text_that_a_camera_puts_behind_a_film_does_not_make_it_cut_off(
+    tmp_path: Path, base: Path, options: tuple[object, ...], trailer: bytes
+) -> None:
+    path = copied(base, tmp_path / "a.mkv", *options)
+    path.write_bytes(path.read_bytes() + trailer)
+    assert_sound(path, 5)
+
+
+def test_a_live_recording_that_ends_within_a_block_says_so(tmp_path: Path, base: Path) -> None:
+    path = copied(base, tmp_path / "a.mkv", "-live", 1)
+    path.write_bytes(path.read_bytes()[:-120])
+    assert probe(path)["passed_over"][-1].startswith("The file ends in the middle of a picture or sound")
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_turned_film_says_how_large_it_is_seen(tmp_path: Path, base: Path, turn: int) -> None:
+    video = probe(copied(base, tmp_path / "a.mp4", "-metadata:s:v", f"rotate={turn}"))["video"]
+    seen = (160, 120) if turn == 180 else (120, 160)
+    assert (video["width"], video["height"]) == (160, 120)
+    assert (video["display_width"], video["display_height"]) == seen
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "extension", "seen"),
+    [
+        ("720x576", "64/45", "mpg", (1024, 576)),
+        ("720x480", "8/9", "mpg", (640, 480)),
+        ("360x288", "64/45", "mkv", (512, 288)),
+        ("160x120", "1/1", "mkv", (160, 120)),
+    ],
+)
+def test_a_film_whose_pixels_are_not_square_says_how_wide_it_is_seen(
+    tmp_path: Path, size: str, aspect: str, extension: str, seen: tuple[int, int]
+) -> None:
+    ffmpeg(*source(1, size=size), "-vf", f"setsar={aspect}", "-c:v", "mpeg2video", tmp_path / f"a.{extension}")
+    video = probe(tmp_path / f"a.{extension}")["video"]
+    assert f"{video['width']}x{video['height']}" == size
+    assert (video["display_width"], video["display_height"]) == seen
+
+
 @pytest.mark.parametrize("extension", ["flv", "mkv"])
 def test_a_clock_that_is_set_back_in_other_formats_moves_progress_on(tmp_path: Path, extension: str) -> None:
     part = film(tmp_path / f"a.{extension}").read_bytes()
@@ -238,7 +302,8 @@ def test_a_track_that_appears_late_is_passed_over(tmp_path: Path) -> None:
 def test_sound_that_is_not_read_is_named_and_the_pictures_are_verified(tmp_path: Path, base: Path) -> None:
     ffmpeg("-i", base, "-c:v", "copy", "-c:a", "tta", tmp_path / "a.mkv")
     result = probe(tmp_path / "a.mkv")
-    assert (result["audio"], result["video"]["frames"], result["verified_share"]) == (None, 125, 1.0)
+    assert result["audio"] == {"codec": "tta", "channels": 1, "sample_rate": 44_100, "decoded": False}
+    assert (result["video"]["frames"], result["verified_share"]) == (125, 1.0)
     assert result["passed_over"] == [
         "A track of sound (tta) was not decoded: its codec is not one that is read here, or it is damaged."
     ]
@@ -248,7 +313,7 @@ def test_readable_sound_behind_unreadable_sound_is_used(tmp_path: Path, base: Pa
     tracks = ("-map", "0:v", "-map", "0:a", "-map", "0:a", "-c:v", "copy", "-c:a:0", "tta", "-c:a:1", "aac")
     ffmpeg("-i", base, *tracks, tmp_path / "a.mkv")
     result = probe(tmp_path / "a.mkv")
-    assert result["audio"]["codec"] == "aac"
+    assert (result["audio"]["codec"], result["audio"]["decoded"]) == ("aac", True)
     assert len(result["passed_over"]) == 1
 
 

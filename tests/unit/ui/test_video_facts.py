@@ -36,6 +36,42 @@ def test_a_silent_and_damaged_video_is_described_as_such() -> None:
     assert shown["Damage"] == "30 of 3,000 packets could not be decoded"
 
 
+def shown_of(**video: object) -> dict[str, str]:
+    return dict(facts({**PROBED, "video": {"codec": "h264", "width": 1280, "height": 720, **video}}))
+
+
+def test_a_turned_film_is_shown_with_the_size_at_which_it_is_seen() -> None:
+    turned = shown_of(width=1920, height=1080, display_width=1080, display_height=1920)
+    assert turned["Resolution"] == "1080 × 1920"
+
+
+def test_a_film_whose_pixels_are_not_square_is_shown_with_both_sizes() -> None:
+    wide = shown_of(width=720, height=576, display_width=1024, display_height=576)
+    assert wide["Resolution"] == "720 × 576, shown as 1024 × 576"
+    upright = shown_of(width=720, height=576, display_width=576, display_height=1024)
+    assert upright["Resolution"] == "720 × 576, shown as 576 × 1024"
+
+
+def test_a_difference_that_nobody_sees_is_not_shown() -> None:
+    assert shown_of(width=854, height=480, display_width=853, display_height=480)["Resolution"] == "854 × 480"
+    assert shown_of(display_width=1280, display_height=720)["Resolution"] == "1280 × 720"
+
+
+def test_sound_that_was_not_read_is_named_as_such() -> None:
+    unread = {"codec": "tta", "channels": 1, "sample_rate": 48_000, "decoded": False}
+    assert dict(facts({**PROBED, "audio": unread}))["Audio"] == "not read (tta)"
+    read = {**unread, "codec": "aac", "decoded": True}
+    assert dict(facts({**PROBED, "audio": read}))["Audio"] == "aac, 1 channel, 48,000 Hz"
+
+
+def test_one_picture_is_one_frame_and_has_a_length() -> None:
+    one = {**PROBED, "duration_seconds": 0.04, "video": {"codec": "h264", "frame_rate": 1.0, "frames": 1}}
+    assert dict(facts(one))["Video"] == "h264, 1 frame/s, 1 frame"
+    assert dict(facts(one))["Duration"] == "0.04 s"
+    assert dict(facts({**one, "duration_seconds": 0.001}))["Duration"] == "< 0.01 s"
+    assert dict(facts({**one, "duration_seconds": 0.097}))["Duration"] == "0.1 s"
+
+
 def test_a_video_says_how_much_of_it_was_verified() -> None:
     sentences = ["The first 0.08 s cannot be shown.", "A track of sound (tta) was not decoded."]
     partly = {**PROBED, "verified_share": 0.9928, "passed_over": sentences}
