@@ -84,6 +84,7 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
     wrong = ' aria-invalid="true" aria-describedby="problem"' if problem else ""
     at_name, at_password = ("", " autofocus") if name else (" autofocus", "")
     alert = f'<p role="alert" id="problem">{escape(problem)}</p>' if problem else ""
+    order = f'<code translate="no">{escape(command("login-link NAME"))}</code>'
     return _page(
         "Sign in",
         f"""<h1>Sign in</h1>
@@ -96,7 +97,7 @@ def login_page(*, nonce: str, theme: str, next_address: str, name: str = "", pro
 <input type="hidden" name="next" value="{escape(next_address)}">
 <button class="act">Sign in</button>
 </form>
-<p class="muted">No password yet? On the server, <code translate="no">{escape(command("login-link NAME"))}</code> prints a link that
+<p class="muted">No password yet? On the server, {order} prints a link that
 signs NAME in once.</p>""",
         nonce,
         theme,

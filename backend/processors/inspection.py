@@ -278,7 +278,7 @@ def _read_packet(packet: Packet[Any], reader: TrackReader, reading: Reading) -> 
         _check_clear(packet)
     losses.packets += 1
     hole = reading.bytes.add(packet.stream_index, packet.pos, size)
-    seconds = (packet.duration or 0) * reader.base
+    seconds = losses.lasting((packet.duration or 0) * reader.base)
     at = _film_time(packet, reader, reading, seconds, hole)
     if not packet.is_discard:  # else the file itself says that it is not to be shown
         losses.read(at, seconds, is_key=packet.is_keyframe)
@@ -339,7 +339,7 @@ def _show(frame: Any, reader: TrackReader, reading: Reading) -> None:
     is_picture = reader is reading.film
     if is_picture:
         check_size(frame)
-        seconds = (frame.duration or 0) * reader.base
+        seconds = losses.lasting((frame.duration or 0) * reader.base)
     else:
         seconds = _sound_seconds(frame)
     at = losses.end

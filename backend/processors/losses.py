@@ -199,6 +199,10 @@ class TrackLosses:
         """True if nearly all steps are equally long, so that a longer one is a gap."""
         return self.step.total >= 50 and self.step.regular >= 0.9 * self.step.total
 
+    def lasting(self, declared: float) -> float:
+        """Return how many seconds a unit lasts: in a regular track as long as the others, whatever is declared."""
+        return self.step.seconds if self.is_regular and declared > 1.5 * self.step.seconds else declared
+
     def _begin(self, at: float, seconds: float) -> None:
         self.first = self._last = at
         if seconds > 0:
