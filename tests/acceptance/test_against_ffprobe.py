@@ -72,7 +72,7 @@ EXPLAINED = {
         Explained("mpeg1.mpg", "seconds", 1.01, "ffprobe's estimate is of the sound, which ends before the pictures"),
         Explained("size-changes.ts", "seconds", 2.0, "ffprobe's estimate is of the pictures; the sound begins before"),
         Explained("clock-set-back.ts", "seconds", 3.024, "for ffprobe, a clock that is set back runs on for 26 h"),
-        Explained("joined.ts", "seconds", 2.048, "two recordings; the clock of the second goes back by 1 s"),
+        Explained("joined.ts", "seconds", 2.024, "its clock goes back by 1 s; the pictures follow without a gap"),
         Explained("wmv.wmv", "seconds", 1.043, TWICE),
         Explained("wmv1.asf", "seconds", 1.046, TWICE),
         Explained("offset.mkv", "seconds", 1.021, "the file's length is the end on a clock that begins at 3600 s"),
