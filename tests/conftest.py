@@ -18,11 +18,16 @@ MARKED_FOLDERS = ("acceptance", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `MARKED_FOLDERS` with the folder's name."""
+    """Mark the tests of `MARKED_FOLDERS` with the folder's name.
+
+    The coverage of what they start is measured in its own process: to trace the test itself would only cost time.
+    """
     for item in items:
         for folder in MARKED_FOLDERS:
             if item.path.is_relative_to(ROOT / "tests" / folder):
                 item.add_marker(folder)
+        if any(item.get_closest_marker(folder) for folder in MARKED_FOLDERS):
+            item.add_marker("no_cover")
 
 
 @pytest.hookimpl(wrapper=True)
