@@ -24,6 +24,14 @@ from tests import ROOT
 from ui.cli.data import LINK_SECONDS, open_accounts
 
 REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
+# Tests whose servers and commands are traced for the coverage. They reach nearly all that only runs in the program
+# itself; to trace it in every test would double the time of the gate.
+MEASURED_TESTS = (
+    "tests/browser/test_pages.py",
+    "tests/integration/api/test_control.py",
+    "tests/integration/api/test_jobs_api.py",
+    "tests/integration/cli/test_watch_command.py",
+)
 START_SECONDS = 60
 STOP_SECONDS = 15
 TOKEN_SECONDS = 86_400
@@ -41,7 +49,9 @@ def free_port() -> int:
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Return this process's environment with these settings and no others."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(REMOVED_VARIABLES)}
+    is_measured = os.environ.get("PYTEST_CURRENT_TEST", "").startswith(MEASURED_TESTS)
+    removed = REMOVED_VARIABLES if is_measured else (*REMOVED_VARIABLES, "COVERAGE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
     inherited["PYTHONUNBUFFERED"] = "1"
     return inherited | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
 
