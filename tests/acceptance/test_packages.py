@@ -20,7 +20,7 @@ import pytest
 
 from tests import ROOT
 from tests.support.examples import example
-from tests.support.servers import ServerProcess, add_user, api, environment, free_port, running
+from tests.support.servers import ServerProcess, add_user, api, environment, free_port, running, use_link
 
 BUILD_SECONDS = 300
 NOT_SOURCE = ("__pycache__", "*.egg-info", "build")
@@ -104,7 +104,7 @@ def test_the_wheel_starts(programs: Path, arguments: tuple[str, ...], tmp_path: 
     with started(*command, port=port, environment=environment({}), root=tmp_path, program=programs / program) as server:
         link = server.until_says("Sign in:").split()[-1]
         with httpx.Client(follow_redirects=True) as browser:
-            page = browser.get(link).raise_for_status().text
+            page = use_link(browser, link).raise_for_status().text
     assert "job_grid" in page
     assert f"{' '.join(arguments)} login-link" in server.output
 
