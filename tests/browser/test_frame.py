@@ -212,7 +212,7 @@ def test_a_refused_or_discarded_list_leaves_the_advice(reader: Reader) -> None:
     expect(advice).not_to_be_visible()
     reader.page.get_by_role("button", name="Discard").click()
     expect(advice).to_be_visible()
-    reader.choose("title,owner\nx,y\n")
+    reader.choose("video_id\n")
     expect(reader.page.get_by_test_id("upload-error")).to_be_visible()
     expect(advice).to_be_visible()
 
