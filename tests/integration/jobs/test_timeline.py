@@ -26,6 +26,10 @@ from tests.support.managed_backend import ANA, PAUSE_AFTER_FAILURES, Managed, op
 PENDING, PROCESSING, PAUSED = Status.PENDING, Status.PROCESSING, Status.PAUSED
 BEFORE_MILESTONES = (
     "DROP TABLE milestone",
+    "ALTER TABLE job DROP COLUMN name_folded",
+    "ALTER TABLE job DROP COLUMN name_key",
+    "ALTER TABLE job DROP COLUMN error_folded",
+    "ALTER TABLE result DROP COLUMN error_folded",
     "ALTER TABLE job DROP COLUMN skipped_rows",
     "ALTER TABLE job RENAME COLUMN lease_id TO epoch",
     "ALTER TABLE job RENAME COLUMN pinned TO kept",
