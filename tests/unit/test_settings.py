@@ -134,7 +134,7 @@ def test_an_unknown_name_is_warned_of_without_a_guess() -> None:
 
 @pytest.mark.parametrize("arguments", [("users", "list"), ("watch",), ("backup", "copy")], ids=" ".join)
 def test_each_command_warns_of_unknown_names(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    Path(".env").write_text("DASHBOARD_TOKN=secret-value\nDASHBOARD_URL=http://127.0.0.1:9/x y\n")
+    Path(".env").write_text("DASHBOARD_TOKN=secret-value\nDASHBOARD_TOKEN=no token\n")
     with pytest.raises(SystemExit):
         main(arguments)
     shown = capsys.readouterr().err
