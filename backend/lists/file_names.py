@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 
+from backend.domain.film_files import FILMS, SOUNDS
 from backend.domain.video_ids import VIDEO_ID
 from backend.errors import InvalidVideoId
 
-FILMS = (
-    *("mp4", "m4v", "mkv", "webm", "mov", "qt", "avi", "divx", "wmv", "asf", "flv", "f4v", "mpg", "mpeg", "mpe", "m2v"),
-    *("ts", "m2ts", "mts", "vob", "ogv", "ogm", "3gp", "3g2", "rm", "rmvb", "mxf"),
-    *("m4a", "mp3", "ogg", "oga", "opus", "wav", "flac", "aac"),
-)
 OTHER_FILES = frozenset(
     (
         *("jpg", "jpeg", "png", "webp", "gif", "part", "ytdl", "tmp", "crdownload"),
@@ -19,7 +15,7 @@ OTHER_FILES = frozenset(
         *("vtt", "srt", "ass", "ssa", "lrc", "ttml", "zip"),
     )
 )
-KNOWN = frozenset((*FILMS, *OTHER_FILES))
+KNOWN = FILMS | SOUNDS | OTHER_FILES
 DIRECTORY = re.compile(r"[/\\]")
 BRACKETED = re.compile(r"\[([^][]*)\]")
 TAG = re.compile(  # what people and programs write in brackets beside an ID

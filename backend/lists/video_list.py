@@ -113,7 +113,8 @@ class FoundRows:
         line, cells = record
         first = cells[0] if cells[0].isascii() else trimmed(cells[0])
         if first in self._names and self._is_header(line, cells):
-            self._invalid.append(Problem(line, shown(cells[self._place]), HEADER))
+            name = cells[self._place] if self._place < len(cells) else first
+            self._invalid.append(Problem(line, shown(name), HEADER))
             return
         width = self._width
         if len(cells) > width and any(map(trimmed, cells[width:])):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, Literal, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backend.errors import DashboardError, Invalid, TooLarge, WrongType
@@ -25,6 +25,7 @@ from backend.lists.csv_files import (
     list_of_ids,
     read_video_list,
 )
+from backend.lists.names import is_placeholder, is_sum
 
 
 def read(content: str | bytes, **limits: int) -> VideoList:
@@ -320,6 +321,8 @@ def test_a_table_of_a_csv_writer_is_read_unchanged(
     table: tuple[list[str], list[list[str]]], delimiter: str, encoding: str, ending: str, quoted: bool
 ) -> None:
     header, rows = table
+    cells = [cell for row in rows for cell in row]
+    assume(not any(is_placeholder(cell) or is_sum(cell) for cell in cells))  # left out beside YouTube IDs, and said so
     # The writer does not quote a line end other than its own: such a table is not CSV.
     has_line_ends = any("\n" in cell or "\r" in cell for row in rows for cell in row)
     quoting: Literal[0, 1] = csv.QUOTE_ALL if quoted or has_line_ends else csv.QUOTE_MINIMAL

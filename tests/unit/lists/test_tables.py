@@ -128,6 +128,11 @@ def test_two_exports_in_one_file_have_one_header(bom: str, ending: str) -> None:
     assert videos.notes == ("Left out: 1 repeated header.",)
 
 
+def test_a_repeated_header_may_have_fewer_cells() -> None:
+    videos = read(",video_id\n,abc\nvideo_id\n")
+    assert (ids(videos), videos.invalid) == (["abc"], (Problem(3, "video_id", "the header, once more"),))
+
+
 @pytest.mark.parametrize("name", ["video_id", "video_ids", "Video-ID", "youtube_url", "YouTube ID", "videoId"])
 def test_the_name_of_a_column_is_no_video_wherever_it_is(name: str) -> None:
     assert ids(read(f"{name}\nabc\n")) == ["abc"]
