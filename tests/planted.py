@@ -40,10 +40,11 @@ PLANTED = (
     Planted(
         "sent before commit",
         JOURNAL,
-        "            await self._commit(self._transaction(staged, entries), staged)\n",
-        "            transaction = self._transaction(staged, entries)\n"
-        "            if entries:\n"
-        "                self._hub.publish(entries[-1].seq, entries)\n"
+        "            await self._commit(self._transaction(staged, lossless, percents), staged)\n",
+        "            transaction = self._transaction(staged, lossless, percents)\n"
+        "            self._hub.take(lossless, percents)\n"
+        "            self._hub.publish()\n"
+        "            lossless, percents = [], []\n"
         "            await self._commit(transaction, staged)\n",
     ),
     Planted(

@@ -231,7 +231,7 @@ class SocketGuard:
         """Return the user of the socket's session as of now."""
         state = environ["asgi.scope"].get("state", {})
         cookie = state.get("session")
-        authority = await self.accounts.session(cookie) if cookie else None
+        authority = await self.accounts.session(cookie, from_memory=False) if cookie else None
         if authority is None:
             return None
         state["authority"] = authority

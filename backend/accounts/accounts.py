@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from backend.accounts.keys import Claims, Keys
 from backend.accounts.passwords import Passwords
+from backend.accounts.recent import RecentAuthorities
 from backend.accounts.secrets import hash_secret, new_secret
 from backend.accounts.throttle import Throttle
 from backend.clock import Clock
@@ -26,7 +27,7 @@ AT_ONCE = "at-once."  # no other secret has a dot
 
 
 class Accounts:
-    """Accounts over one database. Each call reads roles and validity from the store; nothing is cached."""
+    """Accounts over one database. Roles and validity are those of the store, for requests within a second or two."""
 
     def __init__(self, database: Database, keys: Keys, settings: Settings, clock: Clock) -> None:
         self._database = database
@@ -35,6 +36,7 @@ class Accounts:
         self._clock = clock
         self._passwords = Passwords()
         self._throttle = Throttle(clock)
+        self._recent = RecentAuthorities(self.still_valid, clock)
 
     async def sign_in(self, name: str, password: str, *, address: str) -> User:
         """Return the user if the password is theirs.
@@ -58,23 +60,21 @@ class Accounts:
         await self._database.write(store.add_session, hash_secret(cookie), user.id, self._clock.now())
         return cookie
 
-    async def session(self, cookie: str) -> Authority | None:
-        """Return whom the cookie signs in now; None if its session has ended or never existed."""
-        key, now = hash_secret(cookie), self._clock.now()
-        session = await self._database.read(store.find_session, key)
-        if session is None or session.user.disabled:
-            return None
-        if min(session.last_seen_at + MAX_SESSION_IDLE, session.created_at + MAX_SESSION_AGE) <= now:
-            return None
-        if now - session.last_seen_at >= TOUCH_INTERVAL:
-            await self._database.write(store.touch_session, key, now)
-        return Authority(
-            session.user, "session", key, min(now + MAX_SESSION_IDLE, session.created_at + MAX_SESSION_AGE)
-        )
+    async def session(self, cookie: str, *, from_memory: bool = True) -> Authority | None:
+        """Return whom the cookie signs in now; None if its session has ended or never existed.
+
+        From memory, what a command changes counts within 2 s; otherwise at once.
+        """
+        key = hash_secret(cookie)
+        if not from_memory:
+            found = await self._read_session(key)
+            return found[0] if found else None
+        return await self._recent.get(key, lambda: self._read_session(key))
 
     async def end_session(self, cookie: str) -> None:
         """Sign out. Ending a session twice is not an error."""
         await self._database.write(store.remove_session, hash_secret(cookie))
+        self._recent.forget()
 
     async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = "access") -> str:
         """Return a JWT for `user`, valid for that long, at most 365 days."""
@@ -91,14 +91,11 @@ class Accounts:
 
     async def token(self, jwt: str, *, purpose: str = "access") -> Authority:
         """Return whom the token stands for now. Raises `NotSignedIn`, with the same words for every defect."""
-        claims = self._keys.verify(jwt)
-        key = hash_secret(claims.jti)
-        token = await self._database.read(store.find_token, key)
-        if token is None or token.user.disabled or token.expires_at <= self._clock.now():
+        shown = f"{purpose} {hash_secret(jwt)}"
+        authority = await self._recent.get(shown, lambda: self._read_token(jwt, purpose))
+        if authority is None:
             raise NotSignedIn
-        if (claims.sub, claims.purpose, token.purpose) != (token.user.id, purpose, purpose):
-            raise NotSignedIn
-        return Authority(token.user, "token", key, token.expires_at)
+        return authority
 
     async def make_link(self, user: User, *, lifetime_seconds: float, at_once: bool = False) -> str:
         """Return the secret part of a sign-in link that works once.
@@ -152,11 +149,13 @@ class Accounts:
         """Set a new password; all sessions, tokens and links of the user end. Raises `UserNotFound`, `Invalid`."""
         user = await self.user(name)
         await self._database.write(store.change_password, user.id, await self._passwords.hash(password))
+        self._recent.forget()
 
     async def disable(self, name: str) -> None:
         """Disable the account; its sessions, tokens and links end. Raises `UserNotFound`."""
         user = await self.user(name)
         await self._database.write(store.disable, user.id)
+        self._recent.forget()
 
     async def add_admin(self) -> User:
         """Return the account `admin`, created without a password if it is missing."""
@@ -177,6 +176,32 @@ class Accounts:
     async def prune(self) -> None:
         """Delete the sessions, tokens and links that have ended."""
         await self._database.write(lambda connection: store.prune(connection, **_limits(self._clock.now())))
+
+    async def _read_session(self, key: str) -> tuple[Authority, datetime] | None:
+        now = self._clock.now()
+        session = await self._database.read(store.find_session, key)
+        if session is None or session.user.disabled:
+            return None
+        if min(session.last_seen_at + MAX_SESSION_IDLE, session.created_at + MAX_SESSION_AGE) <= now:
+            return None
+        seen_at = session.last_seen_at
+        if now - seen_at >= TOUCH_INTERVAL:
+            seen_at = now
+            await self._database.write(store.touch_session, key, now)
+        ends_at = min(now + MAX_SESSION_IDLE, session.created_at + MAX_SESSION_AGE)
+        return Authority(session.user, "session", key, ends_at), min(seen_at + TOUCH_INTERVAL, ends_at)
+
+    async def _read_token(self, jwt: str, purpose: str) -> tuple[Authority, datetime] | None:
+        """Return None for a token that was revoked. Raises `NotSignedIn` for one that this server did not sign."""
+        claims = self._keys.verify(jwt)
+        key = hash_secret(claims.jti)
+        token = await self._database.read(store.find_token, key)
+        if token is None or token.user.disabled or token.expires_at <= self._clock.now():
+            return None
+        if (claims.sub, claims.purpose, token.purpose) != (token.user.id, purpose, purpose):
+            return None
+        ends_at = min(token.expires_at, datetime.fromtimestamp(claims.exp, UTC))
+        return Authority(token.user, "token", key, ends_at), ends_at
 
     async def _agree_on_password(self, password: str) -> None:
         account = await self._database.read(store.find_account, ADMIN)

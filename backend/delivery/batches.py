@@ -100,7 +100,7 @@ class View:
 
 @dataclass(eq=False)
 class Batch:
-    """What one tick published, in the order of `seq`: first what is lossless, then the newest percents.
+    """What was published at once, in the order of `seq`: all that is lossless, and the newest percents.
 
     `prevs` has, for each owner with a share in it, the position of the share before.
     """

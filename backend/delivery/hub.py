@@ -42,10 +42,10 @@ class CatchUpCursor:
 class ProgressHub:
     """The newest state of each job on the dashboard. One process, one hub.
 
-    `seq` is the newest position. The final state of a job that was removed meanwhile is still sent before its removal,
-    for the newest 1,000 final states of this run of the server. The hub keeps `max_batches` batches for readers that
-    are a little behind and `max_tombstones` removals for those that come back, and cuts what is more than `part_bytes`
-    of JSON.
+    `seq` is the newest position that readers get, `stored_seq` the newest that is stored. The final state of a job that
+    was removed meanwhile is still sent before its removal, for the newest 1,000 final states of this run of the server.
+    The hub keeps `max_batches` batches for readers that are a little behind and `max_tombstones` removals for those
+    that come back, and cuts what is more than `part_bytes` of JSON.
     """
 
     def __init__(
@@ -62,12 +62,13 @@ class ProgressHub:
         self._final_states: OrderedDict[str, Change] = OrderedDict()
         self._min_resumable_seq = 1
         self._batches: deque[Batch] = deque(maxlen=max_batches)
+        self._unpublished: dict[int | str, Entry] = {}
         self._parts: dict[tuple[str | None, CatchUpCursor], View] = {}
         self._last_seq_of: dict[str | None, int] = {}
         self._published = asyncio.Event()
         self._last_stored = 0
         self._start_seq = 0
-        self.seq = 0
+        self.seq = self.stored_seq = 0
 
     def load(self, jobs: Iterable[Job], removals: Sequence[Removal], *, last_stored: int, start_seq: int) -> None:
         """Begin with what is stored: `jobs` and `removals` in the order of `seq`.
@@ -79,17 +80,29 @@ class ProgressHub:
         if len(self._tombstones) == self.max_tombstones:
             self._min_resumable_seq = next(iter(self._tombstones.values())).seq
         self._last_stored = last_stored
-        self.seq = self._start_seq = start_seq
+        self.seq = self.stored_seq = self._start_seq = start_seq
 
-    def publish(self, seq: int, entries: tuple[Entry, ...]) -> None:
-        """Show entries that are stored; `seq` is the position after them."""
-        owners = {entry.owner_id for entry in entries}
-        prevs = {owner_id: self._position(owner_id) for owner_id in (*owners, EVERYBODY)}
-        for entry in entries:
-            if isinstance(entry, Change):
-                self._show(entry)
-            else:
-                self._remove(entry)
+    def take(self, lossless: Iterable[Entry], percents: Iterable[Change] = ()) -> None:
+        """Take entries that are stored, in the order of their `seq`. Readers get them with the next `publish`.
+
+        Until then a percent is replaced by what comes after it for the same job.
+        """
+        for entry in lossless:
+            self._unpublished.pop(entry.job_id, None)
+            self._unpublished[entry.seq] = entry
+            self._apply(entry)
+        for change in percents:
+            self._unpublished.pop(change.job_id, None)
+            self._unpublished[change.job_id] = change
+            self._apply(change)
+
+    def publish(self) -> None:
+        """Let the readers get what was taken, as one batch."""
+        if not self._unpublished:
+            return
+        entries, seq = tuple(self._unpublished.values()), self.stored_seq
+        self._unpublished.clear()
+        prevs = {owner_id: self._position(owner_id) for owner_id in (*{entry.owner_id for entry in entries}, EVERYBODY)}
         while len(self._tombstones) > self.max_tombstones:
             self._min_resumable_seq = self._tombstones.popitem(last=False)[1].seq
         self._batches.append(Batch(self.seq, seq, entries, prevs, self._part_bytes))
@@ -100,7 +113,7 @@ class ProgressHub:
         self._published = asyncio.Event()
 
     def job(self, job_id: str) -> Job | None:
-        """Return the newest state of a job on the dashboard; None if it is not there."""
+        """Return the newest stored state of a job on the dashboard; None if it is not there."""
         change = self._newest.get(job_id)
         return change.job if change else None
 
@@ -113,6 +126,7 @@ class ProgressHub:
 
         It begins after the position `after` if the hub can resume from there, otherwise with a snapshot.
         """
+        self.publish()  # a snapshot holds all that is stored, so that nothing of it may follow as a batch
         can_resume = after is not None and self.can_resume_from(after)
         cursor = CatchUpCursor(after, after) if after and can_resume else self._beginning()
         return Reader(self, owner_id, cursor)
@@ -133,6 +147,7 @@ class ProgressHub:
 
         Readers with the same cursor share it.
         """
+        self.publish()
         key = (owner_id, cursor)
         if key not in self._parts:
             if len(self._parts) >= MAX_PARTS:
@@ -171,6 +186,13 @@ class ProgressHub:
     def _position(self, owner_id: str | None) -> int:
         """Return the seq of the newest change that readers of this owner can see."""
         return self._last_seq_of.get(owner_id, self._last_stored)
+
+    def _apply(self, entry: Entry) -> None:
+        if isinstance(entry, Change):
+            self._show(entry)
+        else:
+            self._remove(entry)
+        self.stored_seq = entry.seq
 
     def _show(self, change: Change) -> None:
         self._newest[change.job_id] = change

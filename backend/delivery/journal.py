@@ -1,7 +1,8 @@
 """The journal: what changed is stored in one transaction, and only then published.
 
 Changes are staged in memory. A tick (2 ms after the first change when idle, then every 50 ms) stamps them with a
-growing `seq`, commits them, and publishes them as one batch. So nothing is visible before it is durable.
+growing `seq`, commits them, and publishes them as one batch. So nothing is visible before it is durable. While callers
+wait, what they wait for is committed sooner, and published with the next tick.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
 INTERVAL_SECONDS = 0.050
+GROUP_SECONDS = 0.003  # between two commits for callers that wait; most of them then share one
+MAX_EARLY_SHARE = 0.2  # of the time goes into such commits: each costs the server about as much as a tick
 RETRY_SECONDS = 1.0
 THINNING_SECONDS = 1.0
 
@@ -155,7 +158,7 @@ class Journal:
             await self._work.wait()
             await self._clock.sleep(LEAD_SECONDS)
             await self.tick()
-            await self._clock.sleep(INTERVAL_SECONDS)
+            await self._store_for_waiters(INTERVAL_SECONDS)
         await self.tick()
 
     def close(self) -> None:
@@ -164,42 +167,58 @@ class Journal:
         self._work.set()
 
     async def tick(self) -> None:
-        """Store and publish what is staged, retrying while the database refuses it.
+        """Store what is staged, retrying while the database refuses it, and publish it.
 
         Raises errors that no retry can fix: after that nothing is shown, and the server has to be started again.
         """
+        await self._store_staged()
+        self._hub.publish()
+
+    async def _store_for_waiters(self, seconds: float) -> None:
+        """Let this time pass, and store early what callers wait for."""
+        left, rest = seconds, GROUP_SECONDS
+        while left > 0:
+            rest = min(left, rest)
+            await self._clock.sleep(rest)
+            left, rest = left - rest, GROUP_SECONDS
+            if self._staged.waiters:
+                began = self._clock.monotonic()
+                await self._store_staged()
+                self._work.set()  # the next tick publishes it, even if nothing else comes
+                taken = self._clock.monotonic() - began
+                left, rest = left - taken, max(rest, taken * (1 / MAX_EARLY_SHARE - 1))
+
+    async def _store_staged(self) -> None:
         staged, self._staged = self._staged, Staged()
         if not self._closing:
             self._work.clear()
         if not staged:
             return
         try:
-            entries = self._stamped(staged)
-            await self._commit(self._transaction(staged, entries), staged)
+            lossless, percents = self._stamped(staged)
+            await self._commit(self._transaction(staged, lossless, percents), staged)
         except Exception:
             self._failed = True
             self._storing.clear()
             _finish((*staged.waiters, *self._staged.waiters), StoreRefused())
             raise
-        if entries:
-            self._hub.publish(entries[-1].seq, entries)
+        self._hub.take(lossless, percents)
         _finish(staged.waiters, None)
 
-    def _stamped(self, staged: Staged) -> tuple[Entry, ...]:
-        numbers = count(self._hub.seq + 1)
+    def _stamped(self, staged: Staged) -> tuple[list[Entry], list[Change]]:
+        numbers = count(self._hub.stored_seq + 1)
         lossless = [_with_seq(entry, next(numbers)) for entry in staged.lossless]
-        return (*lossless, *(Change(job.snapshot().evolve(seq=next(numbers))) for job in staged.percents.values()))
+        return lossless, [Change(job.snapshot().evolve(seq=next(numbers))) for job in staged.percents.values()]
 
-    def _transaction(self, staged: Staged, entries: Sequence[Entry]) -> Tick:
-        lossless = [entry for entry in entries[: len(staged.lossless)] if isinstance(entry, Change)]
-        percents = [entry for entry in entries[len(staged.lossless) :] if isinstance(entry, Change)]
+    def _transaction(self, staged: Staged, entries: Sequence[Entry], percents: Sequence[Change]) -> Tick:
+        lossless = [entry for entry in entries if isinstance(entry, Change)]
         milestones = list(self._milestones(change.job for change in lossless))
         recorded = (*lossless, *(change for change in percents if self._is_worth_recording(change.job)))
         for change in lossless:
             if change.job.is_finished:
                 self._recorded.pop(change.job_id, None)
         newest = {change.job_id: change.job for change in (*lossless, *percents)}
-        last = {entry.job_id: entry for entry in entries[: len(staged.lossless)]}
+        last = {entry.job_id: entry for entry in entries}
         removals = [entry for entry in last.values() if isinstance(entry, Removal)]
         return Tick(
             new=[replace(new, job=newest.pop(new.job.id)) for new in staged.new],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -73,8 +73,8 @@ class ActiveJob:
     """A job with the state of its work that is not stored.
 
     `fractions` are the shares of the running videos (0 to 1) by position. `retried` is what the current attempt took,
-    if it began in this run of the server. For an external job: `failed_positions` of its videos, and `last_report_at`,
-    the monotonic time of the newest report.
+    if it began in this run of the server. For an external job: `positions` of its videos by ID, read with the first
+    report that names one, `failed_positions`, and `last_report_at`, the monotonic time of the newest report.
     """
 
     job: Job
@@ -83,6 +83,7 @@ class ActiveJob:
     stop: StopSignal = field(default_factory=StopSignal)
     streak: FailureStreak = FailureStreak()
     retried: Selection | None = None
+    positions: Mapping[str, int] = field(default_factory=dict)
     failed_positions: set[int] = field(default_factory=set)
     _step: VideoStep | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -25,6 +25,7 @@ from backend.store.videos import VideoStore
 from progress_dashboard.protocol import EXTERNAL, MAX_ERROR_LENGTH, REPORTABLE, SenderReport, Status
 
 MAX_REPORTS = 1_000
+MAX_POSITIONS = 20_000  # of a job that are held in memory; those of longer lists are read for each request
 
 
 class ExternalJobs:
@@ -45,7 +46,7 @@ class ExternalJobs:
         """
         job = await self._external(job_id, by)
         reports = _checked_reports(reports, job.total_videos)
-        positions = await self._videos.positions(job_id, {report.video_id for report in reports if report.video_id})
+        positions = await self._positions(job, {report.video_id for report in reports if report.video_id})
         active = self._active.get(job_id)
         if active is None:  # it ended a while ago, perhaps just now
             job = await self._queries.find(job_id, by=by)
@@ -76,6 +77,15 @@ class ExternalJobs:
                 f"This is not an external job, so it takes no reports; create one with processor {EXTERNAL}."
             )
         return job
+
+    async def _positions(self, job: Job, video_ids: Set[str]) -> Mapping[str, int]:
+        """Return the positions of at least these videos. Raises `Invalid` for one that is not in the job."""
+        active = self._active.get(job.id)
+        if video_ids and active and not active.positions and job.total_videos <= MAX_POSITIONS:
+            active.positions = await self._videos.all_positions(job.id)
+        if active and video_ids <= active.positions.keys():
+            return active.positions
+        return await self._videos.positions(job.id, video_ids)
 
     def _apply(self, active: ActiveJob, reports: Sequence[SenderReport], positions: Mapping[str, int]) -> None:
         new = _new_reports(active.job, reports)

@@ -157,11 +157,11 @@ class JobQueries:
     @property
     def position(self) -> int:
         """The newest position: `watch` after it gives what happens from now on."""
-        return self._hub.seq
+        return self._hub.stored_seq
 
     async def _require_visible(self, job_id: str, by: User) -> Job:
-        job = await self._store.jobs.find(job_id, owner_id=by.sees_jobs_of)
-        if job is None:
+        job = self._hub.job(job_id) or await self._store.jobs.find(job_id, owner_id=by.sees_jobs_of)
+        if job is None or not by.may_see(job.owner_id):
             raise JobNotFound
         return job
 

@@ -112,13 +112,18 @@ class VideoStore:
         """Return the positions of these videos in the job's list. Raises `Invalid` for one that is not in it."""
         if not video_ids:
             return {}
-        named = select(VIDEOS.c.video_id, VIDEOS.c.position).where(
-            VIDEOS.c.job_id == job_id, VIDEOS.c.video_id.in_(video_ids)
-        )
-        positions = {row.video_id: row.position for row in await self._all(named)}
+        positions = await self._positions(job_id, VIDEOS.c.video_id.in_(video_ids))
         if unknown := sorted(video_ids - positions.keys()):
             raise Invalid(f'The video "{unknown[0]}" is not in this job.')
         return positions
+
+    async def all_positions(self, job_id: str) -> dict[str, int]:
+        """Return the position of each video in the job's list."""
+        return await self._positions(job_id, true())
+
+    async def _positions(self, job_id: str, wanted: ColumnElement[bool]) -> dict[str, int]:
+        named = select(VIDEOS.c.video_id, VIDEOS.c.position).where(VIDEOS.c.job_id == job_id, wanted)
+        return {row.video_id: row.position for row in await self._all(named)}
 
     async def failed_positions(self, job_id: str) -> set[int]:
         """Return the positions of the job's failed videos."""

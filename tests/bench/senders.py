@@ -61,7 +61,8 @@ class ExternalJob:
 
     def __init__(self, path: str, videos: int) -> None:
         self.path = path
-        self._videos = iter(range(videos))
+        self._total = videos
+        self._at = -1
         self._n = 0
 
     def report(self, **fields: Any) -> dict[str, Any]:
@@ -73,10 +74,15 @@ class ExternalJob:
         """Return the next report, with the time when it was made (`time.perf_counter_ns()`) as its message."""
         return self.report(message=str(time.perf_counter_ns()))
 
+    def next_video(self) -> str:
+        """Return the next video's ID, and the last one again after the end of the list."""
+        self._at = min(self._at + 1, self._total - 1)
+        return f"video-{self._at}"
+
     def failures(self, count: int) -> list[dict[str, Any]]:
         """Return reports of this number of failed videos; the server stores and sends each of them."""
         now = str(time.perf_counter_ns())
-        return [self.report(video_id=f"video-{next(self._videos)}", error=ERROR, message=now) for _ in range(count)]
+        return [self.report(video_id=self.next_video(), error=ERROR, message=now) for _ in range(count)]
 
 
 async def connect_senders(port: int, jwt: str, count: int) -> list[Sender]:

@@ -73,7 +73,8 @@ class PostedJobs:
         numbers = itertools.count(self.hub.seq + 1)
         changes = [Change(job.evolve(seq=next(numbers))) for job in changed]
         removals = [Removal(job_id, "u1", next(numbers)) for job_id in removed]
-        self.hub.publish(next(numbers), (*changes, *removals))
+        self.hub.take((*changes, *removals))
+        self.hub.publish()
 
 
 class PostedReader:

@@ -8,6 +8,10 @@ from datetime import timedelta
 
 import pytest
 
+from backend.app import running
+from backend.delivery.batches import Change
+from backend.delivery.journal import GROUP_SECONDS, INTERVAL_SECONDS, LEAD_SECONDS
+from backend.domain.job import Job
 from backend.errors import StoreRefused
 from backend.store import Store
 from backend.store.changes import NewJob, Tick
@@ -232,3 +236,54 @@ async def test_work_waits_until_the_database_takes_changes_again(database: Datab
     await asyncio.wait_for(waiting, TIMEOUT_SECONDS)
     journal.close()
     await ticking
+
+
+async def test_a_caller_that_waits_is_answered_before_the_next_tick(store: Store) -> None:
+    """What it waits for is stored within a few milliseconds; readers get it with the next tick."""
+    clock = VirtualClock()
+    delivery = await start_delivery(store, clock)
+    job, reader = await delivery.add(), delivery.hub.reader("ana")
+    reader.take()
+    async with running(delivery.journal.run(), "journal"):
+        await _stored_after(clock, LEAD_SECONDS, delivery, job.evolve(progress=1))
+        assert reader.take() is not None
+        await _stored_after(clock, GROUP_SECONDS, delivery, job.evolve(progress=2))
+        stored, early = delivery.hub.job(job.id), reader.take()
+        await clock.advance(INTERVAL_SECONDS + LEAD_SECONDS)
+        view = await asyncio.wait_for(reader.next(), TIMEOUT_SECONDS)
+    assert (stored and stored.progress, early) == (2, None)
+    assert [one.progress for one in view.updates] == [2]
+
+
+async def _stored_after(clock: VirtualClock, seconds: float, delivery: Delivery, job: Job) -> None:
+    delivery.journal.stage(job)
+    durable = asyncio.create_task(delivery.journal.durable())
+    await clock.advance(seconds)
+    await asyncio.wait_for(durable, TIMEOUT_SECONDS)
+
+
+async def test_a_percent_that_was_stored_early_is_replaced_before_readers_get_it(delivery: Delivery) -> None:
+    job = await delivery.add()
+    reader = delivery.hub.reader("ana")
+    reader.take()
+    states = [Change(job.evolve(progress=progress, seq=delivery.hub.seq + progress)) for progress in (1, 2, 3, 4)]
+    failed = Change(states[-1].job.evolve(failed=1, seq=delivery.hub.seq + 5))
+    delivery.hub.take((), states[:1])
+    delivery.hub.take((), states[1:2])
+    delivery.hub.take([failed], ())
+    assert (delivery.hub.job(job.id), reader.take()) == (failed.job, None)
+    delivery.hub.publish()
+    view = reader.take()
+    assert view is not None
+    assert view.updates == (failed.job,)
+
+
+async def test_a_new_reader_begins_with_all_that_is_stored(delivery: Delivery) -> None:
+    """What was not published yet is in its snapshot, and does not follow it a second time."""
+    job = await delivery.add()
+    early = Change(job.evolve(progress=50, seq=delivery.hub.seq + 1))
+    delivery.hub.take([early])
+    reader = delivery.hub.reader("ana")
+    view = await reader.next()
+    delivery.hub.publish()
+    assert ([one.progress for one in view.updates], view.seq, reader.take()) == ([50], early.seq, None)

@@ -93,8 +93,9 @@ async def test_stall_detection_continues_after_a_refused_read(
 async def test_a_removed_job_is_no_longer_stalled(managed: Managed) -> None:
     async with watching(managed) as stalls:
         job = (await stalled(managed, stalls)).job
+        reader = managed.hub.reader(None, managed.hub.seq)
         managed.journal.stage_removal(job)
-        await managed.journal.durable()
+        assert (await reader.next()).removed == (job.id,)
         assert stalls.of(job) is None
 
 

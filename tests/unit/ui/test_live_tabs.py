@@ -115,7 +115,8 @@ class Scene:
         seq = itertools.count(self.hub.seq + 1)
         changes = [Change(job.evolve(seq=next(seq))) for job in jobs]
         removals = [Removal(job_id, "ana", next(seq)) for job_id in removed]
-        self.hub.publish(next(seq), (*changes, *removals))
+        self.hub.take((*changes, *removals))
+        self.hub.publish()
 
     async def settle(self) -> None:
         """Let everything that can happen now happen."""
