@@ -15,7 +15,7 @@ TOKEN_ADDRESS = "/api/auth/token"  # noqa: S105  an address
 _bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="A token, or the session cookie.")
 
 
-def _backend(request: Request) -> Backend:
+async def _backend(request: Request) -> Backend:  # FastAPI calls a plain function in a thread
     backend: Backend = request.app.state.backend
     return backend
 

@@ -49,6 +49,7 @@ NEWEST_RESULT = and_(
 KNOWN_SECONDS = func.nullif(
     RESULTS.c.duration_seconds, 0
 )  # 0 stands for an external video, whose duration was not reported
+_ALL_POSITIONS = "SELECT video_id, position FROM video WHERE job_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +113,17 @@ class VideoStore:
         """Return the positions of these videos in the job's list. Raises `Invalid` for one that is not in it."""
         if not video_ids:
             return {}
-        positions = await self._positions(job_id, VIDEOS.c.video_id.in_(video_ids))
+        named = select(VIDEOS.c.video_id, VIDEOS.c.position).where(
+            VIDEOS.c.job_id == job_id, VIDEOS.c.video_id.in_(video_ids)
+        )
+        positions = {row.video_id: row.position for row in await self._all(named)}
         if unknown := sorted(video_ids - positions.keys()):
             raise Invalid(f'The video "{unknown[0]}" is not in this job.')
         return positions
 
     async def all_positions(self, job_id: str) -> dict[str, int]:
         """Return the position of each video in the job's list."""
-        return await self._positions(job_id, true())
-
-    async def _positions(self, job_id: str, wanted: ColumnElement[bool]) -> dict[str, int]:
-        named = select(VIDEOS.c.video_id, VIDEOS.c.position).where(VIDEOS.c.job_id == job_id, wanted)
-        return {row.video_id: row.position for row in await self._all(named)}
+        return await self._database.read_by_cursor(lambda cursor: dict(cursor.execute(_ALL_POSITIONS, (job_id,))))
 
     async def failed_positions(self, job_id: str) -> set[int]:
         """Return the positions of the job's failed videos."""

@@ -34,4 +34,4 @@ def bare_app(secret: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(bare_app(sys.argv[2]), port=int(sys.argv[1]), access_log=False, log_level="info")
+    uvicorn.run(bare_app(sys.argv[2]), port=int(sys.argv[1]), access_log=False, timeout_keep_alive=600)

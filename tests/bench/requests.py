@@ -27,7 +27,7 @@ from tests.support.servers import ServerProcess, add_user, running, serving
 LINES = (1, 8, 64)
 ROUNDS = 3
 SECONDS = 2.0
-VIDEOS = 10_000
+VIDEOS = 1_000
 IN_LISTS = 500
 WIDTHS = (40, 6, 10, 10, 9, 9, 9)
 Act = Callable[[Sender], Awaitable[object]]
