@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from backend.domain.auth import User
 from backend.domain.job import Selection
 from backend.domain.video import VideoStatus
-from backend.errors import JobNotFound
+from backend.errors import JobNotFound, StoreRefused
 from backend.jobs.queries import JobQueries
+from backend.store import Store
+from backend.store.database import Database
 from tests.support.job_states import CUT, SLOW
 from tests.support.managed_backend import ADMIN, ANA, BEN, Managed, finished
+
+
+class Unreadable(Database):
+    """A database that refuses every read."""
+
+    async def read(self, *_: object, **__: object) -> NoReturn:
+        raise StoreRefused
+
+    async def read_by_cursor(self, *_: object) -> NoReturn:
+        raise StoreRefused
 
 
 async def live_state(queries: JobQueries, job_id: str, by: User) -> object:
@@ -49,6 +62,16 @@ async def test_only_the_owner_and_the_admin_can_read_a_job(managed: Managed, wha
     with pytest.raises(JobNotFound) as unknown:
         await READS[what](managed.queries, "unknown", BEN)
     assert of_another_user.value.sentence == unknown.value.sentence
+
+
+async def test_a_job_on_the_dashboard_is_read_from_memory(managed: Managed) -> None:
+    job = await managed.submit("one")
+    without_store = JobQueries(Store(Unreadable(Path("none"))), managed.hub)
+    assert await without_store.find(job.id, by=ANA) == await managed.stored(job)
+    with pytest.raises(JobNotFound):
+        await without_store.find(job.id, by=BEN)
+    with pytest.raises(StoreRefused):
+        await without_store.find("unknown", by=ANA)
 
 
 async def test_users_see_their_own_jobs_and_the_admin_all(managed: Managed) -> None:
