@@ -15,7 +15,8 @@ from tests.support.servers import add_user, environment, run_command
 
 SHOW_MODULES = """
 import atexit, sys
-atexit.register(lambda: print("loaded", *sorted({name.partition(".")[0] for name, module in sys.modules.items() if module}), file=sys.stderr))
+packages = lambda: {name.partition(".")[0] for name, module in sys.modules.items() if module}
+atexit.register(lambda: print("loaded", *packages(), file=sys.stderr))
 sys.argv[0] = "main.py"
 from ui.cli import main
 main()
