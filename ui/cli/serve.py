@@ -27,6 +27,7 @@ from backend.logs import configure_logs
 from backend.settings import ADMIN, load_settings, unknown_settings
 from progress_dashboard.tasks import first_completed
 from ui.cli.data import ADDRESS_FILE, LINK_SECONDS
+from ui.cli.loading import without
 from ui.cli.window import require_window, show_window
 
 GRACEFUL_SECONDS = 1
@@ -147,7 +148,8 @@ def config_of(backend: Backend) -> uvicorn.Config:
 def _app(backend: Backend) -> ASGIApp:
     # NiceGUI reads this when it is imported. Its files hold no credentials, but they are not public either.
     os.environ["NICEGUI_STORAGE_PATH"] = str(backend.settings.data_dir / "nicegui")
-    from nicegui import ui
+    with without("aiohttp"):  # Socket.IO wants it for its client, and it takes a tenth of the start
+        from nicegui import ui
 
     from ui import register
     from ui.nicegui_internals import page_owner, set_page_heartbeat

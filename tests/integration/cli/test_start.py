@@ -45,6 +45,22 @@ def loaded(data_dir: Path, *arguments: str, **settings: str) -> set[str]:
     return set(words)
 
 
+LOAD_PAGES = """
+import sys
+from ui.cli.loading import without
+with without("aiohttp"):
+    import nicegui
+assert "aiohttp" not in sys.modules
+import aiohttp
+print(aiohttp.__name__)
+"""
+
+
+def test_the_server_does_without_the_client_of_socket_io_but_a_processor_may_use_its_libraries() -> None:
+    command = [sys.executable, "-c", LOAD_PAGES]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "aiohttp\n"
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a data directory that was used before."""
