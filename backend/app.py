@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 from backend.accounts.accounts import Accounts
 from backend.accounts.keys import Keys
 from backend.clock import Clock, SystemClock
+from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
 from backend.errors import CannotStart, StoreRefused
@@ -102,27 +102,6 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         except StoreRefused as error:
             raise CannotStart(error.with_advice("fix that and start again.").sentence) from None
         yield backend
-
-
-def prepare_data_directory(settings: Settings) -> None:
-    """Make the data directory, for nobody else to read, and at the first start the default media directory.
-
-    Raises `CannotStart`. Later a missing media directory is a fault, which an empty one in its place would hide.
-    """
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.data_dir.chmod(0o700)  # a checkout brings its data directory along, readable for all
-        if settings.media_dir is None and not settings.database_path.exists():
-            settings.media.mkdir(mode=0o700, exist_ok=True)
-        probe = settings.data_dir / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or "it cannot be written"
-        where = settings.data_dir.absolute()
-        raise CannotStart(
-            f"The data directory {where} cannot be used ({reason}); choose another with --data-dir."
-        ) from None
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ A traceback follows its record on lines that begin with `  | `. No other line ca
 from __future__ import annotations
 
 import logging
-import logging.config
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -91,6 +90,8 @@ class LineFormatter(logging.Formatter):
 
 def configure_logs(level: str = "INFO") -> None:
     """Send all logs to stderr as lines. Call it once, and give uvicorn `log_config=None`."""
+    import logging.config  # brings a server along that no command needs
+
     logging.config.dictConfig(
         {
             "version": 1,

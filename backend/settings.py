@@ -10,15 +10,13 @@ import ipaddress
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from backend.errors import CannotStart, reason
 
@@ -37,22 +35,15 @@ LEFT_VARIABLE = re.compile(r"\$(?:\{[^}]*\}|[A-Za-z_][A-Za-z0-9_]*)")
 COMMAND_SETTINGS = ("url", "token")  # of the commands that talk to a server
 SIMILAR = 0.85  # from this ratio on, a name counts as a misspelling
 ENV_FILE, ENV_FILE_ENCODING = ".env", "utf-8-sig"  # Windows writes a byte order mark
-S = TypeVar("S", bound=BaseSettings)
-Names = Annotated[tuple[str, ...], NoDecode]
+S = TypeVar("S", bound=BaseModel)
+Names = tuple[str, ...]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings with their defaults; the README's table is checked against this class."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=ENV_FILE,
-        env_file_encoding=ENV_FILE_ENCODING,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-    )
+    model_config = ConfigDict(frozen=True, validate_default=True)
 
     data_dir: Path = Field(Path("data"), description="where the database, the secret and posters are kept")
     database_url: str = Field("", description="sqlite:///… ; empty: dashboard.sqlite3 in the data directory")
@@ -130,7 +121,7 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: float = Field(
         1, ge=0, le=60, allow_inf_nan=False, description="time for running videos to finish when the server stops"
     )
-    reconnect_delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
+    reconnect_delays_seconds: tuple[float, ...] = Field(
         (3, 6, 12, 24, 30), description="delays before the attempts to reconnect, comma-separated; the last one repeats"
     )
     reconnect_attempts: int = Field(10, ge=1, le=1000, description="attempts before the page says disconnected")
@@ -277,13 +268,16 @@ def load_settings(**given: Any) -> Settings:
 
 
 def read_settings(kind: type[S], **given: Any) -> S:
-    """Return settings of this kind. Raises `CannotStart` for a value that is not allowed, or an unreadable `.env`."""
+    """Return settings of this kind: what is `given` goes before the environment, and that before `.env`.
+
+    Raises `CannotStart` for a value that is not allowed, or an unreadable `.env`.
+    """
+    found = {name.upper(): text for source in (_env_file(), os.environ) for name, text in source.items() if text}
+    known = {name: found[PREFIX + name.upper()] for name in kind.model_fields if PREFIX + name.upper() in found}
     try:
-        return kind(**given)
+        return kind.model_validate(known | given)
     except ValidationError as error:
         raise CannotStart(_sentence(error)) from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise CannotStart(_unreadable_env_file(error)) from None
 
 
 def expanded_path(text: str) -> Path:
@@ -320,7 +314,7 @@ def unknown_settings(environment: Iterable[str]) -> list[str]:
     """
     known = {PREFIX + name.upper(): name for name in (*Settings.model_fields, *COMMAND_SETTINGS)}
     found = {name.upper(): name for name in environment}
-    found |= {name.upper(): f"{name} in the file .env" for name in _names_in_env_file()}
+    found |= {name.upper(): f"{name} in the file .env" for name in _env_file()}
     return [
         sentence
         for key, name in sorted(found.items())
@@ -336,9 +330,14 @@ def _about_unknown(key: str, name: str, known: Iterable[str]) -> str:
     return f"{name} is not a setting of this version and was ignored; {advice}"
 
 
-def _names_in_env_file() -> list[str]:
+def _env_file() -> Mapping[str, str | None]:
+    """Return the lines of `.env`; nothing if there is none. Raises `CannotStart` if it cannot be read."""
+    if not os.path.exists(ENV_FILE):
+        return {}
+    from dotenv import dotenv_values  # few have such a file, and each command would wait for it
+
     try:
-        return list(dotenv_values(ENV_FILE, encoding=ENV_FILE_ENCODING))
+        return dotenv_values(ENV_FILE, encoding=ENV_FILE_ENCODING)
     except (UnicodeDecodeError, OSError) as error:
         raise CannotStart(_unreadable_env_file(error)) from None
 

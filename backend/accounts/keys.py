@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jwt
 import msgspec
-from filelock import FileLock
 
 from backend.accounts.secrets import SECRET_BYTES
 from backend.clock import Clock
@@ -20,11 +19,8 @@ from backend.errors import CannotStart, NotSignedIn
 from backend.settings import Settings
 
 MAX_TOKEN_LENGTH = 2048  # characters
-
-
+MAX_CLOCK_SKEW_SECONDS = 60  # by which a token may be issued in the future: clocks are set back
 ISSUER = AUDIENCE = "progress-dashboard"
-
-
 ALGORITHM = "HS256"
 
 
@@ -100,7 +96,8 @@ class Keys:
             claims = self._decode(token)
         except (jwt.PyJWTError, LookupError, ValueError):
             raise NotSignedIn from None
-        if claims.exp <= self._clock.now().timestamp():
+        now = self._clock.now().timestamp()
+        if claims.exp <= now or claims.iat > now + MAX_CLOCK_SKEW_SECONDS:
             raise NotSignedIn
         return claims
 
@@ -118,7 +115,7 @@ class Keys:
             issuer=ISSUER,
             audience=AUDIENCE,
             options={"require": list(CLAIMS), "verify_exp": False, "verify_iat": False},
-        )  # expiry is checked by the caller, on the clock of the program
+        )  # the caller checks the times, on the clock of the program
         return msgspec.convert(payload, Claims)
 
 
@@ -128,15 +125,23 @@ def _given_key(secret: str) -> Key:
 
 
 def _read_keys(path: Path) -> list[Key]:
-    with FileLock(path.with_suffix(".lock"), mode=0o600):
-        if not path.exists():
-            _write_keys(path, [_new_key()])
+    if not path.exists():
+        _make_keys(path)
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise CannotStart(f"The signing keys in {path} can be read by others; run: chmod 600 {path}")
     keys = msgspec.json.decode(path.read_bytes(), type=list[Key])
     if not keys or keys[-1].until is not None:
         raise ValueError("the last key must have no end")
     return keys
+
+
+def _make_keys(path: Path) -> None:
+    """Write the first key, unless another process has: the file appears whole, and never changes afterwards."""
+    from filelock import FileLock  # only the first start needs it
+
+    with FileLock(path.with_suffix(".lock"), mode=0o600):
+        if not path.exists():
+            _write_keys(path, [_new_key()])
 
 
 def _new_key() -> Key:

@@ -1,7 +1,7 @@
-"""All that leans on the inside of Uvicorn: the WebSocket protocol with a direct way to its transport, and the server.
+"""All that leans on the inside of Uvicorn: its protocols for HTTP and WebSockets, and the server.
 
 Uvicorn is pinned to one minor version. At the start the members used here are checked; if one is missing, Uvicorn's own
-protocol serves, through the plain way of `sending`, with one warning.
+protocol serves, with one warning: WebSockets through the plain way of `sending`, HTTP without limits of time.
 """
 
 from __future__ import annotations
@@ -17,16 +17,29 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from backend.api.acceptor import Acceptor
+from backend.api.joined_writes import JoinedWrites
 from backend.api.sending import STALLED_SECONDS, TRANSPORT_EXTENSION
+from backend.clock import SystemClock
+from backend.descriptors import UNLIMITED, Descriptors
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
 log = logging.getLogger(__name__)
 PLAIN_PROTOCOL = "websockets-sansio"
+PLAIN_HTTP_PROTOCOL = "auto"
+REQUEST_SECONDS = 10.0  # without progress of a request that is not complete
+LATE = b'{"detail":"The request did not arrive within 10 seconds; send it again."}'
+TOO_LATE = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(LATE), LATE)
+)
 ABORT_SECONDS = 1.0
 MAX_SMALL_FRAMES_PER_SECOND = 100  # pings, pongs and continuations, which the application never sees
 SWITCH_SECONDS = 0.001  # of a thread with the interpreter: neither the event loop nor a commit waits long for the other
@@ -47,6 +60,81 @@ PROTOCOL_ATTRIBUTES = frozenset(
         *("close_sent", "ping_interval", "ping_timeout", "pong_timer"),
     )
 )
+HTTP_METHODS = frozenset(
+    (
+        *("connection_made", "connection_lost", "handle_websocket_upgrade", "on_message_begin", "on_headers_complete"),
+        *("on_body", "on_message_complete", "on_response_complete"),
+    )
+)
+HTTP_ATTRIBUTES = frozenset(("loop", "transport", "flow", "cycle", "read_paused", "response_started"))
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol for HTTP, with limits of time and without a second write for a small answer.
+
+    A connection ends when its request makes no progress for 10 s before it is complete: its header, from the first byte
+    (or from the connection) on, or its body, from one part to the next. It may rest between requests, as in Uvicorn.
+    """
+
+    request_seconds = REQUEST_SECONDS
+    _due: float | None = None  # when the request, or its next part, must be here
+    _timer: asyncio.TimerHandle | None = None
+    _is_head_awaited = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(JoinedWrites(transport, self.loop))
+        self._due = self.loop.time() + self.request_seconds
+        self._timer = self.loop.call_at(self._due, self._check_progress)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_timer()
+        if isinstance(self.transport, JoinedWrites):
+            self.transport = self.transport.inner
+        super().handle_websocket_upgrade()
+
+    def on_message_begin(self) -> None:
+        self._due, self._is_head_awaited = self.loop.time() + self.request_seconds, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._due, self._is_head_awaited = self.loop.time() + self.request_seconds, False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._due = self.loop.time() + self.request_seconds
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._due = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if isinstance(self.transport, JoinedWrites):
+            self.transport.flush()
+        super().on_response_complete()
+
+    def _check_progress(self) -> None:
+        now = self.loop.time()
+        if self._due is not None and self._due <= now and not self.flow.read_paused:
+            self._end_late_request()
+            return
+        wait_until = self._due if self._due is not None and self._due > now else now + self.request_seconds
+        self._timer = self.loop.call_at(wait_until, self._check_progress)
+
+    def _end_late_request(self) -> None:
+        if self._is_head_awaited or (self.cycle is not None and not self.cycle.response_started):
+            self.transport.write(TOO_LATE)
+        self.transport.close()
+        self.loop.call_later(ABORT_SECONDS, self.transport.abort)  # it may not read either
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class DirectProtocol(WebSocketsSansIOProtocol):
@@ -170,21 +258,55 @@ class Server(uvicorn.Server):
     """Uvicorn without signal handlers of its own: the program stops in its own order, and without a traceback.
 
     From its start on the process belongs to it: threads take short turns, and what is loaded counts as permanent.
+    It accepts connections itself, and leaves the reserve of the descriptors alone.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, descriptors: Descriptors = UNLIMITED) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._descriptors = descriptors
+        self._accepting: list[asyncio.Task[None]] = []
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup(sockets=None if sockets is None else [])
+        for listener in sockets or ():
+            acceptor = Acceptor(listener, self._connect, self._descriptors, SystemClock())
+            self._accepting.append(asyncio.create_task(acceptor.run(), name="acceptor"))
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # what was loaded stays: collecting it again and again held the event loop up for 100 ms
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return a protocol for one connection, as Uvicorn's own `startup` makes them."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+def http_protocol(base: type = HttpToolsProtocol) -> type[Any] | str:
+    """Return the protocol to give to Uvicorn as `http`. `base` is Uvicorn's, whose members are checked."""
+    used = set[str]().union(*map(_attributes, (base, FlowControl, RequestResponseCycle)))
+    missing = (HTTP_METHODS - set(dir(base))) | (HTTP_ATTRIBUTES - used)
+    if missing:
+        sentence = "this Uvicorn lacks %s; requests that stop halfway are not ended"
+        log.warning(sentence, ", ".join(sorted(missing)), extra={"action": "request_limits_off"})
+        return PLAIN_HTTP_PROTOCOL
+    return LimitedProtocol
 
 
 def websocket_protocol(*, direct: bool, base: type = WebSocketsSansIOProtocol) -> type[Any] | str:

@@ -26,6 +26,7 @@ from typing import BinaryIO
 from backend.domain.texts import printable
 from backend.errors import Invalid, TooLarge
 from backend.lists.columns import ColumnUndecided
+from backend.lists.limits import MAX_BYTES, MAX_ROWS
 from backend.lists.names import ID_NAMES
 from backend.lists.records import CHUNK_BYTES, MAX_RECORD_LENGTH, Records, encoding_of, text_of
 from backend.lists.table import DELIMITERS, MAX_COLUMNS, ONE_COLUMN, Table, table_of
@@ -47,8 +48,6 @@ __all__ = [
     "list_of_ids",
     "read_video_list",
 ]
-MAX_ROWS = 100_000
-MAX_BYTES = 20 * 2**20
 
 
 def read_video_list(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from backend.store.changes import Tick
-from backend.store.commit import commit
-from backend.store.database import Database
-from backend.store.history import HistoryStore
-from backend.store.jobs import JobStore
-from backend.store.videos import VideoStore
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backend.store.changes import Tick
+    from backend.store.database import Database
 
 
 class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
+        from backend.store.jobs import JobStore
+        from backend.store.videos import VideoStore
+
         self._database = database
         self.jobs = JobStore(database)
         self.videos = VideoStore(database)
@@ -21,4 +24,6 @@ class Store:
 
     async def commit(self, tick: Tick) -> None:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""
+        from backend.store.commit import commit
+
         await self._database.write(lambda connection: commit(connection, tick))

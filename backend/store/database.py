@@ -11,20 +11,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from backend.errors import CannotStart, StoreRefused
+from backend.store.revisions import MIGRATIONS, newest_revision
 
 P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C")
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
 READERS = 8
 WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 2 * 1024  # a tick's pages must not spill before the commit
@@ -143,23 +139,38 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def _upgrade(path: Path, backups: Path, migrations: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(migrations))
-    script = ScriptDirectory.from_config(config)
-    newest = script.get_current_head()
     engine = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
     try:
         with engine.begin() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
-        if present == newest:
-            return
-        if present is not None:
-            _back_up(path, backups, present, {revision.revision for revision in script.walk_revisions()})
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            present = _revision(connection)
+        if present != newest_revision(migrations):
+            _migrate(engine, path, present, backups, migrations)
     finally:
         engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _migrate(engine: Engine, path: Path, present: str | None, backups: Path, migrations: Path) -> None:
+    from alembic import command  # takes as long to load as all else that the database needs
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    script = ScriptDirectory.from_config(config)
+    if present == script.get_current_head():
+        return
+    if present is not None:
+        _back_up(path, backups, present, {revision.revision for revision in script.walk_revisions()})
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def _back_up(path: Path, backups: Path, present: str, known: set[str]) -> None:

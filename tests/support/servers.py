@@ -164,13 +164,19 @@ class Program(ServerProcess):
         port: int | None = None,
         python_path: Path | None = None,
         root: Path = ROOT,
+        max_descriptors: int | None = None,
         **settings: object,
     ) -> None:
         self.data_dir = data_dir
         port = port or free_port()
         arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
         plug_ins = {"PYTHONPATH": str(python_path)} if python_path else {}
-        super().__init__(*arguments, port=port, environment=environment(settings) | plug_ins, root=root)
+        variables = environment(settings) | plug_ins
+        if max_descriptors is None:
+            super().__init__(*arguments, port=port, environment=variables, root=root)
+        else:
+            limited = ("-c", f'ulimit -n {max_descriptors} && exec "$@"', "sh", sys.executable, *arguments)
+            super().__init__(*limited, port=port, environment=variables, root=root, program="/bin/sh")
 
     def sign_in_link(self) -> str:
         """Return the link that the server prints when it is ready."""
@@ -184,10 +190,13 @@ def running(
     port: int | None = None,
     python_path: Path | None = None,
     root: Path = ROOT,
+    max_descriptors: int | None = None,
     **settings: object,
 ) -> Iterator[Program]:
     """Start the program and wait until it is ready. Ends it afterwards."""
-    program = Program(data_dir, port=port, python_path=python_path, root=root, **settings)
+    program = Program(
+        data_dir, port=port, python_path=python_path, root=root, max_descriptors=max_descriptors, **settings
+    )
     with _ready(program, "Dashboard:") as ready:
         yield ready
 

@@ -13,31 +13,18 @@ import typer
 from backend import VERSION
 from backend.command import command
 from backend.errors import DashboardError
-from backend.settings import unknown_settings
 from progress_dashboard.errors import FeedError
-from ui.cli import backup, cancel, export, login_link, pause, resume, retry, submit, token, users, worker
+from ui.cli.commands import LazyGroup
 from ui.cli.data import DataDir
 from ui.cli.terminal import accept_all_characters, without_known_secrets
-from ui.cli.watch import command as watch
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(users.app, name="users")
-app.command("token", epilog=token.EXAMPLE)(token.token)
-app.command("login-link", epilog=login_link.EXAMPLE)(login_link.login_link)
-app.command("submit", epilog=submit.EXAMPLE)(submit.submit)
-app.command("watch", epilog=watch.EXAMPLE)(watch.watch)
-app.command("pause", epilog=pause.EXAMPLE)(pause.pause)
-app.command("resume", epilog=resume.EXAMPLE)(resume.resume)
-app.command("cancel", epilog=cancel.EXAMPLE)(cancel.cancel)
-app.command("retry", epilog=retry.EXAMPLE)(retry.retry)
-app.command("export", epilog=export.EXAMPLE)(export.export)
-app.command("backup", epilog=backup.EXAMPLE)(backup.backup)
-app.command("worker", epilog=worker.EXAMPLE)(worker.worker)
+app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 with one plain sentence, or 2 if the command line is wrong."""
     accept_all_characters()
+    _leave_out_httpx_command_line()
     try:
         app(args=arguments, prog_name=command())
     except (DashboardError, FeedError) as error:
@@ -46,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception:  # a defect: its trace helps, but what it quotes may be a secret
         print(without_known_secrets(traceback.format_exc()), end="", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _leave_out_httpx_command_line() -> None:
+    """Let httpx do without its own command line, as where that is not installed: it takes longer to load than httpx."""
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,6 +65,8 @@ def start(
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced_options(context)
+        from backend.settings import unknown_settings  # `--help` and `--version` do without the settings
+
         for sentence in unknown_settings(os.environ):
             print(f"Warning: {sentence}", file=sys.stderr)
         return

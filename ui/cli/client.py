@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +12,16 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, SecretStr
 
 from backend.command import command
 from backend.errors import DashboardError, Invalid, JobNotFound, NotFound
-from backend.settings import ADMIN, ENV_FILE, ENV_FILE_ENCODING, LOOPBACK, PREFIX, load_settings, read_settings
+from backend.settings import ADMIN, LOOPBACK, load_settings, read_settings
 from progress_dashboard.address import Address
 from progress_dashboard.proxies import Proxy, proxy_for
 from progress_dashboard.settings import TOKEN_VARIABLE, URL_VARIABLE
 from progress_dashboard.tokens import checked_token
-from ui.cli.data import open_accounts, server_address
+from ui.cli.data import issue_token, server_address
 
 TOKEN_SECONDS = 3600
 TIMEOUT = httpx.Timeout(120, connect=5)
@@ -38,16 +36,8 @@ JobState = dict[str, Any]
 """A job as JSON from the server."""
 
 
-class ClientSettings(BaseSettings):
+class ClientSettings(BaseModel):
     """The address of the server, and the token of the user."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=ENV_FILE,
-        env_file_encoding=ENV_FILE_ENCODING,
-        env_ignore_empty=True,
-        extra="ignore",
-    )
 
     url: str = ""
     token: SecretStr | None = None
@@ -201,9 +191,4 @@ def _own_token(address: Address, data_dir: Path | None, lifetime_seconds: int) -
         raise RequestRefused(
             f"Set DASHBOARD_TOKEN for {address.base}; `{command('token NAME')}` on the server's machine prints one."
         )
-    return asyncio.run(_mint(data_dir, lifetime_seconds))
-
-
-async def _mint(data_dir: Path | None, lifetime_seconds: int) -> str:
-    async with open_accounts(data_dir) as accounts:
-        return await accounts.issue_token(await accounts.user(ADMIN), lifetime_seconds=lifetime_seconds)
+    return issue_token(data_dir, ADMIN, lifetime_seconds)

@@ -13,7 +13,7 @@ from backend.command import command
 from backend.errors import Invalid
 from backend.settings import ADMIN, checked_base_url, load_settings
 from progress_dashboard.address import Address
-from ui.cli.data import LINK_SECONDS, DataDir, open_accounts, server_address
+from ui.cli.data import LINK_SECONDS, DataDir, open_issuer, server_address
 
 EXAMPLE = f"Example: {command('login-link ana')}"
 
@@ -42,5 +42,5 @@ def _base_url(url: str) -> str:
 
 
 async def _make(name: str, data_dir: Path | None) -> str:
-    async with open_accounts(data_dir) as accounts:
+    async with open_issuer(data_dir) as accounts:
         return await accounts.make_link(await accounts.user(name), lifetime_seconds=LINK_SECONDS)

@@ -19,13 +19,15 @@ from starlette.types import ASGIApp
 
 from backend import Backend, Settings, open_backend
 from backend.api import build_app
-from backend.api.uvicorn_internals import Server, websocket_protocol
+from backend.api.uvicorn_internals import Server, http_protocol, websocket_protocol
 from backend.command import command
+from backend.descriptors import Descriptors, raise_limit
 from backend.errors import CannotStart, DashboardError
 from backend.logs import configure_logs
 from backend.settings import ADMIN, load_settings, unknown_settings
 from progress_dashboard.tasks import first_completed
 from ui.cli.data import ADDRESS_FILE, LINK_SECONDS
+from ui.cli.loading import without
 from ui.cli.window import require_window, show_window
 
 GRACEFUL_SECONDS = 1
@@ -49,12 +51,13 @@ def serve(
     if native:
         require_window()
     configure_logs()
+    raise_limit()
     asyncio.run(_serve(settings, browser=not no_browser, native=native))
 
 
 async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
     stop = _stop_signal()
-    with _listening(settings) as listener:
+    with open_listener(settings) as listener:
         async with open_backend(settings) as backend:
             await _require_password(backend)
             await _run(backend, stop, listener, browser=browser, native=native)
@@ -62,7 +65,7 @@ async def _serve(settings: Settings, *, browser: bool, native: bool) -> None:
 
 async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *, browser: bool, native: bool) -> None:
     """Serve until a stop signal, the end of the server or the window, or until the data cannot be stored."""
-    server = Server(config_of(backend))
+    server = Server(config_of(backend), Descriptors.of_process(backend.settings.max_running_videos))
     (backend.settings.data_dir / ADDRESS_FILE).write_text(backend.settings.local_url, encoding="utf-8")
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
     welcome = _welcome(backend, server, browser=browser, native=native)
@@ -84,7 +87,7 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _listening(settings: Settings) -> socket.socket:
+def open_listener(settings: Settings) -> socket.socket:
     """Return a socket that already listens on the address: only that keeps a second server off the port."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
@@ -131,6 +134,7 @@ def config_of(backend: Backend) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        http=http_protocol(),
         ws=websocket_protocol(direct=settings.direct_sending),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=settings.heartbeat_interval_seconds,
@@ -144,7 +148,8 @@ def config_of(backend: Backend) -> uvicorn.Config:
 def _app(backend: Backend) -> ASGIApp:
     # NiceGUI reads this when it is imported. Its files hold no credentials, but they are not public either.
     os.environ["NICEGUI_STORAGE_PATH"] = str(backend.settings.data_dir / "nicegui")
-    from nicegui import ui
+    with without("aiohttp"):  # Socket.IO wants it for its client, and it takes a tenth of the start
+        from nicegui import ui
 
     from ui import register
     from ui.nicegui_internals import page_owner, set_page_heartbeat

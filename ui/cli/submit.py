@@ -12,7 +12,7 @@ import typer
 from backend.command import command
 from backend.domain.texts import counted
 from backend.errors import Invalid
-from backend.lists.csv_files import MAX_BYTES
+from backend.lists.limits import MAX_BYTES
 from ui.cli.client import checked, connected
 from ui.cli.data import DataDir
 

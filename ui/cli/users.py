@@ -12,7 +12,7 @@ import typer
 
 from backend.command import command
 from backend.errors import Invalid
-from ui.cli.data import DataDir, open_accounts
+from ui.cli.data import DataDir, open_accounts, open_issuer
 
 if TYPE_CHECKING:
     from backend.domain.auth import User
@@ -105,7 +105,7 @@ async def _add(name: str, password: str, is_admin: bool, data_dir: Path | None) 
 
 
 async def _users(data_dir: Path | None) -> list[User]:
-    async with open_accounts(data_dir) as accounts:
+    async with open_issuer(data_dir) as accounts:
         return await accounts.users()
 
 

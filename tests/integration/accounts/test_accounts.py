@@ -259,6 +259,18 @@ async def test_a_token_knows_its_user_and_its_end(accounts: Accounts, ana: User,
     assert (authority.expires_at - clock.now()).total_seconds() == HOUR
 
 
+async def test_a_token_ends_with_its_own_time_where_its_row_lives_longer(
+    accounts: Accounts, ana: User, clock: VirtualClock
+) -> None:
+    token = await accounts.issue_token(ana, lifetime_seconds=HOUR)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    header = {"kid": jwt.get_unverified_header(token)["kid"]}
+    for seconds, ends_after in ((60, 60), (DAY, HOUR), (10**30, HOUR)):
+        other = jwt.encode(claims | {"exp": claims["iat"] + seconds}, SECRET, headers=header)
+        authority = await accounts.token(other)
+        assert (authority.expires_at - clock.now()).total_seconds() == ends_after
+
+
 async def test_a_token_has_the_user_id_and_not_the_role(accounts: Accounts) -> None:
     boss = await accounts.add_user("boss", PASSWORD, is_admin=True)
     token = await accounts.issue_token(boss, lifetime_seconds=HOUR)

@@ -16,7 +16,8 @@ from alembic.script import ScriptDirectory
 from backend.clock import to_millis
 from backend.errors import CannotStart
 from backend.store import Store
-from backend.store.database import MIGRATIONS, Database, open_database
+from backend.store.database import Database, open_database
+from backend.store.revisions import MIGRATIONS
 from backend.store.tables import METADATA
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON

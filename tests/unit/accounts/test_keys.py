@@ -68,6 +68,10 @@ def test_a_token_signed_with_our_key_is_accepted(keys: Keys) -> None:
     assert keys.verify(forge(CLAIMS)).jti == "one"
 
 
+def test_a_token_may_be_a_minute_ahead_of_a_clock_that_was_set_back(keys: Keys) -> None:
+    assert keys.verify(forge(CLAIMS | {"iat": NOW + 60, "exp": NOW + 120})).iat == NOW + 60
+
+
 @pytest.mark.parametrize("claim", sorted(CLAIMS))
 def test_a_token_without_one_of_its_claims_is_refused(keys: Keys, claim: str) -> None:
     with pytest.raises(NotSignedIn):
@@ -87,6 +91,8 @@ def test_a_token_without_one_of_its_claims_is_refused(keys: Keys, claim: str) ->
         {"exp": 1e400},
         {"exp": True},
         {"iat": "soon"},
+        {"iat": NOW + 61, "exp": NOW + 120},
+        {"iat": 10**30, "exp": 10**31},
         {"sub": 7},
         {"sub": None},
         {"jti": ["one"]},
