@@ -195,7 +195,7 @@ class Accounts:
             return None
         if (claims.sub, claims.purpose, token.purpose) != (token.user.id, purpose, purpose):
             return None
-        ends_at = min(token.expires_at, datetime.fromtimestamp(claims.exp, UTC))
+        ends_at = datetime.fromtimestamp(min(claims.exp, token.expires_at.timestamp()), UTC)  # the row may live longer
         return Authority(token.user, "token", key, ends_at), ends_at
 
     async def _agree_on_password(self, password: str) -> None:
