@@ -15,7 +15,7 @@ from backend.domain.timeline import Timeline
 from backend.domain.video import Cause, Outcome, Video, VideoStatus, VideoTimes
 from backend.errors import Invalid, JobNotFound, NotFound
 from backend.store import Store
-from backend.store.jobs import SORTS
+from backend.store.job_lists import SORTS, Wanted
 from backend.store.pages import Page
 from progress_dashboard.protocol import Status
 
@@ -53,15 +53,10 @@ class JobQueries:
         """Return a page of jobs."""
         if sort not in SORTS:
             raise Invalid(f"sort must be one of {', '.join(SORTS)}.")
-        return await self._store.jobs.page(
-            owner_id=by.sees_jobs_of,
-            dashboard=dashboard,
-            status=status,
-            q=checked_text(q, "q"),
-            sort=sort,
-            limit=_checked_limit(limit),
-            cursor=cursor,
+        wanted = Wanted(
+            owner_id=by.sees_jobs_of, dashboard=dashboard, status=status, q=checked_text(q, "q"), sort=sort
         )
+        return await self._store.jobs.page(wanted, limit=_checked_limit(limit), cursor=cursor)
 
     async def count_jobs(self, *, by: User) -> int:
         """Return the number of jobs in History."""

@@ -38,11 +38,24 @@ def insert(codec: RowCodec[T]) -> Bulk[T]:
     return Bulk(codec, f"INSERT INTO {codec.table} ({', '.join(codec.columns)}) VALUES {{rows}}")  # noqa: S608  our own names
 
 
-def update(codec: RowCodec[T], *, keys: Sequence[str]) -> Bulk[T]:
-    """Return the statement that updates rows by the columns `keys`; it takes each row once."""
+def upsert(codec: RowCodec[T], *, key: str, change: str) -> Bulk[T]:
+    """Return the statement that inserts rows; a row whose `key` is there already is changed."""
+    names = ", ".join(codec.columns)
+    text = f"INSERT INTO {codec.table} ({names}) VALUES {{rows}} ON CONFLICT ({key}) DO UPDATE SET {change}"  # noqa: S608
+    return Bulk(codec, text)
+
+
+def update(codec: RowCodec[T], *, keys: Sequence[str], changed_only: bool = False) -> Bulk[T]:
+    """Return the statement that updates rows by the columns `keys`; it takes each row once.
+
+    With `changed_only` it leaves rows alone that have these values, so that their indexes are not written either.
+    """
     given, table = ", ".join(codec.columns), codec.table
+    others = [column for column in codec.columns if column not in keys]
     matches = " AND ".join(f"{table}.{key} = new.{key}" for key in keys)
-    values = ", ".join(f"{column} = new.{column}" for column in codec.columns if column not in keys)
+    if changed_only:
+        matches += f" AND ({' OR '.join(f'{table}.{column} <> new.{column}' for column in others)})"
+    values = ", ".join(f"{column} = new.{column}" for column in others)
     text = f"WITH new ({given}) AS (VALUES {{rows}}) UPDATE {table} SET {values} FROM new WHERE {matches}"  # noqa: S608
     return Bulk(codec, text)
 

@@ -5,7 +5,9 @@ The types of the table convert each column, both ways, so that a column is spell
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +15,8 @@ from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 T = TypeVar("T")
-DIALECT: Dialect = sqlite_dialect()
+compact_json = partial(json.dumps, separators=(",", ":"))
+DIALECT: Dialect = sqlite_dialect(json_serializer=compact_json)
 Row = tuple[object, ...]
 
 
