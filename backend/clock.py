@@ -44,4 +44,4 @@ def iso(moment: datetime) -> str:
     >>> iso(datetime(2026, 1, 31, 12, tzinfo=UTC))
     '2026-01-31T12:00:00.000Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,34 +1,28 @@
-"""Lists as CSV, streamed page by page."""
+"""Lists as CSV, streamed part by part: a part is read and encoded by a thread of the store, beside the event loop."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from backend.lists.exports import csv_rows, csv_start, export_file_name
-from backend.store.pages import Page
+from backend.lists.exports import csv_start, export_file_name
+from backend.store.pages import Part
 
-T = TypeVar("T")
-ReadPage = Callable[[str | None], Coroutine[Any, Any, Page[T]]]
+ReadPart = Callable[[str | None], Coroutine[Any, Any, Part]]
 
 
-def csv_response(
-    name: str, header: Sequence[str], first: Page[T], read: ReadPage[T], row: Callable[[T], Sequence[object]]
-) -> Response:
-    """Return a CSV of the page `first` and of those that `read` gives after it; `name` becomes the file's name."""
+async def csv_response(name: str, header: Sequence[str], read: ReadPart) -> Response:
+    """Return a CSV of the parts that `read` gives after a cursor; `name` becomes the file's name."""
     headers = {"Content-Disposition": f'attachment; filename="{export_file_name(name)}"'}
-    lines = _lines(header, first, read, row)
-    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+    first = await read(None)  # if it cannot be read, the answer still says so
+    return StreamingResponse(_parts(header, first, read), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _lines(
-    header: Sequence[str], page: Page[T], read: ReadPage[T], row: Callable[[T], Sequence[object]]
-) -> AsyncIterator[bytes]:
-    yield csv_start(header)
-    yield csv_rows(map(row, page.items))
-    while page.next_cursor is not None:
-        page = await read(page.next_cursor)
-        yield csv_rows(map(row, page.items))
+async def _parts(header: Sequence[str], part: Part, read: ReadPart) -> AsyncIterator[bytes]:
+    yield csv_start(header) + part.content
+    while part.next_cursor is not None:
+        part = await read(part.next_cursor)
+        yield part.content

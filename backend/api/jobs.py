@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -20,17 +21,16 @@ from backend.api.deps import Caller, TheBackend
 from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
-from backend.domain.job import Job
+from backend.domain.job import JobLine
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
-from backend.lists.exports import HISTORY_COLUMNS, history_row
-from backend.store.pages import Page
+from backend.lists.exports import HISTORY_COLUMNS, csv_rows, history_row
+from backend.store.pages import Part
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
-EXPORTED_AT_ONCE = 500
 SEQ = Query(ge=0, le=2**53)
 JOB_ERRORS = {401: "not signed in", 404: "no such job among yours", 422: "a value is not valid"}
 LIST_ERRORS = JOB_ERRORS | {
@@ -103,10 +103,13 @@ async def list_jobs(
     summary="Export the history as CSV",
 )
 async def export_history(backend: TheBackend, caller: Caller) -> Response:
-    async def read(cursor: str | None) -> Page[Job]:
-        return await backend.queries.jobs(by=caller, limit=EXPORTED_AT_ONCE, cursor=cursor)
+    def encode(jobs: Iterable[JobLine]) -> bytes:
+        return csv_rows(map(history_row, jobs))
 
-    return csv_response("history", HISTORY_COLUMNS, await read(None), read, history_row)
+    async def read(cursor: str | None) -> Part:
+        return await backend.queries.export_jobs(encode, by=caller, cursor=cursor)
+
+    return await csv_response("history", HISTORY_COLUMNS, read)
 
 
 @router.get("/{job_id}", responses=answers(JobOut, JOB_ERRORS), summary="Get one job")

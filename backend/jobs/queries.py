@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -9,14 +10,14 @@ import msgspec
 from backend.clock import to_millis
 from backend.delivery.hub import JobReader, ProgressHub, Reader
 from backend.domain.auth import User
-from backend.domain.job import Job
+from backend.domain.job import Job, JobLine
 from backend.domain.texts import checked_text
 from backend.domain.timeline import Timeline
-from backend.domain.video import Cause, Outcome, Video, VideoStatus, VideoTimes
+from backend.domain.video import Cause, Outcome, Video, VideoLine, VideoStatus, VideoTimes
 from backend.errors import Invalid, JobNotFound, NotFound
 from backend.store import Store
 from backend.store.job_lists import SORTS, Wanted
-from backend.store.pages import Page
+from backend.store.pages import Page, Part
 from progress_dashboard.protocol import Status
 
 MAX_PAGE = 1_000
@@ -62,6 +63,12 @@ class JobQueries:
         """Return the number of jobs in History."""
         return await self._store.jobs.count(owner_id=by.sees_jobs_of)
 
+    async def export_jobs(
+        self, encode: Callable[[Iterable[JobLine]], bytes], *, by: User, cursor: str | None = None
+    ) -> Part:
+        """Return the next jobs of History, newest first, as `encode` writes them; it is called in another thread."""
+        return await self._store.jobs.export(Wanted(owner_id=by.sees_jobs_of), encode, cursor=cursor)
+
     async def ids_with_video(self, q: str, *, by: User) -> list[str]:
         """Return the IDs of the jobs on the dashboard with a video whose ID begins with `q` or whose error has it.
 
@@ -89,6 +96,13 @@ class JobQueries:
         await self._require_visible(job_id, by)
         wanted, limit = checked_text(q, "q"), _checked_limit(limit)
         return await self._store.videos.page(job_id, status=status, q=wanted, limit=limit, cursor=cursor)
+
+    async def export_videos(
+        self, job_id: str, encode: Callable[[Iterable[VideoLine]], bytes], *, by: User, cursor: str | None = None
+    ) -> Part:
+        """Return the next videos of the job as `encode` writes them; it is called in another thread."""
+        await self._require_visible(job_id, by)
+        return await self._store.videos.export(job_id, encode, cursor=cursor)
 
     async def video(self, job_id: str, position: int, *, by: User) -> Video:
         """Return one video of the job. Raises `NotFound` if there is none at this position."""

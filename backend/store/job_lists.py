@@ -110,7 +110,7 @@ class Search:
     def __init__(self, connection: Connection, q: str) -> None:
         self._q = q
         self._words, self._ids, self._jobs = _named_by_words(q), _begun_ids(q), _jobs_with_video(q)
-        self._videos_are_few = self._words is not None and _fits(connection, _begun_video_ids(q))
+        self._videos_are_few = _fits(connection, _begun_video_ids(q))
         self.is_narrow = (
             self._words is not None
             and self._videos_are_few

@@ -5,22 +5,26 @@ Who may see a job is decided here, once: a query takes `owner_id`, None for ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.engine import Row
 
-from backend.domain.job import Job
+from backend.clock import from_millis
+from backend.domain.job import Job, JobLine
 from backend.store.database import Database
-from backend.store.job_lists import PAST, PRESENT, Wanted, find_page
-from backend.store.pages import Page
+from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
+from backend.store.pages import Page, Part, cursor_of, position_in
+from backend.store.rows import driver_rows
 from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
 from backend.store.videos import error_contains
 from progress_dashboard.protocol import UNFINISHED
 
 ERASED_AT_ONCE = 500
+EXPORTED_AT_ONCE = 2_000
+LINE_TIMES = ("created_at", "started_at", "finished_at")
 FIELDS = (*JOB_COLUMNS, "owner")
 _USE_LESS = (
     update(TRACES).where(TRACES.c.digest == bindparam("b_digest")).values(uses=TRACES.c.uses - bindparam("b_uses"))
@@ -81,6 +85,21 @@ class JobStore:
 
         return await self._database.read(read)
 
+    async def export(self, wanted: Wanted, encode: Callable[[Iterable[JobLine]], bytes], *, cursor: str | None) -> Part:
+        """Return the next jobs of a list without a search as `encode` writes them, and where to continue."""
+
+        def read(connection: Connection) -> Part:
+            after = None if cursor is None else position_in(wanted.key, cursor)
+            next_ones = walk(wanted, after, EXPORTED_AT_ONCE).subquery("next")
+            query = _select_lines().join(next_ones, next_ones.c.number == JOBS.c.number)
+            ordered = query.order_by(*wanted.order(next_ones.c.key, next_ones.c.id))
+            rows = driver_rows(connection, ordered)
+            lines = [_line(row) for row in rows]
+            more = len(lines) == EXPORTED_AT_ONCE
+            return Part(encode(lines), cursor_of(lines[-1].created_at, lines[-1].job_id) if more else None)
+
+        return await self._database.read(read)
+
     async def ids_with_video(self, q: str, *, owner_id: str | None) -> list[str]:
         """Return the IDs of the owner's jobs on the dashboard with a video whose ID begins with `q` or error has it.
 
@@ -95,8 +114,8 @@ class JobStore:
 
     async def count(self, *, owner_id: str | None) -> int:
         """Return the number of jobs that this owner may see."""
-        rows = await self._all(_visible(select(func.count()).select_from(JOBS), owner_id))
-        return int(rows[0][0])
+        parts = [_visible(select(func.count()).select_from(JOBS).where(part), owner_id) for part in (PRESENT, PAST)]
+        return sum([(await self._all(query))[0][0] for query in parts])
 
     async def made_with_key(self, user_id: str, key: str) -> tuple[str, str] | None:
         """Return (job ID, request hash) of the job that this idempotency key made; None if it made none."""
@@ -127,6 +146,17 @@ def _select_jobs(*more: ColumnElement[Any]) -> Select[Any]:
 
 def _job(row: Row[Any]) -> Job:
     return Job(**row._mapping)
+
+
+def _select_lines() -> Select[Any]:
+    names = ("status", "total_videos", "failed", "error", "attempt", "processor", *LINE_TIMES)
+    columns = (JOBS.c.id, JOBS.c.name, USERS.c.name.label("owner"), *(JOBS.c[name] for name in names))
+    return select(*columns).join(USERS, USERS.c.id == JOBS.c.owner_id)
+
+
+def _line(row: Sequence[Any]) -> JobLine:
+    facts, moments = row[: -len(LINE_TIMES)], row[-len(LINE_TIMES) :]
+    return JobLine(*facts, *(millis if millis is None else from_millis(millis) for millis in moments))
 
 
 def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:

@@ -11,13 +11,20 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Dialect, Table
+from sqlalchemy import Connection, Dialect, Select, Table
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 T = TypeVar("T")
 compact_json = partial(json.dumps, separators=(",", ":"))
 DIALECT: Dialect = sqlite_dialect(json_serializer=compact_json)
 Row = tuple[object, ...]
+
+
+def driver_rows(connection: Connection, query: Select[Any]) -> Sequence[Row]:
+    """Return the rows as the driver has them, unconverted: SQLAlchemy would take most of the time."""
+    cursor: Any = connection.execute(query).cursor
+    rows: list[Row] = cursor.fetchall()
+    return rows
 
 
 class RowCodec(Generic[T]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -34,22 +35,26 @@ from backend.domain.video import (
     Cause,
     Outcome,
     Video,
+    VideoLine,
     VideoStatus,
     VideoTimes,
 )
 from backend.domain.words import folded
 from backend.errors import Fault, Invalid
 from backend.store.database import Database
-from backend.store.pages import Page, position_of
+from backend.store.pages import Page, Part, position_of
+from backend.store.rows import driver_rows
 from backend.store.tables import ARRIVALS, RESULTS, TRACES, VIDEOS
 from backend.store.traces import whole_trace
 
 LAST_CHARACTER = "\U0010ffff"
 DELETED_AT_ONCE = 5_000
+EXPORTED_AT_ONCE = 2_000
 ENDED = (VideoStatus.COMPLETED, VideoStatus.FAILED)
 NEWEST_RESULT = and_(
     RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
 )
+HAS_ENDED = VIDEOS.c.status.in_(ENDED)  # else the result is of an earlier attempt
 SHARED_TRACE = TRACES.c.digest == RESULTS.c.trace
 TRACEBACK = TRACES.c.body.label("traceback")
 KNOWN_SECONDS = func.nullif(
@@ -112,6 +117,20 @@ class VideoStore:
         rows = await self._all(query.order_by(VIDEOS.c.position).limit(limit + 1))
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
+
+    async def export(
+        self, job_id: str, encode: Callable[[Iterable[VideoLine]], bytes], *, cursor: str | None
+    ) -> Part:
+        """Return the job's next videos as `encode` writes them, and where to continue."""
+        mine = (VIDEOS.c.job_id == job_id, VIDEOS.c.position > position_of(cursor))
+        query = _select_lines().where(*mine).order_by(VIDEOS.c.position).limit(EXPORTED_AT_ONCE)
+
+        def read(connection: Connection) -> Part:
+            rows = driver_rows(connection, query)
+            more = len(rows) == EXPORTED_AT_ONCE
+            return Part(encode(map(_line, rows)), str(rows[-1][0]) if more else None)
+
+        return await self._database.read(read)
 
     async def find(self, job_id: str, position: int) -> Video | None:
         """Return one video of a job; None if there is none at this position."""
@@ -279,8 +298,18 @@ def contains(columns: Any, words: str) -> ColumnElement[bool]:
     return or_(in_folded, in_ascii)
 
 
+def _select_lines() -> Select[Any]:
+    own = (VIDEOS.c[name] for name in ("position", "video_id", "cells", "status"))
+    query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, KNOWN_SECONDS)
+    return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED))
+
+
+def _line(row: Sequence[Any]) -> VideoLine:
+    _, video_id, cells, status, *result = row
+    return VideoLine(video_id, msgspec.json.decode(cells), VideoStatus(status), *result)
+
+
 def _select_videos() -> Select[Any]:
-    has_ended = VIDEOS.c.status.in_(ENDED)  # else the result is of an earlier attempt
     own = ("job_id", "position", "video_id", "line", "cells", "status", "attempts")
     query = select(
         *(VIDEOS.c[name] for name in own),
@@ -289,7 +318,7 @@ def _select_videos() -> Select[Any]:
         RESULTS.c.fingerprint.label("group"),
         KNOWN_SECONDS.label("duration_seconds"),
     )
-    return query.outerjoin(RESULTS, and_(NEWEST_RESULT, has_ended)).outerjoin(TRACES, SHARED_TRACE)
+    return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED)).outerjoin(TRACES, SHARED_TRACE)
 
 
 def _video(row: Row[Any]) -> Video:
