@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -21,12 +20,11 @@ from backend.api.deps import Caller, TheBackend
 from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
-from backend.domain.job import JobLine
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
-from backend.lists.exports import HISTORY_COLUMNS, csv_rows, history_row
+from backend.lists.exports import HISTORY_COLUMNS, csv_rows
 from backend.store.pages import Part
 from progress_dashboard.protocol import ProgressUpdate, Status
 
@@ -103,11 +101,8 @@ async def list_jobs(
     summary="Export the history as CSV",
 )
 async def export_history(backend: TheBackend, caller: Caller) -> Response:
-    def encode(jobs: Iterable[JobLine]) -> bytes:
-        return csv_rows(map(history_row, jobs))
-
     async def read(cursor: str | None) -> Part:
-        return await backend.queries.export_jobs(encode, by=caller, cursor=cursor)
+        return await backend.queries.export_jobs(csv_rows, by=caller, cursor=cursor)
 
     return await csv_response("history", HISTORY_COLUMNS, read)
 

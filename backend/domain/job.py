@@ -324,7 +324,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobLine(NamedTuple):
-    """What an export of the history says about a job."""
+    """What an export of the history says about a job; its times are ISO 8601."""
 
     job_id: str
     name: str
@@ -335,9 +335,9 @@ class JobLine(NamedTuple):
     error: str | None
     attempt: int
     processor: str
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
 
 
 def offered_actions(job: Job) -> tuple[Action, ...]:

@@ -6,12 +6,11 @@ import codecs
 import csv
 import io
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from backend.clock import iso
 from backend.domain.job import JobLine
 from backend.domain.texts import INVISIBLE
 from backend.domain.video import Video, VideoLine
@@ -24,7 +23,7 @@ from backend.lists.table import MAX_SAMPLE_ROWS
 
 HISTORY_COLUMNS = JobLine._fields
 FILE_WORD = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
-PLAIN = re.compile(r"[A-Za-z0-9]")  # at the beginning of most cells
+PLAIN = frozenset(string.ascii_letters + string.digits)  # most cells begin so, and are no formula
 CONTROLS = "".join(map(chr, range(32)))
 
 
@@ -53,13 +52,11 @@ def csv_start(header: Sequence[str]) -> bytes:
 def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
     """Return some rows of a CSV file, safe for a spreadsheet: texts are made `neutral`, and None is an empty cell."""
     buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(map(_written, row) for row in rows)
+    csv.writer(buffer).writerows(
+        [cell if (kind := cell.__class__) is int or kind is str and cell[:1] in PLAIN else _written(cell) for cell in row]
+        for row in rows
+    )
     return buffer.getvalue().encode("utf-8", errors="replace")
-
-
-def history_row(job: JobLine) -> Sequence[object]:
-    """Return a job's cells for `HISTORY_COLUMNS`."""
-    return [iso(value) if isinstance(value, datetime) else value for value in job]
 
 
 def result_columns(own: Sequence[str]) -> tuple[str, ...]:
@@ -118,7 +115,7 @@ def neutral(cell: str) -> str:
     >>> neutral("=1+1"), neutral("-wNyEUrxzFU"), neutral("Cats")
     ("'=1+1", '-wNyEUrxzFU', 'Cats')
     """
-    if not cell or PLAIN.match(cell) or VIDEO_ID.match(cell):
+    if not cell or cell[0] in PLAIN or VIDEO_ID.match(cell):
         return cell
     first = cell.lstrip(INVISIBLE + CONTROLS)[:1]
     is_formula = unicodedata.normalize("NFKC", first) in ("=", "+", "-", "@")

@@ -4,29 +4,28 @@ Jobs on the dashboard are few and change all the time: they are looked through. 
 many and stay as they are: each filter and order has an index to walk. A list is walked status by status, and merged.
 
 A search takes the past jobs that its indexes name: job IDs, video IDs, and three letters or more of names and errors.
-Where they name more than `MAX_CANDIDATES`, or there are fewer letters, the list itself is walked, for at most
-`MAX_WALKED` jobs a page: such a page may have fewer jobs than were asked for, or none, and its cursor leads on.
+Where they name more than `MAX_CANDIDATES`, or there are fewer letters, the list itself is walked, by `CHUNKS` of jobs: a
+page for which that is not enough has fewer jobs than were asked for, or none, and its cursor leads on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     CompoundSelect,
+    Connection,
     Integer,
     Row,
     Select,
-    Subquery,
     and_,
+    asc,
+    desc,
     exists,
     func,
-    literal,
     or_,
     select,
     text,
@@ -42,8 +41,7 @@ from progress_dashboard.protocol import Status
 
 SORTS = ("newest", "oldest", "name", "updated")
 MAX_CANDIDATES = 10_000
-MAX_WALKED = 15_000
-FIRST_CHUNK = 1_000
+CHUNKS = (1_000, 2_000, 2_000)
 LETTERS = 3  # of the search index's terms
 PRESENT, PAST = JOBS.c.on_dashboard, ~JOBS.c.on_dashboard
 Place = tuple[Any, str]  # of a job in its list: the value that it is sorted by, and its ID
@@ -92,16 +90,16 @@ def find_page(connection: Connection, wanted: Wanted, *, limit: int, cursor: str
     return _search_on_the_way(connection, wanted, search, after, limit)
 
 
-def walk(wanted: Wanted, after: Place | None, limit: int) -> Select[Any]:
-    """Return the query for (number, key, id) of the next jobs of a list, whatever its search is."""
+def walk(wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
+    """Return the query for (number, key, id, `more` columns) of the next jobs of a list, whatever its search is."""
     parts = []
     if wanted.dashboard is not False:
         of_status = () if wanted.status is None else (JOBS.c.status == wanted.status,)
-        parts.append(_part(wanted, after, limit, PRESENT, *of_status))
+        parts.append(_part(wanted, after, PRESENT, *of_status))
     if wanted.dashboard is not True:
         statuses = Status if wanted.status is None else (wanted.status,)
-        parts += [_part(wanted, after, limit, PAST, JOBS.c.status == status) for status in statuses]
-    return _merged(wanted, parts, limit)
+        parts += [_part(wanted, after, PAST, JOBS.c.status == status) for status in statuses]
+    return _merged(wanted, [part.add_columns(*(JOBS.c[name] for name in more)) for part in parts], limit)
 
 
 class Search:
@@ -117,19 +115,19 @@ class Search:
             and all(_fits(connection, query) for query in (self._words, self._ids))
         )
 
-    def pick(self, wanted: Wanted, after: Place | None, limit: int) -> Select[Any]:
+    def pick(self, wanted: Wanted, after: Place | None, limit: int) -> CompoundSelect[Any]:
         """Return the query for (number, key, id) of the next matching jobs, if `is_narrow`."""
         parts = []
         status = () if wanted.status is None else (JOBS.c.status == wanted.status,)
         if wanted.dashboard is not False:
-            parts.append(_part(wanted, after, limit, PRESENT, *status, self.matches))
+            parts.append(_part(wanted, after, PRESENT, *status, self.matches))
         if wanted.dashboard is not True:
             assert self._words is not None
             by_video = select(JOBS.c.number).where(JOBS.c.id.in_(self._jobs))
             named = union(*(select(query.subquery().c.number) for query in (self._words, self._ids, by_video)))
             candidates = named.subquery("candidate")
             source = candidates.join(JOBS, JOBS.c.number == candidates.c.number)
-            parts.append(_part(wanted, after, limit, PAST, *status, self.matches, source=source))
+            parts.append(_part(wanted, after, PAST, *status, self.matches, source=source))
         return _merged(wanted, parts, limit)
 
     @property
@@ -153,15 +151,14 @@ def _search_on_the_way(
 ) -> Found:
     """Walk the list in growing chunks until the page is full."""
     found: list[Row[Any]] = []
-    walked, chunk = 0, FIRST_CHUNK
-    while walked < MAX_WALKED:
-        some = walk(wanted, after, chunk).subquery("walked")
-        query = select(some, search.matches.label("matches")).join(JOBS, JOBS.c.number == some.c.number)
-        rows = connection.execute(query.order_by(*wanted.order(some.c.key, some.c.id))).all()
-        found += [row for row in rows if row.matches]
-        if len(found) > limit or len(rows) < chunk:
+    for chunk in CHUNKS:
+        walked = walk(wanted, after, chunk).subquery("walked")
+        rows = select(walked).join(JOBS, JOBS.c.number == walked.c.number).where(search.matches)
+        found += connection.execute(rows.order_by(*wanted.order(walked.c.key, walked.c.id))).all()
+        last = connection.execute(walk(wanted, after, 1).offset(chunk - 1)).first()
+        if len(found) > limit or last is None:
             return _page(found, limit)
-        walked, chunk, after = walked + chunk, chunk * 2, (rows[-1].key, rows[-1].id)
+        after = last.key, last.id
     assert after is not None
     return Found([row.number for row in found], cursor_of(*after))
 
@@ -171,21 +168,19 @@ def _page(rows: Sequence[Row[Any]], limit: int) -> Found:
     return Found(numbers, cursor_of(rows[limit - 1].key, rows[limit - 1].id) if len(rows) > limit else None)
 
 
-def _part(
-    wanted: Wanted, after: Place | None, limit: int, *conditions: ColumnElement[bool], source: Any = JOBS
-) -> Select[Any]:
+def _part(wanted: Wanted, after: Place | None, *conditions: ColumnElement[bool], source: Any = JOBS) -> Select[Any]:
     query = select(JOBS.c.number, wanted.key.label("key"), JOBS.c.id).select_from(source).where(*conditions)
     if wanted.owner_id is not None:
         query = query.where(JOBS.c.owner_id == wanted.owner_id)
     if after is not None:
         query = query.where(after_position(wanted.key, JOBS.c.id, wanted.is_descending, after))
-    return query.order_by(*wanted.order(wanted.key, JOBS.c.id)).limit(limit)
+    return query
 
 
-def _merged(wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> Select[Any]:
-    """Return the first rows of all these lists in the order of one."""
-    merged = union_all(*(select(part.subquery()) for part in parts)).subquery("merged")
-    return select(merged).order_by(*wanted.order(merged.c.key, merged.c.id)).limit(limit)
+def _merged(wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> CompoundSelect[Any]:
+    """Return the first rows of all these lists in the order of one: the database takes them as it needs them."""
+    direction = desc if wanted.is_descending else asc
+    return union_all(*parts).order_by(direction("key"), direction("id")).limit(limit)
 
 
 def _named_by_words(q: str) -> Select[Any] | None:

@@ -5,14 +5,14 @@ Who may see a job is decided here, once: a query takes `owner_id`, None for ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.engine import Row
 
-from backend.clock import from_millis
+from backend.clock import from_millis, iso_of_millis
 from backend.domain.job import Job, JobLine
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
@@ -24,7 +24,7 @@ from progress_dashboard.protocol import UNFINISHED
 
 ERASED_AT_ONCE = 500
 EXPORTED_AT_ONCE = 2_000
-LINE_TIMES = ("created_at", "started_at", "finished_at")
+LINE = ("owner_id", "name", "status", "total_videos", "failed", "error", "attempt", "processor", *JobLine._fields[-2:])
 FIELDS = (*JOB_COLUMNS, "owner")
 _USE_LESS = (
     update(TRACES).where(TRACES.c.digest == bindparam("b_digest")).values(uses=TRACES.c.uses - bindparam("b_uses"))
@@ -80,7 +80,7 @@ class JobStore:
         def read(connection: Connection) -> Page[Job]:
             found = find_page(connection, wanted, limit=limit, cursor=cursor)
             rows = connection.execute(_select_jobs(JOBS.c.number).where(JOBS.c.number.in_(found.numbers))).all()
-            jobs = {row.number: Job(**{name: row._mapping[name] for name in FIELDS}) for row in rows}
+            jobs = {number: Job(**dict(zip(FIELDS, fields, strict=True))) for number, *fields in rows}
             return Page([jobs[number] for number in found.numbers], found.next_cursor)
 
         return await self._database.read(read)
@@ -90,13 +90,11 @@ class JobStore:
 
         def read(connection: Connection) -> Part:
             after = None if cursor is None else position_in(wanted.key, cursor)
-            next_ones = walk(wanted, after, EXPORTED_AT_ONCE).subquery("next")
-            query = _select_lines().join(next_ones, next_ones.c.number == JOBS.c.number)
-            ordered = query.order_by(*wanted.order(next_ones.c.key, next_ones.c.id))
-            rows = driver_rows(connection, ordered)
-            lines = [_line(row) for row in rows]
-            more = len(lines) == EXPORTED_AT_ONCE
-            return Part(encode(lines), cursor_of(lines[-1].created_at, lines[-1].job_id) if more else None)
+            owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
+            rows = driver_rows(connection, walk(wanted, after, EXPORTED_AT_ONCE, *LINE))
+            more = len(rows) == EXPORTED_AT_ONCE
+            content = encode([_line(row, owners) for row in rows])
+            return Part(content, cursor_of(from_millis(rows[-1][1]), rows[-1][2]) if more else None)
 
         return await self._database.read(read)
 
@@ -148,15 +146,10 @@ def _job(row: Row[Any]) -> Job:
     return Job(**row._mapping)
 
 
-def _select_lines() -> Select[Any]:
-    names = ("status", "total_videos", "failed", "error", "attempt", "processor", *LINE_TIMES)
-    columns = (JOBS.c.id, JOBS.c.name, USERS.c.name.label("owner"), *(JOBS.c[name] for name in names))
-    return select(*columns).join(USERS, USERS.c.id == JOBS.c.owner_id)
-
-
-def _line(row: Sequence[Any]) -> JobLine:
-    facts, moments = row[: -len(LINE_TIMES)], row[-len(LINE_TIMES) :]
-    return JobLine(*facts, *(millis if millis is None else from_millis(millis) for millis in moments))
+def _line(row: Sequence[Any], owners: Mapping[str, str]) -> JobLine:
+    _, created, job_id, owner_id, name, *facts, started, finished = row
+    ends = (iso_of_millis(created), started and iso_of_millis(started), finished and iso_of_millis(finished))
+    return JobLine._make((job_id, name, owners[owner_id], *facts, *ends))
 
 
 def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:

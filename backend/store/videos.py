@@ -50,6 +50,7 @@ from backend.store.traces import whole_trace
 LAST_CHARACTER = "\U0010ffff"
 DELETED_AT_ONCE = 5_000
 EXPORTED_AT_ONCE = 2_000
+STATUSES = {status.value: status for status in VideoStatus}
 ENDED = (VideoStatus.COMPLETED, VideoStatus.FAILED)
 NEWEST_RESULT = and_(
     RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
@@ -306,7 +307,7 @@ def _select_lines() -> Select[Any]:
 
 def _line(row: Sequence[Any]) -> VideoLine:
     _, video_id, cells, status, *result = row
-    return VideoLine(video_id, msgspec.json.decode(cells), VideoStatus(status), *result)
+    return VideoLine(video_id, msgspec.json.decode(cells), STATUSES[status], *result)
 
 
 def _select_videos() -> Select[Any]:
