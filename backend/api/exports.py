@@ -1,28 +1,36 @@
-"""Lists as CSV, streamed part by part: a part is read and encoded by a thread of the store, beside the event loop."""
+"""Lists as CSV, streamed page by page, beside the event loop: while one is encoded and sent, the next one is read."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from backend.lists.exports import csv_start, export_file_name
-from backend.store.pages import Part
+from backend.store.pages import Page
 
-ReadPart = Callable[[str | None], Coroutine[Any, Any, Part]]
+T = TypeVar("T")
+Encode = Callable[[Iterable[T]], bytes]
+ReadPage = Callable[[str | None], Coroutine[Any, Any, Page[T]]]
 
 
-async def csv_response(name: str, header: Sequence[str], read: ReadPart) -> Response:
-    """Return a CSV of the parts that `read` gives after a cursor; `name` becomes the file's name."""
+async def csv_response(name: str, header: Sequence[str], read: ReadPage[T], encode: Encode[T]) -> Response:
+    """Return a CSV of all pages, as `encode` writes their items; `name` becomes the file's name."""
     headers = {"Content-Disposition": f'attachment; filename="{export_file_name(name)}"'}
     first = await read(None)  # if it cannot be read, the answer still says so
-    return StreamingResponse(_parts(header, first, read), media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(_parts(header, first, read, encode), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _parts(header: Sequence[str], part: Part, read: ReadPart) -> AsyncIterator[bytes]:
-    yield csv_start(header) + part.content
-    while part.next_cursor is not None:
-        part = await read(part.next_cursor)
-        yield part.content
+async def _parts(header: Sequence[str], page: Page[T], read: ReadPage[T], encode: Encode[T]) -> AsyncIterator[bytes]:
+    yield csv_start(header)
+    while page.next_cursor is not None:
+        coming = asyncio.create_task(read(page.next_cursor))
+        try:
+            yield await asyncio.to_thread(encode, page.items)
+            page = await coming
+        finally:
+            coming.cancel()  # if the client has gone
+    yield await asyncio.to_thread(encode, page.items)

@@ -24,8 +24,9 @@ from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
-from backend.lists.exports import HISTORY_COLUMNS, csv_rows
-from backend.store.pages import Part
+from backend.domain.job import JobLine
+from backend.lists.exports import HISTORY_COLUMNS, csv_of_jobs
+from backend.store.pages import Page
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
@@ -101,10 +102,10 @@ async def list_jobs(
     summary="Export the history as CSV",
 )
 async def export_history(backend: TheBackend, caller: Caller) -> Response:
-    async def read(cursor: str | None) -> Part:
-        return await backend.queries.export_jobs(csv_rows, by=caller, cursor=cursor)
+    async def read(cursor: str | None) -> Page[JobLine]:
+        return await backend.queries.export_jobs(by=caller, cursor=cursor)
 
-    return await csv_response("history", HISTORY_COLUMNS, read)
+    return await csv_response("history", HISTORY_COLUMNS, read, csv_of_jobs)
 
 
 @router.get("/{job_id}", responses=answers(JobOut, JOB_ERRORS), summary="Get one job")

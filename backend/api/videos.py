@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -18,7 +17,7 @@ from backend.api.types import AttemptOut, CauseOut, VideoOut, VideoPage
 from backend.domain.video import VideoLine, VideoStatus
 from backend.errors import NotFound
 from backend.lists.exports import csv_rows, export_columns, unnamed_columns
-from backend.store.pages import Part
+from backend.store.pages import Page
 
 LOOKED_AT = 500  # rows, for the columns of an export
 router = APIRouter(prefix="/api/jobs/{job_id}", tags=["videos"])
@@ -86,13 +85,10 @@ async def export_job(backend: TheBackend, caller: Caller, job_id: str) -> Respon
     first = await backend.queries.videos(job_id, by=caller, limit=LOOKED_AT)
     export = export_columns(columns or unnamed_columns(first.items), first.items)
 
-    def encode(videos: Iterable[VideoLine]) -> bytes:
-        return csv_rows(map(export.row, videos))
+    async def read(cursor: str | None) -> Page[VideoLine]:
+        return await backend.queries.export_videos(job_id, by=caller, cursor=cursor)
 
-    async def read(cursor: str | None) -> Part:
-        return await backend.queries.export_videos(job_id, encode, by=caller, cursor=cursor)
-
-    return await csv_response(job.name, export.columns, read)
+    return await csv_response(job.name, export.columns, read, lambda videos: csv_rows(map(export.row, videos)))
 
 
 def _bounded(position: int) -> int:

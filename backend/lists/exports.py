@@ -51,12 +51,15 @@ def csv_start(header: Sequence[str]) -> bytes:
 
 def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
     """Return some rows of a CSV file, safe for a spreadsheet: texts are made `neutral`, and None is an empty cell."""
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(
-        [cell if (kind := cell.__class__) is int or kind is str and cell[:1] in PLAIN else _written(cell) for cell in row]
-        for row in rows
+    return _encoded([cell if cell.__class__ is int else _written(cell) for cell in row] for row in rows)
+
+
+def csv_of_jobs(jobs: Iterable[JobLine]) -> bytes:
+    """Return the rows of these jobs under `HISTORY_COLUMNS`; what the program itself writes there is no formula."""
+    return _encoded(
+        (job_id, neutral(name), neutral(owner), status, total, failed, error and neutral(error), attempt, *rest)
+        for job_id, name, owner, status, total, failed, error, attempt, *rest in jobs
     )
-    return buffer.getvalue().encode("utf-8", errors="replace")
 
 
 def result_columns(own: Sequence[str]) -> tuple[str, ...]:
@@ -132,6 +135,12 @@ def export_file_name(name: str) -> str:
     stem = "_".join(FILE_WORD.findall(plain))
     stem = re.sub(r"\.csv\Z", "", stem, flags=re.IGNORECASE).lstrip("-")[:100]
     return f"{stem or 'export'}.csv"
+
+
+def _encoded(rows: Iterable[Sequence[object]]) -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue().encode("utf-8", errors="replace")
 
 
 def _written(value: object) -> object:

@@ -14,7 +14,18 @@ from backend.domain.video import VideoStatus
 from backend.store import bulk
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
 from backend.store.rows import RowCodec
-from backend.store.tables import ARRIVALS, EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, VIDEOS
+from backend.store.tables import (
+    ARRIVALS,
+    EVENTS,
+    JOB_COLUMNS,
+    JOBS,
+    KEYS,
+    MILESTONES,
+    RESULTS,
+    TOMBSTONES,
+    TRACES,
+    VIDEOS,
+)
 from backend.store.traces import Trace, shared_trace
 from backend.store.videos import selected_videos
 from progress_dashboard.protocol import Status

@@ -4,8 +4,8 @@ Jobs on the dashboard are few and change all the time: they are looked through. 
 many and stay as they are: each filter and order has an index to walk. A list is walked status by status, and merged.
 
 A search takes the past jobs that its indexes name: job IDs, video IDs, and three letters or more of names and errors.
-Where they name more than `MAX_CANDIDATES`, or there are fewer letters, the list itself is walked, by `CHUNKS` of jobs: a
-page for which that is not enough has fewer jobs than were asked for, or none, and its cursor leads on.
+Where they name more than `MAX_CANDIDATES`, or there are fewer letters, the list itself is walked, by `CHUNKS` of jobs:
+a page for which that is not enough has fewer jobs than were asked for, or none, and its cursor leads on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Wanted:
     @property
     def key(self) -> ColumnElement[Any]:
         """The column that the list is sorted by; the ID decides among equals."""
-        return {"name": JOBS.c.name_key, "updated": JOBS.c.updated_at}.get(self.sort, JOBS.c.created_at)
+        keys: dict[str, ColumnElement[Any]] = {"name": JOBS.c.name_key, "updated": JOBS.c.updated_at}
+        return keys.get(self.sort, JOBS.c.created_at)
 
     @property
     def is_descending(self) -> bool:
@@ -107,13 +108,11 @@ class Search:
 
     def __init__(self, connection: Connection, q: str) -> None:
         self._q = q
-        self._words, self._ids, self._jobs = _named_by_words(q), _begun_ids(q), _jobs_with_video(q)
+        self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
         self._videos_are_few = _fits(connection, _begun_video_ids(q))
-        self.is_narrow = (
-            self._words is not None
-            and self._videos_are_few
-            and all(_fits(connection, query) for query in (self._words, self._ids))
-        )
+        self._named = [query for query in (_named_by_words(q), _begun_ids(q)) if query is not None]
+        has_letters = len(folded(q)) >= LETTERS
+        self.is_narrow = has_letters and self._videos_are_few and all(_fits(connection, query) for query in self._named)
 
     def pick(self, wanted: Wanted, after: Place | None, limit: int) -> CompoundSelect[Any]:
         """Return the query for (number, key, id) of the next matching jobs, if `is_narrow`."""
@@ -122,9 +121,8 @@ class Search:
         if wanted.dashboard is not False:
             parts.append(_part(wanted, after, PRESENT, *status, self.matches))
         if wanted.dashboard is not True:
-            assert self._words is not None
             by_video = select(JOBS.c.number).where(JOBS.c.id.in_(self._jobs))
-            named = union(*(select(query.subquery().c.number) for query in (self._words, self._ids, by_video)))
+            named = union(*(select(query.subquery().c.number) for query in (*self._named, by_video)))
             candidates = named.subquery("candidate")
             source = candidates.join(JOBS, JOBS.c.number == candidates.c.number)
             parts.append(_part(wanted, after, PAST, *status, self.matches, source=source))
@@ -151,6 +149,7 @@ def _search_on_the_way(
 ) -> Found:
     """Walk the list in growing chunks until the page is full."""
     found: list[Row[Any]] = []
+    next_cursor = None
     for chunk in CHUNKS:
         walked = walk(wanted, after, chunk).subquery("walked")
         rows = select(walked).join(JOBS, JOBS.c.number == walked.c.number).where(search.matches)
@@ -159,8 +158,8 @@ def _search_on_the_way(
         if len(found) > limit or last is None:
             return _page(found, limit)
         after = last.key, last.id
-    assert after is not None
-    return Found([row.number for row in found], cursor_of(*after))
+        next_cursor = cursor_of(*after)
+    return Found([row.number for row in found], next_cursor)
 
 
 def _page(rows: Sequence[Row[Any]], limit: int) -> Found:
@@ -206,10 +205,6 @@ def _begun_ids(q: str) -> Select[Any]:
 
 def _begun_video_ids(q: str) -> Select[Any]:
     return select(VIDEOS.c.job_id).where(id_begins_with(q)).limit(MAX_CANDIDATES + 1)
-
-
-def _jobs_with_video(q: str) -> Select[Any]:
-    return select(_begun_video_ids(q).subquery().c.job_id).distinct()
 
 
 def _fits(connection: Connection, query: Select[Any]) -> bool:

@@ -5,7 +5,7 @@ Who may see a job is decided here, once: a query takes `owner_id`, None for ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -16,14 +16,14 @@ from backend.clock import from_millis, iso_of_millis
 from backend.domain.job import Job, JobLine
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
-from backend.store.pages import Page, Part, cursor_of, position_in
-from backend.store.rows import driver_rows
+from backend.store.pages import Page, cursor_of, position_in
+from backend.store.rows import rows_at_once
 from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
 from backend.store.videos import error_contains
 from progress_dashboard.protocol import UNFINISHED
 
 ERASED_AT_ONCE = 500
-EXPORTED_AT_ONCE = 2_000
+EXPORTED_AT_ONCE = 3_000
 LINE = ("owner_id", "name", "status", "total_videos", "failed", "error", "attempt", "processor", *JobLine._fields[-2:])
 FIELDS = (*JOB_COLUMNS, "owner")
 _USE_LESS = (
@@ -85,16 +85,16 @@ class JobStore:
 
         return await self._database.read(read)
 
-    async def export(self, wanted: Wanted, encode: Callable[[Iterable[JobLine]], bytes], *, cursor: str | None) -> Part:
-        """Return the next jobs of a list without a search as `encode` writes them, and where to continue."""
+    async def lines(self, wanted: Wanted, *, cursor: str | None) -> Page[JobLine]:
+        """Return the next jobs of a list without a search, for an export."""
 
-        def read(connection: Connection) -> Part:
+        def read(connection: Connection) -> Page[JobLine]:
             after = None if cursor is None else position_in(wanted.key, cursor)
             owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
-            rows = driver_rows(connection, walk(wanted, after, EXPORTED_AT_ONCE, *LINE))
+            rows = rows_at_once(connection, walk(wanted, after, EXPORTED_AT_ONCE, *LINE))
             more = len(rows) == EXPORTED_AT_ONCE
-            content = encode([_line(row, owners) for row in rows])
-            return Part(content, cursor_of(from_millis(rows[-1][1]), rows[-1][2]) if more else None)
+            next_cursor = cursor_of(from_millis(rows[-1][1]), rows[-1][2]) if more else None
+            return Page([_line(row, owners) for row in rows], next_cursor)
 
         return await self._database.read(read)
 

@@ -23,14 +23,6 @@ class Page(Generic[T]):
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a list as it is sent, and the cursor of the next part; None for the last one."""
-
-    content: bytes
-    next_cursor: str | None
-
-
 def cursor_of(value: Any, job_id: str) -> str:
     """Return the cursor behind a job in a list that is sorted by `value`, then ID."""
     plain = value.isoformat() if isinstance(value, datetime) else value

@@ -102,7 +102,9 @@ def _past(name: str, *columns: str) -> Index:
     Those on the dashboard are few, and change in each tick, which so has no index to write.
     """
     # The last column has one value only, but without it SQLite looks at the rows to check the condition.
-    return Index(f"ix_job_past_{name}", *columns, "on_dashboard", sqlite_where=PAST, postgresql_where=text("NOT on_dashboard"))
+    return Index(
+        f"ix_job_past_{name}", *columns, "on_dashboard", sqlite_where=PAST, postgresql_where=text("NOT on_dashboard")
+    )
 
 
 class UserRow(SQLModel, table=True):

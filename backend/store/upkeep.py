@@ -38,7 +38,9 @@ FIELDS = (
 _OLDEST = f"SELECT {', '.join(FIELDS)} FROM {LEFTOVER} ORDER BY job_id, position, attempt LIMIT {ROWS_AT_ONCE}"  # noqa: S608  our own names
 _ADD = f"INSERT INTO result ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})".replace("traceback", "trace")  # noqa: S608
 _MOVED = f"DELETE FROM {LEFTOVER} WHERE (job_id, position, attempt) <= (?, ?, ?)"  # noqa: S608
-_ADD_TRACE = "INSERT INTO trace (digest, body, uses) VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
+_ADD_TRACE = (
+    "INSERT INTO trace (digest, body, uses) VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
+)
 _ADD_WORDS = """
 INSERT INTO job_words (rowid, words)
 SELECT number, name_folded || char(31) || coalesce(error_folded, lower(error), '') FROM job
@@ -110,7 +112,9 @@ def _move_some(connection: sqlite3.Connection) -> int:
 
 def _shrink(connection: sqlite3.Connection, path: Path) -> None:
     """Give the room that is free in the file back to the disk, where that is worth the time and there is room to."""
-    size, free = (_pragma(connection, "page_size") * _pragma(connection, name) for name in ("page_count", "freelist_count"))
+    size, free = (
+        _pragma(connection, "page_size") * _pragma(connection, name) for name in ("page_count", "freelist_count")
+    )
     if free < max(WORTH_MIB * 2**20, size * WORTH_SHARE):
         return
     kept_mib, room_mib = (size - free) >> 20, shutil.disk_usage(path.parent).free >> 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +42,14 @@ from backend.domain.video import (
 from backend.domain.words import folded
 from backend.errors import Fault, Invalid
 from backend.store.database import Database
-from backend.store.pages import Page, Part, position_of
-from backend.store.rows import driver_rows
+from backend.store.pages import Page, position_of
+from backend.store.rows import rows_at_once
 from backend.store.tables import ARRIVALS, RESULTS, TRACES, VIDEOS
 from backend.store.traces import whole_trace
 
 LAST_CHARACTER = "\U0010ffff"
 DELETED_AT_ONCE = 5_000
-EXPORTED_AT_ONCE = 2_000
+EXPORTED_AT_ONCE = 3_000
 STATUSES = {status.value: status for status in VideoStatus}
 ENDED = (VideoStatus.COMPLETED, VideoStatus.FAILED)
 NEWEST_RESULT = and_(
@@ -119,17 +119,15 @@ class VideoStore:
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
 
-    async def export(
-        self, job_id: str, encode: Callable[[Iterable[VideoLine]], bytes], *, cursor: str | None
-    ) -> Part:
-        """Return the job's next videos as `encode` writes them, and where to continue."""
+    async def lines(self, job_id: str, *, cursor: str | None) -> Page[VideoLine]:
+        """Return the job's next videos for an export."""
         mine = (VIDEOS.c.job_id == job_id, VIDEOS.c.position > position_of(cursor))
         query = _select_lines().where(*mine).order_by(VIDEOS.c.position).limit(EXPORTED_AT_ONCE)
 
-        def read(connection: Connection) -> Part:
-            rows = driver_rows(connection, query)
+        def read(connection: Connection) -> Page[VideoLine]:
+            rows = rows_at_once(connection, query)
             more = len(rows) == EXPORTED_AT_ONCE
-            return Part(encode(map(_line, rows)), str(rows[-1][0]) if more else None)
+            return Page([_line(row) for row in rows], str(rows[-1][0]) if more else None)
 
         return await self._database.read(read)
 
@@ -301,13 +299,16 @@ def contains(columns: Any, words: str) -> ColumnElement[bool]:
 
 def _select_lines() -> Select[Any]:
     own = (VIDEOS.c[name] for name in ("position", "video_id", "cells", "status"))
-    query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, KNOWN_SECONDS)
+    seconds = case((KNOWN_SECONDS.is_not(None), func.printf("%!.17g", RESULTS.c.duration_seconds)))
+    query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, seconds.label("seconds"))
     return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED))
 
 
 def _line(row: Sequence[Any]) -> VideoLine:
-    _, video_id, cells, status, *result = row
-    return VideoLine(video_id, msgspec.json.decode(cells), STATUSES[status], *result)
+    _, video_id, cells, status, error, attempts, seconds = row
+    return VideoLine(
+        video_id, msgspec.json.decode(cells), STATUSES[status], error, attempts, seconds and float(seconds)
+    )
 
 
 def _select_videos() -> Select[Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from uuid import UUID
 
 from backend.clock import to_millis
 from backend.domain.words import folded, sort_key
@@ -19,15 +20,28 @@ from backend.store.traces import shared_trace
 OWNERS = 20
 PRESENT_JOBS = 2_000
 JOBS_AT_ONCE = 1_000
-BEGAN = to_millis(datetime(2026, 1, 1, tzinfo=UTC))
+APART = 20  # milliseconds between jobs
 STATUSES = (("completed", 80), ("completed_with_errors", 12), ("failed", 5), ("cancelled", 3))
-SUBJECTS = ("nightly", "harbour", "interviews", "archive", "drone", "lectures", "Übung", "trailers", "sports", "weather")
+SUBJECTS = (
+    "nightly",
+    "harbour",
+    "interviews",
+    "archive",
+    "drone",
+    "lectures",
+    "Übung",
+    "trailers",
+    "sports",
+    "weather",
+)
 ERRORS = (
     "File is cut off: the index is missing (an MP4 file has it at its end); fetch the file again.",
     "No file for this ID in the media directory",
     "File is damaged: {0}.0 % of its pictures ({0} of 100) cannot be read from 0:01 to 0:03; fetch it again.",
 )
-TRACE = "Traceback (most recent call last):\n" + '  File "inspection.py", line 324, in _decode\n' * 40 + "VideoFailed: {}\n"
+TRACE = (
+    "Traceback (most recent call last):\n" + '  File "inspection.py", line 324, in _decode\n' * 40 + "VideoFailed: {}\n"
+)
 FACTS = (
     '{{"container":"mp4","duration_seconds":{0}.0,"bit_rate":{1},"size_bytes":{1},"video":{{"codec":"h264","width":320,'
     '"height":180,"display_width":320,"display_height":180,"frame_rate":15.0,"frames":{0}}},"audio":{{"codec":"aac",'
@@ -63,10 +77,11 @@ def fill(path: Path, jobs: int, videos: int, *, seed: int = 7) -> None:
             connection.execute(f"PRAGMA {pragma}")
         later = _without_indexes(connection)
         connection.executemany(
-            "INSERT INTO user (id, name, is_admin, disabled, created_at) VALUES (?, ?, 0, 0, ?)",
-            [(f"owner-{n}", f"owner-{n}", BEGAN) for n in range(OWNERS)],
+            "INSERT OR IGNORE INTO user (id, name, is_admin, disabled, created_at) VALUES (?, ?, 0, 0, ?)",
+            [(f"owner-{n}", f"owner-{n}", 0) for n in range(OWNERS)],
         )
-        drawn = _drawn(connection, jobs, videos, random.Random(seed))
+        began = to_millis(datetime.now(UTC)) - jobs * APART
+        drawn = _drawn(connection, began, jobs, videos, random.Random(seed))
         while chunk := list(islice(drawn, JOBS_AT_ONCE)):
             _add(connection, chunk)
         for statement in later:
@@ -76,13 +91,16 @@ def fill(path: Path, jobs: int, videos: int, *, seed: int = 7) -> None:
 
 def _without_indexes(connection: sqlite3.Connection) -> list[str]:
     """Drop what is written faster at the end; return the statements for it."""
-    found = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND tbl_name IN ('job', 'video')"
+    found = (
+        "SELECT type, name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND tbl_name IN ('job', 'video')"
+    )
     parts = [part for part in connection.execute(found).fetchall() if part[2]]
     for kind, name, _ in parts:
         connection.execute(f"DROP {kind} {name}")
     words = (
         "INSERT INTO job_words (rowid, words) SELECT number, name_folded || char(31) || "
-        "coalesce(error_folded, lower(error), '') FROM job WHERE NOT on_dashboard"
+        "coalesce(error_folded, lower(error), '') FROM job WHERE NOT on_dashboard "
+        "AND number > (SELECT coalesce(max(rowid), 0) FROM job_words)"
     )
     return [*(sql for _, _, sql in parts), words]
 
@@ -96,29 +114,32 @@ def _add(connection: sqlite3.Connection, chunk: list[Drawn]) -> None:
         ("result", RESULT, [row for drawn in chunk for row in drawn.results]),
     ):
         marks = ", ".join("?" * len(columns))
-        connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
+        connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
     connection.execute("COMMIT")
 
 
-def _drawn(connection: sqlite3.Connection, jobs: int, videos: int, rng: random.Random) -> Iterator[Drawn]:
+def _drawn(connection: sqlite3.Connection, began: int, jobs: int, videos: int, rng: random.Random) -> Iterator[Drawn]:
     digests = []
     for error in ERRORS:
         trace = shared_trace(TRACE.format(error), error)
         assert trace is not None
         digests.append(trace.digest)
-        connection.execute("INSERT OR IGNORE INTO trace (digest, body, uses) VALUES (?, ?, ?)", (trace.digest, trace.body, 10**9))
+        connection.execute(
+            "INSERT OR IGNORE INTO trace (digest, body, uses) VALUES (?, ?, ?)", (trace.digest, trace.body, 10**9)
+        )
     present = min(PRESENT_JOBS, jobs // 2)
     for number in range(jobs):
-        yield _draw(number, videos, rng, digests, on_dashboard=number >= jobs - present)
+        yield _draw(number, began + number * APART, videos, rng, digests, on_dashboard=number >= jobs - present)
 
 
-def _draw(number: int, videos: int, rng: random.Random, digests: list[bytes], *, on_dashboard: bool) -> Drawn:
-    job_id = f"{rng.getrandbits(32):08x}-{rng.getrandbits(16):04x}-4{rng.getrandbits(12):03x}-8000-{rng.getrandbits(48):012x}"
+def _draw(number: int, at: int, videos: int, rng: random.Random, digests: list[bytes], *, on_dashboard: bool) -> Drawn:
+    job_id = str(UUID(int=rng.getrandbits(128), version=4))
     [status] = rng.choices([one for one, _ in STATUSES], [weight for _, weight in STATUSES])
     name = f"{rng.choice(SUBJECTS)} {2020 + number % 7}-{1 + number % 12:02}-{1 + number % 28:02} {number}.csv"
-    at = BEGAN + number * 20
     failing = videos if status == "failed" else videos // 5 if status == "completed_with_errors" else 0
-    rows, results, error = [], [], None
+    rows: list[Row] = []
+    results: list[Row] = []
+    error = None
     for position in range(videos):
         video_id = urlsafe_b64encode(rng.randbytes(8)).decode()[:11]
         is_failed = position < failing

@@ -81,7 +81,9 @@ def _number_jobs() -> None:
     op.create_index("ix_job_id", "job", ["id"], unique=True)
     op.create_index("ix_job_present", "job", ["owner_id"], sqlite_where=sa.text("on_dashboard = 1"))
     for name, columns in PAST_INDEXES.items():
-        op.create_index(f"ix_job_past_{name}", "job", [*columns, "on_dashboard"], sqlite_where=sa.text("on_dashboard = 0"))
+        op.create_index(
+            f"ix_job_past_{name}", "job", [*columns, "on_dashboard"], sqlite_where=sa.text("on_dashboard = 0")
+        )
 
 
 def _share_traces() -> None:
