@@ -20,11 +20,11 @@ from backend.api.deps import Caller, TheBackend
 from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
+from backend.domain.job import JobLine
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
-from backend.domain.job import JobLine
 from backend.lists.exports import HISTORY_COLUMNS, csv_of_jobs
 from backend.store.pages import Page
 from progress_dashboard.protocol import ProgressUpdate, Status
