@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -94,9 +96,8 @@ def expected(jobs: list[Job], wanted: Wanted) -> list[str]:
             or f"vid-{job.seq}".startswith(wanted.q)
         )
     ]
-    values = {"name": lambda job: job.name_key, "updated": lambda job: job.updated_at}
-    key = values.get(wanted.sort, lambda job: job.created_at)
-    return [job.id for job in sorted(found, key=lambda job: (key(job), job.id), reverse=wanted.is_descending)]
+    value = {"name": "name_key", "updated": "updated_at"}.get(wanted.sort, "created_at")
+    return [job.id for job in sorted(found, key=attrgetter(value, "id"), reverse=wanted.is_descending)]
 
 
 async def read_all(store: Store, wanted: Wanted, limit: int = 7) -> list[str]:
@@ -172,7 +173,7 @@ async def test_every_list_walks_an_index_of_its_order(
     for status, cursor in product((None, Status.FAILED), (False, True)):
         wanted = Wanted(owner_id=owner, status=status, sort=sort, dashboard=False)
         after = (await store.jobs.page(wanted, limit=1, cursor=None)).next_cursor if cursor else None
-        found = await explained(database, lambda: store.jobs.page(wanted, limit=10, cursor=after))
+        found = await explained(database, partial(store.jobs.page, wanted, limit=10, cursor=after))
         assert any(step.startswith(f"SEARCH job USING COVERING INDEX {index} (") for step in found), found
         assert not any("TEMP B-TREE" in step or step.startswith("SCAN job") for step in found), found
 

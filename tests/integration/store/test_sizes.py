@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import text
@@ -26,12 +27,20 @@ FACTS = {
     "bit_rate": 393768,
     "size_bytes": 147663,
     "video": {
-        **{"codec": "h264", "width": 320, "height": 180, "display_width": 320, "display_height": 180},
-        **{"frame_rate": 15.0, "frames": 45},
+        "codec": "h264",
+        "width": 320,
+        "height": 180,
+        "display_width": 320,
+        "display_height": 180,
+        "frame_rate": 15.0,
+        "frames": 45,
     },
     "audio": {"codec": "aac", "channels": 2, "sample_rate": 48000, "decoded": True},
     "poster": "poster.jpg",
-    **{"packets": 187, "bad_packets": 0, "verified_share": 1.0, "passed_over": []},
+    "packets": 187,
+    "bad_packets": 0,
+    "verified_share": 1.0,
+    "passed_over": [],
 }
 
 
@@ -130,12 +139,7 @@ async def test_a_stack_trace_goes_with_the_last_job_that_has_it(database: Databa
 async def test_a_trace_with_the_mark_of_errors_is_read_without_it(store: Store) -> None:
     job = a_job()
     await store.videos.add([Video(job_id=job.id, position=0, video_id="v")])
-    change = VideoChange(
-        **{"job_id": job.id, "position": 0, "status": VideoStatus.FAILED, "attempts": 1, "duration_seconds": 1.0},
-        started_at=NOON,
-        error="e",
-        traceback="\x1atrace: e\n",
-    )
+    change = replace(failed(job.id, 0), error="e", traceback="\x1atrace: e\n")
     await store.commit(Tick(new=[NewJob(job=job, columns=())], videos=[change]))
     [video] = (await store.videos.page(job.id, limit=1, cursor=None)).items
     assert video.traceback == "\ufffdtrace: e\n"
