@@ -84,7 +84,13 @@ async def list_jobs(
     *,
     dashboard: bool | None = None,
     status: Status | None = None,
-    q: Annotated[str, Query(description="Job or video ID (whole or its beginning), part of the name or error.")] = "",
+    q: Annotated[
+        str,
+        Query(
+            description="Job or video ID (whole or its beginning), part of the name or error. A page of a search may "
+            "have fewer jobs than `limit`, or none, and still lead on by `next_cursor`."
+        ),
+    ] = "",
     sort: Annotated[str, Query(description="newest, oldest, name or updated")] = "newest",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,

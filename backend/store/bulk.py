@@ -45,17 +45,11 @@ def upsert(codec: RowCodec[T], *, key: str, change: str) -> Bulk[T]:
     return Bulk(codec, text)
 
 
-def update(codec: RowCodec[T], *, keys: Sequence[str], changed_only: bool = False) -> Bulk[T]:
-    """Return the statement that updates rows by the columns `keys`; it takes each row once.
-
-    With `changed_only` it leaves rows alone that have these values, so that their indexes are not written either.
-    """
+def update(codec: RowCodec[T], *, keys: Sequence[str]) -> Bulk[T]:
+    """Return the statement that updates rows by the columns `keys`; it takes each row once."""
     given, table = ", ".join(codec.columns), codec.table
-    others = [column for column in codec.columns if column not in keys]
     matches = " AND ".join(f"{table}.{key} = new.{key}" for key in keys)
-    if changed_only:
-        matches += f" AND ({' OR '.join(f'{table}.{column} <> new.{column}' for column in others)})"
-    values = ", ".join(f"{column} = new.{column}" for column in others)
+    values = ", ".join(f"{column} = new.{column}" for column in codec.columns if column not in keys)
     text = f"WITH new ({given}) AS (VALUES {{rows}}) UPDATE {table} SET {values} FROM new WHERE {matches}"  # noqa: S608
     return Bulk(codec, text)
 

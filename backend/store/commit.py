@@ -41,7 +41,6 @@ UNCHANGING = (
     "skipped_rows",
     "created_at",
 )
-SELDOM = ("status", "on_dashboard")  # they are in the indexes of lists
 FOLDED = ("name_folded", "name_key", "error_folded")  # made from the name and the error
 _ADD_JOBS = bulk.insert(
     RowCodec[NewJob](
@@ -49,10 +48,9 @@ _ADD_JOBS = bulk.insert(
     )
 )
 _UPDATE_JOBS = bulk.update(
-    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in (*UNCHANGING, *SELDOM)]),
+    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in UNCHANGING]),
     keys=["id"],
 )
-_UPDATE_JOBS_LISTED = bulk.update(RowCodec[Job](JOBS, ["id", *SELDOM]), keys=["id"], changed_only=True)
 _UPDATE_VIDEOS = bulk.update(
     RowCodec[Any](VIDEOS, ["job_id", "position", "status", "attempts"]), keys=["job_id", "position"]
 )
@@ -105,7 +103,6 @@ def commit(connection: Connection, tick: Tick) -> None:
         _add_key(connection, new)
     _execute_many(connection, _ARRIVED, [{"b_job_id": new.job.id} for new in tick.new])
     _UPDATE_JOBS.execute(connection, tick.jobs)
-    _UPDATE_JOBS_LISTED.execute(connection, tick.jobs)
     _execute_many(connection, _REMOVE_JOB, [{"b_id": gone.job_id, "b_removed_seq": gone.seq} for gone in tick.removed])
     newest = {(change.job_id, change.position): change for change in tick.videos}
     _UPDATE_VIDEOS.execute(connection, newest.values())

@@ -187,6 +187,13 @@ async def test_a_search_reads_only_what_its_indexes_name_and_the_dashboard(
     assert {step for step in found if step.startswith("SCAN job ")} <= {"SCAN job USING INDEX ix_job_present"}
 
 
+async def test_a_narrow_search_looks_at_the_named_jobs_whoever_asks(database: Database, store: Store) -> None:
+    await stored(store, 20)
+    wanted = Wanted(q="nightly", owner_id="ana", status=Status.FAILED, dashboard=False)
+    found = await explained(database, lambda: store.jobs.page(wanted, limit=10, cursor=None))
+    assert not any("ix_job_past" in step for step in found), found
+
+
 async def test_nothing_within_a_job_and_nothing_at_the_start_reads_all_videos_or_results(
     database: Database, store: Store
 ) -> None:
