@@ -41,7 +41,7 @@ from progress_dashboard.protocol import Status
 
 SORTS = ("newest", "oldest", "name", "updated")
 MAX_CANDIDATES = 10_000
-CHUNKS = (1_000, 2_000, 2_000)
+CHUNKS = (1_000, 2_000)
 LETTERS = 3  # of the search index's terms
 PRESENT, PAST = JOBS.c.on_dashboard, ~JOBS.c.on_dashboard
 Place = tuple[Any, str]  # of a job in its list: the value that it is sorted by, and its ID
