@@ -39,6 +39,7 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
+from backend.store.upkeep import finish_upgrade
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         stack.enter_context(_only_server(settings.data_dir))
         database = open_database(settings.database_path, backups=settings.data_dir / "backups")
         stack.callback(database.close)
+        finish_upgrade(settings.database_path)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,

@@ -20,17 +20,16 @@ from backend.api.deps import Caller, TheBackend
 from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
-from backend.domain.job import Job
+from backend.domain.job import JobLine
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
 from backend.lists.csv_files import MAX_BYTES, MAX_ROWS, VideoList, list_of_ids, read_video_list
-from backend.lists.exports import HISTORY_COLUMNS, history_row
+from backend.lists.exports import HISTORY_COLUMNS, csv_of_jobs
 from backend.store.pages import Page
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
-EXPORTED_AT_ONCE = 500
 SEQ = Query(ge=0, le=2**53)
 JOB_ERRORS = {401: "not signed in", 404: "no such job among yours", 422: "a value is not valid"}
 LIST_ERRORS = JOB_ERRORS | {
@@ -85,7 +84,13 @@ async def list_jobs(
     *,
     dashboard: bool | None = None,
     status: Status | None = None,
-    q: Annotated[str, Query(description="Job or video ID (whole or its beginning), part of the name or error.")] = "",
+    q: Annotated[
+        str,
+        Query(
+            description="Job or video ID (whole or its beginning), part of the name or error. A page of a search may "
+            "have fewer jobs than `limit`, or none, and still lead on by `next_cursor`."
+        ),
+    ] = "",
     sort: Annotated[str, Query(description="newest, oldest, name or updated")] = "newest",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
@@ -103,10 +108,10 @@ async def list_jobs(
     summary="Export the history as CSV",
 )
 async def export_history(backend: TheBackend, caller: Caller) -> Response:
-    async def read(cursor: str | None) -> Page[Job]:
-        return await backend.queries.jobs(by=caller, limit=EXPORTED_AT_ONCE, cursor=cursor)
+    async def read(cursor: str | None) -> Page[JobLine]:
+        return await backend.queries.export_jobs(by=caller, cursor=cursor)
 
-    return csv_response("history", HISTORY_COLUMNS, await read(None), read, history_row)
+    return await csv_response("history", HISTORY_COLUMNS, read, csv_of_jobs)
 
 
 @router.get("/{job_id}", responses=answers(JobOut, JOB_ERRORS), summary="Get one job")

@@ -11,14 +11,15 @@ from fastapi.responses import FileResponse, StreamingResponse
 from backend.api.bodies import json_response
 from backend.api.deps import Caller, TheBackend
 from backend.api.exports import csv_response
-from backend.api.jobs import EXPORTED_AT_ONCE, JOB_ERRORS
+from backend.api.jobs import JOB_ERRORS
 from backend.api.openapi import answers, files
 from backend.api.types import AttemptOut, CauseOut, VideoOut, VideoPage
-from backend.domain.video import Video, VideoStatus
+from backend.domain.video import VideoLine, VideoStatus
 from backend.errors import NotFound
-from backend.lists.exports import export_columns, unnamed_columns
+from backend.lists.exports import csv_rows, export_columns, unnamed_columns
 from backend.store.pages import Page
 
+LOOKED_AT = 500  # rows, for the columns of an export
 router = APIRouter(prefix="/api/jobs/{job_id}", tags=["videos"])
 
 
@@ -81,12 +82,13 @@ async def export_job(backend: TheBackend, caller: Caller, job_id: str) -> Respon
     job = await backend.queries.find(job_id, by=caller)
     columns = await backend.queries.columns(job_id, by=caller)
 
-    async def read(cursor: str | None) -> Page[Video]:
-        return await backend.queries.videos(job_id, by=caller, limit=EXPORTED_AT_ONCE, cursor=cursor)
-
-    first = await read(None)
+    first = await backend.queries.videos(job_id, by=caller, limit=LOOKED_AT)
     export = export_columns(columns or unnamed_columns(first.items), first.items)
-    return csv_response(job.name, export.columns, first, read, export.row)
+
+    async def read(cursor: str | None) -> Page[VideoLine]:
+        return await backend.queries.export_videos(job_id, by=caller, cursor=cursor)
+
+    return await csv_response(job.name, export.columns, read, lambda videos: csv_rows(map(export.row, videos)))
 
 
 def _bounded(position: int) -> int:

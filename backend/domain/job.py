@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -321,6 +321,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self._without_holder(
             status, at=at, lease_id=self.lease_id, message=message, progress=100, pause_reason=None, finished_at=ended
         )
+
+
+class JobLine(NamedTuple):
+    """What an export of the history says about a job; its times are ISO 8601."""
+
+    job_id: str
+    name: str
+    owner: str
+    status: str
+    total_videos: int
+    failed: int
+    error: str | None
+    attempt: int
+    processor: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
 
 
 def offered_actions(job: Job) -> tuple[Action, ...]:

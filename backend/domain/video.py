@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from backend.errors import Fault
 
@@ -56,6 +56,17 @@ class Video:
     started_at: datetime | None = None
     duration_seconds: float | None = None
     tries: int | None = None
+
+
+class VideoLine(NamedTuple):
+    """What an export of a job says about a video."""
+
+    video_id: str
+    cells: Sequence[str]
+    status: VideoStatus
+    error: str | None
+    attempts: int
+    duration_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

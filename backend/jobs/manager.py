@@ -75,10 +75,10 @@ class JobManager:
     async def recover(self) -> None:
         """Continue where the last run of the server ended: what was running here waits again."""
         await self._store.videos.delete_orphans()
-        await self._store.videos.reset_running()
-        on_dashboard = {job.id: job for job in await self._store.jobs.on_dashboard()}
+        jobs = await self._store.jobs.on_dashboard()
+        self._active.load(jobs)
         unfinished = {job.id: job for job in await self._store.jobs.unfinished()}
-        self._active.load((on_dashboard | unfinished).values())
+        await self._store.videos.reset_running(unfinished)
         for job in unfinished.values():
             if job.is_external:
                 await self._external.load_failures(job.id)

@@ -9,13 +9,13 @@ import msgspec
 from backend.clock import to_millis
 from backend.delivery.hub import JobReader, ProgressHub, Reader
 from backend.domain.auth import User
-from backend.domain.job import Job
+from backend.domain.job import Job, JobLine
 from backend.domain.texts import checked_text
 from backend.domain.timeline import Timeline
-from backend.domain.video import Cause, Outcome, Video, VideoStatus, VideoTimes
+from backend.domain.video import Cause, Outcome, Video, VideoLine, VideoStatus, VideoTimes
 from backend.errors import Invalid, JobNotFound, NotFound
 from backend.store import Store
-from backend.store.jobs import SORTS
+from backend.store.job_lists import SORTS, Wanted
 from backend.store.pages import Page
 from progress_dashboard.protocol import Status
 
@@ -53,19 +53,16 @@ class JobQueries:
         """Return a page of jobs."""
         if sort not in SORTS:
             raise Invalid(f"sort must be one of {', '.join(SORTS)}.")
-        return await self._store.jobs.page(
-            owner_id=by.sees_jobs_of,
-            dashboard=dashboard,
-            status=status,
-            q=checked_text(q, "q"),
-            sort=sort,
-            limit=_checked_limit(limit),
-            cursor=cursor,
-        )
+        wanted = Wanted(owner_id=by.sees_jobs_of, dashboard=dashboard, status=status, q=checked_text(q, "q"), sort=sort)
+        return await self._store.jobs.page(wanted, limit=_checked_limit(limit), cursor=cursor)
 
     async def count_jobs(self, *, by: User) -> int:
         """Return the number of jobs in History."""
         return await self._store.jobs.count(owner_id=by.sees_jobs_of)
+
+    async def export_jobs(self, *, by: User, cursor: str | None = None) -> Page[JobLine]:
+        """Return the next jobs of History, newest first, for an export."""
+        return await self._store.jobs.lines(Wanted(owner_id=by.sees_jobs_of), cursor=cursor)
 
     async def ids_with_video(self, q: str, *, by: User) -> list[str]:
         """Return the IDs of the jobs on the dashboard with a video whose ID begins with `q` or whose error has it.
@@ -94,6 +91,11 @@ class JobQueries:
         await self._require_visible(job_id, by)
         wanted, limit = checked_text(q, "q"), _checked_limit(limit)
         return await self._store.videos.page(job_id, status=status, q=wanted, limit=limit, cursor=cursor)
+
+    async def export_videos(self, job_id: str, *, by: User, cursor: str | None = None) -> Page[VideoLine]:
+        """Return the next videos of the job for an export."""
+        await self._require_visible(job_id, by)
+        return await self._store.videos.lines(job_id, cursor=cursor)
 
     async def video(self, job_id: str, position: int, *, by: User) -> Video:
         """Return one video of the job. Raises `NotFound` if there is none at this position."""

@@ -6,14 +6,14 @@ import codecs
 import csv
 import io
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from backend.clock import iso
-from backend.domain.job import Job
+from backend.domain.job import JobLine
 from backend.domain.texts import INVISIBLE
-from backend.domain.video import Video
+from backend.domain.video import Video, VideoLine
 from backend.domain.video_ids import VIDEO_ID
 from backend.errors import Invalid
 from backend.lists.cells import read_id
@@ -21,11 +21,9 @@ from backend.lists.columns import id_column
 from backend.lists.names import OWN_ID_COLUMN, RESULT_COLUMNS, RESULT_PREFIX
 from backend.lists.table import MAX_SAMPLE_ROWS
 
-HISTORY_COLUMNS = (
-    *("job_id", "name", "owner", "status", "total_videos", "failed", "error", "attempt", "processor"),
-    *("created_at", "started_at", "finished_at"),
-)
+HISTORY_COLUMNS = JobLine._fields
 FILE_WORD = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+PLAIN = frozenset(string.ascii_letters + string.digits)  # most cells begin so, and are no formula
 CONTROLS = "".join(map(chr, range(32)))
 
 
@@ -37,7 +35,7 @@ class Export:
     width: int
     has_id: bool
 
-    def row(self, video: Video) -> Sequence[object]:
+    def row(self, video: Video | VideoLine) -> Sequence[object]:
         """Return a video's cells."""
         cells = result_row(video, self.width)
         return [*cells[: self.width], video.video_id, *cells[self.width :]] if self.has_id else cells
@@ -53,16 +51,15 @@ def csv_start(header: Sequence[str]) -> bytes:
 
 def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
     """Return some rows of a CSV file, safe for a spreadsheet: texts are made `neutral`, and None is an empty cell."""
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(map(_written, row) for row in rows)
-    return buffer.getvalue().encode("utf-8", errors="replace")
+    return _encoded([cell if cell.__class__ is int else _written(cell) for cell in row] for row in rows)
 
 
-def history_row(job: Job) -> Sequence[object]:
-    """Return a job's cells for `HISTORY_COLUMNS`."""
-    facts = [job.id, job.name, job.owner, job.status.value, job.total_videos, job.failed, job.error, job.attempt]
-    moments = (job.created_at, job.started_at, job.finished_at)
-    return [*facts, job.processor, *(moment and iso(moment) for moment in moments)]
+def csv_of_jobs(jobs: Iterable[JobLine]) -> bytes:
+    """Return the rows of these jobs under `HISTORY_COLUMNS`; what the program itself writes there is no formula."""
+    return _encoded(
+        (job_id, neutral(name), neutral(owner), status, total, failed, error and neutral(error), attempt, *rest)
+        for job_id, name, owner, status, total, failed, error, attempt, *rest in jobs
+    )
 
 
 def result_columns(own: Sequence[str]) -> tuple[str, ...]:
@@ -106,7 +103,7 @@ def unnamed_columns(videos: Sequence[Video]) -> tuple[str, ...]:
     return ("video_id", *(f"column_{number}" for number in range(2, width + 1)))
 
 
-def result_row(video: Video, width: int) -> Sequence[object]:
+def result_row(video: Video | VideoLine, width: int) -> Sequence[object]:
     """Return a video's own cells, filled up to `width`, and its result."""
     missing = [""] * (width - len(video.cells))
     return [*video.cells, *missing, video.status.value, video.error, video.attempts, video.duration_seconds]
@@ -121,7 +118,7 @@ def neutral(cell: str) -> str:
     >>> neutral("=1+1"), neutral("-wNyEUrxzFU"), neutral("Cats")
     ("'=1+1", '-wNyEUrxzFU', 'Cats')
     """
-    if not cell or VIDEO_ID.match(cell):
+    if not cell or cell[0] in PLAIN or VIDEO_ID.match(cell):
         return cell
     first = cell.lstrip(INVISIBLE + CONTROLS)[:1]
     is_formula = unicodedata.normalize("NFKC", first) in ("=", "+", "-", "@")
@@ -138,6 +135,12 @@ def export_file_name(name: str) -> str:
     stem = "_".join(FILE_WORD.findall(plain))
     stem = re.sub(r"\.csv\Z", "", stem, flags=re.IGNORECASE).lstrip("-")[:100]
     return f"{stem or 'export'}.csv"
+
+
+def _encoded(rows: Iterable[Sequence[object]]) -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue().encode("utf-8", errors="replace")
 
 
 def _written(value: object) -> object:

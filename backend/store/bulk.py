@@ -38,6 +38,13 @@ def insert(codec: RowCodec[T]) -> Bulk[T]:
     return Bulk(codec, f"INSERT INTO {codec.table} ({', '.join(codec.columns)}) VALUES {{rows}}")  # noqa: S608  our own names
 
 
+def upsert(codec: RowCodec[T], *, key: str, change: str) -> Bulk[T]:
+    """Return the statement that inserts rows; a row whose `key` is there already is changed."""
+    names = ", ".join(codec.columns)
+    text = f"INSERT INTO {codec.table} ({names}) VALUES {{rows}} ON CONFLICT ({key}) DO UPDATE SET {change}"  # noqa: S608
+    return Bulk(codec, text)
+
+
 def update(codec: RowCodec[T], *, keys: Sequence[str]) -> Bulk[T]:
     """Return the statement that updates rows by the columns `keys`; it takes each row once."""
     given, table = ", ".join(codec.columns), codec.table

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, update
@@ -9,9 +12,21 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 from backend.domain.job import Job
 from backend.domain.video import VideoStatus
 from backend.store import bulk
-from backend.store.changes import NewJob, RemovedJob, Reset, Tick
+from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
 from backend.store.rows import RowCodec
-from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, VIDEOS
+from backend.store.tables import (
+    ARRIVALS,
+    EVENTS,
+    JOB_COLUMNS,
+    JOBS,
+    KEYS,
+    MILESTONES,
+    RESULTS,
+    TOMBSTONES,
+    TRACES,
+    VIDEOS,
+)
+from backend.store.traces import Trace, shared_trace
 from backend.store.videos import selected_videos
 from progress_dashboard.protocol import Status
 
@@ -33,18 +48,30 @@ _ADD_JOBS = bulk.insert(
     )
 )
 _UPDATE_JOBS = bulk.update(
-    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in UNCHANGING]), keys=["id"]
+    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in UNCHANGING]),
+    keys=["id"],
 )
 _UPDATE_VIDEOS = bulk.update(
     RowCodec[Any](VIDEOS, ["job_id", "position", "status", "attempts"]), keys=["job_id", "position"]
 )
-_ADD_RESULTS = bulk.insert(RowCodec[Any](RESULTS, RESULTS.c.keys(), {"attempt": "attempts"}))
+_ADD_RESULTS = bulk.insert(
+    RowCodec[Any](
+        RESULTS,
+        RESULTS.c.keys(),
+        {name: f"change.{name}" for name in RESULTS.c.keys() if name != "trace"}  # noqa: SIM118
+        | {"attempt": "change.attempts", "trace": "digest"},
+    )
+)
+_ADD_TRACES = bulk.upsert(
+    RowCodec[Trace](TRACES, ["digest", "uses", "body"]), key="digest", change="uses = trace.uses + excluded.uses"
+)
 _ADD_EVENTS = bulk.insert(
     RowCodec[Any](
         EVENTS, ["job_id", "seq", "at", "body"], {"job_id": "job.id", "seq": "job.seq", "at": "job.updated_at"}
     )
 )
 _ADD_MILESTONES = bulk.insert(RowCodec[Any](MILESTONES, MILESTONES.c.keys()))
+_ARRIVED = delete(ARRIVALS).where(ARRIVALS.c.job_id == bindparam("b_job_id"))
 _REMOVE_JOB = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("b_id"))
@@ -57,11 +84,24 @@ _COMPLETE_REST = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A change that brings a video's result, and the trace that it shares."""
+
+    change: VideoChange
+    trace: Trace | None
+
+    @property
+    def digest(self) -> bytes | None:
+        return None if self.trace is None else self.trace.digest
+
+
 def commit(connection: Connection, tick: Tick) -> None:
     """Write all changes of the tick; the order matters: `resets` come after the videos, deletions after everything."""
     _ADD_JOBS.execute(connection, tick.new)
     for new in tick.new:
         _add_key(connection, new)
+    _execute_many(connection, _ARRIVED, [{"b_job_id": new.job.id} for new in tick.new])
     _UPDATE_JOBS.execute(connection, tick.jobs)
     _execute_many(connection, _REMOVE_JOB, [{"b_id": gone.job_id, "b_removed_seq": gone.seq} for gone in tick.removed])
     newest = {(change.job_id, change.position): change for change in tick.videos}
@@ -69,7 +109,7 @@ def commit(connection: Connection, tick: Tick) -> None:
     for reset in tick.resets:
         _reset(connection, reset)
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _completes_the_rest(job)])
-    _ADD_RESULTS.execute(connection, [change for change in tick.videos if change.has_result])
+    _add_results(connection, [change for change in tick.videos if change.has_result])
     _ADD_EVENTS.execute(connection, tick.events)
     _ADD_MILESTONES.execute(connection, tick.milestones)
     for gone in tick.removed:
@@ -84,6 +124,15 @@ def _add_key(connection: Connection, new: NewJob) -> None:
     job = new.job
     row = {"user_id": job.owner_id, "key": key, "request_hash": request_hash, "job_id": job.id}
     connection.execute(insert(KEYS), {**row, "created_at": job.created_at})
+
+
+def _add_results(connection: Connection, changes: Sequence[VideoChange]) -> None:
+    results = [Result(change, shared_trace(change.traceback, change.error)) for change in changes]
+    traces = [result.trace for result in results if result.trace is not None]
+    uses = Counter(trace.digest for trace in traces)
+    distinct = {trace.digest: replace(trace, uses=uses[trace.digest]) for trace in traces}
+    _ADD_TRACES.execute(connection, distinct.values())
+    _ADD_RESULTS.execute(connection, results)
 
 
 def _reset(connection: Connection, reset: Reset) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from backend.errors import CannotStart, StoreRefused
 from backend.store.revisions import MIGRATIONS, newest_revision
+from backend.store.rows import compact_json
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -187,6 +188,7 @@ def _engine(path: Path, begin: str, *, pool_size: int, cache_kib: int = READER_C
         max_overflow=0,
         pool_use_lifo=True,  # the connection that was used last has the pages in its cache
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        json_serializer=compact_json,
     )
 
     @event.listens_for(engine, "connect")

@@ -5,23 +5,30 @@ Who may see a job is decided here, once: a query takes `owner_id`, None for ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.engine import Row
 
-from backend.domain.job import Job
-from backend.domain.words import folded
+from backend.clock import from_millis, iso_of_millis
+from backend.domain.job import Job, JobLine
 from backend.store.database import Database
-from backend.store.pages import Page, after_cursor, cursor_of
-from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, USERS, VIDEOS
-from backend.store.videos import contains, error_contains, id_begins_with
-from progress_dashboard.protocol import UNFINISHED, Status
+from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
+from backend.store.pages import Page, cursor_of, position_in
+from backend.store.rows import rows_at_once
+from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
+from backend.store.videos import error_contains
+from progress_dashboard.protocol import UNFINISHED
 
 ERASED_AT_ONCE = 500
-SORTS = ("newest", "oldest", "name", "updated")
+EXPORTED_AT_ONCE = 3_000
+LINE = ("owner_id", "name", "status", "total_videos", "failed", "error", "attempt", "processor", *JobLine._fields[-2:])
+FIELDS = (*JOB_COLUMNS, "owner")
+_USE_LESS = (
+    update(TRACES).where(TRACES.c.digest == bindparam("b_digest")).values(uses=TRACES.c.uses - bindparam("b_uses"))
+)
 
 
 class JobStore:
@@ -31,18 +38,17 @@ class JobStore:
         self._database = database
 
     async def unfinished(self) -> list[Job]:
-        """Return the jobs that still have something to do, oldest first."""
-        return await self._jobs(
-            _select_jobs().where(JOBS.c.status.in_(UNFINISHED)).order_by(JOBS.c.created_at, JOBS.c.id)
-        )
+        """Return the jobs that still have something to do, oldest first; they are all on the dashboard."""
+        waiting = (PRESENT, JOBS.c.status.in_(UNFINISHED))
+        return await self._jobs(_select_jobs().where(*waiting).order_by(JOBS.c.created_at, JOBS.c.id))
 
     async def on_dashboard(self) -> list[Job]:
         """Return the jobs on anybody's dashboard, in the order of their `seq`."""
-        return await self._jobs(_select_jobs().where(JOBS.c.on_dashboard).order_by(JOBS.c.seq))
+        return await self._jobs(_select_jobs().where(PRESENT).order_by(JOBS.c.seq))
 
     async def removals(self, limit: int) -> list[tuple[str, str, int]]:
         """Return (job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first."""
-        left = select(JOBS.c.id, JOBS.c.owner_id, JOBS.c.removed_seq).where(~JOBS.c.on_dashboard)
+        left = select(JOBS.c.id, JOBS.c.owner_id, JOBS.c.removed_seq).where(PAST)
         deleted = select(TOMBSTONES.c.job_id, TOMBSTONES.c.owner_id, TOMBSTONES.c.removed_seq)
         found: list[Any] = []
         for query, seq in ((left, JOBS.c.removed_seq), (deleted, TOMBSTONES.c.removed_seq)):
@@ -51,10 +57,11 @@ class JobStore:
 
     async def last_seq(self) -> int:
         """Return the newest position that was ever stored, 0 in an empty database."""
-        newest = select(func.max(JOBS.c.seq).label("changed"), func.max(JOBS.c.removed_seq).label("removed"))
-        row = (await self._all(newest))[0]
-        deleted = (await self._all(select(func.max(TOMBSTONES.c.removed_seq))))[0]
-        return max(row.changed or 0, row.removed or 0, deleted[0] or 0)
+        past = [select(func.max(JOBS.c[name])).where(PAST) for name in ("seq", "removed_seq")]
+        present = [select(func.max(JOBS.c[name])).where(PRESENT) for name in ("seq", "removed_seq")]
+        deleted = select(func.max(TOMBSTONES.c.removed_seq))
+        found = [(await self._all(query))[0][0] for query in (*past, *present, deleted)]
+        return max(seq or 0 for seq in found)
 
     async def find(self, job_id: str, *, owner_id: str | None) -> Job | None:
         """Return the job, or None if there is none that this owner may see."""
@@ -67,33 +74,29 @@ class JobStore:
         columns: tuple[str, ...] = rows[0].columns
         return columns
 
-    async def page(
-        self,
-        *,
-        owner_id: str | None,
-        dashboard: bool | None,
-        status: Status | None,
-        q: str,
-        sort: str,
-        limit: int,
-        cursor: str | None,
-    ) -> Page[Job]:
-        """Return a page of jobs. `q` is a job or video ID (whole or its beginning), or a part of the name or error."""
-        query = _visible(_select_jobs(), owner_id)
-        if dashboard is not None:
-            query = query.where(JOBS.c.on_dashboard == dashboard)
-        if status is not None:
-            query = query.where(JOBS.c.status == status)
-        if q:
-            query = query.where(_matches(q))
-        key, descending = _sort_key(sort)
-        order = [column.desc() if descending else column.asc() for column in (key, JOBS.c.id)]
-        if cursor is not None:
-            query = query.where(after_cursor(key, JOBS.c.id, descending, cursor))
-        rows = await self._all(query.order_by(*order).limit(limit + 1))
-        items = [_job(row) for row in rows[:limit]]
-        more = len(rows) > limit
-        return Page(items, cursor_of(getattr(items[-1], key.name), items[-1].id) if more else None)
+    async def page(self, wanted: Wanted, *, limit: int, cursor: str | None) -> Page[Job]:
+        """Return a page of jobs; one of a search may be short, or empty, and lead on (`store.job_lists`)."""
+
+        def read(connection: Connection) -> Page[Job]:
+            found = find_page(connection, wanted, limit=limit, cursor=cursor)
+            rows = connection.execute(_select_jobs(JOBS.c.number).where(JOBS.c.number.in_(found.numbers))).all()
+            jobs = {number: Job(**dict(zip(FIELDS, fields, strict=True))) for number, *fields in rows}
+            return Page([jobs[number] for number in found.numbers], found.next_cursor)
+
+        return await self._database.read(read)
+
+    async def lines(self, wanted: Wanted, *, cursor: str | None) -> Page[JobLine]:
+        """Return the next jobs of a list without a search, for an export."""
+
+        def read(connection: Connection) -> Page[JobLine]:
+            after = None if cursor is None else position_in(wanted.key, cursor)
+            owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
+            rows = rows_at_once(connection, walk(wanted, after, EXPORTED_AT_ONCE, *LINE))
+            more = len(rows) == EXPORTED_AT_ONCE
+            next_cursor = cursor_of(from_millis(rows[-1][1]), rows[-1][2]) if more else None
+            return Page([_line(row, owners) for row in rows], next_cursor)
+
+        return await self._database.read(read)
 
     async def ids_with_video(self, q: str, *, owner_id: str | None) -> list[str]:
         """Return the IDs of the owner's jobs on the dashboard with a video whose ID begins with `q` or error has it.
@@ -102,15 +105,15 @@ class JobStore:
         letters begin most of what ever ran.
         """
         begins = func.substr(VIDEOS.c.video_id, 1, len(q)) == q
-        on_dashboard = _visible(select(JOBS.c.id).where(JOBS.c.on_dashboard), owner_id)
+        on_dashboard = _visible(select(JOBS.c.id).where(PRESENT), owner_id)
         found = [exists().where(VIDEOS.c.job_id == JOBS.c.id, wanted) for wanted in (begins, error_contains(q))]
         rows = await self._all(on_dashboard.where(or_(*found)))
         return [row.id for row in rows]
 
     async def count(self, *, owner_id: str | None) -> int:
         """Return the number of jobs that this owner may see."""
-        rows = await self._all(_visible(select(func.count()).select_from(JOBS), owner_id))
-        return int(rows[0][0])
+        parts = [_visible(select(func.count()).select_from(JOBS).where(part), owner_id) for part in (PRESENT, PAST)]
+        return sum([(await self._all(query))[0][0] for query in parts])
 
     async def made_with_key(self, user_id: str, key: str) -> tuple[str, str] | None:
         """Return (job ID, request hash) of the job that this idempotency key made; None if it made none."""
@@ -134,37 +137,23 @@ class JobStore:
         return await self._database.read(lambda connection: connection.execute(query).all())
 
 
-def _select_jobs() -> Select[Any]:
+def _select_jobs(*more: ColumnElement[Any]) -> Select[Any]:
     columns = (JOBS.c[name] for name in JOB_COLUMNS)
-    return select(*columns, USERS.c.name.label("owner")).join(USERS, USERS.c.id == JOBS.c.owner_id)
+    return select(*more, *columns, USERS.c.name.label("owner")).join(USERS, USERS.c.id == JOBS.c.owner_id)
 
 
 def _job(row: Row[Any]) -> Job:
     return Job(**row._mapping)
 
 
+def _line(row: Sequence[Any], owners: Mapping[str, str]) -> JobLine:
+    _, created, job_id, owner_id, name, *facts, started, finished = row
+    ends = (iso_of_millis(created), started and iso_of_millis(started), finished and iso_of_millis(finished))
+    return JobLine._make((job_id, name, owners[owner_id], *facts, *ends))
+
+
 def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
     return query if owner_id is None else query.where(JOBS.c.owner_id == owner_id)
-
-
-def _matches(q: str) -> ColumnElement[bool]:
-    video = select(VIDEOS.c.job_id).where(id_begins_with(q))
-    return or_(
-        JOBS.c.id.startswith(q.lower(), autoescape=True),
-        JOBS.c.name_folded.contains(folded(q), autoescape=True),
-        contains(JOBS.c, q),
-        JOBS.c.id.in_(video),
-    )
-
-
-def _sort_key(sort: str) -> tuple[Any, bool]:
-    keys = {
-        "newest": (JOBS.c.created_at, True),
-        "oldest": (JOBS.c.created_at, False),
-        "name": (JOBS.c.name_key, False),
-        "updated": (JOBS.c.updated_at, True),
-    }
-    return keys[sort]
 
 
 def _erase_some(connection: Connection, job_id: str) -> bool:
@@ -173,7 +162,20 @@ def _erase_some(connection: Connection, job_id: str) -> bool:
         some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
         keys = connection.execute(some).scalars().all()
         if keys:
+            if table is RESULTS:
+                _release_traces(connection, job_id, keys[-1])
             connection.execute(delete(table).where(table.c.job_id == job_id, key <= keys[-1]))
             return True
     connection.execute(update(TOMBSTONES).where(TOMBSTONES.c.job_id == job_id).values(erased=True))
     return False
+
+
+def _release_traces(connection: Connection, job_id: str, position: int) -> None:
+    """Delete the stack traces that only results of this job up to this position use."""
+    mine = (RESULTS.c.job_id == job_id, RESULTS.c.position <= position, RESULTS.c.trace.is_not(None))
+    used = select(RESULTS.c.trace, func.count()).where(*mine).group_by(RESULTS.c.trace)
+    uses = [{"b_digest": digest, "b_uses": number} for digest, number in connection.execute(used)]
+    if uses:
+        connection.execute(_USE_LESS, uses)
+        unused = (TRACES.c.digest.in_([use["b_digest"] for use in uses]), TRACES.c.uses <= 0)
+        connection.execute(delete(TRACES).where(*unused))

@@ -29,20 +29,26 @@ def cursor_of(value: Any, job_id: str) -> str:
     return json.dumps([plain, job_id]).encode().hex()
 
 
-def after_cursor(key: Any, job_id: Any, descending: bool, cursor: str) -> ColumnElement[bool]:
-    """Return the condition of the rows behind the cursor, sorted by the column `key`, then `job_id`.
+def position_in(key: Any, cursor: str) -> tuple[Any, str]:
+    """Return (value, job ID) of the cursor in a list that is sorted by the column `key`.
 
     Raises `Invalid` for a cursor of another origin.
     """
     try:
         value, last_id = json.loads(bytes.fromhex(cursor))
-        value = datetime.fromisoformat(value) if key.name != "name_key" else str(value)
-        position = tuple_(bindparam(None, value, type_=key.type), bindparam(None, str(last_id)))
-        str(last_id).encode(), str(value).encode()
+        value, last_id = datetime.fromisoformat(value) if key.name != "name_key" else str(value), str(last_id)
+        last_id.encode(), str(value).encode()
     except (ValueError, TypeError, RecursionError):
         raise Invalid(BAD_CURSOR) from None
+    return value, last_id
+
+
+def after_position(key: Any, job_id: Any, descending: bool, position: tuple[Any, str]) -> ColumnElement[bool]:
+    """Return the condition of the rows behind this position, sorted by the column `key`, then `job_id`."""
+    value, last_id = position
+    last: Any = tuple_(bindparam(None, value, type_=key.type), bindparam(None, last_id))
     here: Any = tuple_(key, job_id)
-    condition: ColumnElement[bool] = here < position if descending else here > position
+    condition: ColumnElement[bool] = here < last if descending else here > last
     return condition
 
 

@@ -10,7 +10,21 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, String, Text, TypeDecorator, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from backend.clock import from_millis, to_millis
@@ -78,7 +92,19 @@ class EncodedText(TypeDecorator[bytes]):
         return None if value is None else value.encode()
 
 
-CLUSTERED = {"sqlite_with_rowid": False}
+CLUSTERED = {"sqlite_with_rowid": False}  # for short rows: one of over 1,000 bytes would take a page of its own
+PAST, PRESENT = text("on_dashboard = 0"), text("on_dashboard = 1")
+
+
+def _past(name: str, *columns: str) -> Index:
+    """Return an index of the jobs that left the dashboard: they are many and do not change.
+
+    Those on the dashboard are few, and change in each tick, which so has no index to write.
+    """
+    # The last column has one value only, but without it SQLite looks at the rows to check the condition.
+    return Index(
+        f"ix_job_past_{name}", *columns, "on_dashboard", sqlite_where=PAST, postgresql_where=text("NOT on_dashboard")
+    )
 
 
 class UserRow(SQLModel, table=True):
@@ -130,14 +156,26 @@ class LoginLinkRow(SQLModel, table=True):
 class JobRow(SQLModel, table=True):
     """The newest state of a job.
 
-    `reported` is the newest counter of its sender, `removed_seq` the position at which it left the dashboard. Searches
-    look at the folded texts (`domain.words`), the order of names is that of `name_key`.
+    `number` is its row in the search index. `reported` is the newest counter of its sender, `removed_seq` the position
+    at which it left the dashboard. Searches look at the folded texts (`domain.words`), the order of names is that of
+    `name_key`.
     """
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_owner_created", "owner_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_job_present", "owner_id", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
+        _past("created", "status", "created_at", "id"),
+        _past("name", "status", "name_key", "id"),
+        _past("updated", "status", "updated_at", "id"),
+        _past("owner_created", "owner_id", "status", "created_at", "id"),
+        _past("owner_name", "owner_id", "status", "name_key", "id"),
+        _past("owner_updated", "owner_id", "status", "updated_at", "id"),
+        _past("seq", "seq"),
+        _past("removed_seq", "removed_seq"),
+    )
 
-    id: str = Field(primary_key=True)
+    number: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True, index=True)
     owner_id: str = Field(foreign_key="user.id")
     name: str = Field(sa_type=Text)
     processor: str
@@ -161,7 +199,7 @@ class JobRow(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    on_dashboard: bool = Field(index=True)
+    on_dashboard: bool
     pinned: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=false()))
     priority: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
     pause_reason: str | None = Field(default=None, sa_type=Text)
@@ -200,17 +238,37 @@ class TombstoneRow(SQLModel, table=True):
     erased: bool = Field(index=True)
 
 
+class ArrivalRow(SQLModel, table=True):
+    """A job whose videos are being stored: it becomes visible in the end, and the row goes."""
+
+    __tablename__ = "arrival"
+
+    job_id: str = Field(primary_key=True)
+
+
+class TraceRow(SQLModel, table=True):
+    """A stack trace, which `uses` results share, without their errors (`store.traces`)."""
+
+    __tablename__ = "trace"
+
+    digest: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    uses: int
+    body: str = Field(sa_type=Text)
+
+
 class ResultRow(SQLModel, table=True):
-    """The result of one attempt at one video. `job_attempt` is the job's; `fingerprint` is the same for one cause."""
+    """The result of one attempt at one video. `job_attempt` is the job's; `fingerprint` is the same for one cause.
+
+    The facts of a film may be long, so that the table is not clustered.
+    """
 
     __tablename__ = "result"
-    __table_args__ = (CLUSTERED,)
 
     job_id: str = Field(primary_key=True)
     position: int = Field(primary_key=True)
     attempt: int = Field(primary_key=True)
     error: str | None = Field(default=None, sa_type=Text)
-    traceback: str | None = Field(default=None, sa_type=Text)
+    trace: bytes | None = Field(default=None, sa_type=LargeBinary)
     fault: Fault | None = Field(default=None, sa_type=EnumText(Fault))
     fingerprint: str | None = None
     job_attempt: int = Field(sa_column=Column(Integer, nullable=False, server_default="1"))
@@ -259,16 +317,16 @@ class IdempotencyRow(SQLModel, table=True):
     user_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
     request_hash: str
-    job_id: str
+    job_id: str = Field(index=True)
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 METADATA = SQLModel.metadata
-USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, EVENTS, MILESTONES, KEYS, TOMBSTONES = (
+USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONES, KEYS, TOMBSTONES, ARRIVALS = (
     METADATA.tables[name]
     for name in (
-        *("user", "session", "token", "login_link"),
-        *("job", "video", "result", "progress_event", "milestone", "idempotency_key", "tombstone"),
+        *("user", "session", "token", "login_link", "job", "video", "result", "trace"),
+        *("progress_event", "milestone", "idempotency_key", "tombstone", "arrival"),
     )
 )
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
     Select,
     and_,
+    bindparam,
     case,
+    delete,
     exists,
     func,
-    insert,
     or_,
     select,
     true,
     type_coerce,
     update,
 )
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Row
 
 from backend.domain.job import Selection
@@ -32,6 +35,7 @@ from backend.domain.video import (
     Cause,
     Outcome,
     Video,
+    VideoLine,
     VideoStatus,
     VideoTimes,
 )
@@ -39,13 +43,21 @@ from backend.domain.words import folded
 from backend.errors import Fault, Invalid
 from backend.store.database import Database
 from backend.store.pages import Page, position_of
-from backend.store.tables import JOBS, RESULTS, VIDEOS
+from backend.store.rows import rows_at_once
+from backend.store.tables import ARRIVALS, RESULTS, TRACES, VIDEOS
+from backend.store.traces import whole_trace
 
 LAST_CHARACTER = "\U0010ffff"
+DELETED_AT_ONCE = 5_000
+EXPORTED_AT_ONCE = 3_000
+STATUSES = {status.value: status for status in VideoStatus}
 ENDED = (VideoStatus.COMPLETED, VideoStatus.FAILED)
 NEWEST_RESULT = and_(
     RESULTS.c.job_id == VIDEOS.c.job_id, RESULTS.c.position == VIDEOS.c.position, RESULTS.c.attempt == VIDEOS.c.attempts
 )
+HAS_ENDED = VIDEOS.c.status.in_(ENDED)  # else the result is of an earlier attempt
+SHARED_TRACE = TRACES.c.digest == RESULTS.c.trace
+TRACEBACK = TRACES.c.body.label("traceback")
 KNOWN_SECONDS = func.nullif(
     RESULTS.c.duration_seconds, 0
 )  # 0 stands for an external video, whose duration was not reported
@@ -70,17 +82,27 @@ class VideoStore:
     async def add(self, videos: Sequence[Video]) -> None:
         """Insert videos of a job that is not visible yet; `delete_orphans` removes them if the job never comes."""
         rows = [{name: getattr(video, name) for name in VIDEOS.c.keys()} for video in videos]  # noqa: SIM118
-        await self._database.write(lambda connection: connection.execute(insert(VIDEOS), rows))
+        job_ids = sorted({video.job_id for video in videos})
+
+        def write(connection: Connection) -> None:
+            connection.execute(insert(ARRIVALS).on_conflict_do_nothing(), [{"job_id": job_id} for job_id in job_ids])
+            connection.execute(insert(VIDEOS), rows)
+
+        await self._database.write(write)
 
     async def delete_orphans(self) -> None:
         """Delete the videos of jobs that never became visible because the server died while they were stored."""
-        orphans = VIDEOS.delete().where(~exists().where(JOBS.c.id == VIDEOS.c.job_id))
-        await self._database.write(lambda connection: connection.execute(orphans))
+        for row in await self._all(select(ARRIVALS.c.job_id)):
+            while await self._database.write(_delete_some_orphans, row.job_id):
+                pass
 
-    async def reset_running(self) -> None:
-        """Make the videos pending again that ran when the server died."""
-        running = update(VIDEOS).where(VIDEOS.c.status == VideoStatus.PROCESSING).values(status=VideoStatus.PENDING)
-        await self._database.write(lambda connection: connection.execute(running))
+    async def reset_running(self, job_ids: Collection[str]) -> None:
+        """Make the videos of these jobs pending again that ran when the server died."""
+        running = (VIDEOS.c.job_id == bindparam("b_job_id"), VIDEOS.c.status == VideoStatus.PROCESSING)
+        pending = update(VIDEOS).where(*running).values(status=VideoStatus.PENDING)
+        rows = [{"b_job_id": job_id} for job_id in job_ids]
+        if rows:
+            await self._database.write(lambda connection: connection.execute(pending, rows))
 
     async def page(
         self, job_id: str, *, status: VideoStatus | None = None, q: str = "", limit: int, cursor: str | None = None
@@ -97,6 +119,18 @@ class VideoStore:
         rows = await self._all(query.order_by(VIDEOS.c.position).limit(limit + 1))
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
+
+    async def lines(self, job_id: str, *, cursor: str | None) -> Page[VideoLine]:
+        """Return the job's next videos for an export."""
+        mine = (VIDEOS.c.job_id == job_id, VIDEOS.c.position > position_of(cursor))
+        query = _select_lines().where(*mine).order_by(VIDEOS.c.position).limit(EXPORTED_AT_ONCE)
+
+        def read(connection: Connection) -> Page[VideoLine]:
+            rows = rows_at_once(connection, query)
+            more = len(rows) == EXPORTED_AT_ONCE
+            return Page([_line(row) for row in rows], str(rows[-1][0]) if more else None)
+
+        return await self._database.read(read)
 
     async def find(self, job_id: str, position: int) -> Video | None:
         """Return one video of a job; None if there is none at this position."""
@@ -167,12 +201,13 @@ class VideoStore:
         example = and_(VIDEOS.c.job_id == job_id, VIDEOS.c.position == grouped.c.position)
         fault = func.coalesce(RESULTS.c.fault, Fault.PERMANENT, type_=RESULTS.c.fault.type).label("fault")
         query = (
-            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, RESULTS.c.traceback, fault)
+            select(grouped, VIDEOS.c.video_id, RESULTS.c.error, TRACEBACK, fault)
             .join(VIDEOS, example)
             .join(RESULTS, NEWEST_RESULT)
+            .outerjoin(TRACES, SHARED_TRACE)
             .order_by(grouped.c.count.desc(), grouped.c.position)
         )
-        return [Cause(**row._mapping) for row in await self._all(query)]
+        return [Cause(**_with_trace(row)) for row in await self._all(query)]
 
     async def outcome_strip(self, job_id: str) -> str:
         """Return the status of each video, one character of `OUTCOME_MARKS` each, in the order of the list."""
@@ -186,11 +221,12 @@ class VideoStore:
         mine = (RESULTS.c.job_id == job_id, RESULTS.c.position == position)
         query = select(
             RESULTS.c.job_attempt.label("attempt"),
-            *(RESULTS.c[name] for name in ("error", "traceback", "fault", "tries", "started_at")),
+            *(RESULTS.c[name] for name in ("error", "fault", "tries", "started_at")),
+            TRACEBACK,
             KNOWN_SECONDS.label("duration_seconds"),
         )
-        rows = await self._all(query.where(*mine).order_by(RESULTS.c.attempt))
-        return [Outcome(**row._mapping) for row in rows]
+        rows = await self._all(query.outerjoin(TRACES, SHARED_TRACE).where(*mine).order_by(RESULTS.c.attempt))
+        return [Outcome(**_with_trace(row)) for row in rows]
 
     async def recent_durations(self, job_id: str, limit: int) -> list[float]:
         """Return how many seconds the newest results took that were worked on, at most `limit`."""
@@ -218,6 +254,18 @@ class VideoStore:
 
     async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return await self._database.read(lambda connection: connection.execute(query).all())
+
+
+def _delete_some_orphans(connection: Connection, job_id: str) -> bool:
+    """Delete some videos of a job that never came; False if none are left."""
+    mine = VIDEOS.c.job_id == job_id
+    some = select(VIDEOS.c.position).where(mine).order_by(VIDEOS.c.position).limit(DELETED_AT_ONCE)
+    positions = connection.execute(some).scalars().all()
+    if positions:
+        connection.execute(delete(VIDEOS).where(mine, VIDEOS.c.position <= positions[-1]))
+    else:
+        connection.execute(delete(ARRIVALS).where(ARRIVALS.c.job_id == job_id))
+    return bool(positions)
 
 
 def selected_videos(selection: Selection) -> ColumnElement[bool]:
@@ -254,17 +302,35 @@ def contains(columns: Any, words: str) -> ColumnElement[bool]:
     return or_(in_folded, in_ascii)
 
 
+def _select_lines() -> Select[Any]:
+    own = (VIDEOS.c[name] for name in ("position", "video_id", "cells", "status"))
+    seconds = case((KNOWN_SECONDS.is_not(None), func.printf("%!.17g", RESULTS.c.duration_seconds)))
+    query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, seconds.label("seconds"))
+    return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED))
+
+
+def _line(row: Sequence[Any]) -> VideoLine:
+    _, video_id, cells, status, error, attempts, seconds = row
+    return VideoLine(
+        video_id, msgspec.json.decode(cells), STATUSES[status], error, attempts, seconds and float(seconds)
+    )
+
+
 def _select_videos() -> Select[Any]:
-    has_ended = VIDEOS.c.status.in_(ENDED)  # else the result is of an earlier attempt
     own = ("job_id", "position", "video_id", "line", "cells", "status", "attempts")
     query = select(
         *(VIDEOS.c[name] for name in own),
-        *(RESULTS.c[name] for name in ("error", "traceback", "fault", "tries", "result", "started_at")),
+        *(RESULTS.c[name] for name in ("error", "fault", "tries", "result", "started_at")),
+        TRACEBACK,
         RESULTS.c.fingerprint.label("group"),
         KNOWN_SECONDS.label("duration_seconds"),
     )
-    return query.outerjoin(RESULTS, and_(NEWEST_RESULT, has_ended))
+    return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED)).outerjoin(TRACES, SHARED_TRACE)
 
 
 def _video(row: Row[Any]) -> Video:
-    return Video(**row._mapping)
+    return Video(**_with_trace(row))
+
+
+def _with_trace(row: Row[Any]) -> dict[str, Any]:
+    return {**row._mapping, "traceback": whole_trace(row.traceback, row.error)}

@@ -26,6 +26,9 @@ from tests.support.managed_backend import ANA, PAUSE_AFTER_FAILURES, Managed, op
 PENDING, PROCESSING, PAUSED = Status.PENDING, Status.PROCESSING, Status.PAUSED
 BEFORE_MILESTONES = (
     "DROP TABLE milestone",
+    *(f"DROP TRIGGER {name}" for name in ("job_was_past", "job_left", "job_returned", "job_deleted")),
+    *(f"DROP TABLE {name}" for name in ("job_words", "arrival", "trace")),
+    *(f"DROP INDEX {name}" for name in ("ix_idempotency_key_job_id", "ix_job_past_name", "ix_job_past_owner_name")),
     "ALTER TABLE job DROP COLUMN name_folded",
     "ALTER TABLE job DROP COLUMN name_key",
     "ALTER TABLE job DROP COLUMN error_folded",

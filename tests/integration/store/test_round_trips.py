@@ -200,7 +200,7 @@ def test_a_row_has_the_values_that_the_database_stores() -> None:
     attributes = {name: f"job.{name}" for name in ("id", "updated_at", "status", "pinned")}
     codec = RowCodec[NewJob](JOBS, (*attributes, "columns"), attributes)
     row = codec.row(NewJob(job=a_job(id="job-1", pinned=True, updated_at=ERA), columns=("a", "b")))
-    assert row == ("job-1", 1769817600000, "pending", 1, '["a", "b"]')
+    assert row == ("job-1", 1769817600000, "pending", 1, '["a","b"]')
     assert [type(value) for value in row] == [str, int, str, int, str]
 
 

@@ -13,7 +13,8 @@ from backend.domain.video import Video, VideoStatus
 from backend.store import Store
 from backend.store.changes import NewJob, RemovedJob, Tick
 from backend.store.database import Database, copy_database
-from backend.store.jobs import ERASED_AT_ONCE, SORTS
+from backend.store.job_lists import SORTS, Wanted
+from backend.store.jobs import ERASED_AT_ONCE
 from progress_dashboard.protocol import Status
 from tests.support.jobs import a_job
 
@@ -86,9 +87,7 @@ async def ids_by_page(store: Store, sort: str) -> list[str]:
     seen: list[str] = []
     cursor = None
     while True:
-        page = await store.jobs.page(
-            owner_id="ana", dashboard=None, status=None, q="", sort=sort, limit=10, cursor=cursor
-        )
+        page = await store.jobs.page(Wanted(owner_id="ana", sort=sort), limit=10, cursor=cursor)
         seen += [job.id for job in page.items]
         cursor = page.next_cursor
         if cursor is None:
@@ -120,5 +119,5 @@ async def test_a_job_is_found_by_its_id_name_and_videos(store: Store, q: str, is
     job = a_job(id="job-a", name="nightly.csv", status=Status.PENDING)
     await store.videos.add([Video(job_id=job.id, position=0, video_id="vid-1")])
     await store.commit(Tick(new=[NewJob(job=job, columns=())]))
-    page = await store.jobs.page(owner_id="ana", dashboard=None, status=None, q=q, sort="newest", limit=10, cursor=None)
+    page = await store.jobs.page(Wanted(owner_id="ana", q=q), limit=10, cursor=None)
     assert bool(page.items) is is_found

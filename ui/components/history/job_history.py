@@ -136,15 +136,18 @@ class JobHistory:
     async def _read(self, cursor: str | None, *, rows: int = ROWS) -> tuple[list[Job], str | None]:
         """Return the jobs after `cursor`, and the cursor of the next page."""
         wanted = self._search
-        page = await self._queries.jobs(
-            by=current_user(),
-            status=Status(wanted.status) if wanted.status else None,
-            q=wanted.q,
-            sort=wanted.sort,
-            limit=rows,
-            cursor=cursor,
-        )
-        return page.items, page.next_cursor
+        while True:
+            page = await self._queries.jobs(
+                by=current_user(),
+                status=Status(wanted.status) if wanted.status else None,
+                q=wanted.q,
+                sort=wanted.sort,
+                limit=rows,
+                cursor=cursor,
+            )
+            if page.items or page.next_cursor is None:
+                return page.items, page.next_cursor
+            cursor = page.next_cursor  # none among those that were looked through
 
     def _show(self, jobs: list[Job]) -> None:
         self._jobs = jobs
