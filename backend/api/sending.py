@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
 from fastapi import WebSocket
+from starlette.types import Scope
 from websockets.frames import Frame, Opcode
 
 from backend.delivery.batches import View
@@ -51,8 +52,18 @@ class DirectTransport(Protocol):
 
 def direct_transport(socket: WebSocket) -> DirectTransport | None:
     """Return the direct way out of this socket; None if there is only the plain one."""
-    extension: dict[str, DirectTransport] = socket.scope.get("extensions", {}).get(TRANSPORT_EXTENSION, {})
+    return transport_of(socket.scope)
+
+
+def transport_of(scope: Scope) -> DirectTransport | None:
+    """Return the direct way out of the socket with this scope; None if there is only the plain one."""
+    extension: dict[str, DirectTransport] = scope.get("extensions", {}).get(TRANSPORT_EXTENSION, {})
     return extension.get("transport")
+
+
+def text_frame(text: bytes) -> bytes:
+    """Return a text as a whole WebSocket frame."""
+    return Frame(Opcode.TEXT, text).serialize(mask=False)
 
 
 async def send_plainly(socket: WebSocket, reader: Reader, *, in_batches: bool) -> NoReturn:
@@ -78,7 +89,7 @@ class FrameEncoder:
         encoded = self._encoded.get(view)
         if encoded is None:
             payloads = _payloads(view, self._in_batches)
-            encoded = b"".join(Frame(Opcode.TEXT, payload).serialize(mask=False) for payload in payloads)
+            encoded = b"".join(map(text_frame, payloads))
             self._encoded[view] = encoded
         return encoded
 

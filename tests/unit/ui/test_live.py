@@ -12,7 +12,7 @@ from backend.domain.job import Job
 from backend.domain.pace import Estimate
 from progress_dashboard.protocol import Status
 from tests.support.jobs import ERA, a_job
-from ui.live import Audience, CardFacts
+from ui.audience import Audience, CardFacts
 from ui.nicegui_internals import MethodBroadcast
 
 ANA = User(id="ana", name="ana", is_admin=False)

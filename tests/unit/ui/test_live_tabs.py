@@ -19,7 +19,8 @@ from backend.domain.job import Job
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON, VirtualClock
 from tests.support.jobs import a_job
-from ui.live import CardFacts, LiveJobs, Watch
+from ui.audience import CardFacts
+from ui.live import FRAME_SECONDS, LiveJobs, Watch
 
 ANA = User(id="ana", name="ana", is_admin=False)
 ADMIN = User(id="ana", name="ana", is_admin=True)
@@ -36,11 +37,10 @@ class Tab:
         self.is_deleted = False
         self.client = self
         self._leaving: list[Callable[[], None]] = []
-        self._subscribe: Callable[[Any], Awaitable[None]]
+        self._handlers: dict[str, Callable[[Any], Awaitable[None]]] = {}
 
-    def on(self, event: str, handler: Callable[[Any], Awaitable[None]]) -> None:
-        assert event == "watch"
-        self._subscribe = handler
+    def on(self, event: str, handler: Callable[[Any], Awaitable[None]], throttle: float = 0) -> None:
+        self._handlers[event] = handler
 
     def on_disconnect(self, handler: Callable[[], None]) -> None:
         self._leaving.append(handler)
@@ -51,7 +51,11 @@ class Tab:
     async def watch(self, after: int | None = None) -> None:
         """Ask for what changed after a position, as the browser does."""
         self.has_socket_connection = True
-        await self._subscribe(SimpleNamespace(args=after))
+        await self._handlers["watch"](SimpleNamespace(args=after))
+
+    async def look(self, *job_ids: str) -> None:
+        """Show these jobs, as the browser does when it is scrolled."""
+        await self._handlers["look"](SimpleNamespace(args=list(job_ids)))
 
     def leave(self) -> None:
         self.has_socket_connection = False
@@ -119,7 +123,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Let everything that can happen now happen."""
-        await self.clock.advance(0)
+        await self.clock.advance(FRAME_SECONDS)
 
 
 @pytest.fixture
