@@ -23,7 +23,7 @@ from ui.components.dashboard.job_grid import JobGrid, card
 from ui.nicegui_internals import Broadcast
 from ui.text import Totals, pace
 
-UNSEEN_PER_SECOND = 500  # cards that no tab shows
+UNSEEN_PER_SECOND = 200  # cards that no tab shows
 TIME_DEPENDENT = ("id", "pace", "stalled", "rank")  # the facts of a card that change without a new state of its job
 Card = Mapping[str, Any]
 

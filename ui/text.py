@@ -264,9 +264,14 @@ def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]
     """
     if any(job.status is Status.PENDING for job in jobs):
         return ""
-    estimates = [estimate_of(job) for job in jobs if job.status is Status.PROCESSING]
-    known = [estimate for estimate in estimates if estimate is not None]
-    if len(estimates) < 2 or len(known) < len(estimates):
+    known: list[Estimate] = []
+    for job in jobs:
+        if job.status is Status.PROCESSING:
+            estimate = estimate_of(job)
+            if estimate is None:
+                return ""
+            known.append(estimate)
+    if len(known) < 2:
         return ""
     return f"The last one ends in {in_words(max(known, key=lambda estimate: estimate.seconds))}."
 
