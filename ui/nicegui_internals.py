@@ -23,6 +23,7 @@ from fastapi.responses import PlainTextResponse, Response
 from jinja2 import BaseLoader, Environment
 from nicegui import Client, core
 from nicegui.client import templates
+from nicegui.dependencies import libraries
 from nicegui.element import Element
 from starlette.types import Receive, Scope, Send
 
@@ -41,6 +42,10 @@ NOBODY = ""
 CLOSE_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 SIGNED = 'nonce="{{ request.state.csp_nonce }}"'
+PRELOADED = """{% for key in library_keys() %}
+    <link rel="modulepreload" href="{{ prefix | safe }}/_nicegui/{{ version }}/libraries/{{ key }}" />
+    {% endfor %}
+  </head>"""
 HANDLERS = ("connect", "handshake", "event", "javascript_response", "ack", "log")
 SECURITY_MEMBERS = (
     *("client.templates.env.loader", "Client.instances", "core.app.exception_handlers"),
@@ -76,9 +81,10 @@ def require_security_members(root: Any = nicegui) -> None:
 
 
 class SigningLoader(BaseLoader):
-    """A template loader that gives the template's own scripts the response's nonce.
+    """A template loader that gives the template's own scripts the response's nonce, and loads all of them at once.
 
-    It does so in the template, not in the response: a script that came in with data must not get the nonce.
+    It does so in the template, not in the response: a script that came in with data must not get the nonce. Without
+    `PRELOADED` the browser finds the scripts that scripts import one after the other.
     """
 
     def __init__(self, loader: BaseLoader) -> None:
@@ -86,13 +92,14 @@ class SigningLoader(BaseLoader):
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
         source, name, is_fresh = self._loader.get_source(environment, template)
-        signed = source.replace("<script", f"<script {SIGNED}")
+        signed = source.replace("</head>", PRELOADED).replace("<script", f"<script {SIGNED}")
         return signed.replace('<link rel="modulepreload"', f'<link rel="modulepreload" {SIGNED}'), name, is_fresh
 
 
 def sign_scripts() -> None:
     """Let NiceGUI's page template carry `request.state.csp_nonce`. Doing it twice changes nothing."""
     loader = templates.env.loader
+    templates.env.globals["library_keys"] = lambda: tuple(libraries)
     if isinstance(loader, BaseLoader) and not isinstance(loader, SigningLoader):
         templates.env.loader = SigningLoader(loader)
         if templates.env.cache is not None:
