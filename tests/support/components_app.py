@@ -196,7 +196,14 @@ def build(silence_seconds: float) -> FastAPI:
             "Dashboard", "dashboard", user, banner=lambda: (ConnectionBanner(settings), LiveRegion(), Shortcuts())
         ):
             shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
-            grid = JobGrid(shown, title="Dashboard", show_owner=admin, on_act=posted.act, on_search=posted.search)
+            grid = JobGrid(
+                shown,
+                title="Dashboard",
+                show_owner=admin,
+                on_act=posted.act,
+                on_search=posted.search,
+                first=live.first_frame(shown, user),
+            )
             live.feed(grid, lambda: user)
             with grid.add_slot("actions"):
                 button("Upload CSV", kind="primary", icon_name="upload")
