@@ -15,7 +15,7 @@ MAX_CACHED_BYTES = 32 * 1024 * 1024
 CONDITIONS = ("range", "if-none-match", "if-modified-since")  # the app answers these itself
 
 
-@dataclass
+@dataclass(eq=False)
 class Answer:
     """A whole answer of the app."""
 
@@ -51,10 +51,15 @@ class AssetCache:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_cacheable(scope):
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         key = scope["path"], "gzip" in Headers(scope=scope).get("accept-encoding", "")
-        if key in self._answers:
-            return await self._answers[key].send(send)
+        if key not in self._answers:
+            await self._make(key, scope, receive, send)
+        else:
+            await self._answers[key].send(send)
+
+    async def _make(self, key: tuple[str, bool], scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer()
 
         async def note_and_send(message: Message) -> None:
@@ -62,8 +67,9 @@ class AssetCache:
             await send(message)
 
         await self._app(scope, receive, note_and_send)
-        if answer.status == 200 and answer.is_whole and len(answer.body) <= self._free_bytes:
-            self._free_bytes -= 0 if key in self._answers else len(answer.body)
+        is_kept = answer.status == 200 and answer.is_whole and len(answer.body) <= self._free_bytes
+        if is_kept and key not in self._answers:  # another request may have made it meanwhile
+            self._free_bytes -= len(answer.body)
             self._answers[key] = answer
 
     def _is_cacheable(self, scope: Scope) -> bool:

@@ -72,7 +72,7 @@ def broadcast() -> Iterator[RoomBroadcast]:
         transport: RecordingTransport = scope["page"].transport
         return transport
 
-    yield RoomBroadcast("jobs of ana", DirectWay(transport_of, lambda text: text))
+    return RoomBroadcast("jobs of ana", DirectWay(transport_of, lambda text: text))
 
 
 async def test_a_frame_is_written_past_the_queues(pages: list[Any], broadcast: RoomBroadcast) -> None:
