@@ -87,11 +87,11 @@ class LiveJobs:
     def first_frame(self, view: DashboardView, user: User) -> Mapping[str, Any] | None:
         """Return what a new page draws before it is connected: the first cards, and how many jobs have each status.
 
-        None for a search, which is the browser's.
+        None for a search, which is the browser's, and without jobs: that there are none is said once it is connected.
         """
-        if view.q:
+        jobs = [] if view.q else self._known(user)
+        if not jobs:
             return None
-        jobs = self._known(user)
         selected, key = job_order(view, self._facts.stalled_since)
         first = heapq.nsmallest(FIRST_CARDS, filter(selected, jobs), key=key)
         totals, stalled = Totals.of(jobs), sum(self._facts.stalled_since(job) is not None for job in jobs)

@@ -11,7 +11,7 @@ gets its first card from a busy server.
 frames; "long": number of tasks over 50 ms, and the longest one; both still and scrolled, in ms. "p50", "p99": ms from
 the change, before it is applied, to the end of the frame that draws it, for everything that the page has drawn;
 "stored": p50 and p99 until the change is durable, before which it may not be sent. "all": CPU of the server's process
-in % of a core; "tabs": the same without that before the first tab. "KiB/s": what a simulated tab receives. "MiB":
+in % of a core; "tabs": the same without what so many changes cost before the first tab. "KiB/s": what a simulated tab receives. "MiB":
 growth of the server's memory per tab. "first": ms from the request for the page to the frame with its first card, with
 an empty cache if the page is opened for the first time. "wire": p50 from durable to the page; "script": from there to
 the document; "paint": from there to the pixel.
@@ -190,15 +190,16 @@ class Stage:
         self._seconds = seconds
         self._received = Counted()
         self._tabs: list[Tab] = []
-        self._cpu_alone = 0.0
+        self._cpu_of_change = 0.0
         self._memory_alone = 0.0
 
     async def measure_alone(self) -> None:
         """Measure the cost of the changes without any tab."""
         await asyncio.sleep(SETTLING_SECONDS)
-        cpu, began = cpu_seconds(self._server.pid), time.monotonic()
+        lines, cpu = len(self._server.lines), cpu_seconds(self._server.pid)
         await asyncio.sleep(self._seconds)
-        self._cpu_alone = 100 * (cpu_seconds(self._server.pid) - cpu) / (time.monotonic() - began)
+        cpu = cpu_seconds(self._server.pid) - cpu
+        self._cpu_of_change = cpu / max(1, len(self._server.stored(lines)))
         self._memory_alone = memory_mib(self._server.pid)
 
     async def open_tabs(self, address: str, tabs: int) -> None:
@@ -225,7 +226,7 @@ class Stage:
             still=still,
             scrolled=scrolled,
             cpu=100 * cpu / took,
-            cpu_alone=self._cpu_alone,
+            cpu_alone=100 * self._cpu_of_change * len(stored) / took,
             kib=read / 1024 / took / max(1, len(self._tabs)),
             memory=(memory_mib(self._server.pid) - self._memory_alone) / (len(self._tabs) + 1),
             first=first,

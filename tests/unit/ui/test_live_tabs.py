@@ -421,6 +421,7 @@ async def test_the_first_cards_come_with_the_numbers_of_all_jobs(scene: Scene) -
     assert (frame["headline"], frame["state"]) == ("400 jobs running.", "(0 %)")
 
 
-async def test_a_page_with_a_search_comes_without_cards(scene: Scene) -> None:
+async def test_a_page_with_a_search_or_without_jobs_comes_without_cards(scene: Scene) -> None:
+    assert scene.live.first_frame(DashboardView(), ANA) is None
     scene.publish(running("a"))
     assert scene.live.first_frame(DashboardView(q="a"), ANA) is None

@@ -39,8 +39,9 @@ export function jobFeed({ watch, changed, drawn }) {
     schedule();
   }
 
-  // Draws what came with the page. The feed replaces it.
+  // Draws what came with the page. The feed replaces it. After a lost connection the feed is awaited: what it changes is counted.
   function drawFirst(frame) {
+    if (saved) return;
     offset = frame.now - performance.timeOrigin - (performance.getEntriesByType("navigation")[0]?.responseStart ?? 0);
     apply({ ...frame, removed: [] });
     drawn(frame, false);
