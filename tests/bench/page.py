@@ -11,10 +11,10 @@ gets its first card from a busy server.
 frames; "long": number of tasks over 50 ms, and the longest one; both still and scrolled, in ms. "p50", "p99": ms from
 the change, before it is applied, to the end of the frame that draws it, for everything that the page has drawn;
 "stored": p50 and p99 until the change is durable, before which it may not be sent. "all": CPU of the server's process
-in % of a core; "tabs": the same without what so many changes cost before the first tab. "KiB/s": what a simulated tab receives. "MiB":
-growth of the server's memory per tab. "first": ms from the request for the page to the frame with its first card, with
-an empty cache if the page is opened for the first time. "wire": p50 from durable to the page; "script": from there to
-the document; "paint": from there to the pixel.
+in % of a core; "tabs": the same without what so many changes cost before the first tab. "KiB/s": what a simulated tab
+receives. "MiB": growth of the server's memory per tab. "first": ms from the request for the page to the frame with its
+first card, with an empty cache if the page is opened for the first time. "wire": p50 from durable to the page;
+"script": from there to the document; "paint": from there to the pixel.
 
 `--root` measures another checkout too, such as an earlier version: the cards of both, in alternating order, `--rounds`
 times. It prints the medians, and their ratios beside the aims.
