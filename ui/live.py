@@ -34,7 +34,7 @@ FRAME_SECONDS = 0.020  # between frames: a browser paints hardly more often
 CARDS_AT_ONCE = 200  # made before other tasks get a turn
 FIRST_CARDS = 30
 LOOK_SECONDS = 0.1
-MAX_SHOWN = 1_000
+MAX_SHOWN, MAX_ID_LENGTH = 1_000, 64
 
 
 class StateReader(Protocol):
@@ -73,7 +73,7 @@ class LiveJobs:
 
         async def show(event: GenericEventArguments) -> None:
             if isinstance(event.args, list):
-                await self._show(grid, frozenset(filter(_is_text, event.args[:MAX_SHOWN])))
+                await self._show(grid, frozenset(filter(_is_id, event.args[:MAX_SHOWN])))
 
         def leave() -> None:
             if client.is_deleted or not client.has_socket_connection:  # it may be back before its old socket is closed
@@ -264,5 +264,5 @@ class LiveJobs:
         }
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_ID_LENGTH
