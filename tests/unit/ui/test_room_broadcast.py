@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -67,7 +66,7 @@ async def pages() -> Any:
 
 
 @pytest.fixture
-def broadcast() -> Iterator[RoomBroadcast]:
+def broadcast() -> RoomBroadcast:
     def transport_of(scope: Scope) -> RecordingTransport | None:
         transport: RecordingTransport = scope["page"].transport
         return transport
