@@ -14,9 +14,11 @@ def register(backend: Backend) -> LiveJobs:
     # NiceGUI reads its settings when it is imported, and the commands do without it.
     from nicegui import app
 
+    from backend.api.sending import text_frame, transport_of
     from backend.jobs.retention import leaves_at
-    from ui.live import CardFacts, LiveJobs
-    from ui.nicegui_internals import broadcasts, guard_sockets, require_security_members, sign_scripts
+    from ui.audience import CardFacts
+    from ui.live import LiveJobs
+    from ui.nicegui_internals import DirectWay, broadcasts, guard_sockets, require_security_members, sign_scripts
     from ui.pages.dashboard import add_dashboard_page
     from ui.pages.history import add_history_page
     from ui.pages.job import add_job_page
@@ -25,7 +27,7 @@ def register(backend: Backend) -> LiveJobs:
     require_security_members()
     live = LiveJobs(
         lambda user, after: backend.queries.watch(by=user, after=after),
-        broadcasts(),
+        broadcasts(way=DirectWay(transport_of, text_frame)),
         backend.clock,
         CardFacts(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
     )

@@ -1,17 +1,17 @@
 """From the backend to the browser: one reader and one broadcast for everybody who sees the same jobs.
 
-A frame is `{prev, seq, snapshot, now, jobs, removed, headline, state}`: `now` is the server's clock in milliseconds,
-`jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a snapshot: all cards,
-whole. A tab that comes back sends the `seq` it has, and gets only what changed since, if that is still known.
+A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, state}`: `now` is the server's clock in
+milliseconds, `jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a snapshot:
+all cards, whole. A tab that comes back sends the position `resume` that it has, and gets only what changed since, if
+that is still known. A tab tells which jobs it shows; `audience` says what depends on that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -21,17 +21,20 @@ from backend.clock import Clock, to_millis
 from backend.delivery.batches import View
 from backend.domain.auth import User
 from backend.domain.job import Job
-from backend.domain.pace import Estimate
-from progress_dashboard.protocol import Status
-from ui.components.dashboard.job_grid import JobGrid, card
+from ui.audience import Audience, Card, CardFacts
+from ui.components.dashboard.dashboard_view import DashboardView
+from ui.components.dashboard.job_grid import JobGrid, job_order
 from ui.nicegui_internals import Broadcast
-from ui.text import headline, outlook, pace, tab_state
+from ui.text import Totals, outlook
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 CHECK_SECONDS = 1.0
-TIME_DEPENDENT = ("id", "pace", "stalled", "rank")  # the facts of a card that change without a new state of its job
-Card = Mapping[str, Any]
+FRAME_SECONDS = 0.020  # between frames: a browser paints hardly more often
+CARDS_AT_ONCE = 200  # made before other tasks get a turn
+FIRST_CARDS = 30
+LOOK_SECONDS = 0.1
+MAX_SHOWN, MAX_ID_LENGTH = 1_000, 64
 
 
 class StateReader(Protocol):
@@ -45,89 +48,6 @@ class StateReader(Protocol):
 
 
 Watch = Callable[[User, int | None], StateReader]
-
-
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """What a card shows beyond its job: when it leaves, its pace, and since when it is stalled."""
-
-    leaves_at: Callable[[Job], datetime | None]
-    estimate: Callable[[Job], Estimate | None]
-    stalled_since: Callable[[Job], datetime | None]
-
-    def card(self, job: Job) -> Card:
-        """Return the job's card as it is now."""
-        return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job))
-
-    def pace(self, job: Job) -> str:
-        """Return in words how fast the job progresses and when it will be done; "" while that is unknown."""
-        estimate = self.estimate(job)
-        return pace(estimate) if estimate else ""
-
-
-@dataclass(eq=False)
-class Audience:
-    """The tabs that see the same jobs (those `user` may see), and what they have been sent.
-
-    `waiting` are tabs that wait until all jobs are known (`is_complete`), with the `seq` that each has. `outlook` says
-    when all jobs will be done.
-    """
-
-    user: User
-    broadcast: Broadcast
-    grids: set[JobGrid] = field(default_factory=set)
-    waiting: dict[JobGrid, int | None] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    cards: dict[str, Card] = field(default_factory=dict)
-    outlook: str = ""
-    seq: int = 0
-    is_complete: bool = False
-    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def owner_id(self) -> str | None:
-        return self.user.sees_jobs_of
-
-    def take(self, view: View) -> Iterable[Job]:
-        """Apply the view, and return the newest state of each job that changed."""
-        changed = {job.id: job for job in view.updates}
-        if view.snapshot:
-            self.jobs.clear()
-            self.cards.clear()
-        self.jobs.update(changed)
-        for job_id in view.removed:
-            self.jobs.pop(job_id, None)
-            self.cards.pop(job_id, None)
-            changed.pop(job_id, None)
-        self.seq, self.is_complete = view.seq, not view.more
-        return changed.values()
-
-    def renew(self, jobs: Iterable[Job], facts: CardFacts) -> list[Card]:
-        """Make the cards of these jobs again, and return what differs from before."""
-        differing: list[Card] = []
-        for job in jobs:
-            before, self.cards[job.id] = self.cards.get(job.id, {}), facts.card(job)
-            differing.append({**_differences(before, self.cards[job.id]), "id": job.id})
-        return differing
-
-    def is_stale(self, job: Job, facts: CardFacts) -> bool:
-        """Return True if the card is stale because time passed: the job stalled or its ETA changed."""
-        shown = self.cards[job.id]
-        is_stalled = facts.stalled_since(job) is not None
-        return (shown["stalled"] is not None) != is_stalled or shown["pace"] != facts.pace(job)
-
-    def since(self, after: int) -> list[Card]:
-        """Return the cards that changed after a position; of other processing jobs what time may have changed."""
-        changed = [self.cards[job.id] for job in self.jobs.values() if job.seq > after]
-        processing = (job for job in self.jobs.values() if job.seq <= after and job.status is Status.PROCESSING)
-        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT} for job in processing]
-
-    @property
-    def headline(self) -> str:
-        """All of it in a sentence or two."""
-        stalled = sum(card["stalled"] is not None for card in self.cards.values())
-        return " ".join(filter(None, (headline(self.jobs.values(), stalled=stalled), self.outlook)))
 
 
 class LiveJobs:
@@ -151,13 +71,38 @@ class LiveJobs:
         async def subscribe(event: GenericEventArguments) -> None:
             await self._subscribe(grid, viewer(), event.args if isinstance(event.args, int) else None)
 
+        async def show(event: GenericEventArguments) -> None:
+            if isinstance(event.args, list):
+                await self._show(grid, frozenset(filter(_is_id, event.args[:MAX_SHOWN])))
+
         def leave() -> None:
             if client.is_deleted or not client.has_socket_connection:  # it may be back before its old socket is closed
                 self._leave(grid)
 
         grid.on("watch", subscribe)
+        grid.on("look", show, throttle=LOOK_SECONDS)
         client.on_disconnect(leave)
         client.on_delete(leave)
+
+    def first_frame(self, view: DashboardView, user: User) -> Mapping[str, Any] | None:
+        """Return what a new page draws before it is connected: the first cards, and how many jobs have each status.
+
+        None for a search, which is the browser's, and without jobs: that there are none is said once it is connected.
+        """
+        jobs = [] if view.q else self._known(user)
+        if not jobs:
+            return None
+        selected, key = job_order(view, self._facts.stalled_since)
+        first = heapq.nsmallest(FIRST_CARDS, filter(selected, jobs), key=key)
+        totals, stalled = Totals.of(jobs), sum(self._facts.stalled_since(job) is not None for job in jobs)
+        statuses = [job.status.value for job in jobs]
+        return {
+            "now": to_millis(self._clock.now()),
+            "jobs": [self._facts.card(job) for job in first],
+            "counts": {status: statuses.count(status) for status in set(statuses)},
+            "headline": totals.headline(stalled),
+            "state": totals.tab_state,
+        }
 
     async def aclose(self) -> None:
         """Stop all readers and wait until they have ended."""
@@ -166,6 +111,18 @@ class LiveJobs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _known(self, user: User) -> list[Job]:
+        """Return the jobs that a user sees now."""
+        audience = self._audiences.get(user.sees_jobs_of)
+        if audience is not None and audience.is_complete:
+            return list(audience.jobs.values())
+        reader, jobs = self._watch(user, None), dict[str, Job]()
+        while (view := reader.take()) is not None:
+            jobs |= {job.id: job for job in view.updates}
+            for job_id in view.removed:
+                jobs.pop(job_id, None)
+        return list(jobs.values())
 
     async def _subscribe(self, grid: JobGrid, user: User, after: int | None) -> None:
         owner_id = user.sees_jobs_of
@@ -178,11 +135,18 @@ class LiveJobs:
             audience = Audience(user, self._broadcast(f"jobs of {owner_id or 'everybody'}"))
             self._audiences[owner_id] = audience
             audience.task = asyncio.create_task(self._follow(audience), name="live jobs")
-        audience.grids.add(grid)
+        audience.grids.setdefault(grid, frozenset())
         async with audience.sending:
             if grid in audience.grids:  # it may have left meanwhile
                 audience.waiting[grid] = after
                 await self._admit_waiting(audience)
+
+    async def _show(self, grid: JobGrid, ids: frozenset[str]) -> None:
+        """Send at once what the tab begins to show, where that is not up to date."""
+        for audience in list(self._audiences.values()):
+            if grid in audience.grids and audience.show(grid, ids, self._facts):
+                async with audience.sending:
+                    await self._send(audience)
 
     async def _leave_others(self, grid: JobGrid, owner_id: str | None) -> None:
         """Leave the audience of an earlier role: a user who became an administrator, or no longer is one."""
@@ -196,8 +160,7 @@ class LiveJobs:
             self._remove(audience, grid)
 
     def _remove(self, audience: Audience, grid: JobGrid) -> None:
-        audience.grids.discard(grid)
-        audience.waiting.pop(grid, None)
+        audience.leave(grid)
         if not audience.grids:
             self._audiences.pop(audience.owner_id, None)
             if audience.task:
@@ -217,39 +180,39 @@ class LiveJobs:
         """Send what happens."""
         reader = self._watch(audience.user, None)
         while True:
-            view = await reader.next()
+            view: View | None = await reader.next()
             async with audience.sending:
-                cards = audience.renew(audience.take(view), self._facts)
-                frame = self._frame(audience, view.prev, cards, view.removed, snapshot=view.snapshot)
-                await audience.broadcast.send(frame)
+                while view is not None:
+                    audience.take(view)
+                    view = reader.take() if audience.is_complete else None
+                await self._send(audience)
                 await self._admit_waiting(audience)
+            if audience.is_complete:
+                await self._clock.sleep(FRAME_SECONDS)
 
     async def _check(self, audience: Audience) -> None:
-        """Send once a second what only time has changed."""
+        """Send once a second what only time has changed, and what has waited."""
         while True:
             await self._clock.sleep(CHECK_SECONDS)
             async with audience.sending:
-                if not audience.is_complete:
-                    continue
-                processing = [job for job in audience.jobs.values() if job.status is Status.PROCESSING]
-                stale = [job for job in processing if audience.is_stale(job, self._facts)]
-                cards = audience.renew(stale, self._facts)
-                before, audience.outlook = audience.outlook, outlook(audience.jobs.values(), self._facts.estimate)
-                if cards or audience.outlook != before:
-                    await audience.broadcast.send(self._frame(audience, audience.seq, cards))
+                if audience.is_complete:
+                    audience.age(self._facts)
+                    audience.outlook = outlook(audience.jobs.values(), self._facts.estimate)
+                    await self._send(audience)
 
     async def _admit_waiting(self, audience: Audience) -> None:
         """Let the waiting tabs join: each gets what changed since it was here, or everything if that is unknown."""
+        snapshot: Mapping[str, Any] | None = None
         while audience.is_complete and audience.waiting:
             grid, after = audience.waiting.popitem()
             await audience.broadcast.join(grid)
-            await audience.broadcast.send_to(grid, self._missed_frame(audience, after))
-
-    def _missed_frame(self, audience: Audience, after: int | None) -> Mapping[str, Any]:
-        removed = self._removed_since(audience, after)
-        if after is None or removed is None:
-            return self._frame(audience, audience.seq, audience.cards.values(), snapshot=True)
-        return self._frame(audience, after, audience.since(after), removed)
+            removed = self._removed_since(audience, after)
+            if after is None or removed is None:
+                cards = audience.cards.values()
+                snapshot = snapshot or self._frame(audience, audience.sent_seq, cards, snapshot=True)
+                await audience.broadcast.send_to(grid, snapshot)
+            else:
+                await audience.broadcast.send_to(grid, self._frame(audience, after, audience.since(after), removed))
 
     def _removed_since(self, audience: Audience, after: int | None) -> list[str] | None:
         """Return the jobs that left after a position; None if the position cannot be resumed from."""
@@ -262,6 +225,22 @@ class LiveJobs:
             return None
         return [job_id for job_id in view.removed if job_id not in audience.jobs]
 
+    async def _send(self, audience: Audience) -> None:
+        """Send the next frame, unless there is nothing to say."""
+        due, cards = audience.due(self._clock.monotonic()), list[Card]()
+        for first in range(0, len(due), CARDS_AT_ONCE):
+            cards += audience.renew(due[first : first + CARDS_AT_ONCE], self._facts)
+            if first + CARDS_AT_ONCE < len(due):
+                await asyncio.sleep(0)
+        differing, removed = [card for card in cards if len(card) > 1], audience.removed()
+        says = audience.headline, audience.tab_state
+        if not (differing or removed or audience.has_restarted or says != audience.said):
+            return
+        prev, audience.sent_seq, audience.said = audience.sent_seq, audience.seq, says
+        frame = self._frame(audience, prev, differing, removed, snapshot=audience.has_restarted)
+        audience.has_restarted = False
+        await audience.broadcast.send(frame)
+
     def _frame(
         self,
         audience: Audience,
@@ -271,17 +250,19 @@ class LiveJobs:
         *,
         snapshot: bool = False,
     ) -> Mapping[str, Any]:
+        headline, state = audience.said
         return {
             "prev": prev,
-            "seq": audience.seq,
+            "seq": audience.sent_seq,
+            "resume": min(audience.resumable, audience.sent_seq),
             "snapshot": snapshot,
             "now": to_millis(self._clock.now()),
             "jobs": list(cards),
             "removed": list(removed),
-            "headline": audience.headline,
-            "state": tab_state(audience.jobs.values()),
+            "headline": headline,
+            "state": state,
         }
 
 
-def _differences(before: Card, now: Card) -> Card:
-    return {name: value for name, value in now.items() if name not in before or before[name] != value}
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_ID_LENGTH

@@ -23,6 +23,7 @@ from fastapi.responses import PlainTextResponse, Response
 from jinja2 import BaseLoader, Environment
 from nicegui import Client, core
 from nicegui.client import templates
+from nicegui.dependencies import libraries
 from nicegui.element import Element
 from starlette.types import Receive, Scope, Send
 
@@ -34,10 +35,17 @@ from backend.errors import CannotStart
 log = logging.getLogger(__name__)
 NAMESPACE = "/"
 EVENT = "jobs"
+MESSAGE_EVENT = "42"  # how Engine.IO and Socket.IO begin a message with an event
+MAX_WAITING = 8  # frames for a page that does not keep up
+LOST: Mapping[str, Any] = {"prev": -1, "snapshot": False}  # follows on no frame: the page has to ask what it missed
 NOBODY = ""
 CLOSE_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 SIGNED = 'nonce="{{ request.state.csp_nonce }}"'
+PRELOADED = """{% for key in library_keys() %}
+    <link rel="modulepreload" href="{{ prefix | safe }}/_nicegui/{{ version }}/libraries/{{ key }}" />
+    {% endfor %}
+  </head>"""
 HANDLERS = ("connect", "handshake", "event", "javascript_response", "ack", "log")
 SECURITY_MEMBERS = (
     *("client.templates.env.loader", "Client.instances", "core.app.exception_handlers"),
@@ -45,7 +53,11 @@ SECURITY_MEMBERS = (
     *("core.sio.disconnect", "core.sio.manager.sid_from_eio_sid", "core.sio.eio.disconnect"),
     *("core.sio.eio.ping_interval", "core.sio.eio.ping_timeout"),
 )
-BROADCAST_MEMBERS = ("core.sio.emit", "core.sio.enter_room", "core.sio.leave_room", "core.sio.manager.get_participants")
+BROADCAST_MEMBERS = (
+    *("core.sio.enter_room", "core.sio.leave_room", "core.sio.packet_class.json", "core.sio.environ"),
+    *("core.sio.manager.get_participants", "core.sio.manager.eio_sid_from_sid"),
+    *("core.sio.eio.sockets", "core.sio.eio.send"),
+)
 
 
 def missing_members(names: Iterable[str], root: object = nicegui) -> list[str]:
@@ -69,9 +81,10 @@ def require_security_members(root: Any = nicegui) -> None:
 
 
 class SigningLoader(BaseLoader):
-    """A template loader that gives the template's own scripts the response's nonce.
+    """A template loader that gives the template's own scripts the response's nonce, and loads all of them at once.
 
-    It does so in the template, not in the response: a script that came in with data must not get the nonce.
+    It does so in the template, not in the response: a script that came in with data must not get the nonce. Without
+    `PRELOADED` the browser finds the scripts that scripts import one after the other.
     """
 
     def __init__(self, loader: BaseLoader) -> None:
@@ -79,13 +92,14 @@ class SigningLoader(BaseLoader):
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
         source, name, is_fresh = self._loader.get_source(environment, template)
-        signed = source.replace("<script", f"<script {SIGNED}")
+        signed = source.replace("</head>", PRELOADED).replace("<script", f"<script {SIGNED}")
         return signed.replace('<link rel="modulepreload"', f'<link rel="modulepreload" {SIGNED}'), name, is_fresh
 
 
 def sign_scripts() -> None:
     """Let NiceGUI's page template carry `request.state.csp_nonce`. Doing it twice changes nothing."""
     loader = templates.env.loader
+    templates.env.globals["library_keys"] = lambda: tuple(libraries)
     if isinstance(loader, BaseLoader) and not isinstance(loader, SigningLoader):
         templates.env.loader = SigningLoader(loader)
         if templates.env.cache is not None:
@@ -260,11 +274,33 @@ class Broadcast(Protocol):
         """Send a frame to one element."""
 
 
-class RoomBroadcast:
-    """A `Broadcast` over a Socket.IO room: a frame is encoded once for all pages."""
+class DirectTransport(Protocol):
+    """The transport of a socket, below the framework."""
 
-    def __init__(self, room: str) -> None:
+    def offer(self, frames: bytes) -> bool:
+        """Send whole WebSocket frames; False, with nothing sent, if the socket is closed or its buffer is full."""
+
+
+@dataclass(frozen=True)
+class DirectWay:
+    """How bytes get past the framework: the transport of a socket by its scope (None: it has none), and its frames."""
+
+    transport_of: Callable[[Scope], DirectTransport | None]
+    text_frame: Callable[[bytes], bytes]
+
+
+class RoomBroadcast:
+    """A `Broadcast` over a Socket.IO room: a frame is encoded once for all pages.
+
+    It is written to the transports of the pages at once, without a task and a queue for each, where nothing waits for
+    them. Of a page that does not keep up, a few frames wait; then it leaves, with a frame that it has to answer by
+    joining again. So a page that does not read costs nothing.
+    """
+
+    def __init__(self, room: str, way: DirectWay | None = None) -> None:
         self._room = room
+        self._way = way
+        self._encoded: tuple[object, str] = None, ""
 
     async def join(self, element: Element) -> None:
         for sid in _sids(element.client):
@@ -275,10 +311,41 @@ class RoomBroadcast:
             await core.sio.leave_room(sid, self._room)
 
     async def send(self, frame: Mapping[str, Any]) -> None:
-        await core.sio.emit(EVENT, frame, room=self._room)
+        members = list(core.sio.manager.get_participants(NAMESPACE, self._room))
+        if not members:
+            return
+        text = self._text(frame)
+        whole = self._way.text_frame(text.encode()) if self._way else b""
+        for sid, engine_id in members:
+            if not self._is_written(engine_id, whole):
+                await self._enqueue(sid, engine_id, text)
 
     async def send_to(self, element: Element, frame: Mapping[str, Any]) -> None:
-        await core.sio.emit(EVENT, frame, room=element.client.id)
+        text = self._text(frame)
+        for sid in _sids(element.client):
+            engine_id = core.sio.manager.eio_sid_from_sid(sid, NAMESPACE)
+            await core.sio.eio.send(engine_id, text[1:])
+
+    def _text(self, frame: Mapping[str, Any]) -> str:
+        """Return the Engine.IO message of a frame. Several pages in a row get the same frame."""
+        if self._encoded[0] is not frame:
+            self._encoded = frame, MESSAGE_EVENT + core.sio.packet_class.json.dumps([EVENT, frame])
+        return self._encoded[1]
+
+    def _is_written(self, engine_id: str, whole: bytes) -> bool:
+        """Write a frame past the queue of a page; return False if something waits there, or there is no such way."""
+        socket, environ = core.sio.eio.sockets.get(engine_id), core.sio.environ.get(engine_id)
+        if self._way is None or socket is None or environ is None or socket.closed or not socket.queue.empty():
+            return False
+        transport = self._way.transport_of(environ["asgi.scope"])
+        return transport is not None and transport.offer(whole)
+
+    async def _enqueue(self, sid: str, engine_id: str, text: str) -> None:
+        socket = core.sio.eio.sockets.get(engine_id)
+        if socket is not None and socket.queue.qsize() >= MAX_WAITING:
+            await core.sio.leave_room(sid, self._room)
+            text = MESSAGE_EVENT + core.sio.packet_class.json.dumps([EVENT, LOST])
+        await core.sio.eio.send(engine_id, text[1:])
 
 
 class MethodBroadcast:
@@ -302,14 +369,15 @@ class MethodBroadcast:
         element.run_method("receive", frame)
 
 
-def broadcasts(root: object = nicegui) -> Callable[[str], Broadcast]:
+def broadcasts(root: object = nicegui, way: DirectWay | None = None) -> Callable[[str], Broadcast]:
     """Return what makes a broadcast of a name.
 
-    It takes rooms, or the plain way if `root` lacks a member that rooms need.
+    It takes rooms, and the direct way of the sockets that have one, or the plain way if `root` lacks a member that
+    rooms need.
     """
     missing = missing_members(BROADCAST_MEMBERS, root)
     if not missing:
-        return RoomBroadcast
+        return lambda room: RoomBroadcast(room, way)
     sentence = "this NiceGUI lacks %s; live pages take the plain way, which is slower"
     log.warning(sentence, ", ".join(missing), extra={"action": "broadcast_off"})
     return lambda _: MethodBroadcast()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from backend.domain.job import Job
@@ -189,26 +190,70 @@ def resumed(job: Job) -> str:
     return f"resumed at {count(job.resumed)}/{count(job.total_videos)} after a restart"
 
 
-def headline(jobs: Collection[Job], *, stalled: int = 0) -> str:
+@dataclass(slots=True)
+class Totals:
+    """Counts over many jobs, kept up to date job by job: to count thousands again at each change would be slow."""
+
+    jobs: int = 0
+    running: int = 0
+    waiting: int = 0
+    finished: int = 0
+    troubled: int = 0
+    videos: int = 0
+    progress: int = 0
+
+    @classmethod
+    def of(cls, jobs: Iterable[Job]) -> Totals:
+        """Count these jobs."""
+        totals = cls()
+        for job in jobs:
+            totals.add(job, 1)
+        return totals
+
+    def add(self, job: Job, sign: int) -> None:
+        """Add a job (`sign` 1), or take it out (-1)."""
+        self.jobs += sign
+        if job.status is Status.PROCESSING:
+            self.running += sign
+            self.videos += sign * job.total_videos
+            self.progress += sign * job.progress * job.total_videos
+        else:
+            self.waiting += sign * (job.status is Status.PENDING)
+            self.finished += sign * job.is_finished
+            self.troubled += sign * (job.status in NEEDS_ATTENTION or _has_paused_itself(job))
+
+    def headline(self, stalled: int) -> str:
+        """Return the dashboard in one sentence. `stalled` is the number of running jobs that are stalled."""
+        attention = stalled + self.troubled
+        parts = []
+        if self.running or self.waiting:
+            parts.append(f"{counted(self.running, 'job')} running")
+        if self.waiting:
+            parts.append(f"{count(self.waiting)} waiting")
+        if attention:
+            number = count(attention) if parts else counted(attention, "job")
+            parts.append(f"{number} need{'s' if attention == 1 else ''} attention")
+        if not parts:
+            return "All done." if self.jobs else "Nothing is running."
+        return ", ".join(parts) + "."
+
+    @property
+    def tab_state(self) -> str:
+        """The beginning of the title: a percent while jobs run, `!` if one needs attention, `✓` if all ended well."""
+        if self.running:
+            return f"({self.progress // self.videos} %)"
+        if self.troubled:
+            return "!"
+        return "✓" if self.jobs and self.finished == self.jobs else ""
+
+
+def headline(jobs: Iterable[Job], *, stalled: int = 0) -> str:
     """Return the dashboard in one sentence. `stalled` is the number of running jobs that are stalled.
 
     >>> headline([])
     'Nothing is running.'
     """
-    statuses = [job.status for job in jobs]
-    running, waiting = statuses.count(Status.PROCESSING), statuses.count(Status.PENDING)
-    attention = stalled + sum(map(statuses.count, NEEDS_ATTENTION)) + sum(map(_has_paused_itself, jobs))
-    parts = []
-    if running or waiting:
-        parts.append(f"{counted(running, 'job')} running")
-    if waiting:
-        parts.append(f"{count(waiting)} waiting")
-    if attention:
-        number = count(attention) if parts else counted(attention, "job")
-        parts.append(f"{number} need{'s' if attention == 1 else ''} attention")
-    if not parts:
-        return "All done." if jobs else "Nothing is running."
-    return ", ".join(parts) + "."
+    return Totals.of(jobs).headline(stalled)
 
 
 def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]) -> str:
@@ -219,9 +264,14 @@ def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]
     """
     if any(job.status is Status.PENDING for job in jobs):
         return ""
-    estimates = [estimate_of(job) for job in jobs if job.status is Status.PROCESSING]
-    known = [estimate for estimate in estimates if estimate is not None]
-    if len(estimates) < 2 or len(known) < len(estimates):
+    known: list[Estimate] = []
+    for job in jobs:
+        if job.status is Status.PROCESSING:
+            estimate = estimate_of(job)
+            if estimate is None:
+                return ""
+            known.append(estimate)
+    if len(known) < 2:
         return ""
     return f"The last one ends in {in_words(max(known, key=lambda estimate: estimate.seconds))}."
 
@@ -234,14 +284,7 @@ def tab_state(jobs: Iterable[Job]) -> str:
     >>> tab_state([])
     ''
     """
-    shown = list(jobs)
-    running = [job for job in shown if job.status is Status.PROCESSING]
-    if running:
-        videos = sum(job.total_videos for job in running)
-        return f"({sum(job.progress * job.total_videos for job in running) // videos} %)"
-    if any(job.status in NEEDS_ATTENTION or _has_paused_itself(job) for job in shown):
-        return "!"
-    return "✓" if shown and all(job.is_finished for job in shown) else ""
+    return Totals.of(jobs).tab_state
 
 
 def _has_paused_itself(job: Job) -> bool:

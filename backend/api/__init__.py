@@ -10,11 +10,12 @@ from starlette.types import ASGIApp
 
 from backend import VERSION
 from backend.api import control, jobs, operations, reports, session, videos
+from backend.api.assets import AssetCache
 from backend.api.docs import add_docs
 from backend.api.errors import add_catch_all, add_error_handlers
 from backend.api.openapi import add_schemas
 from backend.api.progress_socket import ProgressSockets, router_of
-from backend.api.security import SecurityMiddleware
+from backend.api.security import SecurityMiddleware, is_fixed_asset
 from backend.api.sending import DirectSender
 from backend.app import Backend, running
 
@@ -32,7 +33,7 @@ class SecuredApp(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         backend: Backend = self.state.backend
-        app = super().build_middleware_stack()
+        app = AssetCache(super().build_middleware_stack(), is_fixed_asset)
         return SecurityMiddleware(
             app, settings=backend.settings, accounts=backend.accounts, page_owner=self._page_owner
         )

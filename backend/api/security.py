@@ -85,12 +85,18 @@ OPEN_METHODS = {
     HEALTH_PATH: frozenset({"GET", "HEAD", "OPTIONS"}),
 }
 DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
+FIXED_ASSETS = re.compile(rf"/_nicegui/{re.escape(version('nicegui'))}/(static|libraries|components|esm)/.+")
 DOCS_ASSETS = re.compile(r"/static-offline-docs/[a-z.-]+")
 # Only paths that NiceGUI has a route for: any other would make it build its "not found" page.
 PAGE_ASSETS = re.compile(
     rf"/favicon\.ico|/_nicegui/{re.escape(version('nicegui'))}"
     r"/((static|libraries|components)/.+|(resources|esm)/[^/]+/.+|dynamic_resources/[^/]+)"
 )
+
+
+def is_fixed_asset(path: str) -> bool:
+    """Return True for a file of the pages that is the same for everyone, as long as the server runs."""
+    return FIXED_ASSETS.fullmatch(path) is not None
 
 
 def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 from weakref import WeakKeyDictionary
 
 from fastapi import WebSocket
+from starlette.types import Scope
 from websockets.frames import Frame, Opcode
 
 from backend.delivery.batches import View
@@ -24,6 +25,7 @@ from backend.delivery.hub import Reader
 log = logging.getLogger(__name__)
 STALLED_SECONDS = 15.0
 PLAIN_STALLED_SECONDS = 60.0  # longer: the framework does not tell a slow reader from one that takes nothing
+MAX_JOINED_BYTES = 256 * 1024  # of what several ticks published, in one write
 SENT_AT_ONCE = 100  # sockets written to before other tasks get a turn
 TRANSPORT_EXTENSION = "dashboard.transport"
 
@@ -51,8 +53,18 @@ class DirectTransport(Protocol):
 
 def direct_transport(socket: WebSocket) -> DirectTransport | None:
     """Return the direct way out of this socket; None if there is only the plain one."""
-    extension: dict[str, DirectTransport] = socket.scope.get("extensions", {}).get(TRANSPORT_EXTENSION, {})
+    return transport_of(socket.scope)
+
+
+def transport_of(scope: Scope) -> DirectTransport | None:
+    """Return the direct way out of the socket with this scope; None if there is only the plain one."""
+    extension: dict[str, DirectTransport] = scope.get("extensions", {}).get(TRANSPORT_EXTENSION, {})
     return extension.get("transport")
+
+
+def text_frame(text: bytes) -> bytes:
+    """Return a text as a whole WebSocket frame."""
+    return Frame(Opcode.TEXT, text).serialize(mask=False)
 
 
 async def send_plainly(socket: WebSocket, reader: Reader, *, in_batches: bool) -> NoReturn:
@@ -78,7 +90,7 @@ class FrameEncoder:
         encoded = self._encoded.get(view)
         if encoded is None:
             payloads = _payloads(view, self._in_batches)
-            encoded = b"".join(Frame(Opcode.TEXT, payload).serialize(mask=False) for payload in payloads)
+            encoded = b"".join(map(text_frame, payloads))
             self._encoded[view] = encoded
         return encoded
 
@@ -99,24 +111,51 @@ class Subscription:
 
 @dataclass(eq=False)
 class BroadcastGroup:
-    """Subscriptions that are level with each other: one reader for all of them, and the same bytes."""
+    """Subscriptions that are level with each other: one reader for all of them, and the same bytes.
+
+    `members` has the `offer` of each one's transport: what is looked up once is not looked up for each frame.
+    """
 
     reader: Reader
     encoder: FrameEncoder
-    subscriptions: dict[Subscription, None] = field(default_factory=dict)
+    members: dict[Subscription, Callable[[bytes], bool]] = field(default_factory=dict)
+
+    def add(self, subscription: Subscription) -> None:
+        """Let a subscription that is level with the group join it."""
+        self.members[subscription] = subscription.transport.offer
 
     async def flush(self, fall_behind: Callable[[Subscription, Reader], None]) -> None:
         """Send what is new to each subscription; one that takes nothing falls behind, with a reader at its position."""
         before = self.reader.fork()
-        while (view := self.reader.take()) is not None:
-            frames = self.encoder(view)
-            for number, subscription in enumerate(tuple(self.subscriptions) if frames else (), 1):
-                if not _offered(subscription, frames) and subscription in self.subscriptions:
-                    del self.subscriptions[subscription]
+        while frames := self._next_frames():
+            async for subscription in self._not_taking(frames):
+                if subscription in self.members:
+                    del self.members[subscription]
                     fall_behind(subscription, before.fork())
-                if number % SENT_AT_ONCE == 0:
-                    await asyncio.sleep(0)
             before = self.reader.fork()
+
+    def _next_frames(self) -> bytes:
+        """Return the frames of all that is ready, as far as it goes into one write to each socket."""
+        ready, size = list[bytes](), 0
+        while size < MAX_JOINED_BYTES and (view := self.reader.take()) is not None:
+            ready.append(self.encoder(view))
+            size += len(ready[-1])
+        return ready[0] if len(ready) == 1 else b"".join(ready)
+
+    async def _not_taking(self, frames: bytes) -> AsyncIterator[Subscription]:
+        """Offer the frames to each member, and yield those that do not take them."""
+        members = tuple(self.members.items())
+        for first in range(0, len(members), SENT_AT_ONCE):
+            if first:
+                await asyncio.sleep(0)
+            for subscription, offer in members[first : first + SENT_AT_ONCE]:
+                try:
+                    is_taken = offer(frames)
+                except Exception:
+                    _abort(subscription)
+                    is_taken = False
+                if not is_taken:
+                    yield subscription
 
 
 class DirectSender:
@@ -157,7 +196,7 @@ class DirectSender:
         try:
             await group.flush(self._fall_behind)
         except Exception:  # its sockets come back and resume; those of the other groups continue
-            for subscription in tuple(group.subscriptions):
+            for subscription in tuple(group.members):
                 _abort(subscription)
                 self._remove(subscription)
 
@@ -176,7 +215,7 @@ class DirectSender:
             self._groups[key] = BroadcastGroup(subscription.reader.fork(), subscription.encoder)
         if key in self._groups and subscription.reader.is_level_with(self._groups[key].reader):
             del self._lagging[subscription]
-            self._groups[key].subscriptions[subscription] = None
+            self._groups[key].add(subscription)
 
     def _fall_behind(self, subscription: Subscription, reader: Reader) -> None:
         subscription.reader = reader
@@ -187,17 +226,9 @@ class DirectSender:
         key = subscription.reader.owner_id, subscription.encoder
         group = self._groups.get(key)
         if group is not None:
-            group.subscriptions.pop(subscription, None)
-            if not group.subscriptions:
+            group.members.pop(subscription, None)
+            if not group.members:
                 del self._groups[key]
-
-
-def _offered(subscription: Subscription, frames: bytes) -> bool:
-    try:
-        return subscription.transport.offer(frames)
-    except Exception:
-        _abort(subscription)
-        return False
 
 
 def _abort(subscription: Subscription) -> None:

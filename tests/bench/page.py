@@ -1,4 +1,4 @@
-"""The cost of the dashboard: `python -m tests.bench.page [JOBS…] [--tabs N] [--seconds S] [--usual N]`.
+"""The cost of the dashboard: `python -m tests.bench.page [JOBS…] [--tabs N] [--seconds S] [--usual N] [--root DIR]`.
 
 Chromium shows 20, 200, 1,000 and 5,000 jobs that each change once a second: as cards, as the compact table, and up to
 1,000 jobs also in the usual NiceGUI style (tests/bench/usual_page.py), on another server. A change passes through the
@@ -11,9 +11,13 @@ gets its first card from a busy server.
 frames; "long": number of tasks over 50 ms, and the longest one; both still and scrolled, in ms. "p50", "p99": ms from
 the change, before it is applied, to the end of the frame that draws it, for everything that the page has drawn;
 "stored": p50 and p99 until the change is durable, before which it may not be sent. "all": CPU of the server's process
-in % of a core; "tabs": the same without that before the first tab. "KiB/s": what a simulated tab receives. "MiB":
-growth of the server's memory per tab. "first": ms from the request for the page to the frame with its first card, with
-an empty cache if the page is opened for the first time.
+in % of a core; "tabs": the same without what so many changes cost before the first tab. "KiB/s": what a simulated tab
+receives. "MiB": growth of the server's memory per tab. "first": ms from the request for the page to the frame with its
+first card, with an empty cache if the page is opened for the first time. "wire": p50 from durable to the page;
+"script": from there to the document; "paint": from there to the pixel.
+
+`--root` measures another checkout too, such as an earlier version: the cards of both, in alternating order, `--rounds`
+times. It prints the medians, and their ratios beside the aims.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -28,12 +33,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import httpx
 import socketio  # type: ignore[import-untyped]
 from playwright.async_api import BrowserContext, Page, async_playwright
 from playwright.async_api import Error as BrowserError
 
+from tests import ROOT
 from tests.bench.measure import allow_many_files, cpu_seconds, load, memory_mib, percentile, row
 from tests.bench.senders import ROOMY
 from tests.bench.tabs import Counted, Tab
@@ -47,8 +54,11 @@ MAX_WAIT_SECONDS = 60.0
 SCREEN = {"width": 1440, "height": 900}
 PROBE = Path(__file__).parent / "probe.js"
 ADDRESSES = {"cards": "/", "table": "/?view=table", "usual": "/usual"}
-HEADER = "jobs page tabs,changes/s,fps,scroll,gap,long,p50,p99,stored,all %,tabs %,KiB/s,MiB,first"
-WIDTHS = (17, 9, 6, 6, 6, 8, 6, 6, 9, 6, 6, 7, 6, 7)
+HEADER = "jobs page tabs,changes/s,fps,scroll,gap,long,p50,p99,stored,wire,script,paint,all %,tabs %,KiB/s,MiB,first"
+WIDTHS = (17, 9, 6, 6, 6, 8, 6, 6, 9, 5, 6, 5, 6, 6, 7, 6, 7)
+ROUNDS = 3
+MAX_RATIOS = {"p50": 0.6, "p99": 0.6, "server for the tabs": 0.6, "first card": 0.5}
+MIN_FPS = 55
 AIMED_JOBS, AIMED_TABS = 1000, 20
 FAILURES = (BrowserError, httpx.HTTPError, socketio.exceptions.SocketIOError, OSError)
 
@@ -61,6 +71,11 @@ class Frames:
     gaps: list[float]
     tasks: list[float]
     delays: list[float]
+    stages: dict[str, list[float]]
+
+    def stage(self, name: str) -> float:
+        """Return the median of a stage: `wire` (from the change to the page), `script` or `paint`."""
+        return percentile(sorted(self.stages[name]), 50)
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,9 @@ class Cell:
             f"{self.delay(50):.0f}",
             f"{self.delay(99):.0f}",
             "/".join(f"{percentile(self.stored, percent):.0f}" for percent in (50, 99)),
+            f"{self.still.stage('wire') - percentile(self.stored, 50):.0f}",
+            f"{self.still.stage('script'):.0f}",
+            f"{self.still.stage('paint'):.0f}",
             f"{self.cpu:.0f}",
             f"{self.cpu_of_tabs:.1f}",
             f"{self.kib:,.0f}",
@@ -108,6 +126,22 @@ class Cell:
             f"{self.first:,.0f}",
             widths=WIDTHS,
         )
+
+    def compared(self) -> dict[str, float]:
+        """Return the figures that are compared between checkouts."""
+        return {
+            "p50": self.delay(50),
+            "p99": self.delay(99),
+            "server for the tabs": self.cpu_of_tabs,
+            "first card": self.first,
+            "fps, still": self.still.fps,
+            "fps, scrolled": self.scrolled.fps,
+            "durable p50": percentile(self.stored, 50),
+            "durable p99": percentile(self.stored, 99),
+            "wire": self.still.stage("wire") - percentile(self.stored, 50),
+            "script": self.still.stage("script"),
+            "paint": self.still.stage("paint"),
+        }
 
     def aims(self) -> dict[str, bool]:
         """Return the aims for 1,000 jobs and 20 tabs, each with True if it is reached."""
@@ -123,10 +157,11 @@ class Cell:
 class BusyServer(ServerProcess):
     """A process of `tests.bench.page_server`, and the times that it prints."""
 
-    def __init__(self, data_dir: Path, jobs: int) -> None:
+    def __init__(self, data_dir: Path, jobs: int, root: Path) -> None:
         port = free_port()
         arguments = ("-m", "tests.bench.page_server", str(port), str(data_dir), str(jobs))
-        super().__init__(*arguments, port=port, environment=environment(ROOMY))
+        paths = os.pathsep.join((str(root), str(root / "backend" / "client")))
+        super().__init__(*arguments, port=port, environment=environment(ROOMY) | {"PYTHONPATH": paths}, root=root)
         self.cookie = self.until_says("Ready").split()[-1]
 
     def stored(self, since: int) -> list[int]:
@@ -136,10 +171,10 @@ class BusyServer(ServerProcess):
 
 
 @contextmanager
-def busy_server(jobs: int) -> Iterator[BusyServer]:
-    """Run a server with this number of jobs, each of which changes once a second."""
+def busy_server(jobs: int, root: Path = ROOT) -> Iterator[BusyServer]:
+    """Run a checkout's server with this number of jobs, each of which changes once a second."""
     with tempfile.TemporaryDirectory() as home:
-        server = BusyServer(Path(home) / "data", jobs)
+        server = BusyServer(Path(home) / "data", jobs, root)
         try:
             yield server
         finally:
@@ -155,15 +190,16 @@ class Stage:
         self._seconds = seconds
         self._received = Counted()
         self._tabs: list[Tab] = []
-        self._cpu_alone = 0.0
+        self._cpu_of_change = 0.0
         self._memory_alone = 0.0
 
     async def measure_alone(self) -> None:
         """Measure the cost of the changes without any tab."""
         await asyncio.sleep(SETTLING_SECONDS)
-        cpu, began = cpu_seconds(self._server.pid), time.monotonic()
+        lines, cpu = len(self._server.lines), cpu_seconds(self._server.pid)
         await asyncio.sleep(self._seconds)
-        self._cpu_alone = 100 * (cpu_seconds(self._server.pid) - cpu) / (time.monotonic() - began)
+        cpu = cpu_seconds(self._server.pid) - cpu
+        self._cpu_of_change = cpu / max(1, len(self._server.stored(lines)))
         self._memory_alone = memory_mib(self._server.pid)
 
     async def open_tabs(self, address: str, tabs: int) -> None:
@@ -190,7 +226,7 @@ class Stage:
             still=still,
             scrolled=scrolled,
             cpu=100 * cpu / took,
-            cpu_alone=self._cpu_alone,
+            cpu_alone=100 * self._cpu_of_change * len(stored) / took,
             kib=read / 1024 / took / max(1, len(self._tabs)),
             memory=(memory_mib(self._server.pid) - self._memory_alone) / (len(self._tabs) + 1),
             first=first,
@@ -215,7 +251,8 @@ class Stage:
 class Round:
     """The measurements with one number of jobs."""
 
-    def __init__(self, jobs: int, tabs: int, seconds: float) -> None:
+    def __init__(self, jobs: int, tabs: int, seconds: float, root: Path = ROOT) -> None:
+        self._root = root
         self._jobs = jobs
         self._tabs = tabs
         self._seconds = seconds
@@ -224,6 +261,10 @@ class Round:
         """Measure the cards and the table, on one server."""
         return await self._cells(("cards", "table"), self._tabs)
 
+    async def cards(self) -> list[Cell]:
+        """Measure the cards; [] if that fails."""
+        return await self._cells(("cards",), self._tabs)
+
     async def usual(self) -> None:
         """Measure the usual page; with one tab if it fails with all of them."""
         if not await self._cells(("usual",), self._tabs):
@@ -231,7 +272,7 @@ class Round:
 
     async def _cells(self, pages: Sequence[str], tabs: int) -> list[Cell]:
         cells: list[Cell] = []
-        async with staged(self._jobs, self._seconds) as stage:
+        async with staged(self._jobs, self._seconds, self._root) as stage:
             await stage.measure_alone()
             try:
                 await stage.open_tabs(ADDRESSES[pages[0]], tabs - 1)
@@ -247,10 +288,10 @@ class Round:
 
 
 @asynccontextmanager
-async def staged(jobs: int, seconds: float) -> AsyncIterator[Stage]:
+async def staged(jobs: int, seconds: float, root: Path = ROOT) -> AsyncIterator[Stage]:
     """Start a busy server, and a browser with an empty tab that is signed in."""
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(busy_server(jobs))
+        server = stack.enter_context(busy_server(jobs, root))
         playwright = await stack.enter_async_context(async_playwright())
         path = chromium_path(playwright.chromium.executable_path)
         browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -294,6 +335,32 @@ async def measure(jobs: Sequence[int], tabs: int, seconds: float, max_usual: int
     return is_reached
 
 
+async def compare(jobs: int, other: Path, tabs: int, seconds: float, rounds: int) -> bool:
+    """Measure the cards of another checkout and of this one, in alternating order; return False if an aim is missed."""
+    cells: dict[Path, list[Cell]] = {other: [], ROOT: []}
+    for number in range(rounds):
+        for root in (other, ROOT) if number % 2 == 0 else (ROOT, other):
+            print("before:" if root == other else "now:", end=" ", flush=True)
+            cells[root] += await Round(jobs, tabs, seconds, root).cards()
+    if not all(cells.values()):
+        return False
+    before, now = (
+        {name: median(cell.compared()[name] for cell in own) for name in own[0].compared()} for own in cells.values()
+    )
+    for name, figure in now.items():
+        aim = f"aim at most {MAX_RATIOS[name]} x" if name in MAX_RATIOS else ""
+        ratio = figure / before[name] if before[name] else 0.0
+        print(f"{jobs:,} jobs, {name}: {before[name]:,.1f} -> {figure:,.1f}, {ratio:.2f} x {aim}")
+    is_fast = all(now[name] <= limit * before[name] for name, limit in MAX_RATIOS.items())
+    return is_fast and min(now["fps, still"], now["fps, scrolled"]) >= MIN_FPS
+
+
+async def compare_all(arguments: argparse.Namespace) -> bool:
+    """Compare with each number of jobs; return False if an aim is missed."""
+    root, rounds = arguments.root.resolve(), arguments.rounds
+    return all([await compare(jobs, root, arguments.tabs, arguments.seconds, rounds) for jobs in arguments.jobs])
+
+
 def main() -> None:
     """Measure; exit with 1 if an aim is missed."""
     parser = argparse.ArgumentParser()
@@ -301,10 +368,14 @@ def main() -> None:
     parser.add_argument("--tabs", type=int, default=TABS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--usual", type=int, default=MAX_USUAL, metavar="JOBS", help="maximum for the usual page")
+    parser.add_argument("--root", type=Path, help="another checkout of this repository, to compare with")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of that comparison")
     arguments = parser.parse_args()
     allow_many_files()
     print(load())
     row(*HEADER.split(","), widths=WIDTHS)
+    if arguments.root:
+        sys.exit(not asyncio.run(compare_all(arguments)))
     sys.exit(not asyncio.run(measure(arguments.jobs, arguments.tabs, arguments.seconds, arguments.usual)))
 
 

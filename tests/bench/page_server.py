@@ -91,6 +91,14 @@ class Sender:
         self._stored.clear()
 
 
+def listener(port: int) -> socket.socket:
+    """Return a socket as the program listens on it, with its protocol named."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
+    return listening
+
+
 async def serve(port: int, data_dir: Path, jobs: int) -> None:
     """Serve until the process is killed."""
     async with open_backend(load_settings(data_dir=data_dir, port=port)) as backend:
@@ -101,7 +109,7 @@ async def serve(port: int, data_dir: Path, jobs: int) -> None:
         user = await backend.accounts.add_user("bench", None)
         sender = Sender(backend, user)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve([socket.create_server(("127.0.0.1", port))]))
+            tasks.create_task(server.serve([listener(port)]))
             await server.ready.wait()
             await sender.make_jobs(jobs)
             cookie = await backend.accounts.open_session(user)

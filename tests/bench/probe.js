@@ -8,15 +8,20 @@
   let delays = [];
   let tasks = [];
   let unpainted = []; // times of changes that are in the page but not painted yet
+  let stages = { wire: [], script: [], paint: [] }; // until the page has it, until it is in the document, until it is painted
+  let arrivals = new Map(); // time of a change -> time when a message brought it
   let hasJobs = false;
   let step = 0;
 
   // A message that is posted in a frame arrives after the frame is painted.
   const painted = new MessageChannel();
   painted.port1.onmessage = () => {
-    const now = performance.timeOrigin + performance.now();
+    const at = now();
     if (hasJobs && probe.first === null) probe.first = performance.now();
-    for (const madeAt of unpainted) delays.push(now - madeAt);
+    for (const { madeAt, at: drawnAt } of unpainted) {
+      delays.push(at - madeAt);
+      stages.paint.push(at - drawnAt);
+    }
     unpainted = [];
   };
 
@@ -40,20 +45,45 @@
       const texts = record.type === "characterData" ? [record.target] : record.addedNodes;
       for (const text of texts) {
         const found = text.nodeType === Node.TEXT_NODE && MADE_AT.exec(text.data);
-        if (found) unpainted.push(Number(found[1]) / 1000);
+        if (found) noteDrawn(found[1]);
       }
     }
   }
 
+  const now = () => performance.timeOrigin + performance.now();
+
+  function noteDrawn(change) {
+    const [madeAt, at, arrived] = [Number(change) / 1000, now(), arrivals.get(change)];
+    unpainted.push({ madeAt, at });
+    if (!arrived) return;
+    stages.wire.push(arrived - madeAt);
+    stages.script.push(at - arrived);
+  }
+
+  function noteArrival({ data }) {
+    if (typeof data !== "string" || step) return;
+    const at = now();
+    for (const [, change] of data.matchAll(/~(\d+)~/g)) arrivals.set(change, at);
+  }
+
+  window.WebSocket = class extends WebSocket {
+    constructor(...given) {
+      super(...given);
+      this.addEventListener("message", noteArrival);
+    }
+  };
+
   function begin(scrolls) {
     [frames, delays, tasks, unpainted] = [[], [], [], []];
+    stages = { wire: [], script: [], paint: [] };
+    arrivals = new Map();
     step = scrolls ? SCROLL_PX : 0;
   }
 
   function report() {
     const gaps = frames.slice(1).map((at, i) => at - frames[i]);
     const duration = frames.length ? frames.at(-1) - frames[0] : 0;
-    return { fps: duration ? (gaps.length * 1000) / duration : 0, gaps, tasks, delays };
+    return { fps: duration ? (gaps.length * 1000) / duration : 0, gaps, tasks, delays, stages };
   }
 
   new MutationObserver(onMutation).observe(document, { subtree: true, childList: true, characterData: true });

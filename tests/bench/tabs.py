@@ -1,7 +1,8 @@
 """Simulated tabs: each loads a page and speaks NiceGUI's Socket.IO as the page's own script does, but draws nothing.
 
 A tab requests the page's HTML, connects, subscribes to the live frames if the page has a grid, decodes every message,
-and acknowledges every three seconds. After a lost connection it requests what it missed, as the page does.
+and acknowledges every three seconds. It tells the grid which jobs it shows: the first ones of the usual order. After a
+lost connection it requests what it missed, as the page does.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import socketio  # type: ignore[import-untyped]
 
 ACK_SECONDS = 3.0
 MAX_WAIT_SECONDS = 60.0
+SHOWN = 18  # cards that a window of 1440 x 900 px draws
 LIVE_FRAME = "jobs"  # the event of ui/components/dashboard/job_feed.js
 SOCKET_PATH = "_nicegui_ws/socket.io"
 CLIENT_ID = re.compile(r"client_id['\"]?: ?['\"]([0-9a-f-]{36})")
 NEXT_MESSAGE = re.compile(r"next_message_id['\"]?: ?(\d+)")
 ELEMENTS = re.compile(r"parseElements\(String\.raw`(.*?)`\)", re.DOTALL)
+
+Listener = tuple[int, str]  # element, listener
 
 
 class Counted:
@@ -54,7 +58,8 @@ class Tab:
         self._client_id = ""
         self._document_id = str(uuid.uuid4())
         self._tab_id = str(uuid.uuid4())
-        self._subscriptions: list[tuple[int, str]] = []
+        self._watching: list[Listener] = []
+        self._looking: list[Listener] = []
         self._seq: int | None = None
         self._has_frame = asyncio.Event()
         self._acknowledging: asyncio.Task[None] | None = None
@@ -72,7 +77,7 @@ class Tab:
         async with httpx.AsyncClient(timeout=MAX_WAIT_SECONDS, headers=self._headers) as http:
             html = (await http.get(self._url + path)).raise_for_status().text
         self._client_id, self._next_message = _found(CLIENT_ID, html), int(_found(NEXT_MESSAGE, html))
-        self._subscriptions = subscriptions(html)
+        self._watching, self._looking = listeners(html, "watch"), listeners(html, "look")
         await self.connect()
         self._acknowledging = asyncio.create_task(self._acknowledge())
         return self
@@ -102,9 +107,12 @@ class Tab:
             socketio_path=SOCKET_PATH,
             wait_timeout=int(MAX_WAIT_SECONDS),
         )
-        for element_id, listener_id in self._subscriptions:
+        await self._emit(self._watching, self._seq)
+
+    async def _emit(self, listeners: list[Listener], value: object) -> None:
+        for element_id, listener_id in listeners:
             event = {"id": element_id, "client_id": self._client_id, "listener_id": listener_id}
-            await self._socket.emit("event", event | {"args": [json.dumps(self._seq)]})
+            await self._socket.emit("event", event | {"args": [json.dumps(value)]})
 
     def _query(self) -> dict[str, str]:
         return {
@@ -115,14 +123,21 @@ class Tab:
             "tab_id": self._tab_id,
         }
 
-    def _receive(self, event: str, message: object = None, *_: object) -> None:
+    async def _receive(self, event: str, message: object = None, *_: object) -> None:
         if not isinstance(message, dict):
             return
         if "_id" in message:
             self._next_message = message["_id"] + 1
-        if event == LIVE_FRAME:
-            self._seq = message["seq"]
-            self._has_frame.set()
+        if event != LIVE_FRAME:
+            return
+        if "seq" not in message:  # it did not keep up
+            await self._emit(self._watching, self._seq)
+            return
+        self._seq = message.get("resume", message["seq"])
+        self._has_frame.set()
+        if message["snapshot"]:
+            first = sorted(message["jobs"], key=lambda job: (job["rank"], -job["created"], job["id"]))[:SHOWN]
+            await self._emit(self._looking, [job["id"] for job in first])
 
     async def _acknowledge(self) -> None:
         while True:
@@ -132,14 +147,14 @@ class Tab:
                 await self._socket.emit("ack", {"client_id": self._client_id, "next_message_id": self._next_message})
 
 
-def subscriptions(html: str) -> list[tuple[int, str]]:
-    """Return (element, listener) of the page's grid, which subscribes with the event `watch` after it has connected."""
+def listeners(html: str, event_type: str) -> list[Listener]:
+    """Return who listens to an event of the page's grid: `watch` subscribes, `look` tells what is shown."""
     elements = json.loads(unescape(_found(ELEMENTS, html)))
     return [
         (int(element_id), event["listener_id"])
         for element_id, element in elements.items()
         for event in element.get("events", [])
-        if event["type"] == "watch"
+        if event["type"] == event_type
     ]
 
 

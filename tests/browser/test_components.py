@@ -706,3 +706,32 @@ def test_an_ended_session_leads_to_the_sign_in_and_back_to_this_address(losing_s
     expect(stage.banner).to_contain_text("Disconnected: your session has ended.")
     way = stage.banner.get_by_role("link", name="Sign in")
     expect(way).to_have_attribute("href", "/login?next=%2F%3Fdelays%3D0.01")
+
+
+def never_answering(socket: WebSocketRoute) -> None:
+    """Take the place of a server that does not answer."""
+
+
+def test_the_first_cards_are_there_before_the_connection(stage: Stage) -> None:
+    stage.publish(*(a_job(f"job-{number:03}", created_ago=number) for number in range(100)))
+    stage.page.route_web_socket(re.compile("socket.io"), never_answering)
+    stage.page.goto(stage.server.url)
+    expect(stage.cards).to_have_count(30)
+    assert stage.order() == [f"job-{number:03}" for number in range(30)]
+    expect(stage.page.get_by_test_id("filter-all")).to_have_text("All100")
+    expect(stage.banner).to_have_attribute("data-state", "connecting")
+
+
+def test_what_is_scrolled_to_shows_its_newest_progress(stage: Stage) -> None:
+    """Of thousands of changes only those on the screen are sent at once; the others follow the scroll position."""
+    names = [f"job-{number:03}" for number in range(600)]
+    stage.publish(*(a_job(name, created_ago=number, current_video=1) for number, name in enumerate(names)))
+    stage.open()
+    expect(stage.card("job-000")).to_contain_text("1 / 20")
+    stage.publish(*(a_job(name, created_ago=number, current_video=2) for number, name in enumerate(names)))
+    stage.publish(*(a_job(name, created_ago=number, current_video=3) for number, name in enumerate(names)))
+    expect(stage.card("job-000")).to_contain_text("3 / 20")
+    stage.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(stage.card("job-599")).to_contain_text("3 / 20", timeout=1_000)
+    stage.publish(a_job("job-599", created_ago=599, current_video=4))
+    expect(stage.card("job-599")).to_contain_text("4 / 20", timeout=1_000)

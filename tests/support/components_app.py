@@ -27,13 +27,14 @@ from backend.domain.auth import User
 from backend.domain.job import Action, Job, Source
 from backend.settings import Settings, load_settings
 from progress_dashboard.protocol import Status
+from ui.audience import CardFacts
 from ui.components.dashboard.dashboard_view import DashboardView
 from ui.components.dashboard.job_grid import JobGrid
 from ui.components.shared.connection_banner import ConnectionBanner
 from ui.components.shared.live_region import LiveRegion
 from ui.components.shared.number_field import NumberField
 from ui.components.shared.shortcuts import Shortcuts
-from ui.live import CardFacts, LiveJobs
+from ui.live import LiveJobs
 from ui.nicegui_internals import broadcasts, set_page_heartbeat
 from ui.theme import button, frame, icon, tag
 
@@ -196,7 +197,14 @@ def build(silence_seconds: float) -> FastAPI:
             "Dashboard", "dashboard", user, banner=lambda: (ConnectionBanner(settings), LiveRegion(), Shortcuts())
         ):
             shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
-            grid = JobGrid(shown, title="Dashboard", show_owner=admin, on_act=posted.act, on_search=posted.search)
+            grid = JobGrid(
+                shown,
+                title="Dashboard",
+                show_owner=admin,
+                on_act=posted.act,
+                on_search=posted.search,
+                first=live.first_frame(shown, user),
+            )
             live.feed(grid, lambda: user)
             with grid.add_slot("actions"):
                 button("Upload CSV", kind="primary", icon_name="upload")

@@ -42,7 +42,14 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
 
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
         with page_frame("Dashboard", "dashboard", user, backend.settings):
-            grid = JobGrid(shown, title="Dashboard", show_owner=user.is_admin, on_act=act_on, on_search=search)
+            grid = JobGrid(
+                shown,
+                title="Dashboard",
+                show_owner=user.is_admin,
+                on_act=act_on,
+                on_search=search,
+                first=live.first_frame(shown, user),
+            )
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
             with grid.add_slot("empty"):

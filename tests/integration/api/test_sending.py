@@ -18,6 +18,7 @@ from websockets.uri import parse_uri
 from backend.api.sending import DirectSender, Stalled
 from backend.api.uvicorn_internals import DirectProtocol
 from backend.app import running
+from backend.delivery.batches import Change
 from backend.delivery.hub import MAX_BATCHES, PART_BYTES
 from backend.domain.job import Job
 from backend.store.changes import NewJob
@@ -96,6 +97,21 @@ async def test_sockets_in_step_are_sent_the_same_bytes(delivery: Delivery, sende
         await publish(delivery, job.evolve(failed=1))
     assert len(one.taken) == 2
     assert all(first is second for first, second in zip(one.taken, two.taken, strict=True))
+
+
+async def test_ticks_that_came_during_a_write_go_into_one_write(delivery: Delivery, sender: DirectSender) -> None:
+    job, transport = await delivery.add(), RecordingTransport()
+    async with running(sender.send(transport, delivery.hub.reader("ana"), in_batches=True), "socket"):
+        await publish(delivery, job.evolve(failed=1))
+        before = len(transport.taken)
+        for failed in (2, 3):
+            seq = delivery.hub.seq + 1
+            delivery.hub.take([Change(job.evolve(failed=failed, seq=seq))])
+            delivery.hub.publish()
+        await publish(delivery, job.evolve(failed=4))
+    assert len(transport.taken) <= before + 2
+    assert [frame["updates"][0]["failed"] for frame in transport.received[-4:]] == [1, 2, 3, 4]
+    assert [frame["prev"] for frame in transport.received[1:]] == [frame["seq"] for frame in transport.received[:-1]]
 
 
 async def test_a_full_socket_gets_the_newest_state_once_drained(delivery: Delivery, sender: DirectSender) -> None:

@@ -19,7 +19,9 @@ from backend.domain.job import Job
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON, VirtualClock
 from tests.support.jobs import a_job
-from ui.live import CardFacts, LiveJobs, Watch
+from ui.audience import UNSEEN_PER_SECOND, CardFacts
+from ui.components.dashboard.dashboard_view import DashboardView
+from ui.live import FIRST_CARDS, FRAME_SECONDS, LiveJobs, Watch
 
 ANA = User(id="ana", name="ana", is_admin=False)
 ADMIN = User(id="ana", name="ana", is_admin=True)
@@ -36,11 +38,10 @@ class Tab:
         self.is_deleted = False
         self.client = self
         self._leaving: list[Callable[[], None]] = []
-        self._subscribe: Callable[[Any], Awaitable[None]]
+        self._handlers: dict[str, Callable[[Any], Awaitable[None]]] = {}
 
-    def on(self, event: str, handler: Callable[[Any], Awaitable[None]]) -> None:
-        assert event == "watch"
-        self._subscribe = handler
+    def on(self, event: str, handler: Callable[[Any], Awaitable[None]], throttle: float = 0) -> None:
+        self._handlers[event] = handler
 
     def on_disconnect(self, handler: Callable[[], None]) -> None:
         self._leaving.append(handler)
@@ -51,7 +52,11 @@ class Tab:
     async def watch(self, after: int | None = None) -> None:
         """Ask for what changed after a position, as the browser does."""
         self.has_socket_connection = True
-        await self._subscribe(SimpleNamespace(args=after))
+        await self._handlers["watch"](SimpleNamespace(args=after))
+
+    async def look(self, *job_ids: str) -> None:
+        """Show these jobs, as the browser does when it is scrolled."""
+        await self._handlers["look"](SimpleNamespace(args=list(job_ids)))
 
     def leave(self) -> None:
         self.has_socket_connection = False
@@ -120,7 +125,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Let everything that can happen now happen."""
-        await self.clock.advance(0)
+        await self.clock.advance(FRAME_SECONDS)
 
 
 @pytest.fixture
@@ -311,3 +316,113 @@ async def test_a_stall_during_changes_in_parts_is_sent_after_them(scene: Scene) 
     await scene.settle()
     await scene.clock.advance(1)
     assert [card["id"] for card in tab.newest["jobs"] if card.get("stalled")] == ["a"]
+
+
+async def many(scene: Scene) -> list[str]:
+    """Publish more jobs than are sent in a second, and return their IDs."""
+    ids = [f"job-{number:03}" for number in range(2 * UNSEEN_PER_SECOND)]
+    scene.publish(*map(running, ids))
+    await scene.settle()
+    return ids
+
+
+async def test_what_a_tab_scrolls_to_is_sent_at_once(scene: Scene) -> None:
+    tab, ids = scene.tab(), await many(scene)
+    await tab.watch()
+    await scene.settle()
+    scene.publish(*(running(job_id, progress=50) for job_id in ids))
+    await scene.settle()
+    assert ids[-1] not in {card["id"] for card in tab.newest["jobs"]}
+    await tab.look(ids[-1])
+    assert {"id": ids[-1], "progress": 50} in tab.newest["jobs"]
+    scene.publish(*(running(job_id, progress=60) for job_id in ids))
+    await scene.settle()
+    assert {"id": ids[-1], "progress": 60} in tab.newest["jobs"]
+
+
+async def test_what_no_tab_shows_is_sent_within_seconds(scene: Scene) -> None:
+    tab, ids = scene.tab(), await many(scene)
+    await tab.watch()
+    await scene.settle()
+    scene.publish(*(running(job_id, progress=50) for job_id in ids))
+    for _ in range(4):
+        await scene.clock.advance(1)
+    progress = {card["id"]: card["progress"] for frame in tab.frames for card in frame["jobs"]}
+    assert progress == dict.fromkeys(ids, 50)
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+async def test_a_tab_that_is_back_gets_what_was_not_sent_before_it_left(scene: Scene, is_watched: bool) -> None:
+    tab, other, ids = scene.tab(), scene.tab(), await many(scene)
+    await tab.watch()
+    if is_watched:
+        await other.watch()
+    await scene.settle()
+    scene.publish(*(running(job_id, progress=50) for job_id in ids))
+    await scene.settle()
+    tab.leave()
+    position = tab.newest["resume"]
+    for _ in range(4):
+        await scene.clock.advance(1)
+    tab.frames.clear()
+    await tab.watch(position)
+    await scene.settle()
+    assert (tab.newest["prev"], tab.newest["snapshot"]) == (position, False)
+    assert {card["id"]: card["progress"] for card in tab.newest["jobs"] if "name" in card} == dict.fromkeys(ids, 50)
+
+
+async def test_ticks_within_a_moment_become_one_frame(scene: Scene) -> None:
+    scene.publish(running("a"))
+    tab = scene.tab()
+    await tab.watch()
+    await scene.settle()
+    for progress in (10, 20, 30):
+        scene.publish(running("a", progress=progress))
+        await scene.clock.advance(0)
+    await scene.settle()
+    assert [frame["jobs"] for frame in tab.frames[1:]] == [
+        [{"id": "a", "progress": 10}],
+        [{"id": "a", "progress": 30}],
+    ]
+
+
+def first(scene: Scene, user: User = ANA, **choice: str) -> list[str]:
+    """Return the jobs whose cards a new page has before it is connected."""
+    view = DashboardView.of(**{"show": "", "q": "", "sort": "", "view": "", **choice})
+    frame = scene.live.first_frame(view, user)
+    assert frame is not None
+    return [card["id"] for card in frame["jobs"]]
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+async def test_a_page_comes_with_its_first_cards_in_their_order(scene: Scene, is_watched: bool) -> None:
+    scene.publish(
+        running("b", name="list 10"),
+        running("a", name="list 9"),
+        a_job(id="ended", name="z", status=Status.COMPLETED),
+        a_job(id="broken", name="y", status=Status.FAILED),
+        running("foreign", owner_id="ben"),
+    )
+    scene.stalled["b"] = NOON
+    if is_watched:
+        await scene.tab().watch()
+    await scene.settle()
+    assert first(scene) == ["b", "broken", "a", "ended"]
+    assert first(scene, sort="name") == ["a", "b", "broken", "ended"]
+    assert first(scene, show="failed") == ["broken"]
+    assert "foreign" in first(scene, ADMIN)
+
+
+async def test_the_first_cards_come_with_the_numbers_of_all_jobs(scene: Scene) -> None:
+    ids = await many(scene)
+    frame = scene.live.first_frame(DashboardView(), ANA)
+    assert frame is not None
+    assert len(frame["jobs"]) == FIRST_CARDS
+    assert frame["counts"] == {"processing": len(ids)}
+    assert (frame["headline"], frame["state"]) == ("400 jobs running.", "(0 %)")
+
+
+async def test_a_page_with_a_search_or_without_jobs_comes_without_cards(scene: Scene) -> None:
+    assert scene.live.first_frame(DashboardView(), ANA) is None
+    scene.publish(running("a"))
+    assert scene.live.first_frame(DashboardView(q="a"), ANA) is None

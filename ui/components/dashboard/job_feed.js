@@ -11,7 +11,8 @@ const HIDDEN_MS = 1000; // a hidden tab applies frames once a second, so that it
 // frames are applied, and true if the answer to a request was among them.
 export function jobFeed({ watch, changed, drawn }) {
   const jobs = new Map(); // id -> shallowReactive facts: a change repaints its own job only
-  let seq = null;
+  let seq = null; // position of the newest frame
+  let resume = null; // position up to which everything has come
   let requestedAt = null; // null unless an answer is pending
   let pending = [];
   let cancelDraw = null;
@@ -20,7 +21,8 @@ export function jobFeed({ watch, changed, drawn }) {
   // receiving
   function request() {
     requestedAt = Date.now();
-    watch(seq);
+    seq = resume; // the answer follows on it
+    watch(resume);
   }
 
   function receive(frame) {
@@ -32,9 +34,17 @@ export function jobFeed({ watch, changed, drawn }) {
     if (frame.snapshot) pending = [];
     pending.push({ ...frame, isAnswer: requestedAt !== null });
     requestedAt = null;
-    seq = frame.seq;
+    [seq, resume] = [frame.seq, frame.resume];
     offset = frame.now - Date.now();
     schedule();
+  }
+
+  // Draws what came with the page. The feed replaces it. After a lost connection the feed is awaited: what it changes is counted.
+  function drawFirst(frame) {
+    if (saved) return;
+    offset = frame.now - performance.timeOrigin - (performance.getEntriesByType("navigation")[0]?.responseStart ?? 0);
+    apply({ ...frame, removed: [] });
+    drawn(frame, false);
   }
 
   function schedule() {
@@ -102,6 +112,7 @@ export function jobFeed({ watch, changed, drawn }) {
 
   return {
     jobs,
+    drawFirst,
     receive, // also a method of the component, which the server calls if it cannot broadcast
     now: () => Date.now() + offset, // by the server's clock
     repeatLostRequest() {

@@ -15,7 +15,7 @@ from backend.clock import to_millis
 from backend.domain.job import Action, Job, Source
 from backend.domain.texts import counted
 from progress_dashboard.protocol import WITH_FAILURES, Status
-from ui.components.dashboard.dashboard_view import DashboardView, choices
+from ui.components.dashboard.dashboard_view import FILTERS, ORDERS, DashboardView, choices
 from ui.components.shared import BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS
 from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
@@ -42,10 +42,11 @@ PARTS: list[str | Path] = [
 class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
     """The head of the dashboard, and its jobs as cards or as a table, or what is shown while there are none.
 
-    `LiveJobs` feeds it. Slots: `actions` next to the search, `empty` while there is no job, `note` below. Events:
-    `watch` (asks for what changed after a position, null for a snapshot), `recount` (jobs appeared or left). `on_act`
-    gets a job ID and the action. `on_search` gets the search text and returns the IDs of the jobs that the browser
-    cannot find, because it only has the cards.
+    `LiveJobs` feeds it; `first` is what it draws until then. Slots: `actions` next to the search, `empty` while there
+    is no job, `note` below. Events: `watch` (asks for what changed after a position, null for a snapshot), `look` (the
+    IDs of the jobs that are drawn now), `recount` (jobs appeared or left). `on_act` gets a job ID and the action.
+    `on_search` gets the search text and returns the IDs of the jobs that the browser cannot find, because it only has
+    the cards.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
         show_owner: bool,
         on_act: Callable[[str, Action], Awaitable[None]],
         on_search: Callable[[str], Awaitable[Sequence[str]]],
+        first: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._props["title"] = title
@@ -66,6 +68,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
         self._props["actions"] = action_looks()
         self._props["choices"] = choices()
         self._props["begins"] = asdict(view)
+        self._props["first"] = first
 
         async def pressed(event: GenericEventArguments) -> None:
             if requested := requested_action(event.args):
@@ -88,7 +91,7 @@ def card(
         "name": job.name,
         "status": job.status.value,
         "stalled": _millis(stalled_since),
-        "rank": STALLED_RANK if stalled_since else RANK[Status.FAILED if job.pause_reason else job.status],
+        "rank": _rank(job, is_stalled=stalled_since is not None),
         "owner": job.owner,
         "demo": job.source is Source.DEMO,
         "sub": _subtitle(job),
@@ -113,6 +116,26 @@ def card(
         "updated": to_millis(job.updated_at),
         "leaves": _millis(leaves_at),
     }
+
+
+def job_order(
+    view: DashboardView, stalled_since: Callable[[Job], datetime | None]
+) -> tuple[Callable[[Job], bool], Callable[[Job], tuple[Any, ...]]]:
+    """Return which jobs the view shows, and the key that orders them as the browser does."""
+    facts: Mapping[str, Callable[[Job], Any]] = {
+        "rank": lambda job: _rank(job, is_stalled=stalled_since(job) is not None),
+        "-created": lambda job: -to_millis(job.created_at),
+        "created": lambda job: to_millis(job.created_at),
+        "name": lambda job: job.name_key,
+        "id": lambda job: job.id,
+    }
+    compared = [facts[name] for name in ORDERS[view.sort].by]
+    statuses = FILTERS[view.show].statuses
+    return lambda job: job.status in statuses, lambda job: tuple(fact(job) for fact in compared)
+
+
+def _rank(job: Job, *, is_stalled: bool) -> int:
+    return STALLED_RANK if is_stalled else RANK[Status.FAILED if job.pause_reason else job.status]
 
 
 def _subtitle(job: Job) -> str:

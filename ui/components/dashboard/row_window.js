@@ -35,7 +35,7 @@ export function rowWindow({ order, isTable, columns, space }) {
   }
 
   function update() {
-    if (!space.value || !isWindowed.value) return;
+    if (!space.value) return;
     const above = -space.value.getBoundingClientRect().top / view.zoom - view.head;
     const from = Math.floor(above / step.value) - OVERSCAN_ROWS;
     view.from = Math.max(0, Math.min(from, rows.value - 1));

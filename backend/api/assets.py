@@ -1,0 +1,79 @@
+"""The code and style of the pages, answered from memory: a page asks for forty of them before it draws anything.
+
+They are the same for everyone and belong to one version, so each is made and compressed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_CACHED_BYTES = 32 * 1024 * 1024
+CONDITIONS = ("range", "if-none-match", "if-modified-since")  # the app answers these itself
+
+
+@dataclass(eq=False)
+class Answer:
+    """A whole answer of the app."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+    is_whole: bool = False
+
+    def note(self, message: Message) -> None:
+        """Note what the app sends."""
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], list(message["headers"])
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+            self.is_whole = not message.get("more_body", False)
+
+    async def send(self, send: Send) -> None:
+        """Send it again."""
+        await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class AssetCache:
+    """An ASGI app before `app` that keeps the answers for the paths that `is_asset` names."""
+
+    def __init__(
+        self, app: ASGIApp, is_asset: Callable[[str], bool], *, max_cached_bytes: int = MAX_CACHED_BYTES
+    ) -> None:
+        self._app = app
+        self._is_asset = is_asset
+        self._free_bytes = max_cached_bytes
+        self._answers: dict[tuple[str, bool], Answer] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_cacheable(scope):
+            await self._app(scope, receive, send)
+            return
+        key = scope["path"], "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        if key not in self._answers:
+            await self._make(key, scope, receive, send)
+        else:
+            await self._answers[key].send(send)
+
+    async def _make(self, key: tuple[str, bool], scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer()
+
+        async def note_and_send(message: Message) -> None:
+            answer.note(message)
+            await send(message)
+
+        await self._app(scope, receive, note_and_send)
+        is_kept = answer.status == 200 and answer.is_whole and len(answer.body) <= self._free_bytes
+        if is_kept and key not in self._answers:  # another request may have made it meanwhile
+            self._free_bytes -= len(answer.body)
+            self._answers[key] = answer
+
+    def _is_cacheable(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["query_string"]:
+            return False
+        headers = Headers(scope=scope)
+        return self._is_asset(scope["path"]) and not any(name in headers for name in CONDITIONS)

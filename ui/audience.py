@@ -1,0 +1,235 @@
+"""The tabs that see the same jobs: what their cards show, and what of it is to be sent next.
+
+A change that a user would miss at once goes into the next frame: a new job, another status, an error, and everything
+of a job that a tab shows. Of the others, of which there may be thousands, only the numbers grow: they are sent oldest
+first, a limited number a second, and at once when a tab scrolls to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from backend.delivery.batches import View
+from backend.domain.auth import User
+from backend.domain.job import Job
+from backend.domain.pace import Estimate
+from progress_dashboard.protocol import Status
+from ui.components.dashboard.job_grid import JobGrid, card
+from ui.nicegui_internals import Broadcast
+from ui.text import Totals, pace
+
+UNSEEN_PER_SECOND = 200  # cards that no tab shows
+TIME_DEPENDENT = ("id", "pace", "stalled", "rank")  # the facts of a card that change without a new state of its job
+Card = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card shows beyond its job: when it leaves, its pace, and since when it is stalled."""
+
+    leaves_at: Callable[[Job], datetime | None]
+    estimate: Callable[[Job], Estimate | None]
+    stalled_since: Callable[[Job], datetime | None]
+
+    def card(self, job: Job) -> Card:
+        """Return the job's card as it is now."""
+        return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job))
+
+    def pace(self, job: Job) -> str:
+        """Return in words how fast the job progresses and when it will be done; "" while that is unknown."""
+        estimate = self.estimate(job)
+        return pace(estimate) if estimate else ""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """So many a second, and at most those of one second at once."""
+
+    per_second: int
+    left: float
+    at: float = 0.0
+
+    def take(self, wanted: int, now: float) -> int:
+        """Return how many of the wanted ones are allowed at this time, in seconds."""
+        self.left = min(self.per_second, self.left + (now - self.at) * self.per_second)
+        self.at = now
+        taken = min(wanted, int(self.left))
+        self.left -= taken
+        return taken
+
+
+@dataclass(eq=False)
+class Audience:
+    """The tabs that see the same jobs (those `user` may see), and what they have been sent.
+
+    `grids` has the IDs of the jobs that each tab shows. `waiting` are tabs that wait until all jobs are known
+    (`is_complete`), with the position that each has. `jobs` are the newest states, `cards` what was sent of them.
+    `seq` is the position of `jobs`, `sent_seq` that of the newest frame. `outlook` says when all jobs will be done.
+    """
+
+    user: User
+    broadcast: Broadcast
+    grids: dict[JobGrid, frozenset[str]] = field(default_factory=dict)
+    waiting: dict[JobGrid, int | None] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    cards: dict[str, Card] = field(default_factory=dict)
+    outlook: str = ""
+    seq: int = 0
+    sent_seq: int = 0
+    is_complete: bool = False
+    has_restarted: bool = False  # since the newest frame: the next one is a snapshot
+    said: tuple[str, str] = "", ""  # headline and tab state of the newest frame
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    task: asyncio.Task[None] | None = None
+    _totals: Totals = field(default_factory=Totals)
+    _stalled: set[str] = field(default_factory=set)
+    _shown: frozenset[str] = frozenset()
+    _unsent: dict[str, int] = field(default_factory=dict)  # with the position before the first change that was not sent
+    _urgent: dict[str, None] = field(default_factory=dict)  # those of them that do not wait
+    _removed: dict[str, None] = field(default_factory=dict)
+    _allowance: Allowance = field(default_factory=lambda: Allowance(UNSEEN_PER_SECOND, UNSEEN_PER_SECOND))
+
+    @property
+    def owner_id(self) -> str | None:
+        return self.user.sees_jobs_of
+
+    @property
+    def headline(self) -> str:
+        """All of it in a sentence or two."""
+        return " ".join(filter(None, (self._totals.headline(len(self._stalled)), self.outlook)))
+
+    @property
+    def tab_state(self) -> str:
+        """The beginning of the tab's title."""
+        return self._totals.tab_state
+
+    @property
+    def resumable(self) -> int:
+        """The position up to which everything has been sent; a tab that comes back continues from it."""
+        return next(iter(self._unsent.values()), self.seq)
+
+    def take(self, view: View) -> Iterable[Job]:
+        """Apply the view, and return the newest state of each job that changed."""
+        changed = {job.id: job for job in view.updates}
+        if view.snapshot:
+            self._forget()
+        for job_id in view.removed:
+            self._remove(job_id)
+            changed.pop(job_id, None)
+        for job in changed.values():
+            self._change(job)
+        self.seq, self.is_complete = view.seq, not view.more
+        return changed.values()
+
+    def due(self, now: float) -> list[Job]:
+        """Return the jobs whose cards go into the next frame, which is sent at this time in seconds."""
+        ids = list(self._urgent)
+        self._urgent.clear()
+        for job_id in ids:
+            self._unsent.pop(job_id, None)
+        unseen = list(islice(self._unsent, self._allowance.take(len(self._unsent), now)))
+        for job_id in unseen:
+            del self._unsent[job_id]
+        return [self.jobs[job_id] for job_id in (*ids, *unseen)]
+
+    def removed(self) -> list[str]:
+        """Return the jobs that have left since this was called last."""
+        removed = [job_id for job_id in self._removed if job_id not in self.jobs]
+        self._removed.clear()
+        return removed
+
+    def renew(self, jobs: Iterable[Job], facts: CardFacts) -> list[Card]:
+        """Make the cards of these jobs again, and return what differs from before."""
+        differing: list[Card] = []
+        for job in jobs:
+            before, now = self.cards.get(job.id), facts.card(job)
+            self.cards[job.id] = now
+            (self._stalled.discard if now["stalled"] is None else self._stalled.add)(job.id)
+            differing.append(_differences(before, now) if before else now)
+        return differing
+
+    def show(self, grid: JobGrid, ids: frozenset[str], facts: CardFacts) -> bool:
+        """Note which jobs a tab shows; return True if it has not been sent their newest facts."""
+        appeared = ids - self._shown
+        self.grids[grid] = ids
+        self._shown = frozenset().union(*self.grids.values())
+        for job_id in appeared & self.cards.keys():
+            if job_id in self._unsent or self.is_stale(self.jobs[job_id], facts):
+                self._urgent[job_id] = None
+        return bool(self._urgent)
+
+    def leave(self, grid: JobGrid) -> None:
+        """Forget a tab."""
+        self.waiting.pop(grid, None)
+        if self.grids.pop(grid, None):
+            self._shown = frozenset().union(*self.grids.values())
+
+    def age(self, facts: CardFacts) -> None:
+        """Let the next frame have the cards that are stale because time passed."""
+        for job in self.jobs.values():
+            if job.status is Status.PROCESSING and self._has_aged(job, facts):
+                self._urgent[job.id] = None
+
+    def is_stale(self, job: Job, facts: CardFacts) -> bool:
+        """Return True if the card is stale because time passed: the job stalled or its ETA changed."""
+        return self._has_stalled(job, facts) or self.cards[job.id]["pace"] != facts.pace(job)
+
+    def since(self, after: int) -> list[Card]:
+        """Return the cards that changed after a position; of other processing jobs what time may have changed."""
+        changed = [self.cards[job.id] for job in self.jobs.values() if job.seq > after]
+        processing = (job for job in self.jobs.values() if job.seq <= after and job.status is Status.PROCESSING)
+        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT} for job in processing]
+
+    def _has_aged(self, job: Job, facts: CardFacts) -> bool:
+        return self.is_stale(job, facts) if job.id in self._shown else self._has_stalled(job, facts)
+
+    def _has_stalled(self, job: Job, facts: CardFacts) -> bool:
+        return (job.id in self._stalled) != (facts.stalled_since(job) is not None)
+
+    def _forget(self) -> None:
+        for known in (self.jobs, self.cards, self._unsent, self._urgent, self._removed):
+            known.clear()
+        self._stalled.clear()
+        self._totals, self.has_restarted = Totals(), True
+
+    def _change(self, job: Job) -> None:
+        before = self.jobs.get(job.id)
+        if before is not None:
+            self._totals.add(before, -1)
+        self._totals.add(job, 1)
+        self.jobs[job.id] = job
+        self._unsent.setdefault(job.id, self.seq)
+        if before is None or job.id in self._shown or job.id in self._stalled or not _is_routine(before, job):
+            self._urgent[job.id] = None
+
+    def _remove(self, job_id: str) -> None:
+        before = self.jobs.pop(job_id, None)
+        if before is not None:
+            self._totals.add(before, -1)
+        for known in (self.cards, self._unsent, self._urgent):
+            known.pop(job_id, None)
+        self._stalled.discard(job_id)
+        self._removed[job_id] = None
+
+
+def _is_routine(before: Job, now: Job) -> bool:
+    """Return True if the job only got on."""
+    return (
+        before.status is now.status
+        and before.failed == now.failed
+        and before.error == now.error
+        and before.requested == now.requested
+        and before.attempt == now.attempt
+        and before.pinned is now.pinned
+        and before.pause_reason == now.pause_reason
+    )
+
+
+def _differences(before: Card, now: Card) -> Card:
+    differences = {name: value for name, value in now.items() if before[name] != value}
+    return {"id": now["id"], **differences}
