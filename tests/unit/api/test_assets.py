@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from httpx import ASGITransport, AsyncClient, Response
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from backend.api.assets import AssetCache
 
@@ -15,13 +17,16 @@ class CountingApp:
     """An app that answers with the number of its requests."""
 
     def __init__(self) -> None:
-        self.requests = 0
+        self.requests = self.ranges = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.requests += 1
         status = 404 if scope["path"].endswith("missing.js") else 200
+        self.ranges += "range" in Request(scope).headers
         encoding = Request(scope).headers.get("accept-encoding", "")
-        await PlainTextResponse(f"{self.requests} {encoding}", status, {"etag": "x"})(scope, receive, send)
+        await PlainTextResponse(f"{self.requests} {encoding}", status, {"etag": "x", "Accept-Ranges": "bytes"})(
+            scope, receive, send
+        )
 
 
 def is_asset(path: str) -> bool:
@@ -64,10 +69,41 @@ async def test_a_compressed_answer_goes_only_to_those_who_take_it(app: CountingA
     assert app.requests == 2
 
 
-@pytest.mark.parametrize("header", [{"Range": "bytes=0-1"}, {"If-None-Match": "x"}])
-async def test_conditions_are_the_app_s(app: CountingApp, client: AsyncClient, header: dict[str, str]) -> None:
+async def test_an_asset_is_always_sent_whole(app: CountingApp, client: AsyncClient) -> None:
+    """The rest of a plain file behind the beginning of a compressed one is no file."""
+    first = await client.get("/static/a.js", headers={"Range": "bytes=1-", "If-Range": "x"})
+    second = await client.get("/static/a.js", headers={"Range": "bytes=1-"})
+    assert same(first, second)
+    assert (first.status_code, first.headers["accept-ranges"], app.ranges) == (200, "none", 0)
+
+
+async def test_an_answer_is_made_to_the_end_although_its_client_goes() -> None:
+    """NiceGUI's middleware ends an answer early when the client has gone, and says that it is whole."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_first = (await receive())["type"] == "http.request"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        body = b"half" if gone.done() else b"half and half"
+        gone.cancel()
+        await send({"type": "http.response.body", "body": body if is_first else b""})
+
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def nowhere(_: Message) -> None: ...
+
+    cache = AssetCache(app, is_asset)
+    scope = {"type": "http", "method": "GET", "path": "/static/a.js", "query_string": b"", "headers": []}
+    await cache(scope, gone, nowhere)
+    answer = await client_of(cache).get("/static/a.js")
+    assert (answer.text, answer.headers["content-length"]) == ("half and half", "13")
+
+
+async def test_conditions_are_the_app_s(app: CountingApp, client: AsyncClient) -> None:
     await client.get("/static/a.js")
-    await client.get("/static/a.js", headers=header)
+    await client.get("/static/a.js", headers={"If-None-Match": "x"})
     await client.get("/static/a.js?v=2")
     await client.head("/static/a.js")
     assert app.requests == 4
