@@ -31,7 +31,7 @@ from backend.domain.job import Job
 from backend.store.changes import NewJob
 from progress_dashboard import Mirror
 from progress_dashboard.protocol import ProgressUpdate, Status
-from tests.support.clock import QuickClock
+from tests.support.clock import NOON, QuickClock
 from tests.support.delivery import Progress
 from tests.support.in_memory_transport import Installation, MemoryClient, MemoryServer, prepare, run_loop
 from tests.support.jobs import a_job
@@ -46,6 +46,7 @@ PAGE_LIMIT = 3
 MAX_REQUESTS = 50
 EVENTS = ("percent", "good", "bad", "bad", "break")
 OWNERS = (ANA, BEN)
+BACK = timedelta(days=7)  # further than all jumps of the clock in a story
 
 
 @dataclass(eq=False)
@@ -422,7 +423,8 @@ def run(stories: int, *, explain: bool = True) -> None:
         phases=[Phase.reuse, Phase.generate, *([Phase.shrink] if explain else [])],
     )
     with tempfile.TemporaryDirectory(prefix="never-wrong-") as directory:
-        Stories.installation = asyncio.run(prepare(Path(directory), QuickClock()))
+        before = QuickClock(NOON - BACK)  # a token from the future would be refused after the clock is set back
+        Stories.installation = asyncio.run(prepare(Path(directory), before))
         run_state_machine_as_test(Stories, settings=patient)
         Stories.installation.database.close()
 
