@@ -14,7 +14,7 @@ def register(backend: Backend) -> LiveJobs:
     # NiceGUI reads its settings when it is imported, and the commands do without it.
     from nicegui import app
 
-    from backend.api.sending import text_frame, transport_of
+    from backend.api.sending import offer_to, text_frame
     from backend.jobs.retention import leaves_at
     from ui.audience import CardFacts
     from ui.live import LiveJobs
@@ -27,7 +27,7 @@ def register(backend: Backend) -> LiveJobs:
     require_security_members()
     live = LiveJobs(
         lambda user, after: backend.queries.watch(by=user, after=after),
-        broadcasts(way=DirectWay(transport_of, text_frame)),
+        broadcasts(way=DirectWay(offer_to, text_frame)),
         backend.clock,
         CardFacts(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
     )

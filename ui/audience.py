@@ -113,8 +113,8 @@ class Audience:
         """The position up to which everything has been sent; a tab that comes back continues from it."""
         return next(iter(self._unsent.values()), self.seq)
 
-    def take(self, view: View) -> Iterable[Job]:
-        """Apply the view, and return the newest state of each job that changed."""
+    def take(self, view: View) -> None:
+        """Apply the view."""
         changed = {job.id: job for job in view.updates}
         if view.snapshot:
             self._forget()
@@ -124,7 +124,6 @@ class Audience:
         for job in changed.values():
             self._change(job)
         self.seq, self.is_complete = view.seq, not view.more
-        return changed.values()
 
     def due(self, now: float) -> list[Job]:
         """Return the jobs whose cards go into the next frame, which is sent at this time in seconds."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -95,11 +96,10 @@ class LiveJobs:
         selected, key = job_order(view, self._facts.stalled_since)
         first = heapq.nsmallest(FIRST_CARDS, filter(selected, jobs), key=key)
         totals, stalled = Totals.of(jobs), sum(self._facts.stalled_since(job) is not None for job in jobs)
-        statuses = [job.status.value for job in jobs]
         return {
             "now": to_millis(self._clock.now()),
             "jobs": [self._facts.card(job) for job in first],
-            "counts": {status: statuses.count(status) for status in set(statuses)},
+            "counts": Counter(job.status.value for job in jobs),
             "headline": totals.headline(stalled),
             "state": totals.tab_state,
         }

@@ -274,18 +274,15 @@ class Broadcast(Protocol):
         """Send a frame to one element."""
 
 
-class DirectTransport(Protocol):
-    """The transport of a socket, below the framework."""
-
-    def offer(self, frames: bytes) -> bool:
-        """Send whole WebSocket frames; False, with nothing sent, if the socket is closed or its buffer is full."""
-
-
 @dataclass(frozen=True)
 class DirectWay:
-    """How bytes get past the framework: the transport of a socket by its scope (None: it has none), and its frames."""
+    """How bytes get past the framework.
 
-    transport_of: Callable[[Scope], DirectTransport | None]
+    `offer` writes frames to the socket of a scope; False, with nothing written, if it does not take them or has no such
+    way. `text_frame` makes a frame of a text.
+    """
+
+    offer: Callable[[Scope, bytes], bool]
     text_frame: Callable[[bytes], bytes]
 
 
@@ -337,8 +334,7 @@ class RoomBroadcast:
         socket, environ = core.sio.eio.sockets.get(engine_id), core.sio.environ.get(engine_id)
         if self._way is None or socket is None or environ is None or socket.closed or not socket.queue.empty():
             return False
-        transport = self._way.transport_of(environ["asgi.scope"])
-        return transport is not None and transport.offer(whole)
+        return self._way.offer(environ["asgi.scope"], whole)
 
     async def _enqueue(self, sid: str, engine_id: str, text: str) -> None:
         socket = core.sio.eio.sockets.get(engine_id)

@@ -20,7 +20,7 @@ from backend.api.deps import Caller, TheBackend
 from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
-from backend.domain.job import JobLine
+from backend.domain.job import ExportedJob
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
@@ -108,7 +108,7 @@ async def list_jobs(
     summary="Export the history as CSV",
 )
 async def export_history(backend: TheBackend, caller: Caller) -> Response:
-    async def read(cursor: str | None) -> Page[JobLine]:
+    async def read(cursor: str | None) -> Page[ExportedJob]:
         return await backend.queries.export_jobs(by=caller, cursor=cursor)
 
     return await csv_response("history", HISTORY_COLUMNS, read, csv_of_jobs)

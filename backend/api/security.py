@@ -85,13 +85,12 @@ OPEN_METHODS = {
     HEALTH_PATH: frozenset({"GET", "HEAD", "OPTIONS"}),
 }
 DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
-FIXED_ASSETS = re.compile(rf"/_nicegui/{re.escape(version('nicegui'))}/(static|libraries|components|esm)/.+")
 DOCS_ASSETS = re.compile(r"/static-offline-docs/[a-z.-]+")
 # Only paths that NiceGUI has a route for: any other would make it build its "not found" page.
-PAGE_ASSETS = re.compile(
-    rf"/favicon\.ico|/_nicegui/{re.escape(version('nicegui'))}"
-    r"/((static|libraries|components)/.+|(resources|esm)/[^/]+/.+|dynamic_resources/[^/]+)"
-)
+_OF_NICEGUI = rf"/_nicegui/{re.escape(version('nicegui'))}"
+_FIXED = r"((static|libraries|components)/.+|esm/[^/]+/.+)"
+FIXED_ASSETS = re.compile(rf"{_OF_NICEGUI}/{_FIXED}")
+PAGE_ASSETS = re.compile(rf"/favicon\.ico|{_OF_NICEGUI}/({_FIXED}|resources/[^/]+/.+|dynamic_resources/[^/]+)")
 
 
 def is_fixed_asset(path: str) -> bool:

@@ -53,11 +53,16 @@ class DirectTransport(Protocol):
 
 def direct_transport(socket: WebSocket) -> DirectTransport | None:
     """Return the direct way out of this socket; None if there is only the plain one."""
-    return transport_of(socket.scope)
+    return _transport_of(socket.scope)
 
 
-def transport_of(scope: Scope) -> DirectTransport | None:
-    """Return the direct way out of the socket with this scope; None if there is only the plain one."""
+def offer_to(scope: Scope, frames: bytes) -> bool:
+    """Offer frames to the socket with this scope; False, with nothing sent, if it takes none or has no direct way."""
+    transport = _transport_of(scope)
+    return transport is not None and transport.offer(frames)
+
+
+def _transport_of(scope: Scope) -> DirectTransport | None:
     extension: dict[str, DirectTransport] = scope.get("extensions", {}).get(TRANSPORT_EXTENSION, {})
     return extension.get("transport")
 

@@ -14,7 +14,7 @@ from backend.api.exports import csv_response
 from backend.api.jobs import JOB_ERRORS
 from backend.api.openapi import answers, files
 from backend.api.types import AttemptOut, CauseOut, VideoOut, VideoPage
-from backend.domain.video import VideoLine, VideoStatus
+from backend.domain.video import ExportedVideo, VideoStatus
 from backend.errors import NotFound
 from backend.lists.exports import csv_rows, export_columns, unnamed_columns
 from backend.store.pages import Page
@@ -85,7 +85,7 @@ async def export_job(backend: TheBackend, caller: Caller, job_id: str) -> Respon
     first = await backend.queries.videos(job_id, by=caller, limit=LOOKED_AT)
     export = export_columns(columns or unnamed_columns(first.items), first.items)
 
-    async def read(cursor: str | None) -> Page[VideoLine]:
+    async def read(cursor: str | None) -> Page[ExportedVideo]:
         return await backend.queries.export_videos(job_id, by=caller, cursor=cursor)
 
     return await csv_response(job.name, export.columns, read, lambda videos: csv_rows(map(export.row, videos)))

@@ -158,7 +158,7 @@ class Journal:
             await self._work.wait()
             await self._clock.sleep(LEAD_SECONDS)
             await self.tick()
-            await self._store_for_waiters(INTERVAL_SECONDS)
+            await self._rest()
         await self.tick()
 
     def close(self) -> None:
@@ -174,9 +174,9 @@ class Journal:
         await self._store_staged()
         self._hub.publish()
 
-    async def _store_for_waiters(self, seconds: float) -> None:
-        """Let this time pass, and store early what callers wait for."""
-        left, rest = seconds, GROUP_SECONDS
+    async def _rest(self) -> None:
+        """Let the time to the next tick pass, and store early what callers wait for."""
+        left, rest = INTERVAL_SECONDS, GROUP_SECONDS
         while left > 0:
             rest = min(left, rest)
             await self._clock.sleep(rest)

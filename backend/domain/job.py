@@ -323,7 +323,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class JobLine(NamedTuple):
+class ExportedJob(NamedTuple):
     """What an export of the history says about a job; its times are ISO 8601."""
 
     job_id: str

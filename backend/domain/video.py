@@ -58,7 +58,7 @@ class Video:
     tries: int | None = None
 
 
-class VideoLine(NamedTuple):
+class ExportedVideo(NamedTuple):
     """What an export of a job says about a video."""
 
     video_id: str

@@ -77,7 +77,8 @@ class JobManager:
         await self._store.videos.delete_orphans()
         jobs = await self._store.jobs.on_dashboard()
         self._active.load(jobs)
-        unfinished = {job.id: job for job in await self._store.jobs.unfinished()}
+        by_age = sorted(jobs, key=lambda job: (job.created_at, job.id))
+        unfinished = {job.id: job for job in by_age if not job.is_finished}  # these are all on the dashboard
         await self._store.videos.reset_running(unfinished)
         for job in unfinished.values():
             if job.is_external:

@@ -9,10 +9,10 @@ import msgspec
 from backend.clock import to_millis
 from backend.delivery.hub import JobReader, ProgressHub, Reader
 from backend.domain.auth import User
-from backend.domain.job import Job, JobLine
+from backend.domain.job import ExportedJob, Job
 from backend.domain.texts import checked_text
 from backend.domain.timeline import Timeline
-from backend.domain.video import Cause, Outcome, Video, VideoLine, VideoStatus, VideoTimes
+from backend.domain.video import Cause, ExportedVideo, Outcome, Video, VideoStatus, VideoTimes
 from backend.errors import Invalid, JobNotFound, NotFound
 from backend.store import Store
 from backend.store.job_lists import SORTS, Wanted
@@ -60,7 +60,7 @@ class JobQueries:
         """Return the number of jobs in History."""
         return await self._store.jobs.count(owner_id=by.sees_jobs_of)
 
-    async def export_jobs(self, *, by: User, cursor: str | None = None) -> Page[JobLine]:
+    async def export_jobs(self, *, by: User, cursor: str | None = None) -> Page[ExportedJob]:
         """Return the next jobs of History, newest first, for an export."""
         return await self._store.jobs.lines(Wanted(owner_id=by.sees_jobs_of), cursor=cursor)
 
@@ -92,7 +92,7 @@ class JobQueries:
         wanted, limit = checked_text(q, "q"), _checked_limit(limit)
         return await self._store.videos.page(job_id, status=status, q=wanted, limit=limit, cursor=cursor)
 
-    async def export_videos(self, job_id: str, *, by: User, cursor: str | None = None) -> Page[VideoLine]:
+    async def export_videos(self, job_id: str, *, by: User, cursor: str | None = None) -> Page[ExportedVideo]:
         """Return the next videos of the job for an export."""
         await self._require_visible(job_id, by)
         return await self._store.videos.lines(job_id, cursor=cursor)

@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from backend.domain.job import JobLine
+from backend.domain.job import ExportedJob
 from backend.domain.texts import INVISIBLE
-from backend.domain.video import Video, VideoLine
+from backend.domain.video import ExportedVideo, Video
 from backend.domain.video_ids import VIDEO_ID
 from backend.errors import Invalid
 from backend.lists.cells import read_id
@@ -21,7 +21,7 @@ from backend.lists.columns import id_column
 from backend.lists.names import OWN_ID_COLUMN, RESULT_COLUMNS, RESULT_PREFIX
 from backend.lists.table import MAX_SAMPLE_ROWS
 
-HISTORY_COLUMNS = JobLine._fields
+HISTORY_COLUMNS = ExportedJob._fields
 FILE_WORD = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 PLAIN = frozenset(string.ascii_letters + string.digits)  # most cells begin so, and are no formula
 CONTROLS = "".join(map(chr, range(32)))
@@ -35,7 +35,7 @@ class Export:
     width: int
     has_id: bool
 
-    def row(self, video: Video | VideoLine) -> Sequence[object]:
+    def row(self, video: Video | ExportedVideo) -> Sequence[object]:
         """Return a video's cells."""
         cells = result_row(video, self.width)
         return [*cells[: self.width], video.video_id, *cells[self.width :]] if self.has_id else cells
@@ -54,7 +54,7 @@ def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
     return _encoded([cell if cell.__class__ is int else _written(cell) for cell in row] for row in rows)
 
 
-def csv_of_jobs(jobs: Iterable[JobLine]) -> bytes:
+def csv_of_jobs(jobs: Iterable[ExportedJob]) -> bytes:
     """Return the rows of these jobs under `HISTORY_COLUMNS`; what the program itself writes there is no formula."""
     return _encoded(
         (job_id, neutral(name), neutral(owner), status, total, failed, error and neutral(error), attempt, *rest)
@@ -103,7 +103,7 @@ def unnamed_columns(videos: Sequence[Video]) -> tuple[str, ...]:
     return ("video_id", *(f"column_{number}" for number in range(2, width + 1)))
 
 
-def result_row(video: Video | VideoLine, width: int) -> Sequence[object]:
+def result_row(video: Video | ExportedVideo, width: int) -> Sequence[object]:
     """Return a video's own cells, filled up to `width`, and its result."""
     missing = [""] * (width - len(video.cells))
     return [*video.cells, *missing, video.status.value, video.error, video.attempts, video.duration_seconds]

@@ -48,8 +48,7 @@ _ADD_JOBS = bulk.insert(
     )
 )
 _UPDATE_JOBS = bulk.update(
-    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in UNCHANGING]),
-    keys=["id"],
+    RowCodec[Job](JOBS, [name for name in (*JOB_COLUMNS, "error_folded") if name not in UNCHANGING]), keys=["id"]
 )
 _UPDATE_VIDEOS = bulk.update(
     RowCodec[Any](VIDEOS, ["job_id", "position", "status", "attempts"]), keys=["job_id", "position"]
@@ -85,7 +84,7 @@ _COMPLETE_REST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TracedResult:
     """A change that brings a video's result, and the trace that it shares."""
 
     change: VideoChange
@@ -127,7 +126,7 @@ def _add_key(connection: Connection, new: NewJob) -> None:
 
 
 def _add_results(connection: Connection, changes: Sequence[VideoChange]) -> None:
-    results = [Result(change, shared_trace(change.traceback, change.error)) for change in changes]
+    results = [TracedResult(change, shared_trace(change.traceback, change.error)) for change in changes]
     traces = [result.trace for result in results if result.trace is not None]
     uses = Counter(trace.digest for trace in traces)
     distinct = {trace.digest: replace(trace, uses=uses[trace.digest]) for trace in traces}

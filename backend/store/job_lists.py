@@ -85,7 +85,7 @@ def find_page(connection: Connection, wanted: Wanted, *, limit: int, cursor: str
     after = None if cursor is None else position_in(wanted.key, cursor)
     if not wanted.q:
         return _page(connection.execute(walk(wanted, after, limit + 1)).all(), limit)
-    search = Search(connection, wanted.q)
+    search = JobSearch(connection, wanted.q)
     if search.is_narrow:
         return _page(connection.execute(search.pick(wanted, after, limit + 1)).all(), limit)
     return _search_on_the_way(connection, wanted, search, after, limit)
@@ -103,7 +103,7 @@ def walk(wanted: Wanted, after: Place | None, limit: int, *more: str) -> Compoun
     return _merged(wanted, [part.add_columns(*(JOBS.c[name] for name in more)) for part in parts], limit)
 
 
-class Search:
+class JobSearch:
     """What a search looks for, and the past jobs that the indexes name."""
 
     def __init__(self, connection: Connection, q: str) -> None:
@@ -149,7 +149,7 @@ class Search:
 
 
 def _search_on_the_way(
-    connection: Connection, wanted: Wanted, search: Search, after: Place | None, limit: int
+    connection: Connection, wanted: Wanted, search: JobSearch, after: Place | None, limit: int
 ) -> Found:
     """Walk the list in growing chunks until the page is full."""
     found: list[Row[Any]] = []
@@ -189,7 +189,7 @@ def _merged(wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> Compoun
 def _named_by_words(q: str) -> Select[Any] | None:
     """Return the query for the numbers of jobs whose name or error may contain `q`; None if it is too short.
 
-    The index has every three letters that follow each other, without their places: `Search.matches` looks at the row.
+    The index has every three letters in a row, without their places: `JobSearch.matches` looks at the job itself.
     """
     letters = folded(q)
     if len(letters) < LETTERS:

@@ -13,18 +13,27 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exi
 from sqlalchemy.engine import Row
 
 from backend.clock import from_millis, iso_of_millis
-from backend.domain.job import Job, JobLine
+from backend.domain.job import ExportedJob, Job
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
 from backend.store.pages import Page, cursor_of, position_in
 from backend.store.rows import rows_at_once
 from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
 from backend.store.videos import error_contains
-from progress_dashboard.protocol import UNFINISHED
 
 ERASED_AT_ONCE = 500
 EXPORTED_AT_ONCE = 3_000
-LINE = ("owner_id", "name", "status", "total_videos", "failed", "error", "attempt", "processor", *JobLine._fields[-2:])
+LINE = (
+    "owner_id",
+    "name",
+    "status",
+    "total_videos",
+    "failed",
+    "error",
+    "attempt",
+    "processor",
+    *ExportedJob._fields[-2:],
+)
 FIELDS = (*JOB_COLUMNS, "owner")
 _USE_LESS = (
     update(TRACES).where(TRACES.c.digest == bindparam("b_digest")).values(uses=TRACES.c.uses - bindparam("b_uses"))
@@ -36,11 +45,6 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def unfinished(self) -> list[Job]:
-        """Return the jobs that still have something to do, oldest first; they are all on the dashboard."""
-        waiting = (PRESENT, JOBS.c.status.in_(UNFINISHED))
-        return await self._jobs(_select_jobs().where(*waiting).order_by(JOBS.c.created_at, JOBS.c.id))
 
     async def on_dashboard(self) -> list[Job]:
         """Return the jobs on anybody's dashboard, in the order of their `seq`."""
@@ -85,10 +89,10 @@ class JobStore:
 
         return await self._database.read(read)
 
-    async def lines(self, wanted: Wanted, *, cursor: str | None) -> Page[JobLine]:
+    async def lines(self, wanted: Wanted, *, cursor: str | None) -> Page[ExportedJob]:
         """Return the next jobs of a list without a search, for an export."""
 
-        def read(connection: Connection) -> Page[JobLine]:
+        def read(connection: Connection) -> Page[ExportedJob]:
             after = None if cursor is None else position_in(wanted.key, cursor)
             owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
             rows = rows_at_once(connection, walk(wanted, after, EXPORTED_AT_ONCE, *LINE))
@@ -146,10 +150,10 @@ def _job(row: Row[Any]) -> Job:
     return Job(**row._mapping)
 
 
-def _line(row: Sequence[Any], owners: Mapping[str, str]) -> JobLine:
+def _line(row: Sequence[Any], owners: Mapping[str, str]) -> ExportedJob:
     _, created, job_id, owner_id, name, *facts, started, finished = row
     ends = (iso_of_millis(created), started and iso_of_millis(started), finished and iso_of_millis(finished))
-    return JobLine._make((job_id, name, owners[owner_id], *facts, *ends))
+    return ExportedJob._make((job_id, name, owners[owner_id], *facts, *ends))
 
 
 def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:

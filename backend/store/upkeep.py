@@ -36,7 +36,8 @@ FIELDS = (
     *("job_attempt", "tries", "result", "started_at", "duration_seconds", "error_folded"),
 )
 _OLDEST = f"SELECT {', '.join(FIELDS)} FROM {LEFTOVER} ORDER BY job_id, position, attempt LIMIT {ROWS_AT_ONCE}"  # noqa: S608  our own names
-_ADD = f"INSERT INTO result ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})".replace("traceback", "trace")  # noqa: S608
+_ADDED = ("trace" if name == "traceback" else name for name in FIELDS)
+_ADD = f"INSERT INTO result ({', '.join(_ADDED)}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608
 _MOVED = f"DELETE FROM {LEFTOVER} WHERE (job_id, position, attempt) <= (?, ?, ?)"  # noqa: S608
 _ADD_TRACE = (
     "INSERT INTO trace (digest, body, uses) VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
@@ -76,23 +77,23 @@ def _collect_words(connection: sqlite3.Connection, check: Callable[[], None]) ->
     """Fill the search index with the jobs that have left the dashboard."""
     (last,) = connection.execute("SELECT coalesce(max(number), 0) FROM job").fetchone()
     (done,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM job_words").fetchone()
-    progress = Progress("names and errors are collected for searching", last - done)
+    countdown = Countdown("names and errors are collected for searching", last - done)
     for begin in range(done, last, ROWS_AT_ONCE):
         check()
         with _transaction(connection):
             connection.execute(_ADD_WORDS, (begin, begin + ROWS_AT_ONCE))
-        progress.add(ROWS_AT_ONCE)
+        countdown.add(ROWS_AT_ONCE)
 
 
 def _move_results(connection: sqlite3.Connection, check: Callable[[], None]) -> None:
     """Move the results into their new table; each stack trace is stored once."""
     (rows,) = connection.execute(f"SELECT count(*) FROM {LEFTOVER}").fetchone()  # noqa: S608
-    progress = Progress("results are moved", rows)
+    countdown = Countdown("results are moved", rows)
     while True:
         check()
         with _transaction(connection):
             moved = _move_some(connection)
-        progress.add(moved)
+        countdown.add(moved)
         if moved < ROWS_AT_ONCE:
             return
 
@@ -141,7 +142,7 @@ def _shrink(connection: sqlite3.Connection, path: Path) -> None:
         log.info("the database file was made smaller in %.0f s", time.monotonic() - began, extra=extra)
 
 
-class Progress:
+class Countdown:
     """Says how far the work is and how long it still takes, every few seconds."""
 
     def __init__(self, what: str, total: int) -> None:

@@ -33,9 +33,9 @@ from backend.domain.video import (
     MIN_WORK_SECONDS,
     OUTCOME_MARKS,
     Cause,
+    ExportedVideo,
     Outcome,
     Video,
-    VideoLine,
     VideoStatus,
     VideoTimes,
 )
@@ -120,12 +120,12 @@ class VideoStore:
         items = [_video(row) for row in rows[:limit]]
         return Page(items, str(items[-1].position) if len(rows) > limit else None)
 
-    async def lines(self, job_id: str, *, cursor: str | None) -> Page[VideoLine]:
+    async def lines(self, job_id: str, *, cursor: str | None) -> Page[ExportedVideo]:
         """Return the job's next videos for an export."""
         mine = (VIDEOS.c.job_id == job_id, VIDEOS.c.position > position_of(cursor))
         query = _select_lines().where(*mine).order_by(VIDEOS.c.position).limit(EXPORTED_AT_ONCE)
 
-        def read(connection: Connection) -> Page[VideoLine]:
+        def read(connection: Connection) -> Page[ExportedVideo]:
             rows = rows_at_once(connection, query)
             more = len(rows) == EXPORTED_AT_ONCE
             return Page([_line(row) for row in rows], str(rows[-1][0]) if more else None)
@@ -309,9 +309,9 @@ def _select_lines() -> Select[Any]:
     return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED))
 
 
-def _line(row: Sequence[Any]) -> VideoLine:
+def _line(row: Sequence[Any]) -> ExportedVideo:
     _, video_id, cells, status, error, attempts, seconds = row
-    return VideoLine(
+    return ExportedVideo(
         video_id, msgspec.json.decode(cells), STATUSES[status], error, attempts, seconds and float(seconds)
     )
 

@@ -16,6 +16,7 @@ from backend.errors import DashboardError
 from progress_dashboard.errors import FeedError
 from ui.cli.commands import LazyGroup
 from ui.cli.data import DataDir
+from ui.cli.loading import leave_out
 from ui.cli.terminal import accept_all_characters, without_known_secrets
 
 app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False)
@@ -24,7 +25,7 @@ app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 with one plain sentence, or 2 if the command line is wrong."""
     accept_all_characters()
-    _leave_out_httpx_command_line()
+    leave_out("httpx._main")  # its own command line takes longer to load than all else of httpx
     try:
         app(args=arguments, prog_name=command())
     except (DashboardError, FeedError) as error:
@@ -33,11 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception:  # a defect: its trace helps, but what it quotes may be a secret
         print(without_known_secrets(traceback.format_exc()), end="", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-def _leave_out_httpx_command_line() -> None:
-    """Let httpx do without its own command line, as where that is not installed: it takes longer to load than httpx."""
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
 def _print_version(wanted: bool) -> None:

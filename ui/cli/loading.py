@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def leave_out(module: str) -> None:
+    """Let every import find this module missing from now on, unless it is there already."""
+    sys.modules.setdefault(module, None)  # type: ignore[arg-type]
+
+
 @contextmanager
 def without(module: str) -> Iterator[None]:
     """Let what is imported meanwhile find this module missing; afterwards it can be imported as usual."""

@@ -230,7 +230,6 @@ async def test_nothing_within_a_job_and_nothing_at_the_start_reads_all_videos_or
         lambda: jobs.lines(Wanted(), cursor=None),
         lambda: jobs.count(owner_id="ana"),
         jobs.on_dashboard,
-        jobs.unfinished,
         jobs.last_seq,
         jobs.deleted,
         lambda: jobs.removals(10),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
@@ -47,30 +48,19 @@ FACTS = {
 def failed(job_id: str, position: int) -> VideoChange:
     """Return the failure of a common cause; each error has figures of its own."""
     error = f"File is damaged: {position}.0 % of its pictures ({position} of 100) cannot be read; fetch it again."
-    return VideoChange(
-        job_id=job_id,
-        position=position,
-        status=VideoStatus.FAILED,
-        attempts=1,
-        started_at=NOON,
-        duration_seconds=1.5,
-        error=error,
-        traceback=f"{TRACE}VideoFailed: {error}\n",
-        fault=Fault.PERMANENT,
-        fingerprint="c387db291faf",
-    )
+    trace = f"{TRACE}VideoFailed: {error}\n"
+    facts = {"error": error, "traceback": trace, "fault": Fault.PERMANENT, "fingerprint": "c387db291faf"}
+    return _outcome(job_id, position, VideoStatus.FAILED, **facts)
 
 
 def good(job_id: str, position: int) -> VideoChange:
     """Return a good result."""
+    return _outcome(job_id, position, VideoStatus.COMPLETED, result=FACTS)
+
+
+def _outcome(job_id: str, position: int, status: VideoStatus, **facts: Any) -> VideoChange:
     return VideoChange(
-        job_id=job_id,
-        position=position,
-        status=VideoStatus.COMPLETED,
-        attempts=1,
-        started_at=NOON,
-        duration_seconds=1.5,
-        result=FACTS,
+        job_id=job_id, position=position, status=status, attempts=1, started_at=NOON, duration_seconds=1.5, **facts
     )
 
 

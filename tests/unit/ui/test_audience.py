@@ -49,8 +49,8 @@ def view(*jobs: Job, removed: tuple[str, ...] = (), snapshot: bool = False) -> V
 
 def sent(audience: Audience, *jobs: Job, facts: CardFacts | None = None, **of_view: Any) -> list[dict[str, Any]]:
     """Return what an audience is sent for a view of these jobs."""
-    changed = audience.take(view(*jobs, **of_view))
-    return [dict(card) for card in audience.renew(changed, facts or Circumstances().facts)]
+    audience.take(view(*jobs, **of_view))
+    return [dict(card) for card in audience.renew(audience.due(0.0), facts or Circumstances().facts)]
 
 
 def test_a_card_is_sent_whole_once_and_then_only_its_changes() -> None:

@@ -67,11 +67,11 @@ async def pages() -> Any:
 
 @pytest.fixture
 def broadcast() -> RoomBroadcast:
-    def transport_of(scope: Scope) -> RecordingTransport | None:
+    def offer(scope: Scope, frames: bytes) -> bool:
         transport: RecordingTransport = scope["page"].transport
-        return transport
+        return transport.offer(frames)
 
-    return RoomBroadcast("jobs of ana", DirectWay(transport_of, lambda text: text))
+    return RoomBroadcast("jobs of ana", DirectWay(offer, lambda text: text))
 
 
 async def test_a_frame_is_written_past_the_queues(pages: list[Any], broadcast: RoomBroadcast) -> None:
