@@ -21,6 +21,7 @@ FLAGS = (
 )
 HOW_TO_GET = "Chromium is missing: install it (Debian: apt-get install chromium), or run `playwright install chromium`"
 DEBIAN = "/usr/bin/chromium"
+SHELL = "/usr/bin/chromium-headless-shell"
 
 
 def chromium_path(of_playwright: str) -> str:
@@ -31,11 +32,19 @@ def chromium_path(of_playwright: str) -> str:
     pytest.skip(HOW_TO_GET)
 
 
+def shell_path(of_playwright: str) -> str:
+    """Return the path of Debian's headless shell, or else of Chromium. Skip the test if there is neither.
+
+    The shell is the same Chromium without the browser's own windows: a page opens with half the processor time.
+    """
+    return SHELL if Path(SHELL).exists() else chromium_path(of_playwright)
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Run a headless Chromium for all tests of the package. Its event loop must end before the next package's tests."""
     with sync_playwright() as playwright:
-        path = chromium_path(playwright.chromium.executable_path)
+        path = shell_path(playwright.chromium.executable_path)
         launched = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield launched
         launched.close()

@@ -105,11 +105,16 @@ class Record:
 
     def cards(self, job_id: str) -> list[Card]:
         """Return the states of the job's card, in order; empty if the page never showed it."""
-        return [card for card, _ in groupby(run.cards[job_id] for run in self.runs if job_id in run.cards)]
+        return _states(self.runs, job_id)
 
     def setbacks(self, job_id: str) -> list[tuple[Card, Card]]:
-        """Return where the progress of the card went back. Within one attempt it must not."""
-        return [(before, card) for before, card in pairwise(self.cards(job_id)) if card.says_less_than(before)]
+        """Return where the progress of the card went back. Within one attempt it must not.
+
+        A page that is connecting shows what was true when it was requested; the page that it replaces may have been
+        shown longer, and newer facts.
+        """
+        states = _states([run for run in self.runs if run.state != "connecting"], job_id)
+        return [(before, card) for before, card in pairwise(states) if card.says_less_than(before)]
 
     def longest_gap(self) -> float:
         """Return the longest time without a sample, in which the page was not loaded or its browser did not run."""
@@ -122,6 +127,10 @@ class Record:
 def record_pages(context: BrowserContext) -> None:
     """Record every page of the context, from its first script on."""
     context.add_init_script(SCRIPT)
+
+
+def _states(runs: Sequence[Run], job_id: str) -> list[Card]:
+    return [card for card, _ in groupby(run.cards[job_id] for run in runs if job_id in run.cards)]
 
 
 def _card(status: str, percent: int, done: str, total: str) -> Card:

@@ -27,7 +27,7 @@ from backend.accounts.accounts import Accounts
 from backend.clock import SystemClock
 from backend.domain.auth import User
 from tests.support.accounts import PASSWORD, SECRET, AccountStore, open_account_store
-from tests.support.browser import FLAGS, chromium_path
+from tests.support.browser import FLAGS, shell_path
 from tests.support.secured_app import SECRET_OF_A_FAULT
 from tests.support.servers import TLS, ServerProcess, serving
 
@@ -357,7 +357,7 @@ async def test_no_secret_and_no_forged_line_is_logged(site: Site, ana: User) -> 
 async def chromium(site: Site, complaints: list[str]) -> AsyncIterator[Page]:
     """Open a tab that records the errors in its console and each request to another host."""
     async with async_playwright() as playwright:
-        path = chromium_path(playwright.chromium.executable_path)
+        path = shell_path(playwright.chromium.executable_path)
         browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         page = await browser.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
