@@ -28,6 +28,7 @@ SENTENCES = {
     405: "This address does not support that method.",
 }
 MAX_NAME_LENGTH = 64
+RETRY_SECONDS = 2  # after which a client may ask again what the server could not answer for now
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -65,12 +66,21 @@ def add_catch_all(app: FastAPI) -> None:
 def error_response(
     request: Request, status: int, sentence: str, *, headers: Mapping[str, str] | None = None, title: str | None = None
 ) -> Response:
-    """Return the answer for one error: a page for a browser outside `/api`, otherwise JSON."""
+    """Return the answer for one error: a page for a browser outside `/api`, otherwise JSON.
+
+    A page that the server cannot show for now loads itself again.
+    """
+    is_temporary = status == HTTPStatus.SERVICE_UNAVAILABLE
+    headers = {**(headers or {}), **({"Retry-After": str(RETRY_SECONDS)} if is_temporary else {})}
     if request.scope["path"].startswith("/api") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": sentence}, status, headers)
-    nonce = getattr(request.state, "csp_nonce", "")
+    nonce, theme = getattr(request.state, "csp_nonce", ""), chosen_theme(request.cookies)
     title = title or HTTPStatus(status).phrase.capitalize()
-    page = problem_page(nonce=nonce, theme=chosen_theme(request.cookies), title=title, sentence=sentence)
+    if is_temporary and request.method == "GET":
+        address = f"{request.scope['path']}?{request.url.query}".removesuffix("?")
+        page = problem_page(nonce=nonce, theme=theme, title=title, sentence=sentence, to=address, act="Try again")
+        return HTMLResponse(page, status, headers | {"Refresh": str(RETRY_SECONDS)})
+    page = problem_page(nonce=nonce, theme=theme, title=title, sentence=sentence)
     return HTMLResponse(page, status, headers)
 
 

@@ -17,16 +17,18 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from http import HTTPStatus
 from importlib.metadata import version
 from urllib.parse import parse_qs, quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.accounts.accounts import Accounts
 from backend.api.addresses import Hosts, OriginKind, Origins, Proxies, public_host
+from backend.api.errors import error_response
 from backend.domain.auth import Authority
 from backend.errors import DashboardError, TooLarge
 from backend.lists.csv_files import MAX_BYTES
@@ -412,6 +414,8 @@ def _rejection(context: RequestContext, rejected: Rejected) -> Response:
         return RedirectResponse(rejected.location, 303)
     if rejected.status == 204:
         return Response(status_code=204)
+    if rejected.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return error_response(Request(context.scope), rejected.status, rejected.sentence)
     headers = {"WWW-Authenticate": "Bearer"} if rejected.status == 401 else None
     if context.route_class is RouteClass.API:
         return JSONResponse({"detail": rejected.sentence}, rejected.status, headers)

@@ -14,7 +14,9 @@ import httpx
 import pytest
 import uvicorn
 
-from backend.domain.auth import User
+from backend.accounts.accounts import Accounts
+from backend.domain.auth import Authority, User
+from backend.errors import StoreRefused
 from tests.support.accounts import PASSWORD
 from tests.support.clock import VirtualClock
 from tests.support.secured_app import OWN_ORIGIN, SECRET_OF_A_FAULT, SecuredSite, open_site, scope_of
@@ -520,6 +522,27 @@ async def test_no_charset_of_a_form_causes_a_5xx(site: SecuredSite, charset: str
     body = b'--x\r\nContent-Disposition: form-data; name="\xff\\ud800"\r\n\r\n\xff\\ud800\r\n--x--\r\n'
     async with site.client() as client:
         assert (await client.post("/api/form", content=body, headers=kind)).status_code in (200, 400)
+
+
+class AwayAccounts(Accounts):
+    """Accounts in a database that cannot be read now."""
+
+    def __init__(self) -> None:
+        """Take no database."""
+
+    async def session(self, cookie: str, *, from_memory: bool = True) -> Authority | None:
+        raise StoreRefused
+
+
+async def test_a_page_that_cannot_be_shown_for_now_says_so_and_loads_itself_again(site: SecuredSite) -> None:
+    away = SecuredSite(site.settings, AwayAccounts(), site.clock)
+    async with away.client("of a session", accept=HTML) as client:
+        page, api = await client.get("/history?q=a&sort=name"), await client.get("/api/mine")
+    assert (page.status_code, page.headers["refresh"]) == (503, "2")
+    assert StoreRefused().sentence in page.text
+    assert 'href="/history?q=a&amp;sort=name"' in page.text
+    assert (api.status_code, api.headers["retry-after"]) == (503, "2")
+    assert api.json() == {"detail": StoreRefused().sentence}
 
 
 # --- signing in and out ----------------------------------------------------------------------------------------------
