@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -29,6 +28,7 @@ from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import UNFINISHED
 from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip, truncated
+from tests.support.databases import assert_intact, copy_database, rows
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.mirror_client import MirrorClient
 from tests.support.server_runs import Remains, Server
@@ -193,6 +193,7 @@ class Home:
     def copy(self, path: Path) -> Home:
         """Copy it to another directory."""
         shutil.copytree(self.path, path)
+        copy_database(self.path / "data", path / "data")
         return Home(path, self.tokens)
 
 
@@ -331,15 +332,15 @@ def _read_videos(data_dir: Path) -> tuple[dict[Place, str], list[Place]]:
 
     The server must not run.
     """
-    with closing(sqlite3.connect(f"file:{data_dir / 'dashboard.sqlite3'}?mode=ro", uri=True)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-        videos = database.execute("SELECT job_id, position, status FROM video").fetchall()
-        results = database.execute(
-            "SELECT job_id, position FROM result JOIN video USING (job_id, position)"
-            " WHERE attempt = attempts AND status IN ('completed', 'failed')"
-        )
-        return {(job_id, position): status for job_id, position, status in videos}, results.fetchall()
+    assert_intact(data_dir)
+    videos = rows(data_dir, "SELECT job_id, position, status FROM video")
+    results = rows(
+        data_dir,
+        "SELECT job_id, position FROM result JOIN video USING (job_id, position)"
+        " WHERE attempt = attempts AND status IN ('completed', 'failed')",
+    )
+    statuses = {(row.job_id, row.position): row.status for row in videos}
+    return statuses, [(row.job_id, row.position) for row in results]
 
 
 def _check_run(series: Series, run: Run) -> None:
