@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Engine, NullPool, create_engine, text
 
+from backend.database_url import SCHEMES, DatabaseUrl
 from backend.settings import SQLITE, Settings, load_settings
 from backend.store.database import Database, open_database
 
@@ -108,7 +109,8 @@ def new_database(path: Path) -> Database:
 
 
 def _opened(url: str, backups: Path) -> Database:
-    return open_database(Path(url.removeprefix(SQLITE)), backups=backups)
+    where = DatabaseUrl(url) if url.startswith(SCHEMES) else Path(url.removeprefix(SQLITE))
+    return open_database(where, backups=backups)
 
 
 @cache

@@ -29,14 +29,17 @@ from backend.accounts.keys import Keys
 from backend.api.progress_socket import ProgressSockets
 from backend.api.sending import DirectSender
 from backend.api.uvicorn_internals import DirectProtocol
+from backend.database_url import DatabaseUrl
 from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
-from backend.settings import Settings, load_settings
+from backend.settings import Settings
 from backend.store import Store
+from backend.store.database import Database
+from backend.store.postgres import PostgresDatabase
 from backend.store.sqlite import SqliteDatabase
 from backend.store.tables import USERS as USER_TABLE
 from tests.support.clock import QuickClock
-from tests.support.databases import new_database
+from tests.support.databases import FILE, new_database, settings_of
 from tests.support.jobs import ERA
 from tests.support.managed_backend import ADMIN, ANA, BEN, RecordingExecutor, build_parts
 
@@ -50,13 +53,10 @@ USERS = (ANA, BEN, ADMIN)
 EMPTIED = ("milestone", "progress_event", "result", "video", "job")
 
 
-class HeldDatabase(SqliteDatabase):
-    """The database without threads, so that a run can be repeated. `commits` holds up what writes."""
+class Held(Database):
+    """A database without threads, so that a run can be repeated. `commits` holds up what writes."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.commits = asyncio.Event()
-        self.commits.set()
+    commits: asyncio.Event
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         await self.commits.wait()
@@ -66,11 +66,26 @@ class HeldDatabase(SqliteDatabase):
         return read_now(work)
 
 
+class HeldSqlite(Held, SqliteDatabase):
+    """The file without threads."""
+
+
+class HeldPostgres(Held, PostgresDatabase):
+    """PostgreSQL without threads."""
+
+
+def _held(where: Path | DatabaseUrl) -> HeldSqlite | HeldPostgres:
+    database = HeldSqlite(where) if isinstance(where, Path) else HeldPostgres(where)
+    database.commits = asyncio.Event()
+    database.commits.set()
+    return database
+
+
 @dataclass(frozen=True)
 class Installation:
     """What outlives the runs of a server: the data, and the tokens of the users ana, ben and admin."""
 
-    database: HeldDatabase
+    database: Held
     settings: Settings
     tokens: Mapping[str, str]
 
@@ -83,9 +98,9 @@ class Installation:
 
 async def prepare(directory: Path, clock: QuickClock) -> Installation:
     """Create a database with its users."""
-    settings = load_settings(data_dir=directory, max_connections_per_user=1000)
-    new_database(settings.database_path).close()
-    database = HeldDatabase(settings.database_path)
+    settings = settings_of(directory, max_connections_per_user=1000)
+    new_database(directory / FILE).close()
+    database = _held(settings.database)
     users = [
         {"id": user.id, "name": user.name, "is_admin": user.is_admin, "disabled": False, "created_at": ERA}
         for user in USERS

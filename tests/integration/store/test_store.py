@@ -13,9 +13,9 @@ from backend.domain.video import Video, VideoStatus
 from backend.store import Store
 from backend.store.changes import NewJob, RemovedJob, Tick
 from backend.store.database import Database
-from backend.store.sqlite import copy_database
 from backend.store.job_lists import SORTS, Wanted
 from backend.store.jobs import ERASED_AT_ONCE
+from backend.store.sqlite import copy_database
 from progress_dashboard.protocol import Status
 from tests.support.jobs import a_job
 
