@@ -39,7 +39,6 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
-from backend.store.upkeep import finish_upgrade
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +83,10 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
     async with AsyncExitStack() as stack:
         prepare_data_directory(settings)
         stack.enter_context(_only_server(settings.data_dir))
-        database = open_database(settings.database_path, backups=settings.data_dir / "backups")
+        database = open_database(settings.database, backups=settings.data_dir / "backups")
         stack.callback(database.close)
-        finish_upgrade(settings.database_path)
+        database.take_lead()
+        database.finish_upgrade()
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,

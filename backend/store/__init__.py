@@ -26,4 +26,4 @@ class Store:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""
         from backend.store.commit import commit
 
-        await self._database.write(lambda connection: commit(connection, tick))
+        await self._database.commit(lambda connection: commit(connection, tick), seq=tick.last_seq)

@@ -110,7 +110,8 @@ class JobSearch:
         self._q = q
         self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
         self._videos_are_few = _fits(connection, _begun_video_ids(q))
-        self._named = [query for query in (_named_by_words(q), _begun_ids(q)) if query is not None]
+        words = _named_by_words(q, connection.dialect.name)
+        self._named = [query for query in (words, _begun_ids(q)) if query is not None]
         has_letters = len(folded(q)) >= LETTERS
         self.is_narrow = has_letters and self._videos_are_few and all(_fits(connection, query) for query in self._named)
 
@@ -186,7 +187,7 @@ def _merged(wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> Compoun
     return union_all(*parts).order_by(direction("key"), direction("id")).limit(limit)
 
 
-def _named_by_words(q: str) -> Select[Any] | None:
+def _named_by_words(q: str, dialect: str) -> Select[Any] | None:
     """Return the query for the numbers of jobs whose name or error may contain `q`; None if it is too short.
 
     The index has every three letters in a row, without their places: `JobSearch.matches` looks at the job itself.
@@ -196,6 +197,11 @@ def _named_by_words(q: str) -> Select[Any] | None:
         return None
     starts = {*range(0, len(letters) - LETTERS, LETTERS), len(letters) - LETTERS}
     terms = sorted({letters[start : start + LETTERS] for start in starts})
+    if dialect != "sqlite":
+        has_terms = text("job_terms(name_folded, error, error_folded) @> CAST(:terms AS TEXT[])").bindparams(
+            terms=terms
+        )
+        return select(JOBS.c.number).where(PAST, has_terms).limit(MAX_CANDIDATES + 1)
     match = " AND ".join('"{}"'.format(term.replace('"', '""')) for term in terms)
     some = text("SELECT rowid AS number FROM job_words WHERE job_words MATCH :match LIMIT :most")
     named = some.bindparams(match=match, most=MAX_CANDIDATES + 1).columns(number=Integer).subquery()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 import uvicorn
 from fastapi import WebSocket
@@ -33,7 +33,7 @@ from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
 from backend.settings import Settings, load_settings
 from backend.store import Store
-from backend.store.database import Database
+from backend.store.sqlite import SqliteDatabase
 from backend.store.tables import USERS as USER_TABLE
 from tests.support.clock import QuickClock
 from tests.support.databases import new_database
@@ -41,7 +41,6 @@ from tests.support.jobs import ERA
 from tests.support.managed_backend import ADMIN, ANA, BEN, RecordingExecutor, build_parts
 
 C = TypeVar("C")
-P = ParamSpec("P")
 T = TypeVar("T")
 HIGH_WATER_BYTES = 1_500  # of a connection's buffer, over which its reader counts as slow: a few updates
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
@@ -51,7 +50,7 @@ USERS = (ANA, BEN, ADMIN)
 EMPTIED = ("milestone", "progress_event", "result", "video", "job")
 
 
-class HeldDatabase(Database):
+class HeldDatabase(SqliteDatabase):
     """The database without threads, so that a run can be repeated. `commits` holds up what writes."""
 
     def __init__(self, path: Path) -> None:
@@ -59,9 +58,9 @@ class HeldDatabase(Database):
         self.commits = asyncio.Event()
         self.commits.set()
 
-    async def write(self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write(self, work: Callable[[Connection], T]) -> T:
         await self.commits.wait()
-        return self.write_now(lambda connection: step(connection, *args, **kwargs))
+        return self.write_now(work)
 
     async def _read(self, read_now: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
         return read_now(work)

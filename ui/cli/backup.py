@@ -24,7 +24,7 @@ def backup(
 
     To restore, stop the server and replace dashboard.sqlite3 in the data directory with the copy.
     """
-    from backend.store.database import copy_database
+    from backend.store.sqlite import copy_database
 
     database = load_settings(data_dir=data_dir).database_path
     if not database.is_file():

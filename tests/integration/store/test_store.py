@@ -12,7 +12,8 @@ from sqlalchemy import text
 from backend.domain.video import Video, VideoStatus
 from backend.store import Store
 from backend.store.changes import NewJob, RemovedJob, Tick
-from backend.store.database import Database, copy_database
+from backend.store.database import Database
+from backend.store.sqlite import copy_database
 from backend.store.job_lists import SORTS, Wanted
 from backend.store.jobs import ERASED_AT_ONCE
 from progress_dashboard.protocol import Status
