@@ -9,7 +9,6 @@ In the gate a round of each kind; `python -m tests.acceptance.test_database_away
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import statistics
 import sys
@@ -17,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -59,7 +58,17 @@ MAX_AWAY_SECONDS = 1.0  # that a restart or crash takes longer than PostgreSQL i
 BACK_SECONDS = 2.0  # what is promised, on a machine that is not busy …
 MAX_BACK_SECONDS = 10.0  # … and what is asserted on any
 END_SECONDS = 90.0
-WHAT_HAPPENED = ("status", "attempt", "current_video", "failed", "progress", "video_id", "message", "error", "timestamp")
+WHAT_HAPPENED = (
+    "status",
+    "attempt",
+    "current_video",
+    "failed",
+    "progress",
+    "video_id",
+    "message",
+    "error",
+    "timestamp",
+)
 # Each of these queries finds what must not be, all in one view of the database.
 WRONG = {
     "the count of a job differs from its finished videos": (
@@ -332,7 +341,9 @@ def main(rounds: int = ROUNDS) -> None:
     seconds = {fault: [one.back_seconds for one in played if one.fault == fault] for fault in FAULTS}
     for fault, times in seconds.items():
         if times:
-            print(f"{fault}: {len(times)} times, back after p50 {statistics.median(times):.2f}, worst {max(times):.2f} s")
+            print(
+                f"{fault}: {len(times)} times, back after p50 {statistics.median(times):.2f}, worst {max(times):.2f} s"
+            )
     late = sum(one.back_seconds > BACK_SECONDS for one in played)
     print(f"{len(played)} rounds, {late} later than {BACK_SECONDS} s: each tick once, nothing that was sent was lost")
     if failed or late:
