@@ -59,9 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _no_databases_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Drop the databases in the test's own directory after the test; the others go with the server."""
+    below = request.getfixturevalue("tmp_path") if is_postgresql() and "tmp_path" in request.fixturenames else None
     yield
-    if is_postgresql() and "tmp_path" in request.fixturenames:
-        drop_databases(request.getfixturevalue("tmp_path"))
+    if below is not None:
+        drop_databases(below)
 
 
 @pytest.hookimpl(wrapper=True)

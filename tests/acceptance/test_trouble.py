@@ -183,6 +183,7 @@ def _small_disk(path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.sqlite_only
 def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
     with Home.prepare(tmp_path).served(max_running_videos=2) as scene:
@@ -190,6 +191,7 @@ def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
         assert sorted(job.log.started()) == sorted(VIDEO_IDS)  # the running videos kept their outputs: none is repeated
 
 
+@pytest.mark.sqlite_only
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
     with _small_disk(tmp_path / "data"), Home.prepare(tmp_path).served(max_running_videos=2) as scene:
@@ -256,6 +258,7 @@ def _fill_posters(scene: Scene, starts: list[LogEntry]) -> Callable[[], None]:
     return lambda: None  # unfinished files are removed with their processes
 
 
+@pytest.mark.sqlite_only
 def test_a_read_only_database_delays_the_work_and_loses_nothing(scene: Scene) -> None:
     job = scene.submit("read-only")
     job.log.until_started(len(VIDEO_IDS))
@@ -369,6 +372,7 @@ def _finished(watcher: Watcher) -> int:
     return sum(newest.values())
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_that_cannot_grow_for_a_while_loses_nothing(tmp_path: Path) -> None:
     home = await asyncio.to_thread(Home.prepare, tmp_path)
     async with open_backend(settings_of(home.data, media_dir=home.media)) as backend:

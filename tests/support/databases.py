@@ -15,13 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, NullPool, create_engine, text
 
-from backend.database_url import SCHEMES, DatabaseUrl
+from backend.database_url import DatabaseUrl
 from backend.settings import SQLITE, Settings, load_settings
 from backend.store.database import Database, open_database
+
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
 
 # The address of the server on which this process and those that it starts make their databases; unset: SQLite files.
 SERVER_VARIABLE = "TESTS_POSTGRESQL"
@@ -45,19 +48,32 @@ def on_postgresql(*, locale: str = "C") -> Iterator[None]:
 
     Within another such block that block's server is used.
     """
-    from tests.support.postgres import PostgresServer, create_database  # most tests need no driver for it
+    from tests.support.postgres import PostgresServer  # most tests need no driver for it
 
     if is_postgresql():
         yield
         return
-    with PostgresServer.made(locale=locale) as server:
-        create_database(server.url, TEMPLATE)
-        _opened(f"{server.url}/{TEMPLATE}", Path()).close()
-        os.environ[SERVER_VARIABLE] = server.url
-        try:
-            yield
-        finally:
-            del os.environ[SERVER_VARIABLE]
+    with PostgresServer.made(locale=locale) as server, on_server(server):
+        yield
+
+
+@contextmanager
+def on_server(server: PostgresServer) -> Iterator[None]:
+    """Let this process, and those that it starts meanwhile, make their databases on this server."""
+    from tests.support.postgres import create_database
+
+    before, made = os.environ.get(SERVER_VARIABLE), dict(_made)
+    create_database(server.url, TEMPLATE)
+    open_database(DatabaseUrl(f"{server.url}/{TEMPLATE}"), backups=Path()).close()
+    os.environ[SERVER_VARIABLE] = server.url
+    try:
+        yield
+    finally:
+        os.environ.pop(SERVER_VARIABLE)
+        if before is not None:
+            os.environ[SERVER_VARIABLE] = before
+        _made.clear()
+        _made.update(made)
 
 
 @contextmanager
@@ -101,23 +117,25 @@ def settings_of(data_dir: Path, **given: object) -> Settings:
 
 def new_database(path: Path) -> Database:
     """Open the database of `path`; a missing one is created without migrating it."""
-    if not is_postgresql() and not path.exists():
+    return open_database(location_of(path), backups=path.parent / "backups")
+
+
+def location_of(path: Path) -> Path | DatabaseUrl:
+    """Return the database of `path`, as the program's parts take it; it exists, and is migrated."""
+    if is_postgresql():
+        return DatabaseUrl(url_of(path))
+    if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_bytes(_migrated())
-    return _opened(url_of(path), path.parent / "backups")
-
-
-def _opened(url: str, backups: Path) -> Database:
-    where = DatabaseUrl(url) if url.startswith(SCHEMES) else Path(url.removeprefix(SQLITE))
-    return open_database(where, backups=backups)
+    return path
 
 
 @cache
 def _migrated() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "migrated.sqlite3"
-        _opened(f"{SQLITE}{path}", Path(directory) / "backups").close()
+        open_database(path, backups=Path(directory) / "backups").close()
         return path.read_bytes()
 
 

@@ -1,7 +1,7 @@
 """The server's progress sockets over a transport in memory: bytes stay in it until a test moves them.
 
-The rest is real, from Uvicorn's protocol down to SQLite; only the transport and the database's threads are replaced by
-what a test can hold up.
+The rest is real, from Uvicorn's protocol down to the database; only the transport and the database's threads are
+replaced by what a test can hold up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from backend.accounts.keys import Keys
 from backend.api.progress_socket import ProgressSockets
 from backend.api.sending import DirectSender
 from backend.api.uvicorn_internals import DirectProtocol
-from backend.database_url import DatabaseUrl
 from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
 from backend.settings import Settings
@@ -39,7 +38,7 @@ from backend.store.postgres import PostgresDatabase
 from backend.store.sqlite import SqliteDatabase
 from backend.store.tables import USERS as USER_TABLE
 from tests.support.clock import QuickClock
-from tests.support.databases import FILE, new_database, settings_of
+from tests.support.databases import FILE, location_of, settings_of
 from tests.support.jobs import ERA
 from tests.support.managed_backend import ADMIN, ANA, BEN, RecordingExecutor, build_parts
 
@@ -53,10 +52,15 @@ USERS = (ANA, BEN, ADMIN)
 EMPTIED = ("milestone", "progress_event", "result", "video", "job")
 
 
-class Held(Database):
+class HeldDatabase(Database):
     """A database without threads, so that a run can be repeated. `commits` holds up what writes."""
 
     commits: asyncio.Event
+
+    def hold_up_nothing(self) -> None:
+        """Let everything write, as at the beginning."""
+        self.commits = asyncio.Event()
+        self.commits.set()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         await self.commits.wait()
@@ -66,41 +70,34 @@ class Held(Database):
         return read_now(work)
 
 
-class HeldSqlite(Held, SqliteDatabase):
-    """The file without threads."""
+class HeldFile(HeldDatabase, SqliteDatabase):
+    """A file without threads."""
 
 
-class HeldPostgres(Held, PostgresDatabase):
-    """PostgreSQL without threads."""
-
-
-def _held(where: Path | DatabaseUrl) -> HeldSqlite | HeldPostgres:
-    database = HeldSqlite(where) if isinstance(where, Path) else HeldPostgres(where)
-    database.commits = asyncio.Event()
-    database.commits.set()
-    return database
+class HeldPostgres(HeldDatabase, PostgresDatabase):
+    """A database on PostgreSQL without threads."""
 
 
 @dataclass(frozen=True)
 class Installation:
     """What outlives the runs of a server: the data, and the tokens of the users ana, ben and admin."""
 
-    database: Held
+    database: HeldDatabase
     settings: Settings
     tokens: Mapping[str, str]
 
     def empty(self) -> None:
         """Delete all jobs, and hold up nothing."""
-        self.database.commits = asyncio.Event()
-        self.database.commits.set()
+        self.database.hold_up_nothing()
         self.database.write_now(_empty)
 
 
 async def prepare(directory: Path, clock: QuickClock) -> Installation:
     """Create a database with its users."""
     settings = settings_of(directory, max_connections_per_user=1000)
-    new_database(directory / FILE).close()
-    database = _held(settings.database)
+    location = location_of(directory / FILE)
+    database = HeldFile(location) if isinstance(location, Path) else HeldPostgres(location)
+    database.hold_up_nothing()
     users = [
         {"id": user.id, "name": user.name, "is_admin": user.is_admin, "disabled": False, "created_at": ERA}
         for user in USERS
@@ -248,7 +245,7 @@ class MemoryServer:
 
     def last_stored(self) -> int:
         """Return the newest position in the database."""
-        newest = text("SELECT max(max(seq), max(coalesce(removed_seq, 0))) FROM job")
+        newest = text("SELECT max(CASE WHEN seq > coalesce(removed_seq, 0) THEN seq ELSE removed_seq END) FROM job")
         return self._installation.database.read_now(lambda connection: connection.execute(newest).scalar()) or 0
 
     async def kill(self) -> None:

@@ -43,6 +43,14 @@ class Server:
         self._runs = ExitStack()
         self._program: Program | None = None
 
+    @property
+    def is_running(self) -> bool:
+        return self._program is not None and self._program.is_running
+
+    @property
+    def output(self) -> str:
+        return "" if self._program is None else self._program.output
+
     async def start(self) -> None:
         run = running(self.data_dir, port=self.port, python_path=self._python_path, **self._settings)
         self._program = await asyncio.to_thread(self._runs.enter_context, run)

@@ -21,7 +21,7 @@ from backend.store.database import Database
 from backend.store.job_lists import CHUNKS, SORTS, Wanted
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON
-from tests.support.databases import new_database
+from tests.support.databases import FILE, new_database
 from tests.support.jobs import ERA, a_job
 from tests.support.many_rows import fill
 from tests.support.query_plans import executed_statements, scans, steps
@@ -144,9 +144,9 @@ async def test_a_job_is_found_after_it_left_returned_and_left_with_another_error
 
 
 async def test_a_search_that_finds_little_among_very_many_jobs_gives_short_pages_that_lead_on(tmp_path: Path) -> None:
-    database = new_database(tmp_path / "many.sqlite3")
+    database = new_database(tmp_path / FILE)
     jobs = 2 * sum(CHUNKS)
-    fill(database.path, jobs, 1)
+    fill(tmp_path, jobs, 1)
     pages, cursor, found = 0, None, 0
     while pages == 0 or cursor is not None:
         page = await Store(database).jobs.page(Wanted(q="~7"), limit=10, cursor=cursor)

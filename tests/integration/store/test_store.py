@@ -17,6 +17,7 @@ from backend.store.job_lists import SORTS, Wanted
 from backend.store.jobs import ERASED_AT_ONCE
 from backend.store.sqlite import copy_database
 from progress_dashboard.protocol import Status
+from tests.support.databases import FILE
 from tests.support.jobs import a_job
 
 
@@ -25,9 +26,10 @@ def count_videos(database: Database) -> int:
     return int(database.read_now(lambda connection: connection.execute(count).scalar_one()))
 
 
+@pytest.mark.sqlite_only
 async def test_a_copy_made_while_in_use_is_complete(database: Database, store: Store, tmp_path: Path) -> None:
     await store.commit(Tick(new=[NewJob(job=a_job(), columns=())]))
-    copy_database(database.path, tmp_path / "copy.sqlite3")
+    copy_database(tmp_path / FILE, tmp_path / "copy.sqlite3")
     with closing(sqlite3.connect(tmp_path / "copy.sqlite3")) as copy:
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert copy.execute("SELECT count(*) FROM job").fetchone() == (1,)
