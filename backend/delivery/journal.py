@@ -30,6 +30,7 @@ INTERVAL_SECONDS = 0.050
 GROUP_SECONDS = 0.003  # between two commits for callers that wait; most of them then share one
 MAX_EARLY_SHARE = 0.2  # of the time goes into such commits: each costs the server about as much as a tick
 RETRY_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 THINNING_SECONDS = 1.0
 
 
@@ -87,11 +88,18 @@ class Journal:
         self._refusal: str | None = None
         self._storing = asyncio.Event()
         self._storing.set()
+        self._committing: Staged | None = None
+        self._retrying = False
 
     @property
     def is_storing(self) -> bool:
         """True if the database took the last tick."""
         return self._storing.is_set()
+
+    @property
+    def refusal(self) -> str | None:
+        """The sentence with which the database refuses what it is given; None while it takes it."""
+        return None if self.is_storing else self._refusal or StoreRefused().sentence
 
     async def until_storing(self) -> None:
         """Return when the database takes what it is given."""
@@ -161,6 +169,26 @@ class Journal:
             await self._rest()
         await self.tick()
 
+    async def watch(self) -> None:
+        """Ask each second if the database is there, so that its absence shows also while nothing is to be stored.
+
+        Raises errors that no waiting helps against.
+        """
+        while True:
+            try:
+                await self._store.check()
+            except StoreRefused as error:
+                if self.is_storing:
+                    log.warning("the database is away: %s", error.sentence, extra={"action": "database_away"})
+                self._refuse(error)
+            except Exception:
+                self._fail(self._committing)
+                raise
+            else:
+                if not (self._retrying or self._failed):
+                    self._storing.set()
+            await self._clock.sleep(CHECK_SECONDS)
+
     def close(self) -> None:
         """End `run` after a last tick."""
         self._closing = True
@@ -198,9 +226,7 @@ class Journal:
             lossless, percents = self._stamped(staged)
             await self._commit(self._transaction(staged, lossless, percents), staged)
         except Exception:
-            self._failed = True
-            self._storing.clear()
-            _finish((*staged.waiters, *self._staged.waiters), StoreRefused())
+            self._fail(staged)
             raise
         self._hub.take(lossless, percents)
         _finish(staged.waiters, None)
@@ -251,21 +277,38 @@ class Journal:
         return True
 
     async def _commit(self, tick: Tick, staged: Staged) -> None:
-        while True:
-            try:
-                await self._store.commit(tick)
-            except StoreRefused as error:
-                if self._closing:
-                    raise
-                self._refusal = error.sentence
-                self._storing.clear()
-                staged.reject_impatient(error.sentence)
-                self._staged.reject_impatient(error.sentence)
-                log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
+        self._committing = staged
+        try:
+            while not await self._is_stored(tick):
                 await self._clock.sleep(RETRY_SECONDS)
-            else:
-                self._storing.set()
-                return
+        finally:
+            self._committing, self._retrying = None, False
+        self._storing.set()
+
+    async def _is_stored(self, tick: Tick) -> bool:
+        try:
+            await self._store.commit(tick)
+        except StoreRefused as error:
+            if self._closing:
+                raise
+            self._retrying = True
+            self._refuse(error)
+            log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
+            return False
+        return True
+
+    def _refuse(self, error: StoreRefused) -> None:
+        """Let nothing new begin, and fail the callers that do not wait, until the database takes things again."""
+        self._refusal = error.sentence
+        self._storing.clear()
+        for staged in (self._committing, self._staged):
+            if staged is not None:
+                staged.reject_impatient(error.sentence)
+
+    def _fail(self, staged: Staged | None) -> None:
+        self._failed = True
+        self._storing.clear()
+        _finish((*(staged.waiters if staged else ()), *self._staged.waiters), StoreRefused())
 
 
 def _with_seq(entry: Job | Removal, seq: int) -> Entry:

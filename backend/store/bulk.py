@@ -89,9 +89,10 @@ def load(connection: Connection, codec: RowCodec[T], values: Iterable[T]) -> Non
 
 
 def insert_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose keys are not there yet. Returns their number, at least where one row is given."""
+    """Insert the rows whose keys are not there yet, and return their number."""
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return int(connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount)
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return len(connection.execute(statement, rows).all())
 
 
 def _from_json(codec: RowCodec[Any]) -> str:

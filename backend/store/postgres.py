@@ -130,6 +130,7 @@ class PostgresDatabase(Database):
     """Transactions on one PostgreSQL database. A committed write survives also a power cut."""
 
     dialect: Literal["postgresql"] = "postgresql"
+    may_go_away = True
 
     def __init__(self, url: DatabaseUrl) -> None:
         self.url = url

@@ -53,14 +53,14 @@ CREATE TABLE job (
 );
 CREATE UNIQUE INDEX ix_job_id ON job (id);
 CREATE INDEX ix_job_present ON job (owner_id) WHERE on_dashboard;
-CREATE INDEX ix_job_past_created ON job (status, created_at, id) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_name ON job (status, name_key, id) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_updated ON job (status, updated_at, id) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_owner_created ON job (owner_id, status, created_at, id) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_owner_name ON job (owner_id, status, name_key, id) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_owner_updated ON job (owner_id, status, updated_at, id) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_seq ON job (seq) WHERE NOT on_dashboard;
-CREATE INDEX ix_job_past_removed_seq ON job (removed_seq) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_created ON job (status, created_at, id, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_name ON job (status, name_key, id, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_updated ON job (status, updated_at, id, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_owner_created ON job (owner_id, status, created_at, id, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_owner_name ON job (owner_id, status, name_key, id, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_owner_updated ON job (owner_id, status, updated_at, id, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_seq ON job (seq, on_dashboard) WHERE NOT on_dashboard;
+CREATE INDEX ix_job_past_removed_seq ON job (removed_seq, on_dashboard) WHERE NOT on_dashboard;
 
 CREATE FUNCTION job_terms(name TEXT, error TEXT, error_folded TEXT) RETURNS TEXT[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

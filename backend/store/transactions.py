@@ -35,6 +35,7 @@ class Database(ABC):
     """Transactions: writes run one after the other, reads at the same time, each on one consistent view."""
 
     dialect: Literal["sqlite", "postgresql"]
+    may_go_away = False
 
     def __init__(self, writing: Engine, reading: Engine) -> None:
         self._writing = writing
@@ -84,6 +85,9 @@ class Database(ABC):
         """Run `work` as `read` does, without an event loop."""
         with self._reading.connect() as connection:
             return work(connection)
+
+    async def check(self) -> None:  # noqa: B027  a file is always there
+        """Ask if the database is there. Raises `StoreRefused` if not, `LeadLost` if another server leads on it."""
 
     def take_lead(self) -> None:  # noqa: B027  a file has a lock beside it
         """Become the only server of this database. Raises `CannotStart` if another one is."""

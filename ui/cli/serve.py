@@ -71,13 +71,13 @@ async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *
     welcome = _welcome(backend, server, browser=browser, native=native)
     try:
         await first_completed(
-            stop.wait(), backend.failed.wait(), welcome, _watch_sessions(backend), asyncio.wait({serving})
+            stop.wait(), backend.failure.wait(), welcome, _watch_sessions(backend), asyncio.wait({serving})
         )
     finally:
         server.should_exit = True
         await asyncio.gather(serving, backend.drain())
-    if backend.failed.is_set():
-        raise ServerFailed
+    if backend.failure:
+        raise ServerFailed(backend.failure.sentence)
 
 
 def _stop_signal() -> asyncio.Event:
