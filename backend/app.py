@@ -85,7 +85,7 @@ class Backend:
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
-    failure: Failure = field(default_factory=lambda: Failure())
+    failure: Failure = field(default_factory=Failure)
 
     async def drain(self) -> None:
         """Start no further videos and end running ones. This is the first part of closing and may run beside others."""

@@ -8,7 +8,9 @@ from urllib.parse import unquote
 
 SCHEMES = ("postgresql://", "postgres://")
 USER_INFO = re.compile(r"(?<=://)(?P<user>[^:/?#@]*)(?::(?P<password>[^/?#]*))?@")
-SECRET_OPTION = re.compile(r"(?<=[?&])(?P<name>password|sslpassword|passfile)=(?P<value>[^&]*)", re.IGNORECASE)
+SECRET_OPTION = re.compile(
+    r"(?<=[?&])(?P<name>password|sslpassword|oauth_client_secret)=(?P<value>[^&]*)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,17 @@ class DatabaseUrl:
         return shown_url(self.secret)
 
     @property
+    def libpq(self) -> str:
+        """The address for PostgreSQL's own programs: all of it but its passwords.
+
+        >>> DatabaseUrl("postgresql://ana:s3cret@db/dash?sslmode=require&password=x").libpq
+        'postgresql://ana@db/dash?sslmode=require'
+        """
+        place, _, options = self.secret.partition("?")
+        harmless = [option for option in options.split("&") if option and not SECRET_OPTION.search(f"?{option}")]
+        return shown_url(place) + (f"?{'&'.join(harmless)}" if harmless else "")
+
+    @property
     def secrets(self) -> set[str]:
         """The passwords in it."""
         return passwords_in(self.secret)
@@ -41,7 +54,13 @@ def is_postgresql(url: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """Return an address without what may be a password: that of its user, and all its options."""
+    """Return an address without what may be a password: that of its user, and all its options.
+
+    Of an address that PostgreSQL does not know, only the beginning: a secret may be anywhere in it.
+    """
+    if not is_postgresql(url):
+        scheme, separator, _ = url.partition("://")
+        return f"{scheme}://…" if separator and scheme != "sqlite" else url
     return USER_INFO.sub(lambda found: f"{found['user']}@", url).partition("?")[0]
 
 

@@ -23,6 +23,7 @@ from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
 SECRET_VARIABLES = frozenset({f"{PREFIX}TOKEN", f"{PREFIX}JWT_SECRET", f"{PREFIX}ADMIN_PASSWORD"})
+DATABASE_VARIABLE = f"{PREFIX}DATABASE_URL"  # may have a password in it
 ADMIN = "admin"  # the account that always exists
 MAX_SLOTS = 1024
 VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
@@ -372,7 +373,7 @@ def _sentence(error: ValidationError) -> str:
     if variable in SECRET_VARIABLES:
         return f"{variable} is not valid: {_secret_reason(first['msg'])}; correct it and start again."
     value = first["input"]
-    shown = shown_url(str(value)) if name == "database_url" else value
+    shown = shown_url(str(value)) if variable == DATABASE_VARIABLE else value
     return f"{variable} {shown!r} is not valid: {reason(first['msg'])}; correct it and start again."
 
 

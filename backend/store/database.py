@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.database_url import DatabaseUrl
+from backend.errors import CannotStart
 from backend.store.revisions import MIGRATIONS
 from backend.store.sqlite import open_sqlite
 from backend.store.transactions import Cursor as Cursor
 from backend.store.transactions import Database as Database
+
+NO_DRIVER = "PostgreSQL needs a driver that is not installed; run: pip install 'psycopg[binary]>=3.3,<4'"
 
 
 def open_database(where: Path | DatabaseUrl, *, backups: Path, migrations: Path = MIGRATIONS) -> Database:
@@ -18,6 +21,12 @@ def open_database(where: Path | DatabaseUrl, *, backups: Path, migrations: Path 
     """
     if isinstance(where, Path):
         return open_sqlite(where, backups=backups, migrations=migrations)
-    from backend.store.postgres import open_postgres  # its driver is an extra
-
+    try:
+        from backend.store.postgres import open_postgres  # its driver is an extra
+    except ModuleNotFoundError as error:
+        if error.name not in ("psycopg", "psycopg_binary"):
+            raise
+        raise CannotStart(NO_DRIVER) from None
+    except ImportError:  # psycopg without libpq
+        raise CannotStart(NO_DRIVER) from None
     return open_postgres(where, migrations=migrations)

@@ -190,7 +190,7 @@ def test_an_unwritable_data_directory_is_refused(tmp_path: Path) -> None:
         ("port", "eighty", "DASHBOARD_PORT 'eighty' is not valid"),
         ("max_running_videos", "0", "greater than or equal to 1"),
         ("jwt_secret", "short", "DASHBOARD_JWT_SECRET is not valid"),
-        ("database_url", "postgresql://db/x", "PostgreSQL"),
+        ("database_url", "mysql://db/x", "must start with postgresql:// or sqlite:///"),
         ("reconnect_delays_seconds", "3,no", "DASHBOARD_RECONNECT_DELAYS_SECONDS"),
         ("allowed_origins", "example", "DASHBOARD_ALLOWED_ORIGINS"),
     ],
