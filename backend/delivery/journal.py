@@ -23,6 +23,7 @@ from backend.domain.timeline import Milestone
 from backend.errors import StoreRefused
 from backend.store import Store
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
+from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
@@ -30,7 +31,7 @@ INTERVAL_SECONDS = 0.050
 GROUP_SECONDS = 0.003  # between two commits for callers that wait; most of them then share one
 MAX_EARLY_SHARE = 0.2  # of the time goes into such commits: each costs the server about as much as a tick
 RETRY_SECONDS = 1.0
-CHECK_SECONDS = 1.0
+CHECK_SECONDS, AWAY_SECONDS = 1.0, 0.25  # between two questions to a database that is there, and to one that is not
 THINNING_SECONDS = 1.0
 
 
@@ -90,6 +91,7 @@ class Journal:
         self._storing.set()
         self._committing: Staged | None = None
         self._retrying = False
+        self._answers = asyncio.Event()  # the database, to `watch`
 
     @property
     def is_storing(self) -> bool:
@@ -185,9 +187,10 @@ class Journal:
                 self._fail(self._committing)
                 raise
             else:
+                self._answers.set()
                 if not (self._retrying or self._failed):
                     self._storing.set()
-            await self._clock.sleep(CHECK_SECONDS)
+            await self._clock.sleep(CHECK_SECONDS if self.is_storing else AWAY_SECONDS)
 
     def close(self) -> None:
         """End `run` after a last tick."""
@@ -280,7 +283,7 @@ class Journal:
         self._committing = staged
         try:
             while not await self._is_stored(tick):
-                await self._clock.sleep(RETRY_SECONDS)
+                await first_completed(self._clock.sleep(RETRY_SECONDS), self._answers.wait())
         finally:
             self._committing, self._retrying = None, False
         self._storing.set()
@@ -301,6 +304,7 @@ class Journal:
         """Let nothing new begin, and fail the callers that do not wait, until the database takes things again."""
         self._refusal = error.sentence
         self._storing.clear()
+        self._answers.clear()
         for staged in (self._committing, self._staged):
             if staged is not None:
                 staged.reject_impatient(error.sentence)

@@ -55,8 +55,16 @@ class Leader:
         return self.node == socket.gethostname() and self.process is not None and not _exists(self.process)
 
     def __str__(self) -> str:
-        since = f" since {self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
-        return f"the server on {self.node} (process {self.process}) leads{since}"
+        return f"process {self.process} on {self.node} leads on its database {self._since}"
+
+    @property
+    def name(self) -> str:
+        """Who it is, and since when it leads."""
+        return f"process {self.process} on {self.node} leads {self._since}"
+
+    @property
+    def _since(self) -> str:
+        return f"since {self.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.since else "now"
 
 
 @dataclass(slots=True)
@@ -83,7 +91,7 @@ class Lead:
                     connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
             is_alive = leader.seen_at != first.seen_at and not leader.is_dead
             if is_alive or (not has_lock and time.monotonic() - began > ENDING_SECONDS):
-                raise CannotStart(f"Another server uses this database: {leader}; stop it, or use another database.")
+                raise CannotStart(f"Another server uses this database: {leader.name}; stop it, or use another database.")
             sleep(POLL_SECONDS)
 
     def retake(self, connection: psycopg.Connection[Any]) -> None:
@@ -127,8 +135,8 @@ class Lead:
 def lead_lost(connection: psycopg.Connection[Any]) -> LeadLost:
     """Return the error of a server that finds another one in its place."""
     row = connection.execute(_LOOK, (SEEN_SECONDS,)).fetchone()
-    leader = Leader(*row) if row else "another server leads"
-    return LeadLost(f"This server has stopped and wrote nothing more: {leader} on its database.")
+    leader = Leader(*row) if row else "another server leads on its database"
+    return LeadLost(f"This server stopped and wrote nothing more, because {leader}.")
 
 
 def _leader(connection: Connection) -> Leader:
