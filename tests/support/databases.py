@@ -42,6 +42,11 @@ def is_postgresql() -> bool:
     return SERVER_VARIABLE in os.environ
 
 
+def chosen_kind() -> str:
+    """Return which of `KINDS` the tests use."""
+    return "postgresql" if is_postgresql() else "sqlite"
+
+
 @contextmanager
 def on_postgresql(*, locale: str = "C") -> Iterator[None]:
     """Start a PostgreSQL server, on which this process and those that it starts make their databases meanwhile.
