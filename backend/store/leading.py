@@ -35,11 +35,7 @@ _TICK = (
     "UPDATE life SET seq = %s, seen_at = now() FROM (SELECT seq AS before FROM life) AS old WHERE life = %s "
     "RETURNING before"
 )
-_END_OLD = (
-    "SELECT pg_terminate_backend(lock.pid) FROM pg_locks AS lock WHERE lock.locktype = 'advisory' "
-    f"AND lock.objid = {LOCK} AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-    "AND lock.pid = ANY(%s)"
-)
+_END_OLD = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND pid <> pg_backend_pid()"
 _RESIGN = "UPDATE life SET seen_at = NULL WHERE life = %s"
 
 

@@ -31,7 +31,7 @@ from backend.store.migrating import known_revisions, migrate, revision_of
 from backend.store.postgres_tables import BEGINS_AT, TABLES
 from backend.store.revisions import newest_revision
 from backend.store.rows import NUL, NUL_SHOWN, compact_json
-from backend.store.transactions import READERS, Cursor, Database
+from backend.store.transactions import READERS, Database
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -85,10 +85,10 @@ class Database(ABC):
         with self._reading.connect() as connection:
             return work(connection)
 
-    def take_lead(self) -> None:
+    def take_lead(self) -> None:  # noqa: B027  a file has a lock beside it
         """Become the only server of this database. Raises `CannotStart` if another one is."""
 
-    def finish_upgrade(self) -> None:
+    def finish_upgrade(self) -> None:  # noqa: B027  only files have one
         """Do what the last upgrade left to do, step by step; nothing, as a rule."""
 
     def close(self) -> None:
