@@ -91,7 +91,7 @@ def load(connection: Connection, codec: RowCodec[T], values: Iterable[T]) -> Non
 def insert_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows whose keys are not there yet. Returns their number, at least where one row is given."""
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return int(connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount)
+    return int(connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows[0] if len(rows) == 1 else rows).rowcount)
 
 
 def _from_json(codec: RowCodec[Any]) -> str:
