@@ -3,7 +3,8 @@
 Meanwhile their owners cancel, pause, resume and retry some of them; each answer still holds after the restart.
 
 A round is one kill. Ten rounds share a data directory, and each continues the unfinished jobs of the one before. In the
-gate 10 rounds; `python -m tests.acceptance.test_crash` runs 100 and prints what happened.
+gate 10 rounds; `python -m tests.acceptance.test_crash [rounds] [--database postgresql]` runs 100 and prints what
+happened.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import UNFINISHED
-from tests.support.databases import assert_intact, rows
+from tests.support.databases import assert_intact, chosen, rows
 from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.server_runs import Remains, Server
@@ -309,4 +310,5 @@ def main(rounds: int = ROUNDS) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    with chosen(sys.argv[1:]) as words:
+        main(*map(int, words))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.clips import make_clip
-from tests.support.databases import locked, rows, until_left
+from tests.support.databases import chosen, locked, rows, until_left
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.servers import Program, api, running, token
 from tests.support.watchers import Watcher
@@ -151,4 +151,5 @@ def main(rounds: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    with chosen(sys.argv[1:]) as words:
+        main(*map(int, words))

@@ -7,12 +7,13 @@ migrated once, because migrations are half of a short test.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ _made: dict[Path, str] = {}
 def is_postgresql() -> bool:
     """Return True if the tests make their databases on PostgreSQL."""
     return SERVER_VARIABLE in os.environ
+
+
+def chosen_kind() -> str:
+    """Return which of `KINDS` the tests use."""
+    return "postgresql" if is_postgresql() else "sqlite"
 
 
 @contextmanager
@@ -79,16 +85,17 @@ def on_server(server: PostgresServer) -> Iterator[None]:
 @contextmanager
 def chosen(arguments: Sequence[str]) -> Iterator[list[str]]:
     """Use the database of the option `--database` among a command's arguments, and yield the other arguments."""
-    rest, kind = list(arguments), KINDS[0]
-    if OPTION in rest:
-        at = rest.index(OPTION)
-        _, kind = rest[at], rest[at + 1]
-        del rest[at : at + 2]
-    assert kind in KINDS, f"{OPTION} {kind}: it has to be one of {KINDS}"
-    with ExitStack() as stack:
-        if kind == "postgresql":
-            stack.enter_context(on_postgresql())
+    kind, rest = taken_kind(arguments)
+    with on_postgresql() if kind == "postgresql" else nullcontext():
         yield rest
+
+
+def taken_kind(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the database of the option `--database` among a command's arguments, and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(OPTION, choices=KINDS, default=KINDS[0])
+    given, rest = parser.parse_known_args(arguments)
+    return str(given.database), rest
 
 
 def url_of(path: Path) -> str:

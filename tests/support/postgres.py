@@ -63,7 +63,7 @@ class PostgresServer:
     def __init__(self, directory: Path, password: str, options: Sequence[str]) -> None:
         self.port = free_port()
         self._directory = directory
-        self._password = password
+        self.password = password
         self._options = options
         self._process: ServerProcess | None = None
 
@@ -92,7 +92,7 @@ class PostgresServer:
 
     def url_through(self, port: int) -> str:
         """Return the address of the server behind a proxy that listens on this port."""
-        return f"postgresql://{USER}:{self._password}@127.0.0.1:{port}"
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{port}"
 
     @property
     def pid(self) -> int:
