@@ -87,7 +87,7 @@ class Journal:
         self._failed = False
         self._recorded: dict[str, tuple[int, datetime]] = {}
         self._refusal: str | None = None
-        self._storing = asyncio.Event()
+        self._storing, self._refusing = asyncio.Event(), asyncio.Event()
         self._storing.set()
         self._committing: Staged | None = None
         self._retrying = False
@@ -106,6 +106,10 @@ class Journal:
     async def until_storing(self) -> None:
         """Return when the database takes what it is given."""
         await self._storing.wait()
+
+    async def until_refusing(self) -> None:
+        """Return when the database refuses what it is given."""
+        await self._refusing.wait()
 
     async def load(self) -> None:
         """Load what is stored into the hub. The positions of this run of the server lie above all earlier ones."""
@@ -189,7 +193,7 @@ class Journal:
             else:
                 self._answers.set()
                 if not (self._retrying or self._failed):
-                    self._storing.set()
+                    self._set_storing(True)
             await self._clock.sleep(CHECK_SECONDS if self.is_storing else AWAY_SECONDS)
 
     def close(self) -> None:
@@ -286,7 +290,7 @@ class Journal:
                 await first_completed(self._clock.sleep(RETRY_SECONDS), self._answers.wait())
         finally:
             self._committing, self._retrying = None, False
-        self._storing.set()
+        self._set_storing(True)
 
     async def _is_stored(self, tick: Tick) -> bool:
         try:
@@ -303,15 +307,20 @@ class Journal:
     def _refuse(self, error: StoreRefused) -> None:
         """Let nothing new begin, and fail the callers that do not wait, until the database takes things again."""
         self._refusal = error.sentence
-        self._storing.clear()
+        self._set_storing(False)
         self._answers.clear()
         for staged in (self._committing, self._staged):
             if staged is not None:
                 staged.reject_impatient(error.sentence)
 
+    def _set_storing(self, is_storing: bool) -> None:
+        now, before = (self._storing, self._refusing) if is_storing else (self._refusing, self._storing)
+        before.clear()
+        now.set()
+
     def _fail(self, staged: Staged | None) -> None:
         self._failed = True
-        self._storing.clear()
+        self._set_storing(False)
         _finish((*(staged.waiters if staged else ()), *self._staged.waiters), StoreRefused())
 
 

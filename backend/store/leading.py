@@ -91,7 +91,9 @@ class Lead:
                     connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
             is_alive = leader.seen_at != first.seen_at and not leader.is_dead
             if is_alive or (not has_lock and time.monotonic() - began > ENDING_SECONDS):
-                raise CannotStart(f"Another server uses this database: {leader.name}; stop it, or use another database.")
+                raise CannotStart(
+                    f"Another server uses this database: {leader.name}; stop it, or use another database."
+                )
             sleep(POLL_SECONDS)
 
     def retake(self, connection: psycopg.Connection[Any]) -> None:

@@ -184,7 +184,7 @@ async def test_a_tick_that_can_never_be_stored_raises_and_is_never_shown(deliver
     delivery.journal.stage_new(NewJob(job=job, columns=()))
     waiting = asyncio.create_task(delivery.journal.durable())
     await asyncio.sleep(0)
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await delivery.journal.tick()
     with pytest.raises(StoreRefused):
         await waiting
@@ -200,7 +200,7 @@ async def test_a_failed_tick_also_fails_those_who_wait_for_the_next(delivery: De
     ticking = asyncio.create_task(delivery.journal.tick())
     await asyncio.sleep(0)
     late = asyncio.create_task(delivery.journal.durable(patient=False))
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await ticking
     with pytest.raises(StoreRefused):
         await asyncio.wait_for(late, TIMEOUT_SECONDS)

@@ -38,7 +38,7 @@ async def test_a_copy_made_while_in_use_is_complete(database: Database, store: S
 async def test_a_tick_is_stored_as_a_whole_or_not_at_all(store: Store) -> None:
     job = a_job()
     await store.commit(Tick(new=[NewJob(job=job, columns=())]))
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await store.commit(Tick(new=[NewJob(job=job, columns=())], jobs=[a_job(progress=50)]))
     stored = await store.jobs.find(job.id, owner_id=None)
     assert stored is not None
