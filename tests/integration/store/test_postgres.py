@@ -1,0 +1,216 @@
+"""PostgreSQL: who may write, commits whose answer is lost, and a database that goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from backend.database_url import DatabaseUrl
+from backend.errors import CannotStart, LeadLost, StoreRefused
+from backend.store import Store
+from backend.store.changes import NewJob, Tick
+from backend.store.database import Database, open_database
+from backend.store.postgres import PostgresDatabase
+from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
+from tests.support.databases import FILE, url_of
+from tests.support.jobs import a_job
+from tests.support.postgres import create_database
+
+pytestmark = pytest.mark.postgresql_only
+TIMEOUT_SECONDS = 20
+JOBS = text("SELECT count(*) FROM job")
+
+
+@pytest.fixture
+def url(database: Database, tmp_path: Path) -> DatabaseUrl:
+    """Return the address of a database with the users of the fixture `database`, that nothing leads."""
+    return DatabaseUrl(url_of(tmp_path / FILE))
+
+
+@pytest.fixture
+def leader(url: DatabaseUrl) -> Iterator[PostgresDatabase]:
+    """Yield the database as the server has it that leads."""
+    with closing(PostgresDatabase(url)) as database:
+        database.take_lead()
+        yield database
+
+
+@pytest.fixture
+async def proxy(url: DatabaseUrl) -> AsyncIterator[DatabaseProxy]:
+    """Yield a link to PostgreSQL that can be made a bad one."""
+    async with database_proxy(urlsplit(url.secret).port or 5432) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def far_leader(url: DatabaseUrl, proxy: DatabaseProxy) -> AsyncIterator[PostgresDatabase]:
+    """Yield the database behind the link, as the server has it that leads."""
+    port = urlsplit(url.secret).port
+    database = PostgresDatabase(
+        DatabaseUrl(url.secret.replace(f":{port}/", f":{proxy.port}/") + "?sslmode=disable&gssencmode=disable")
+    )
+    await asyncio.to_thread(database.take_lead)
+    yield database
+    proxy.speak()
+    await asyncio.to_thread(database.close)
+
+
+def execute(url: DatabaseUrl, statement: str) -> list[tuple[object, ...]]:
+    """Do something to the database from outside."""
+    with psycopg.connect(url.secret, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def a_tick() -> Tick:
+    return Tick(new=[NewJob(job=a_job(seq=1), columns=())])
+
+
+async def stored_jobs(database: Database) -> int:
+    return int(await database.read(lambda connection: connection.execute(JOBS).scalar_one()))
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+async def test_a_tick_whose_commit_got_no_answer_is_stored_once(
+    far_leader: PostgresDatabase, proxy: DatabaseProxy, loss: Loss
+) -> None:
+    """Whether it was stored or not, it is when it is committed again, and only once."""
+    store, tick = Store(far_leader), a_tick()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        lost = asyncio.create_task(proxy.lose(loss))
+        await asyncio.sleep(0)
+        with pytest.raises(StoreRefused):
+            await store.commit(tick)
+        await lost
+        stored_at_once = await stored_jobs(far_leader)
+        while True:
+            try:
+                await store.commit(tick)
+                break
+            except StoreRefused:  # the old connection is ending
+                continue
+    assert (stored_at_once, await stored_jobs(far_leader)) == (1 if loss is Loss.ANSWER else 0, 1)
+
+
+def test_a_second_server_is_refused_with_the_name_of_the_first(url: DatabaseUrl, leader: PostgresDatabase) -> None:
+    (found,) = execute(url, "SELECT process, node FROM life")
+    with closing(PostgresDatabase(url)) as second, pytest.raises(CannotStart) as refused:
+        second.take_lead()
+    assert refused.value.sentence.startswith(
+        f"Another server uses this database: process {found[0]} on {found[1]} leads since 20"
+    )
+
+
+def test_the_next_server_leads_as_soon_as_the_last_one_has_stopped(url: DatabaseUrl) -> None:
+    for life in (1, 2):
+        with closing(PostgresDatabase(url)) as database:
+            database.take_lead()
+            assert execute(url, "SELECT life FROM life") == [(life,)]
+
+
+async def test_a_leader_that_lost_the_lead_writes_nothing_more(url: DatabaseUrl, leader: PostgresDatabase) -> None:
+    execute(url, "UPDATE life SET life = life + 1, node = 'elsewhere', process = 7, since = now(), seen_at = now()")
+    for attempt in (Store(leader).commit(a_tick()), leader.write(lambda connection: connection.execute(JOBS))):
+        with pytest.raises(LeadLost, match=r"wrote nothing more, because process 7 on elsewhere leads"):
+            await attempt
+    with pytest.raises(LeadLost):
+        await _until_lost(leader)
+    assert await stored_jobs(leader) == 0
+
+
+async def _until_lost(leader: PostgresDatabase) -> None:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while True:
+            await leader.check()
+
+
+async def test_commands_write_beside_the_leader(url: DatabaseUrl, leader: PostgresDatabase) -> None:
+    with closing(PostgresDatabase(url)) as of_command:
+        await Store(of_command).commit(a_tick())
+    assert await stored_jobs(leader) == 1
+
+
+async def test_a_leader_whose_connection_ended_leads_again(url: DatabaseUrl, leader: PostgresDatabase) -> None:
+    await leader.write(lambda connection: None)
+    execute(url, "SELECT pg_terminate_backend(backend_pid) FROM life")
+    with pytest.raises(StoreRefused):
+        await leader.write(lambda connection: None)
+    await Store(leader).commit(a_tick())
+    assert await stored_jobs(leader) == 1
+    with closing(PostgresDatabase(url)) as second, pytest.raises(CannotStart):
+        second.take_lead()
+
+
+async def test_a_read_does_not_notice_that_idle_connections_ended(url: DatabaseUrl, leader: PostgresDatabase) -> None:
+    await asyncio.gather(*(stored_jobs(leader) for _ in range(8)))
+    ended = execute(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    assert len(ended) > 1
+    assert await stored_jobs(leader) == 0
+    assert await leader.read_by_cursor(lambda cursor: cursor.execute("SELECT ?::TEXT", ("x",)).fetchone()) == ("x",)
+
+
+async def test_silence_is_refused_at_once_until_it_ends(far_leader: PostgresDatabase, proxy: DatabaseProxy) -> None:
+    await far_leader.check()
+    proxy.fall_silent()
+    for refused in (far_leader.check(), stored_jobs(far_leader)):
+        with pytest.raises(StoreRefused, match="does not answer"):
+            await asyncio.wait_for(refused, TIMEOUT_SECONDS)
+    proxy.speak()
+    await far_leader.check()
+    assert await stored_jobs(far_leader) == 0
+
+
+async def test_nul_in_a_text_is_not_found_and_not_an_error(database: Database, store: Store) -> None:
+    assert await store.jobs.find("\x00", owner_id=None) is None
+    assert await store.history.page("\x00", since=None, after=None, limit=10) == []
+
+
+def test_two_programs_make_the_tables_of_an_empty_database_once(url: DatabaseUrl, tmp_path: Path) -> None:
+    server = url.secret.rpartition("/")[0]
+    name = f"empty_{Path(url.secret).name}"
+    create_database(server, name)
+    empty = DatabaseUrl(f"{server}/{name}")
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: open_database(empty, backups=tmp_path), range(4)))
+    for database in opened:
+        database.close()
+    assert execute(empty, "SELECT count(*) FROM life") == [(1,)]
+
+
+def test_a_database_of_a_newer_version_is_refused(url: DatabaseUrl, tmp_path: Path) -> None:
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CannotStart, match="written by a newer version"):
+        open_database(url, backups=tmp_path)
+
+
+@pytest.mark.parametrize("change", [("tests:", "nobody:"), (".1:", ".1:1"), ("/t", "/none")], ids=" ".join)
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(
+    url: DatabaseUrl, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    wrong = DatabaseUrl(change[1].join(url.secret.rsplit(change[0], 1)))
+    with pytest.raises(CannotStart) as refused:
+        open_database(wrong, backups=tmp_path)
+    (password,) = url.secrets
+    assert refused.value.sentence.startswith(f"The database {wrong.shown} cannot be opened (")
+    assert password not in refused.value.sentence
+    assert len(refused.value.sentence.splitlines()) == 1
+
+
+async def test_texts_compare_by_their_code_points(database: Database) -> None:
+    """In the order of the language "a" would be before "B"."""
+    query = text("SELECT id FROM job ORDER BY id")
+    jobs = [a_job(id=name, seq=place) for place, name in enumerate(("a", "B", "ä", "z"), 1)]
+    await Store(database).commit(Tick(new=[NewJob(job=job, columns=()) for job in jobs]))
+    assert await database.read(lambda connection: connection.execute(query).scalars().all()) == ["B", "a", "z", "ä"]
