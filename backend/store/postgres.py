@@ -133,8 +133,9 @@ class PostgresDatabase(Database):
     dialect: Literal["postgresql"] = "postgresql"
     may_go_away = True
 
-    def __init__(self, url: DatabaseUrl) -> None:
+    def __init__(self, url: DatabaseUrl, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self.url = url
+        self._answer_seconds = answer_seconds
         self._lead = Lead()
         self._calls = threading.local()
         super().__init__(
@@ -253,10 +254,10 @@ class PostgresDatabase(Database):
         call = Call()
         done = asyncio.get_running_loop().run_in_executor(threads, self._run, call, run, work)
         while True:
-            await asyncio.wait({done}, timeout=ANSWER_SECONDS)
+            await asyncio.wait({done}, timeout=self._answer_seconds)
             if done.done():
                 return await done
-            if call.silent_seconds >= ANSWER_SECONDS:
+            if call.silent_seconds >= self._answer_seconds:
                 call.break_off()
                 done.add_done_callback(_look_at)
                 raise StoreRefused(SILENT)
