@@ -284,7 +284,7 @@ def _add_past_jobs(connection: Connection) -> None:
     connection.exec_driver_sql(
         "INSERT INTO job (id, owner_id, name, name_folded, name_key, status, message, progress, created_at, "
         f"updated_at, on_dashboard, seq, {columns}) SELECT md5(n::TEXT), 'ana', 'x', 'x', md5((n * 7)::TEXT), "
-        "CASE mod(n, 2) WHEN 0 THEN 'failed' ELSE 'completed' END, '', 100, n, n * 3, false, n, 'probe', '{}', 'media', "
-        f"'[]', 1, 1, 1, 1, 1, 0 FROM generate_series(1, {PAST_JOBS}) AS n"
+        "CASE mod(n, 2) WHEN 0 THEN 'failed' ELSE 'completed' END, '', 100, n, n * 3, false, n, 'probe', '{}', "
+        f"'media', '[]', 1, 1, 1, 1, 1, 0 FROM generate_series(1, {PAST_JOBS}) AS n"
     )
     connection.exec_driver_sql("ANALYZE job")
