@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
-from backend.errors import CannotStart, StoreRefused
+from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
@@ -39,9 +39,28 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
-from backend.store.upkeep import finish_upgrade
 
 log = logging.getLogger(__name__)
+
+
+class Failure:
+    """Why the server has to stop: nothing can be stored any more."""
+
+    def __init__(self) -> None:
+        self.sentence: str | None = None
+        self._happened = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return self._happened.is_set()
+
+    def report(self, sentence: str | None = None) -> None:
+        """Let the server stop; the first sentence counts."""
+        self.sentence = self.sentence or sentence
+        self._happened.set()
+
+    async def wait(self) -> None:
+        """Return when the server has to stop."""
+        await self._happened.wait()
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Backend:
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
-    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: Failure = field(default_factory=Failure)
 
     async def drain(self) -> None:
         """Start no further videos and end running ones. This is the first part of closing and may run beside others."""
@@ -83,10 +102,11 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         prepare_data_directory(settings)
-        stack.enter_context(_only_server(settings.data_dir))
-        database = open_database(settings.database_path, backups=settings.data_dir / "backups")
+        stack.enter_context(only_server(settings.data_dir))
+        database = open_database(settings.database, backups=settings.data_dir / "backups")
         stack.callback(database.close)
-        finish_upgrade(settings.database_path)
+        database.take_lead()
+        database.finish_upgrade()
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,
@@ -117,7 +137,8 @@ async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[a
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _only_server(data_dir: Path) -> FileLock:
+def only_server(data_dir: Path) -> FileLock:
+    """Return the lock of the only server of this data directory, taken. Raises `CannotStart` if one is running."""
     lock = FileLock(data_dir / "server.lock", mode=0o600)
     try:
         lock.acquire(timeout=0)
@@ -183,6 +204,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.journal.load()
     ticking = asyncio.create_task(_tick(backend), name="tick")
     stack.push_async_callback(_last_tick, backend.journal, ticking)
+    if backend.database.may_go_away:
+        await stack.enter_async_context(running(_watch(backend), "database"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
@@ -198,14 +221,29 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
 
 
 async def _tick(backend: Backend) -> None:
-    try:
+    with _stopping(backend):
         await backend.journal.run()
+
+
+async def _watch(backend: Backend) -> None:
+    with _stopping(backend):
+        await backend.journal.watch()
+
+
+@contextmanager
+def _stopping(backend: Backend) -> Iterator[None]:
+    """Let the server stop if the data cannot be stored any more."""
+    try:
+        yield
+    except LeadLost as error:
+        log.error("%s", error.sentence, extra={"action": "lead_lost"})
+        backend.failure.report(error.sentence)
     except StoreRefused as error:  # of the last tick; what it held is found as it was at the next start
         log.error("the last tick cannot be stored: %s", error.sentence, extra={"action": "last_tick_refused"})
-        backend.failed.set()
+        backend.failure.report()
     except Exception:
         log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_failed"})
-        backend.failed.set()
+        backend.failure.report()
 
 
 async def _last_tick(journal: Journal, ticking: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.errors import CannotStart
@@ -17,9 +18,10 @@ def prepare_data_directory(settings: Settings) -> None:
     Raises `CannotStart`. Later a missing media directory is a fault, which an empty one in its place would hide.
     """
     try:
+        is_new = not (settings.database_path if isinstance(settings.database, Path) else settings.data_dir).exists()
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.data_dir.chmod(0o700)  # a checkout brings its data directory along, readable for all
-        if settings.media_dir is None and not settings.database_path.exists():
+        if settings.media_dir is None and is_new:
             settings.media.mkdir(mode=0o700, exist_ok=True)
         probe = settings.data_dir / f".writable-{os.getpid()}"
         probe.touch()

@@ -120,6 +120,10 @@ class StoreRefused(Unavailable):
         return StoreRefused(f"{self.sentence.partition(';')[0]}; {advice}")
 
 
+class LeadLost(Unavailable):
+    """This server has stopped, because another one leads on its database."""
+
+
 class Fault(StrEnum):
     """The origin of a video's failure. It decides whether another try may help."""
 

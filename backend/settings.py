@@ -18,10 +18,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from backend.database_url import DatabaseUrl, is_postgresql, shown_url
 from backend.errors import CannotStart, reason
 
 PREFIX = "DASHBOARD_"
 SECRET_VARIABLES = frozenset({f"{PREFIX}TOKEN", f"{PREFIX}JWT_SECRET", f"{PREFIX}ADMIN_PASSWORD"})
+DATABASE_VARIABLE = f"{PREFIX}DATABASE_URL"  # may have a password in it
 ADMIN = "admin"  # the account that always exists
 MAX_SLOTS = 1024
 VIDEO_RETRIES, PAUSE_AFTER_FAILURES, VIDEO_OUTPUT_MIB = 2, 5, 4096
@@ -46,7 +48,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, validate_default=True)
 
     data_dir: Path = Field(Path("data"), description="where the database, the secret and posters are kept")
-    database_url: str = Field("", description="sqlite:///… ; empty: dashboard.sqlite3 in the data directory")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://… or sqlite:///… ; empty: dashboard.sqlite3 in the data directory"
+    )
     media_dir: Path | None = Field(None, description="where the videos are; empty: media/ in the data directory")
     host: str = Field("127.0.0.1", description="address to listen on", max_length=255)
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
@@ -211,13 +215,16 @@ class Settings(BaseModel):
 
     @field_validator("database_url")
     @classmethod
-    def _embedded_database(cls, value: str) -> str:
-        if value and not value.startswith(SQLITE):
-            raise ValueError(
-                "must start with sqlite:/// (PostgreSQL needs the distributed engine, which this version does not have)"
-            )
-        path = value.removeprefix(SQLITE)
-        return f"{SQLITE}{expanded_path(path)}" if path else value
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        url = value.get_secret_value().strip()
+        if is_postgresql(url):
+            return SecretStr(url)
+        if url and not url.startswith(SQLITE):
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        path = url.removeprefix(SQLITE)
+        return SecretStr(f"{SQLITE}{expanded_path(path)}") if path else None
 
     @model_validator(mode="after")
     def _silence_outlasts_pings(self) -> Self:
@@ -231,11 +238,20 @@ class Settings(BaseModel):
         return self.media_dir or self.data_dir / "media"
 
     @property
+    def database(self) -> Path | DatabaseUrl:
+        """The SQLite file, or the address of the PostgreSQL database."""
+        url = self._database_url
+        return DatabaseUrl(url) if is_postgresql(url) else self.database_path
+
+    @property
     def database_path(self) -> Path:
-        """The SQLite file."""
-        return (
-            Path(self.database_url.removeprefix(SQLITE)) if self.database_url else self.data_dir / "dashboard.sqlite3"
-        )
+        """The SQLite file; that of the data directory also beside PostgreSQL."""
+        url = self._database_url
+        return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else self.data_dir / "dashboard.sqlite3"
+
+    @property
+    def _database_url(self) -> str:
+        return self.database_url.get_secret_value() if self.database_url else ""
 
     @property
     def outputs(self) -> Path:
@@ -356,7 +372,9 @@ def _sentence(error: ValidationError) -> str:
     variable = PREFIX + name.upper()
     if variable in SECRET_VARIABLES:
         return f"{variable} is not valid: {_secret_reason(first['msg'])}; correct it and start again."
-    return f"{variable} {first['input']!r} is not valid: {reason(first['msg'])}; correct it and start again."
+    value = first["input"]
+    shown = shown_url(str(value)) if variable == DATABASE_VARIABLE else value
+    return f"{variable} {shown!r} is not valid: {reason(first['msg'])}; correct it and start again."
 
 
 def _encoded(secret: SecretStr) -> bytes:

@@ -2,32 +2,67 @@
 
 A folder marks its tests: `browser` and `acceptance` stay out of the inner loop. In the gate (CI=true) a skip is a
 failure, because all requirements are installed there.
+
+`--database postgresql` makes all databases on a PostgreSQL server that runs as long as the tests, one for all workers.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests import ROOT
+from tests.support.databases import KINDS, OPTION, drop_databases, is_postgresql, on_postgresql
+from tests.support.postgres import HOW_TO_GET_IT, LOCALES, programs
 
 MARKED_FOLDERS = ("acceptance", "browser")
+OTHER = {"sqlite": "postgresql_only", "postgresql": "sqlite_only"}  # the marker of what does not run on it
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `MARKED_FOLDERS` with the folder's name.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options for the database."""
+    parser.addoption(OPTION, choices=KINDS, default=KINDS[0], help="the database of all tests")
+    parser.addoption("--database-locale", choices=LOCALES, default="C", help="the locale of the PostgreSQL databases")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start PostgreSQL; the workers of xdist inherit its address."""
+    if config.getoption(OPTION) == "postgresql" and programs() is not None:
+        stack = ExitStack()
+        stack.enter_context(on_postgresql(locale=config.getoption("--database-locale")))
+        config.add_cleanup(stack.close)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of `MARKED_FOLDERS` with the folder's name, and leave out those of the other database.
 
     The coverage of what they start is measured in its own process: to trace the test itself would only cost time.
     """
+    kind = config.getoption(OPTION)
+    left_out = [item for item in items if item.get_closest_marker(OTHER[kind])]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     for item in items:
+        if kind == "postgresql" and not is_postgresql():
+            item.add_marker(pytest.mark.skip(reason=HOW_TO_GET_IT))
         for folder in MARKED_FOLDERS:
             if item.path.is_relative_to(ROOT / "tests" / folder):
                 item.add_marker(folder)
         if any(item.get_closest_marker(folder) for folder in MARKED_FOLDERS):
             item.add_marker("no_cover")
+
+
+@pytest.fixture(autouse=True)
+def _no_databases_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drop the databases in the test's own directory after the test; the others go with the server."""
+    below = request.getfixturevalue("tmp_path") if is_postgresql() and "tmp_path" in request.fixturenames else None
+    yield
+    if below is not None:
+        drop_databases(below)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,6 @@
-"""Bugs planted on purpose, which the tests of delivery have to catch: `python -m tests.planted [name part]`.
+"""Bugs planted on purpose, which the tests of delivery have to catch.
+
+`python -m tests.planted [name part] [--database postgresql]`.
 
 Each one is a single change of the program's text in a copy of the repository. The random stories of
 `tests.integration.test_never_wrong` run in the copy and have to fail.
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import ROOT
+from tests.support.databases import OPTION, chosen, chosen_kind
 
 STORIES, SOUND_STORIES = 2_000, 50
 STORIES_SECONDS = 1200
@@ -103,7 +106,7 @@ def complaint(bug: Planted | None, stories: int) -> str:
         shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
         if bug is not None:
             plant(bug, copy)
-        command = [sys.executable, "-m", STORIES_MODULE, str(stories), "--unexplained"]
+        command = [sys.executable, "-m", STORIES_MODULE, str(stories), "--unexplained", OPTION, chosen_kind()]
         client = str(copy / "backend" / "client")  # must come before the installed client
         try:
             done = subprocess.run(
@@ -140,4 +143,5 @@ def main(part: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    with chosen(sys.argv[1:]) as words:
+        sys.exit(main(*words))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from backend.accounts.issuing import new_claims, no_such_user
 from backend.accounts.keys import Keys
@@ -50,11 +51,14 @@ class QuickAccounts:
 
 @contextmanager
 def open_quickly(settings: Settings, clock: Clock) -> Iterator[QuickAccounts | None]:
-    """Open the accounts of a database that was used before by this version; None for any other.
+    """Open the accounts of an SQLite file that was used before by this version; None for any other database.
 
     Raises `CannotStart` for signing keys that cannot be used.
     """
+    if not isinstance(settings.database, Path):
+        yield None
+        return
     keys = Keys.load(settings, clock)
-    with open_directly(settings.database_path) as direct:
+    with open_directly(settings.database) as direct:
         is_usable = direct is not None and direct.find_user(ADMIN) is not None
         yield QuickAccounts(direct, keys, clock) if direct is not None and is_usable else None

@@ -23,6 +23,7 @@ from backend.domain.timeline import Milestone
 from backend.errors import StoreRefused
 from backend.store import Store
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
+from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
 LEAD_SECONDS = 0.002
@@ -30,6 +31,7 @@ INTERVAL_SECONDS = 0.050
 GROUP_SECONDS = 0.003  # between two commits for callers that wait; most of them then share one
 MAX_EARLY_SHARE = 0.2  # of the time goes into such commits: each costs the server about as much as a tick
 RETRY_SECONDS = 1.0
+CHECK_SECONDS, AWAY_SECONDS = 1.0, 0.25  # between two questions to a database that is there, and to one that is not
 THINNING_SECONDS = 1.0
 
 
@@ -85,17 +87,29 @@ class Journal:
         self._failed = False
         self._recorded: dict[str, tuple[int, datetime]] = {}
         self._refusal: str | None = None
-        self._storing = asyncio.Event()
+        self._storing, self._refusing = asyncio.Event(), asyncio.Event()
         self._storing.set()
+        self._committing: Staged | None = None
+        self._retrying = False
+        self._answers = asyncio.Event()  # the database, to `watch`
 
     @property
     def is_storing(self) -> bool:
         """True if the database took the last tick."""
         return self._storing.is_set()
 
+    @property
+    def refusal(self) -> str | None:
+        """The sentence with which the database refuses what it is given; None while it takes it."""
+        return None if self.is_storing else self._refusal or StoreRefused().sentence
+
     async def until_storing(self) -> None:
         """Return when the database takes what it is given."""
         await self._storing.wait()
+
+    async def until_refusing(self) -> None:
+        """Return when the database refuses what it is given."""
+        await self._refusing.wait()
 
     async def load(self) -> None:
         """Load what is stored into the hub. The positions of this run of the server lie above all earlier ones."""
@@ -161,6 +175,27 @@ class Journal:
             await self._rest()
         await self.tick()
 
+    async def watch(self) -> None:
+        """Ask each second if the database is there, so that its absence shows also while nothing is to be stored.
+
+        Raises errors that no waiting helps against.
+        """
+        while True:
+            try:
+                await self._store.check()
+            except StoreRefused as error:
+                if self.is_storing:
+                    log.warning("the database is away: %s", error.sentence, extra={"action": "database_away"})
+                self._refuse(error)
+            except Exception:
+                self._fail(self._committing)
+                raise
+            else:
+                self._answers.set()
+                if not (self._retrying or self._failed):
+                    self._set_storing(True)
+            await self._clock.sleep(CHECK_SECONDS if self.is_storing else AWAY_SECONDS)
+
     def close(self) -> None:
         """End `run` after a last tick."""
         self._closing = True
@@ -198,9 +233,7 @@ class Journal:
             lossless, percents = self._stamped(staged)
             await self._commit(self._transaction(staged, lossless, percents), staged)
         except Exception:
-            self._failed = True
-            self._storing.clear()
-            _finish((*staged.waiters, *self._staged.waiters), StoreRefused())
+            self._fail(staged)
             raise
         self._hub.take(lossless, percents)
         _finish(staged.waiters, None)
@@ -251,21 +284,44 @@ class Journal:
         return True
 
     async def _commit(self, tick: Tick, staged: Staged) -> None:
-        while True:
-            try:
-                await self._store.commit(tick)
-            except StoreRefused as error:
-                if self._closing:
-                    raise
-                self._refusal = error.sentence
-                self._storing.clear()
+        self._committing = staged
+        try:
+            while not await self._is_stored(tick):
+                await first_completed(self._clock.sleep(RETRY_SECONDS), self._answers.wait())
+        finally:
+            self._committing, self._retrying = None, False
+        self._set_storing(True)
+
+    async def _is_stored(self, tick: Tick) -> bool:
+        try:
+            await self._store.commit(tick)
+        except StoreRefused as error:
+            if self._closing:
+                raise
+            self._retrying = True
+            self._refuse(error)
+            log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
+            return False
+        return True
+
+    def _refuse(self, error: StoreRefused) -> None:
+        """Let nothing new begin, and fail the callers that do not wait, until the database takes things again."""
+        self._refusal = error.sentence
+        self._set_storing(False)
+        self._answers.clear()
+        for staged in (self._committing, self._staged):
+            if staged is not None:
                 staged.reject_impatient(error.sentence)
-                self._staged.reject_impatient(error.sentence)
-                log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
-                await self._clock.sleep(RETRY_SECONDS)
-            else:
-                self._storing.set()
-                return
+
+    def _set_storing(self, is_storing: bool) -> None:
+        now, before = (self._storing, self._refusing) if is_storing else (self._refusing, self._storing)
+        before.clear()
+        now.set()
+
+    def _fail(self, staged: Staged | None) -> None:
+        self._failed = True
+        self._set_storing(False)
+        _finish((*(staged.waiters if staged else ()), *self._staged.waiters), StoreRefused())
 
 
 def _with_seq(entry: Job | Removal, seq: int) -> Entry:

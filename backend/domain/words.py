@@ -11,6 +11,7 @@ import unicodedata
 
 NUMBER = re.compile(r"[0-9]+")
 NUMBER_WIDTH = 12
+MAX_KEY_BYTES = 2_400  # PostgreSQL takes 2,700 in an index, with the columns beside it
 BETWEEN = "\x1f"  # sorts in front of everything that a name has
 
 
@@ -39,7 +40,8 @@ def sort_key(text: str) -> str:
     """
     whole = folded(text)
     base = whole if whole.isascii() else _without_marks(whole)
-    return f"{NUMBER.sub(_padded, base)}{BETWEEN}{whole}"
+    key = f"{NUMBER.sub(_padded, base)}{BETWEEN}{whole}"
+    return key if len(key) * 4 <= MAX_KEY_BYTES else key.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
 def _without_marks(text: str) -> str:

@@ -26,4 +26,8 @@ class Store:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""
         from backend.store.commit import commit
 
-        await self._database.write(lambda connection: commit(connection, tick))
+        await self._database.commit(lambda connection: commit(connection, tick), seq=tick.last_seq)
+
+    async def check(self) -> None:
+        """Ask if the database is there. Raises `StoreRefused` if not, `LeadLost` if another server leads on it."""
+        await self._database.check()

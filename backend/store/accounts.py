@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from backend.domain.auth import Authority, User
 from backend.errors import NotAllowed, UserNotFound
+from backend.store.bulk import insert_absent
 from backend.store.tables import LINKS, SESSIONS, TOKENS, USERS
 
 KEYS_AT_ONCE = 1000  # databases limit the parameters of a statement
@@ -61,19 +62,15 @@ def all_users(connection: Connection) -> list[User]:
 
 def add_user(connection: Connection, user: User, password_hash: str | None) -> bool:
     """Add an account; False if the name is taken."""
-    if find_account(connection, user.name) is not None:
-        return False
-    connection.execute(
-        insert(USERS).values(
-            id=user.id,
-            name=user.name,
-            password_hash=password_hash,
-            is_admin=user.is_admin,
-            disabled=user.disabled,
-            created_at=user.created_at,
-        )
-    )
-    return True
+    row = {
+        "id": user.id,
+        "name": user.name,
+        "password_hash": password_hash,
+        "is_admin": user.is_admin,
+        "disabled": user.disabled,
+        "created_at": user.created_at,
+    }
+    return insert_absent(connection, USERS, [row]) == 1
 
 
 def change_password(connection: Connection, user_id: str, password_hash: str) -> None:
@@ -196,9 +193,11 @@ def prune(connection: Connection, *, at: datetime, seen_after: datetime, since: 
 
 
 def _require_enabled(connection: Connection, user_id: str) -> None:
-    user = find_user(connection, user_id)
-    if user is None:
+    # Locked where rows can be, so that no command disables the account in between.
+    row = connection.execute(select(USERS).where(USERS.c.id == user_id).with_for_update(read=True)).one_or_none()
+    if row is None:
         raise UserNotFound
+    user = _user(row)
     if user.disabled:
         raise NotAllowed(f"The account {user.name} is disabled.")
 

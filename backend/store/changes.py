@@ -93,3 +93,9 @@ class Tick:
     videos: Sequence[VideoChange] = ()
     resets: Sequence[Reset] = ()
     milestones: Sequence[Milestone] = ()
+
+    @property
+    def last_seq(self) -> int:
+        """The newest position in it, 0 if it has none."""
+        states = (*self.jobs, *(new.job for new in self.new))
+        return max((*(job.seq for job in states), *(gone.seq for gone in self.removed)), default=0)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
-from sqlite3 import Cursor
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
 from backend.clock import to_millis
 from backend.domain.timeline import Milestone, Timeline
-from backend.store.database import Database
+from backend.store.database import Cursor, Database
 from backend.store.tables import EVENTS, MILESTONES
 
 MAX_MILESTONES = 60

@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from backend.domain.words import folded
 from backend.store.pages import after_position, cursor_of, position_in
+from backend.store.rows import past
 from backend.store.tables import JOBS, VIDEOS
 from backend.store.videos import LAST_CHARACTER, contains, id_begins_with
 from progress_dashboard.protocol import Status
@@ -67,6 +68,11 @@ class Wanted:
     def is_descending(self) -> bool:
         return self.sort in ("newest", "updated")
 
+    @property
+    def past_key(self) -> ColumnElement[Any]:
+        """The same of jobs that left the dashboard, as their indexes have it."""
+        return past(JOBS.c.updated_at) if self.sort == "updated" else self.key
+
     def order(self, key: ColumnElement[Any], job_id: ColumnElement[Any]) -> list[ColumnElement[Any]]:
         """Return the order of rows by these columns."""
         return [column.desc() if self.is_descending else column.asc() for column in (key, job_id)]
@@ -84,14 +90,14 @@ def find_page(connection: Connection, wanted: Wanted, *, limit: int, cursor: str
     """Return which jobs are on the page after `cursor`. Raises `Invalid` for a cursor of another list."""
     after = None if cursor is None else position_in(wanted.key, cursor)
     if not wanted.q:
-        return _page(connection.execute(walk(wanted, after, limit + 1)).all(), limit)
+        return _page(connection.execute(walk(connection, wanted, after, limit + 1)).all(), limit)
     search = JobSearch(connection, wanted.q)
     if search.is_narrow:
         return _page(connection.execute(search.pick(wanted, after, limit + 1)).all(), limit)
     return _search_on_the_way(connection, wanted, search, after, limit)
 
 
-def walk(wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
+def walk(connection: Connection, wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
     """Return the query for (number, key, id, `more` columns) of the next jobs of a list, whatever its search is."""
     parts = []
     if wanted.dashboard is not False:
@@ -100,17 +106,19 @@ def walk(wanted: Wanted, after: Place | None, limit: int, *more: str) -> Compoun
     if wanted.dashboard is not True:
         statuses = Status if wanted.status is None else (wanted.status,)
         parts += [_part(wanted, after, PAST, JOBS.c.status == status) for status in statuses]
-    return _merged(wanted, [part.add_columns(*(JOBS.c[name] for name in more)) for part in parts], limit)
+    return _merged(connection, wanted, [part.add_columns(*(JOBS.c[name] for name in more)) for part in parts], limit)
 
 
 class JobSearch:
     """What a search looks for, and the past jobs that the indexes name."""
 
     def __init__(self, connection: Connection, q: str) -> None:
+        self._connection = connection
         self._q = q
         self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
         self._videos_are_few = _fits(connection, _begun_video_ids(q))
-        self._named = [query for query in (_named_by_words(q), _begun_ids(q)) if query is not None]
+        words = _named_by_words(q, connection.dialect.name)
+        self._named = [query for query in (words, _begun_ids(q)) if query is not None]
         has_letters = len(folded(q)) >= LETTERS
         self.is_narrow = has_letters and self._videos_are_few and all(_fits(connection, query) for query in self._named)
 
@@ -130,7 +138,7 @@ class JobSearch:
             conditions = [func.substr(column, 1) == value for column, value in given if value is not None]
             everybody = replace(wanted, owner_id=None)
             parts.append(_part(everybody, after, PAST, *conditions, self.matches, source=source))
-        return _merged(wanted, parts, limit)
+        return _merged(self._connection, wanted, parts, limit)
 
     @property
     def matches(self) -> ColumnElement[bool]:
@@ -155,10 +163,10 @@ def _search_on_the_way(
     found: list[Row[Any]] = []
     next_cursor = None
     for chunk in CHUNKS:
-        walked = walk(wanted, after, chunk).subquery("walked")
+        walked = walk(connection, wanted, after, chunk).subquery("walked")
         rows = select(walked).join(JOBS, JOBS.c.number == walked.c.number).where(search.matches)
         found += connection.execute(rows.order_by(*wanted.order(walked.c.key, walked.c.id))).all()
-        last = connection.execute(walk(wanted, after, 1).offset(chunk - 1)).first()
+        last = connection.execute(walk(connection, wanted, after, chunk).offset(chunk - 1).limit(1)).first()
         if len(found) > limit or last is None:
             return _page(found, limit)
         after = last.key, last.id
@@ -171,22 +179,31 @@ def _page(rows: Sequence[Row[Any]], limit: int) -> Found:
     return Found(numbers, cursor_of(rows[limit - 1].key, rows[limit - 1].id) if len(rows) > limit else None)
 
 
-def _part(wanted: Wanted, after: Place | None, *conditions: ColumnElement[bool], source: Any = JOBS) -> Select[Any]:
-    query = select(JOBS.c.number, wanted.key.label("key"), JOBS.c.id).select_from(source).where(*conditions)
+def _part(
+    wanted: Wanted, after: Place | None, part: ColumnElement[bool], *conditions: ColumnElement[bool], source: Any = JOBS
+) -> Select[Any]:
+    key = wanted.past_key if part is PAST else wanted.key
+    query = select(JOBS.c.number, key.label("key"), JOBS.c.id).select_from(source).where(part, *conditions)
     if wanted.owner_id is not None:
         query = query.where(JOBS.c.owner_id == wanted.owner_id)
     if after is not None:
-        query = query.where(after_position(wanted.key, JOBS.c.id, wanted.is_descending, after))
+        query = query.where(after_position(key, JOBS.c.id, wanted.is_descending, after))
     return query
 
 
-def _merged(wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> CompoundSelect[Any]:
+def _merged(connection: Connection, wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> CompoundSelect[Any]:
     """Return the first rows of all these lists in the order of one: the database takes them as it needs them."""
     direction = desc if wanted.is_descending else asc
+    if connection.dialect.name != "sqlite":  # PostgreSQL does not see the order that an index has within one status
+        parts = [select(_first(wanted, part, limit).subquery()) for part in parts]
     return union_all(*parts).order_by(direction("key"), direction("id")).limit(limit)
 
 
-def _named_by_words(q: str) -> Select[Any] | None:
+def _first(wanted: Wanted, part: Select[Any], limit: int) -> Select[Any]:
+    return part.order_by(*wanted.order(part.selected_columns["key"], part.selected_columns["id"])).limit(limit)
+
+
+def _named_by_words(q: str, dialect: str) -> Select[Any] | None:
     """Return the query for the numbers of jobs whose name or error may contain `q`; None if it is too short.
 
     The index has every three letters in a row, without their places: `JobSearch.matches` looks at the job itself.
@@ -196,6 +213,11 @@ def _named_by_words(q: str) -> Select[Any] | None:
         return None
     starts = {*range(0, len(letters) - LETTERS, LETTERS), len(letters) - LETTERS}
     terms = sorted({letters[start : start + LETTERS] for start in starts})
+    if dialect != "sqlite":
+        has_terms = text("job_terms(name_folded, error, error_folded) @> CAST(:terms AS TEXT[])").bindparams(
+            terms=terms
+        )
+        return select(JOBS.c.number).where(PAST, has_terms).limit(MAX_CANDIDATES + 1)
     match = " AND ".join('"{}"'.format(term.replace('"', '""')) for term in terms)
     some = text("SELECT rowid AS number FROM job_words WHERE job_words MATCH :match LIMIT :most")
     named = some.bindparams(match=match, most=MAX_CANDIDATES + 1).columns(number=Integer).subquery()

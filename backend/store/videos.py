@@ -12,9 +12,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Text,
     and_,
     bindparam,
     case,
+    cast,
     delete,
     exists,
     func,
@@ -24,7 +26,6 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import Row
 
 from backend.domain.job import Selection
@@ -41,9 +42,10 @@ from backend.domain.video import (
 )
 from backend.domain.words import folded
 from backend.errors import Fault, Invalid
+from backend.store import bulk
 from backend.store.database import Database
 from backend.store.pages import Page, position_of
-from backend.store.rows import rows_at_once
+from backend.store.rows import RowCodec, exact_text, rows_at_once
 from backend.store.tables import ARRIVALS, RESULTS, TRACES, VIDEOS
 from backend.store.traces import whole_trace
 
@@ -61,6 +63,7 @@ TRACEBACK = TRACES.c.body.label("traceback")
 KNOWN_SECONDS = func.nullif(
     RESULTS.c.duration_seconds, 0
 )  # 0 stands for an external video, whose duration was not reported
+_NEW_VIDEOS = RowCodec[Video](VIDEOS, VIDEOS.c.keys())
 _ALL_POSITIONS = "SELECT video_id, position FROM video WHERE job_id = ?"
 
 
@@ -81,12 +84,11 @@ class VideoStore:
 
     async def add(self, videos: Sequence[Video]) -> None:
         """Insert videos of a job that is not visible yet; `delete_orphans` removes them if the job never comes."""
-        rows = [{name: getattr(video, name) for name in VIDEOS.c.keys()} for video in videos]  # noqa: SIM118
         job_ids = sorted({video.job_id for video in videos})
 
         def write(connection: Connection) -> None:
-            connection.execute(insert(ARRIVALS).on_conflict_do_nothing(), [{"job_id": job_id} for job_id in job_ids])
-            connection.execute(insert(VIDEOS), rows)
+            bulk.insert_absent(connection, ARRIVALS, [{"job_id": job_id} for job_id in job_ids])
+            bulk.load(connection, _NEW_VIDEOS, videos)
 
         await self._database.write(write)
 
@@ -213,7 +215,7 @@ class VideoStore:
         """Return the status of each video, one character of `OUTCOME_MARKS` each, in the order of the list."""
         mark = case({status.value: mark for status, mark in OUTCOME_MARKS.items()}, value=VIDEOS.c.status)
         marks = select(mark.label("mark")).where(VIDEOS.c.job_id == job_id).order_by(VIDEOS.c.position).subquery()
-        rows = await self._all(select(func.group_concat(marks.c.mark, "")))  # keeps the order, a scan of the key
+        rows = await self._all(select(func.aggregate_strings(marks.c.mark, "")))  # keeps the order, a scan of the key
         return rows[0][0] or ""
 
     async def outcomes(self, job_id: str, position: int) -> list[Outcome]:
@@ -303,8 +305,8 @@ def contains(columns: Any, words: str) -> ColumnElement[bool]:
 
 
 def _select_lines() -> Select[Any]:
-    own = (VIDEOS.c[name] for name in ("position", "video_id", "cells", "status"))
-    seconds = case((KNOWN_SECONDS.is_not(None), func.printf("%!.17g", RESULTS.c.duration_seconds)))
+    own = (VIDEOS.c.position, VIDEOS.c.video_id, cast(VIDEOS.c.cells, Text).label("cells"), VIDEOS.c.status)
+    seconds = case((KNOWN_SECONDS.is_not(None), exact_text(RESULTS.c.duration_seconds)))
     query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, seconds.label("seconds"))
     return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED))
 

@@ -3,94 +3,56 @@
 Meanwhile their owners cancel, pause, resume and retry some of them; each answer still holds after the restart.
 
 A round is one kill. Ten rounds share a data directory, and each continues the unfinished jobs of the one before. In the
-gate 10 rounds; `python -m tests.acceptance.test_crash` runs 100 and prints what happened.
+gate 10 rounds; `python -m tests.acceptance.test_crash [rounds] [--database postgresql]` runs 100 and prints what
+happened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
-
-from backend.clock import SystemClock
 from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import UNFINISHED
-from tests.support.accounts import open_account_store
-from tests.support.clips import make_clip, truncated
-from tests.support.logging_processor import StartLog, install_plug_in
+from tests.support.databases import assert_intact, chosen, rows
+from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.server_runs import Remains, Server
+from tests.support.watched_jobs import (
+    END_SECONDS,
+    JOBS,
+    MAX_UPDATES,
+    POLL_SECONDS,
+    Api,
+    Home,
+    Order,
+    Request,
+    clients_of,
+    following,
+    new_order,
+    until_caught_up,
+    until_received,
+)
 
 ROUNDS = 100
 SEED_IN_THE_GATE = 1
 KILLS = 10  # over one data directory; in the gate once
 SHORT_RUNS = (2, 4, 6, 8)  # rounds in which the server is killed while it starts, or just after
-JOBS = 50  # unfinished ones at the beginning of each round
-VIDEO_IDS = ("one", "two", "three", "truncated")  # a job has the last one to four of them
-WATCHERS = (("admin", True), ("ana", False), ("ben", False), ("ben", True))  # name of the user, and whether in batches
-OWNERS = ("ana", "ben")
-MAX_UPDATES = 200  # that a client receives in a run; independent of the machine's speed
-SILENCE_SECONDS = 4.0  # without an update; then nothing more is expected of this run
 START_SECONDS = (0.5, 2.5)  # a range: after some of these times the server is ready, after others not yet
-END_SECONDS = 30.0
-POLL_SECONDS = 0.05
 REQUESTS = 8  # in a run, at random moments
 ACTIONS = {"paused": ("resume", "cancel"), "pending": ("cancel", "pause"), "processing": ("cancel", "pause", "resume")}
 
 Place = tuple[str, int]  # a video, by its job and position
-
-
-@dataclass
-class Order:
-    """A job that an owner submits until the server answers. Its idempotency key makes a repetition harmless."""
-
-    owner: str
-    key: str
-    video_ids: tuple[str, ...]
-    job_id: str | None = None
-
-    @property
-    def end(self) -> str:
-        """The status in which it finishes unless it is cancelled: the last video always fails."""
-        return "failed" if len(self.video_ids) == 1 else "completed_with_errors"
-
-
-@dataclass
-class Request:
-    """An action that an owner requested for a job, at most once per run."""
-
-    action: str
-    order: Order
-    # The job in the server's answer; None if the request was refused or not answered.
-    answer: dict[str, Any] | None = None
-
-    @property
-    def job_id(self) -> str:
-        return self.order.job_id or ""
-
-    def holds(self, job: Mapping[str, Any]) -> bool:
-        """Return True if the job has the requested state, or a later one."""
-        is_finished = job["status"] not in UNFINISHED
-        match self.action:
-            case "cancel":
-                return is_finished or job["requested"] == "cancel"
-            case "pause":
-                return is_finished or job["status"] == "paused" or job["requested"] == "pause"
-            case "resume":
-                return "paus" not in f"{job['status']} {job['requested']}"
-        return self.answer is None or bool(job["attempt"] >= self.answer["attempt"])
 
 
 @dataclass(frozen=True)
@@ -169,75 +131,6 @@ class Series:
         )
 
 
-@dataclass(frozen=True)
-class Home:
-    """A data directory with three accounts, a few clips, and a plug-in."""
-
-    path: Path
-    # Token of each user, by name.
-    tokens: dict[str, str]
-
-    @classmethod
-    async def prepare(cls, path: Path) -> Home:
-        """Make the clips, the plug-in and the accounts."""
-        clips = [make_clip(path / "media" / f"{video_id}.mp4", seconds=0.2) for video_id in VIDEO_IDS]
-        truncated(clips[-1])
-        install_plug_in(path / "plug-ins")
-        (path / "data").mkdir()
-        with open_account_store(path / "data", SystemClock()) as opened:
-            users = [await opened.accounts.ensure_admin()]
-            users += [await opened.accounts.add_user(name, "correct horse") for name in OWNERS]
-            tokens = {user.name: await opened.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
-        return cls(path, tokens)
-
-    def copy(self, path: Path) -> Home:
-        """Copy it to another directory."""
-        shutil.copytree(self.path, path)
-        return Home(path, self.tokens)
-
-
-class Api:
-    """The REST routes, as all users."""
-
-    def __init__(self, server: Server, tokens: dict[str, str], log: StartLog) -> None:
-        self._options = {"log": str(log.path)}
-        self._https = {name: _http(server, jwt) for name, jwt in tokens.items()}
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await asyncio.gather(*(http.aclose() for http in self._https.values()))
-
-    async def submit_all(self, orders: Sequence[Order]) -> None:
-        """Submit all of them at the same time. Those that the server does not answer have no job ID afterwards."""
-        await asyncio.gather(*(self._submit(order) for order in orders))
-
-    async def request(self, action: str, order: Order) -> Request:
-        """Request an action for a job. The server may refuse it, or may be killed before it answers."""
-        request = Request(action, order)
-        try:
-            answer = await self._https[order.owner].post(f"/api/jobs/{request.job_id}/{action}")
-        except httpx.TransportError:
-            return request
-        assert answer.status_code in (200, 409), answer.text
-        request.answer = answer.json() if answer.status_code == 200 else None
-        return request
-
-    async def jobs(self) -> dict[str, dict[str, Any]]:
-        """Return the present state of every job, by job ID."""
-        answer = await self._https["admin"].get("/api/jobs", params={"limit": 1000})
-        return {job["job_id"]: job for job in answer.raise_for_status().json()["items"]}
-
-    async def _submit(self, order: Order) -> None:
-        job = {"video_ids": order.video_ids, "processor": "logged", "options": self._options}
-        headers = {"Idempotency-Key": order.key}
-        try:
-            answer = await self._https[order.owner].post("/api/jobs", json=job, headers=headers)
-        except httpx.TransportError:
-            return  # killed meanwhile; the next run gets the same order
-        assert answer.status_code == 201, answer.text
-        order.job_id = answer.json()["job_id"]
-
-
 async def play(home: Home, seed: int, kills: int) -> Series:
     """Play this number of rounds over this home, then let all jobs finish and check them."""
     began, rng, log = time.perf_counter(), Random(seed), StartLog(home.path / "starts.log")
@@ -251,17 +144,17 @@ async def play(home: Home, seed: int, kills: int) -> Series:
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.close)
-        api = Api(server, home.tokens, log)
+        api = Api(server.url, home.tokens, log)
         stack.push_async_callback(api.close)
-        series = Series(seed, _clients(server, home, rng), log)
-        await stack.enter_async_context(_following(series.clients))
+        series = Series(seed, clients_of(server.port, home, rng), log)
+        await stack.enter_async_context(following(series.clients))
         for number in range(kills):
             run = _short_run if number in SHORT_RUNS else _run
             await run(series, server, api, rng)
         await server.start()
         await api.submit_all(series.unanswered)
         await _until_all_finished(series, api)
-        await _until_caught_up(series, await api.jobs())
+        await until_caught_up(series.clients, await api.jobs())
         series.add(await _kill(series, server, 0.0))
     _check_end(series)
     series.seconds = time.perf_counter() - began
@@ -272,19 +165,15 @@ async def _run(series: Series, server: Server, api: Api, rng: Random) -> None:
     """Start the server, submit jobs until 50 are unfinished, request some actions, and kill it at a random moment."""
     await server.start()
     began = time.perf_counter()
-    series.orders += [_new_order(number, rng) for number in range(JOBS - series.unfinished)]
+    series.orders += [new_order(number, rng) for number in range(JOBS - series.unfinished)]
     submitting = asyncio.create_task(api.submit_all(series.unanswered))
     received, updates = len(series.clients[0].received_updates), rng.randint(1, MAX_UPDATES)
     requesting = [asyncio.create_task(request) for request in _requests(series, api, rng, received, updates)]
-    await _until_received(series.clients[0], received + updates)
+    await until_received(series.clients[0], received + updates)
     await asyncio.sleep(rng.uniform(0, INTERVAL_SECONDS))  # anywhere within a tick
     run = await _kill(series, server, time.perf_counter() - began)
     await submitting
     series.add(run, await asyncio.gather(*requesting))
-
-
-def _new_order(number: int, rng: Random) -> Order:
-    return Order(OWNERS[number % 2], f"{rng.random()}", VIDEO_IDS[-1 - number % len(VIDEO_IDS) :])
 
 
 def _requests(
@@ -298,20 +187,8 @@ def _requests(
 
 
 async def _request_later(series: Series, api: Api, action: str, order: Order, updates: int) -> Request:
-    await _until_received(series.clients[0], updates)
+    await until_received(series.clients[0], updates)
     return await api.request(action, order)
-
-
-async def _until_received(client: MirrorClient, updates: int) -> None:
-    """Return when the client has received this number of updates, or none for `SILENCE_SECONDS`.
-
-    A limit on the whole run would end it on a slow machine before a request is answered.
-    """
-    received, since = len(client.received_updates), time.monotonic()
-    while received < updates and time.monotonic() - since < SILENCE_SECONDS:
-        await client.changed(POLL_SECONDS)
-        if len(client.received_updates) > received:
-            received, since = len(client.received_updates), time.monotonic()
 
 
 async def _short_run(series: Series, server: Server, api: Api, rng: Random) -> None:
@@ -331,15 +208,15 @@ def _read_videos(data_dir: Path) -> tuple[dict[Place, str], list[Place]]:
 
     The server must not run.
     """
-    with closing(sqlite3.connect(f"file:{data_dir / 'dashboard.sqlite3'}?mode=ro", uri=True)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-        videos = database.execute("SELECT job_id, position, status FROM video").fetchall()
-        results = database.execute(
-            "SELECT job_id, position FROM result JOIN video USING (job_id, position)"
-            " WHERE attempt = attempts AND status IN ('completed', 'failed')"
-        )
-        return {(job_id, position): status for job_id, position, status in videos}, results.fetchall()
+    assert_intact(data_dir)
+    videos = rows(data_dir, "SELECT job_id, position, status FROM video")
+    results = rows(
+        data_dir,
+        "SELECT job_id, position FROM result JOIN video USING (job_id, position)"
+        " WHERE attempt = attempts AND status IN ('completed', 'failed')",
+    )
+    statuses = {(row.job_id, row.position): row.status for row in videos}
+    return statuses, [(row.job_id, row.position) for row in results]
 
 
 def _check_run(series: Series, run: Run) -> None:
@@ -391,30 +268,6 @@ def _is_cancelling(answer: Mapping[str, Any] | None) -> bool:
     return answer is not None and (answer["requested"] == "cancel" or answer["status"] == "cancelled")
 
 
-def _clients(server: Server, home: Home, rng: Random) -> list[MirrorClient]:
-    return [
-        MirrorClient(
-            name,
-            port=server.port,
-            jwt=home.tokens[name],
-            in_batches=in_batches,
-            is_slow=False,
-            rng=Random(rng.random()),
-        )
-        for name, in_batches in WATCHERS
-    ]
-
-
-@asynccontextmanager
-async def _following(clients: Sequence[MirrorClient]) -> AsyncIterator[None]:
-    """Run all clients while the block runs; an error of one ends the block."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(client.run()) for client in clients]
-        yield
-        for task in tasks:
-            task.cancel()
-
-
 async def _until_all_finished(series: Series, api: Api) -> None:
     """Return when all jobs have finished. Resumes the paused ones once the others have finished."""
     watcher, orders = series.clients[0], {order.job_id: order for order in series.orders}
@@ -425,29 +278,6 @@ async def _until_all_finished(series: Series, api: Api) -> None:
         await asyncio.gather(*(api.request("resume", orders[job_id]) for job_id in paused))
         while any(job["status"] in UNFINISHED for job in (await api.jobs()).values()):
             await watcher.changed(POLL_SECONDS)
-
-
-async def _until_caught_up(series: Series, jobs: dict[str, dict[str, Any]]) -> None:
-    """Return when each client has the newest state of every job that its user may see."""
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            for client in series.clients:
-                while _behind(client, jobs):
-                    await client.changed(POLL_SECONDS)
-    except TimeoutError:
-        raise AssertionError(f"{client} never got the newest state of {_behind(client, jobs)}") from None
-
-
-def _behind(client: MirrorClient, jobs: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the jobs of which the client does not have the newest state."""
-    visible = {job_id: job["seq"] for job_id, job in jobs.items() if client.name in ("admin", job["owner"])}
-    newest = {job_id: updates[-1].seq for job_id, updates in client.delivered.items()}
-    return [job_id for job_id, seq in visible.items() if newest.get(job_id) != seq]
-
-
-def _http(server: Server, jwt: str) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {jwt}"}
-    return httpx.AsyncClient(base_url=server.url, headers=headers, timeout=END_SECONDS, trust_env=False)
 
 
 async def test_killed_servers_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
@@ -480,4 +310,5 @@ def main(rounds: int = ROUNDS) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    with chosen(sys.argv[1:]) as words:
+        main(*map(int, words))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.clips import foreign_clips, make_clip, truncated
+from tests.support.databases import rows
 from tests.support.servers import Program, add_user, api, running, token
 from tests.support.watchers import Watcher
 
@@ -242,12 +242,11 @@ def test_a_job_with_errors_stays_longer(story: Story) -> None:
 
 
 def test_the_database_has_the_same_counts(story: Story) -> None:
-    with sqlite3.connect(f"file:{story.program.data_dir / 'dashboard.sqlite3'}?mode=ro", uri=True) as database:
-        rows = database.execute(
-            "SELECT job.name, job.status, job.current_video, job.failed, count(result.position), count(result.error)"
-            " FROM job LEFT JOIN result ON result.job_id = job.id GROUP BY job.id ORDER BY job.name"
-        ).fetchall()
-    assert rows == [
+    counts = (
+        "SELECT job.name, job.status, job.current_video, job.failed, count(result.position), count(result.error)"
+        " FROM job LEFT JOIN result ON result.job_id = job.id GROUP BY job.id ORDER BY job.name"
+    )
+    assert rows(story.program.data_dir, counts) == [
         ("ana-good.csv", "completed", 25, 0, 25, 0),
         ("ana-mixed.csv", "completed_with_errors", 20, 2, 20, 2),
         ("ben.csv", "completed", 15, 0, 15, 0),

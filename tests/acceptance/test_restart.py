@@ -6,12 +6,10 @@ In the gate one round at each moment; `python -m tests.acceptance.test_restart` 
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.clips import make_clip
+from tests.support.databases import chosen, locked, rows, until_left
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.servers import Program, api, running, token
 from tests.support.watchers import Watcher
@@ -42,17 +41,6 @@ class Round:
         """The largest number of finished videos that the watcher received."""
         counts = [update["current_video"] for update in self.watcher.updates if update["job_id"] == self.job_id]
         return max(counts, default=0)
-
-    @contextmanager
-    def commits_blocked(self) -> Iterator[None]:
-        """Block the server's commits with a write lock on its database, while the block runs."""
-        database = sqlite3.connect(self.program.data_dir / "dashboard.sqlite3", timeout=30, isolation_level=None)
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            database.rollback()
-            database.close()
 
     def until_received(self, holds: Callable[[dict[str, object]], bool], what: str) -> None:
         """Return when the watcher has received an update of the job for which this holds."""
@@ -78,7 +66,7 @@ def at_processing(round_: Round) -> None:
 def at_tick(round_: Round) -> None:
     """Kill the server while a tick has results that it could not commit yet."""
     round_.until_finished(2)
-    with round_.commits_blocked():
+    with locked(round_.program.data_dir):
         stored = stored_results(round_.program.data_dir, round_.job_id)
         round_.log.until_ended(len(stored) + 2)
         round_.program.kill()
@@ -87,7 +75,7 @@ def at_tick(round_: Round) -> None:
 def at_finish(round_: Round) -> None:
     """Kill the server after all videos, when the last results and the job's final status are not stored."""
     round_.until_finished(VIDEOS - 3)
-    with round_.commits_blocked():
+    with locked(round_.program.data_dir):
         round_.log.until_ended(VIDEOS)
         round_.program.kill()
 
@@ -102,9 +90,8 @@ MOMENTS: dict[str, Callable[[Round], None]] = {
 
 def stored_results(data: Path, job_id: str) -> set[str]:
     """Return the IDs of the videos with a stored result."""
-    with sqlite3.connect(f"file:{data / 'dashboard.sqlite3'}?mode=ro", uri=True) as database:
-        query = "SELECT video_id FROM result NATURAL JOIN video WHERE job_id = ?"
-        return {row[0] for row in database.execute(query, (job_id,))}
+    query = "SELECT video_id FROM result NATURAL JOIN video WHERE job_id = :job_id"
+    return {row.video_id for row in rows(data, query, job_id=job_id)}
 
 
 def make_clips(media: Path) -> list[str]:
@@ -132,6 +119,7 @@ def assert_nothing_is_lost_or_repeated(home: Path, moment: str) -> None:
         MOMENTS[moment](round_)
         watcher.until(lambda w: w.close_code is not None, "the end of the connection")
         received = round_.received_videos
+    until_left(data)
     stored = stored_results(data, job_id)
     started = log.started()
     assert received <= len(stored), "a client received a result that was not stored"
@@ -163,4 +151,5 @@ def main(rounds: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    with chosen(sys.argv[1:]) as words:
+        main(*map(int, words))

@@ -10,10 +10,9 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,11 +28,11 @@ from backend.domain.job import Job
 from backend.errors import StoreRefused
 from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
-from backend.settings import load_settings
 from progress_dashboard.protocol import Status
 from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip
 from tests.support.clock import JumpingClock
+from tests.support.databases import locked, rows, settings_of
 from tests.support.full_disks import fill, limit_files, make_read_only, may_mount, memory_mib, small_file_system
 from tests.support.logging_processor import LogEntry, StartLog, install_plug_in
 from tests.support.processes import fork_server
@@ -117,8 +116,7 @@ class Scene:
 
     def stored(self, query: str) -> list[Any]:
         """Return the rows of a query on the server's database."""
-        with closing(sqlite3.connect(f"file:{self.home.data / 'dashboard.sqlite3'}?mode=ro", uri=True)) as database:
-            return database.execute(query).fetchall()
+        return rows(self.home.data, query)
 
 
 @dataclass(frozen=True)
@@ -185,6 +183,7 @@ def _small_disk(path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.sqlite_only
 def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
     with Home.prepare(tmp_path).served(max_running_videos=2) as scene:
@@ -192,6 +191,7 @@ def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
         assert sorted(job.log.started()) == sorted(VIDEO_IDS)  # the running videos kept their outputs: none is repeated
 
 
+@pytest.mark.sqlite_only
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
     with _small_disk(tmp_path / "data"), Home.prepare(tmp_path).served(max_running_videos=2) as scene:
@@ -258,6 +258,7 @@ def _fill_posters(scene: Scene, starts: list[LogEntry]) -> Callable[[], None]:
     return lambda: None  # unfinished files are removed with their processes
 
 
+@pytest.mark.sqlite_only
 def test_a_read_only_database_delays_the_work_and_loses_nothing(scene: Scene) -> None:
     job = scene.submit("read-only")
     job.log.until_started(len(VIDEO_IDS))
@@ -277,13 +278,11 @@ def test_a_read_only_database_delays_the_work_and_loses_nothing(scene: Scene) ->
 def test_a_locked_database_delays_the_work_and_loses_nothing(scene: Scene) -> None:
     job = scene.submit("locked")
     job.log.until_started(len(VIDEO_IDS))
-    with closing(sqlite3.connect(scene.home.data / "dashboard.sqlite3", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(scene.home.data):
         job.open_gates(*VIDEO_IDS)
         scene.program.until_says("tick_refused")
         assert job.job["current_video"] == 0
         refused = job.request("keep")
-        other.rollback()
     assert refused.status_code == 503
     job.assert_completed()
     assert sorted(job.log.started()) == sorted(VIDEO_IDS)
@@ -373,9 +372,10 @@ def _finished(watcher: Watcher) -> int:
     return sum(newest.values())
 
 
+@pytest.mark.sqlite_only
 async def test_a_database_that_cannot_grow_for_a_while_loses_nothing(tmp_path: Path) -> None:
     home = await asyncio.to_thread(Home.prepare, tmp_path)
-    async with open_backend(load_settings(data_dir=home.data, media_dir=home.media)) as backend:
+    async with open_backend(settings_of(home.data, media_dir=home.media)) as backend:
         admin = await backend.accounts.user("admin")
         job = await _submit_absent(backend, "absent", by=admin)
         pages = await backend.database.read(lambda db: db.exec_driver_sql("PRAGMA page_count").scalar_one())
@@ -402,7 +402,7 @@ async def _limit_pages(backend: Backend, pages: int) -> None:
 async def test_a_jumping_wall_clock_does_no_harm(tmp_path: Path) -> None:
     """The work finishes with its updates in order, and no session or token ends."""
     home, clock = await asyncio.to_thread(Home.prepare, tmp_path), JumpingClock()
-    settings = load_settings(data_dir=home.data, media_dir=home.media, cleanup_interval_seconds=0.05)
+    settings = settings_of(home.data, media_dir=home.media, cleanup_interval_seconds=0.05)
     async with open_backend(settings, clock) as backend:
         admin = await backend.accounts.user("admin")
         cookie = await backend.accounts.open_session(admin)

@@ -1,4 +1,4 @@
-"""The server's cost of a change: `python -m tests.bench.conflation [seconds]`.
+"""The server's cost of a change: `python -m tests.bench.conflation [seconds] [--database postgresql]`.
 
 1,000 jobs, and 1,000, 10,000 and 50,000 changes a second, each for 10 seconds by default. A paced task in the server's
 own process calls `leases.record`; the server has journal, hub, store, REST and progress socket, but no pages. A video
@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -47,13 +47,15 @@ from backend.jobs.manager import JobManager
 from backend.jobs.queries import JobQueries
 from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
-from backend.settings import ADMIN, load_settings
+from backend.settings import ADMIN
 from backend.store import Store
 from backend.store.changes import Tick
 from backend.store.database import Database
 from progress_dashboard.protocol import UNFINISHED, ProgressUpdate
+from tests.bench.beside import databases
 from tests.bench.measure import load as machine_load
 from tests.bench.measure import percentile, row
+from tests.support.databases import settings_of, taken_kind
 from tests.support.servers import free_port
 
 RATES = (1_000, 10_000, 50_000)
@@ -61,7 +63,7 @@ SECONDS, IDLE_SECONDS = 10.0, 2.0
 JOBS, CHANGES_PER_VIDEO, FAILS_EVERY = 1_000, 20, 5
 PACE_SECONDS, MAX_AT_ONCE = 0.002, 500
 LAG_SECONDS, LAG_AIM_MS = 0.005, 20
-WIDTHS = (9, 9, 10, 7, 8, 8, 9, 10, 10, 9, 9, 9, 12, 12)
+WIDTHS = (18, 9, 10, 7, 8, 8, 9, 10, 10, 9, 9, 9, 12, 12)
 HEADER = (
     "target/s,actual/s,µs/change,core %,lag p50,lag p99,lag worst,commit p50,updates/s,rows,delay p50,delay p99,"
     "finished,errors"
@@ -180,7 +182,7 @@ def error_of(video_id: str | None) -> str:
 @asynccontextmanager
 async def serving(home: Path) -> AsyncIterator[tuple[Backend, TimedStore]]:
     """Run the server in this process, over a store whose transactions are timed. Its executor runs no jobs."""
-    async with open_backend(load_settings(data_dir=home, port=free_port())) as opened:
+    async with open_backend(settings_of(home, port=free_port())) as opened:
         await opened.drain()
         store, hub, clock, executor = TimedStore(opened.database), ProgressHub(), opened.clock, opened.executor
         journal = Journal(store, hub, clock)
@@ -310,11 +312,11 @@ class Outcome:
         stored = self.stored.finished, self.stored.errors
         return received == stored == (JOBS, self.load.errors)
 
-    def show(self, rate: int) -> None:
+    def show(self, rate: int, kind: str) -> None:
         """Print a line of the table."""
         lags, delays, total = sorted(self.lags), sorted(self.received.delays), self.load.total
         row(
-            f"{rate:,}",
+            f"{rate:,} {kind}",
             f"{total / self.took:,.0f}",
             f"{self.cpu / total * 1e6:.1f}",
             f"{self.cpu / self.took * 100:.0f}",
@@ -350,19 +352,21 @@ async def measure(home: Path, rate: int, seconds: float) -> Outcome:
         return Outcome(load, net, took, lags, commits, received, stored)
 
 
-def main(seconds: float) -> None:
+def main(seconds: float, kind: str) -> None:
     """Measure all rates; exit with 1 if a finished job or an error was lost."""
     print(f"{JOBS:,} jobs, {seconds:.0f} s each; milliseconds; finished and errors: received/stored; {machine_load()}")
     row(*HEADER.split(","), widths=WIDTHS)
     is_complete = True
-    for rate in RATES:
-        with tempfile.TemporaryDirectory() as home:
-            outcome = asyncio.run(measure(Path(home), rate, seconds))
-        outcome.show(rate)
-        is_complete &= outcome.is_complete
+    with databases(kind) as kinds:
+        for rate, (name, used) in product(RATES, kinds.items()):
+            with tempfile.TemporaryDirectory() as home, used():
+                outcome = asyncio.run(measure(Path(home), rate, seconds))
+            outcome.show(rate, name)
+            is_complete &= outcome.is_complete
     print(f"aim: lag p99 below {LAG_AIM_MS} ms; every finished job and every error received and stored: {is_complete}")
     sys.exit(not is_complete)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS)
+    chosen, numbers = taken_kind(sys.argv[1:])
+    main(float(numbers[0]) if numbers else SECONDS, chosen)

@@ -23,8 +23,8 @@ from backend.api.uvicorn_internals import Server
 from backend.domain.auth import User
 from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
-from backend.settings import load_settings
 from progress_dashboard.protocol import EXTERNAL, SenderReport
+from tests.support.databases import settings_of
 from ui.cli.serve import config_of
 
 VIDEOS = 20
@@ -101,7 +101,7 @@ def listener(port: int) -> socket.socket:
 
 async def serve(port: int, data_dir: Path, jobs: int) -> None:
     """Serve until the process is killed."""
-    async with open_backend(load_settings(data_dir=data_dir, port=port)) as backend:
+    async with open_backend(settings_of(data_dir, port=port)) as backend:
         server = Server(config_of(backend))
         from tests.bench.usual_page import add_usual_page  # imports NiceGUI, whose settings are made now
 

@@ -13,15 +13,19 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import jwt
 
 from tests import ROOT
 from tests.bench.bare_app import ALGORITHM, PATH
+from tests.bench.beside import databases
 from tests.bench.measure import allow_many_files, cpu_seconds, load, percentile, row
 from tests.bench.senders import ROOMY, ExternalJob, Sender, connect_senders, make_jobs
+from tests.support.databases import KINDS, OPTION
 from tests.support.servers import ServerProcess, add_user, running, serving
 
 LINES = (1, 8, 64)
@@ -29,7 +33,7 @@ ROUNDS = 3
 SECONDS = 2.0
 VIDEOS = 1_000
 IN_LISTS = 500
-WIDTHS = (40, 6, 10, 10, 9, 9, 9)
+WIDTHS = (52, 6, 10, 10, 9, 9, 9)
 Act = Callable[[Sender], Awaitable[object]]
 
 
@@ -95,50 +99,63 @@ def routes(jobs: dict[Sender, ExternalJob]) -> list[Route]:
     ]
 
 
-async def compare(program: ServerProcess, token: str, bare: ServerProcess, bare_token: str, seconds: float) -> None:
-    """Print what each route costs beside the bare one."""
+@dataclass(frozen=True)
+class Side:
+    """A program that is measured: what it is called, its server, and a token for it."""
+
+    name: str
+    server: ServerProcess
+    token: str
+
+
+async def compare(sides: Sequence[Side], bare: ServerProcess, bare_token: str, seconds: float) -> None:
+    """Print what each route of each program costs beside the bare one."""
     row("", "lines", "answers/s", "a core", "p50 ms", "p99 ms", "× bare", widths=WIDTHS)
     for count in LINES:
-        ours, theirs = (
-            await connect_senders(program.port, token, count),
-            await connect_senders(bare.port, bare_token, count),
-        )
-        jobs = dict(zip(ours, await make_jobs(ours, count, VIDEOS), strict=True))
-        for route in routes(jobs):
-            rounds = []
-            for _ in range(ROUNDS):
+        theirs = await connect_senders(bare.port, bare_token, count)
+        ours = [await connect_senders(side.server.port, side.token, count) for side in sides]
+        routes_of = [routes(dict(zip(lines, await make_jobs(lines, count, VIDEOS), strict=True))) for lines in ours]
+        for same in zip(*routes_of, strict=True):
+            rounds: list[list[tuple[Measured, Measured]]] = [[] for _ in sides]
+            for _, number in product(range(ROUNDS), range(len(sides))):
                 reference = await measure(bare, theirs, lambda line: line.get(PATH), seconds)
-                rounds.append((reference, await measure(program, ours, route.act, seconds)))
-            _show(route, count, rounds)
-        for line in (*ours, *theirs):
+                measured = await measure(sides[number].server, ours[number], same[number].act, seconds)
+                rounds[number].append((reference, measured))
+            for side, route, results in zip(sides, same, rounds, strict=True):
+                _show(f"{route.name}{side.name}", route, count, results)
+        for line in (*theirs, *(line for lines in ours for line in lines)):
             line.close()
 
 
-def _show(route: Route, lines: int, rounds: Sequence[tuple[Measured, Measured]]) -> None:
+def _show(name: str, route: Route, lines: int, rounds: Sequence[tuple[Measured, Measured]]) -> None:
     middle = sorted((mine for _, mine in rounds), key=lambda one: one.per_core)[len(rounds) // 2]
     ratio = statistics.median(mine.per_core / bare.per_core for bare, mine in rounds)
     figures = (f"{middle.per_second * route.updates:,.0f}", f"{middle.per_core * route.updates:,.0f}")
-    row(route.name, lines, *figures, f"{middle.p50:.1f}", f"{middle.p99:.1f}", f"{ratio:.2f}", widths=WIDTHS)
+    row(name, lines, *figures, f"{middle.p50:.1f}", f"{middle.p99:.1f}", f"{ratio:.2f}", widths=WIDTHS)
 
 
-def main(root: Path, seconds: float) -> None:
-    """Run the program of this checkout beside the bare app."""
+def main(root: Path, seconds: float, kind: str) -> None:
+    """Run the program of this checkout, on one database or on both, beside the bare app."""
     allow_many_files()
     print(f"{root.name}: {load()}")
     secret = secrets.token_hex(32)
     bare_token = jwt.encode({"sub": "bench"}, secret, algorithm=ALGORITHM)
-    with (
-        tempfile.TemporaryDirectory() as home,
-        serving("tests.bench.bare_app", secret) as bare,
-        running(Path(home), root=root, **ROOMY) as program,
-    ):
-        token = add_user(Path(home), "bench")
-        asyncio.run(compare(program, token, bare, bare_token, seconds))
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        kinds = stack.enter_context(databases(kind))
+        bare, sides = stack.enter_context(serving("tests.bench.bare_app", secret)), []
+        for name, used in kinds.items():
+            with used():
+                home = directory / name
+                program = stack.enter_context(running(home, root=root, **ROOMY))
+                sides.append(Side(f", {name}" if len(kinds) > 1 else "", program, add_user(home, "bench")))
+        asyncio.run(compare(sides, bare, bare_token, seconds))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", nargs="?", type=float, default=SECONDS)
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout of the program")
+    parser.add_argument(OPTION, choices=KINDS, default=KINDS[0], help="on PostgreSQL beside SQLite")
     given = parser.parse_args()
-    main(given.root, given.seconds)
+    main(given.root, given.seconds, given.database)

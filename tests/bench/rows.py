@@ -218,11 +218,11 @@ def main(jobs: int) -> None:
         home = Path(directory)
         path, began = home / "dashboard.sqlite3", time.perf_counter()
         open_database(path, backups=home / "backups").close()
-        fill(path, jobs, VIDEOS)
+        fill(home, jobs, VIDEOS)
         built, size = time.perf_counter() - began, path.stat().st_size
         print(f"{jobs:,} jobs, {jobs * VIDEOS:,} videos, {size / 2**20:,.0f} MiB, built in {built:.0f} s; {load()}")
         print_sizes(path, jobs * VIDEOS)
-        fill(path, 2, 100_000, seed=8)
+        fill(home, 2, 100_000, seed=8)
         with closing(sqlite3.connect(path)) as connection:
             [(usual,)] = connection.execute("SELECT id FROM job WHERE number = 1")
             [(big,)] = connection.execute("SELECT id FROM job WHERE number = (SELECT max(number) FROM job)")

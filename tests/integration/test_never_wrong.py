@@ -1,9 +1,10 @@
 """Every client ends in exactly the server's state, over any network: random stories of journal, hub, sockets, clients.
 
-All parts are real from Uvicorn's protocol to SQLite. Bytes on the connections are delayed, cut off and read too slowly,
-commits are held up, and restarts lose what was not stored.
+All parts are real from Uvicorn's protocol to the database. Bytes on the connections are delayed, cut off and read too
+slowly, commits are held up, and restarts lose what was not stored.
 
-`python -m tests.integration.test_never_wrong [stories]` runs a long round and prints what it covered.
+`python -m tests.integration.test_never_wrong [stories] [--database postgresql]` runs a long round and prints what it
+covered.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from backend.store.changes import NewJob
 from progress_dashboard import Mirror
 from progress_dashboard.protocol import ProgressUpdate, Status
 from tests.support.clock import NOON, QuickClock
+from tests.support.databases import chosen
 from tests.support.delivery import Progress
 from tests.support.in_memory_transport import Installation, MemoryClient, MemoryServer, prepare, run_loop
 from tests.support.jobs import a_job
@@ -443,5 +445,5 @@ def main(stories: int = STORIES_IN_A_ROUND, *, explain: bool = True) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    main(*numbers, explain="--unexplained" not in sys.argv)
+    with chosen(sys.argv[1:]) as words:
+        main(*(int(word) for word in words if word.isdigit()), explain="--unexplained" not in words)

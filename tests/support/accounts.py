@@ -10,9 +10,9 @@ from pathlib import Path
 from backend.accounts.accounts import Accounts
 from backend.accounts.keys import Keys
 from backend.clock import Clock
-from backend.settings import Settings, load_settings
+from backend.settings import Settings
 from backend.store.database import Database
-from tests.support.databases import new_database
+from tests.support.databases import FILE, new_database, settings_of
 
 PASSWORD = "correct horse"
 SECRET = "s" * 32
@@ -30,8 +30,8 @@ class AccountStore:
 @contextmanager
 def open_account_store(data_dir: Path, clock: Clock, **given: object) -> Iterator[AccountStore]:
     """Yield the accounts of a data directory with these settings. Several may be open over one directory."""
-    settings = load_settings(data_dir=data_dir, **given)
-    database = new_database(settings.database_path)
+    settings = settings_of(data_dir, **given)
+    database = new_database(data_dir / FILE)
     try:
         yield AccountStore(settings, database, accounts_over(database, clock, settings))
     finally:

@@ -1,7 +1,7 @@
 """The server's progress sockets over a transport in memory: bytes stay in it until a test moves them.
 
-The rest is real, from Uvicorn's protocol down to SQLite; only the transport and the database's threads are replaced by
-what a test can hold up.
+The rest is real, from Uvicorn's protocol down to the database; only the transport and the database's threads are
+replaced by what a test can hold up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 import uvicorn
 from fastapi import WebSocket
@@ -31,17 +31,18 @@ from backend.api.sending import DirectSender
 from backend.api.uvicorn_internals import DirectProtocol
 from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
-from backend.settings import Settings, load_settings
+from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database
+from backend.store.postgres import PostgresDatabase
+from backend.store.sqlite import SqliteDatabase
 from backend.store.tables import USERS as USER_TABLE
 from tests.support.clock import QuickClock
-from tests.support.databases import new_database
+from tests.support.databases import FILE, location_of, settings_of
 from tests.support.jobs import ERA
 from tests.support.managed_backend import ADMIN, ANA, BEN, RecordingExecutor, build_parts
 
 C = TypeVar("C")
-P = ParamSpec("P")
 T = TypeVar("T")
 HIGH_WATER_BYTES = 1_500  # of a connection's buffer, over which its reader counts as slow: a few updates
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
@@ -52,19 +53,29 @@ EMPTIED = ("milestone", "progress_event", "result", "video", "job")
 
 
 class HeldDatabase(Database):
-    """The database without threads, so that a run can be repeated. `commits` holds up what writes."""
+    """A database without threads, so that a run can be repeated. `commits` holds up what writes."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    commits: asyncio.Event
+
+    def hold_up_nothing(self) -> None:
+        """Let everything write, as at the beginning."""
         self.commits = asyncio.Event()
         self.commits.set()
 
-    async def write(self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write(self, work: Callable[[Connection], T]) -> T:
         await self.commits.wait()
-        return self.write_now(lambda connection: step(connection, *args, **kwargs))
+        return self.write_now(work)
 
     async def _read(self, read_now: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
         return read_now(work)
+
+
+class HeldFile(HeldDatabase, SqliteDatabase):
+    """A file without threads."""
+
+
+class HeldPostgres(HeldDatabase, PostgresDatabase):
+    """A database on PostgreSQL without threads."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +88,16 @@ class Installation:
 
     def empty(self) -> None:
         """Delete all jobs, and hold up nothing."""
-        self.database.commits = asyncio.Event()
-        self.database.commits.set()
+        self.database.hold_up_nothing()
         self.database.write_now(_empty)
 
 
 async def prepare(directory: Path, clock: QuickClock) -> Installation:
     """Create a database with its users."""
-    settings = load_settings(data_dir=directory, max_connections_per_user=1000)
-    new_database(settings.database_path).close()
-    database = HeldDatabase(settings.database_path)
+    settings = settings_of(directory, max_connections_per_user=1000)
+    location = location_of(directory / FILE)
+    database = HeldFile(location) if isinstance(location, Path) else HeldPostgres(location)
+    database.hold_up_nothing()
     users = [
         {"id": user.id, "name": user.name, "is_admin": user.is_admin, "disabled": False, "created_at": ERA}
         for user in USERS
@@ -234,7 +245,7 @@ class MemoryServer:
 
     def last_stored(self) -> int:
         """Return the newest position in the database."""
-        newest = text("SELECT max(max(seq), max(coalesce(removed_seq, 0))) FROM job")
+        newest = text("SELECT max(CASE WHEN seq > coalesce(removed_seq, 0) THEN seq ELSE removed_seq END) FROM job")
         return self._installation.database.read_now(lambda connection: connection.execute(newest).scalar()) or 0
 
     async def kill(self) -> None:

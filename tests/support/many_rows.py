@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +13,13 @@ from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from backend.clock import to_millis
+from backend.database_url import DatabaseUrl
 from backend.domain.words import folded, sort_key
-from backend.store.traces import shared_trace
+from backend.store.traces import Trace, shared_trace
+from tests.support.databases import FILE, location_of
 
 OWNERS = 20
 PRESENT_JOBS = 2_000
@@ -70,23 +74,36 @@ class Drawn:
     results: list[Row]
 
 
-def fill(path: Path, jobs: int, videos: int, *, seed: int = 7) -> None:
+def fill(data_dir: Path, jobs: int, videos: int, *, seed: int = 7) -> None:
     """Add this many jobs with this many videos each; the newest `PRESENT_JOBS` (at most half) are on the dashboard."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    location = location_of(data_dir / FILE)
+    if isinstance(location, DatabaseUrl):
+        _fill_postgres(location, jobs, videos, seed)
+        return
+    with closing(sqlite3.connect(location, isolation_level=None)) as connection:
         for pragma in ("synchronous=OFF", "cache_size=-400000", "journal_size_limit=0"):
             connection.execute(f"PRAGMA {pragma}")
         later = _without_indexes(connection)
-        connection.executemany(
-            "INSERT OR IGNORE INTO user (id, name, is_admin, disabled, created_at) VALUES (?, ?, 0, 0, ?)",
-            [(f"owner-{n}", f"owner-{n}", 0) for n in range(OWNERS)],
-        )
-        began = to_millis(datetime.now(UTC)) - jobs * APART
-        drawn = _drawn(connection, began, jobs, videos, random.Random(seed))
+        _add_shared(connection.execute, mark="?")
+        drawn = _drawn(jobs, videos, random.Random(seed))
         while chunk := list(islice(drawn, JOBS_AT_ONCE)):
             _add(connection, chunk)
         for statement in later:
             connection.execute(statement)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _fill_postgres(url: DatabaseUrl, jobs: int, videos: int, seed: int) -> None:
+    with psycopg.connect(url.secret) as connection, connection.cursor() as cursor:
+        _add_shared(cursor.execute, mark="%s")
+        drawn = _drawn(jobs, videos, random.Random(seed))
+        while chunk := list(islice(drawn, JOBS_AT_ONCE)):
+            for table, columns, rows in _rows_of(chunk):
+                with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy:
+                    for row in rows:
+                        copy.write_row(row)
+    with psycopg.connect(url.secret, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
 
 
 def _without_indexes(connection: sqlite3.Connection) -> list[str]:
@@ -105,28 +122,45 @@ def _without_indexes(connection: sqlite3.Connection) -> list[str]:
     return [*(sql for _, _, sql in parts), words]
 
 
-def _add(connection: sqlite3.Connection, chunk: list[Drawn]) -> None:
-    connection.execute("BEGIN")
+def _rows_of(chunk: list[Drawn]) -> list[tuple[str, Sequence[str], list[Row]]]:
+    """Return each table with its columns and its rows of these jobs."""
     by_id = sorted(chunk, key=lambda drawn: str(drawn.job[0]))
-    for table, columns, rows in (
+    return [
         ("job", JOB, [drawn.job for drawn in chunk]),
         ("video", VIDEO, [row for drawn in by_id for row in drawn.videos]),
         ("result", RESULT, [row for drawn in chunk for row in drawn.results]),
-    ):
+    ]
+
+
+def _add(connection: sqlite3.Connection, chunk: list[Drawn]) -> None:
+    connection.execute("BEGIN")
+    for table, columns, rows in _rows_of(chunk):
         marks = ", ".join("?" * len(columns))
         connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
     connection.execute("COMMIT")
 
 
-def _drawn(connection: sqlite3.Connection, began: int, jobs: int, videos: int, rng: random.Random) -> Iterator[Drawn]:
-    digests = []
-    for error in ERRORS:
-        trace = shared_trace(TRACE.format(error), error)
-        assert trace is not None
-        digests.append(trace.digest)
-        connection.execute(
-            "INSERT OR IGNORE INTO trace (digest, body, uses) VALUES (?, ?, ?)", (trace.digest, trace.body, 10**9)
-        )
+def _traces() -> list[Trace]:
+    """Return the stack traces of `ERRORS`."""
+    found = [shared_trace(TRACE.format(error), error) for error in ERRORS]
+    return [trace for trace in found if trace is not None]
+
+
+def _add_shared(execute: Callable[[str, Row], object], *, mark: str) -> None:
+    """Add the owners and the stack traces, unless they are there."""
+    marks = f"{mark}, {mark}, {mark}"
+    for number in range(OWNERS):
+        owner = (f"owner-{number}", f"owner-{number}", 0)
+        columns = "id, name, created_at, is_admin, disabled"
+        execute(f'INSERT INTO "user" ({columns}) VALUES ({marks}, false, false) ON CONFLICT DO NOTHING', owner)
+    for trace in _traces():
+        columns, values = "digest, body, uses", (trace.digest, trace.body, 10**9)
+        execute(f"INSERT INTO trace ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING", values)
+
+
+def _drawn(jobs: int, videos: int, rng: random.Random) -> Iterator[Drawn]:
+    digests = [trace.digest for trace in _traces()]
+    began = to_millis(datetime.now(UTC)) - jobs * APART
     present = min(PRESENT_JOBS, jobs // 2)
     for number in range(jobs):
         yield _draw(number, began + number * APART, videos, rng, digests, on_dashboard=number >= jobs - present)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from backend.clock import SystemClock, to_millis
 from tests import ROOT
 from tests.support.accounts import open_account_store
 from tests.support.clips import make_clip
+from tests.support.databases import change
 from tests.support.freshness import Change
 from tests.support.recorder import Card, Cards
 from tests.support.servers import TLS, Program, apart, free_port, password_of, run_command, running
@@ -83,8 +83,7 @@ class RestartableServer:
     def let_sessions_expire(self) -> None:
         """Backdate every session so far that it has expired."""
         back = OVER_SESSION_AGE // timedelta(milliseconds=1)
-        with closing(sqlite3.connect(self.data_dir / "dashboard.sqlite3", timeout=10)) as database, database:
-            database.execute("UPDATE session SET created_at = created_at - ?", (back,))
+        change(self.data_dir, "UPDATE session SET created_at = created_at - :back", back=back)
 
     def command(self, *arguments: str, stdin: str | None = None) -> None:
         """Run `python main.py …` while the server runs. Fails unless it succeeds."""

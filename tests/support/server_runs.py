@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.databases import rows, until_left
 from tests.support.servers import Program, free_port, running
 
 
@@ -24,10 +24,9 @@ class Remains:
     @classmethod
     def of(cls, data_dir: Path) -> Remains:
         killed_at = time.time_ns() // 1_000
-        with closing(sqlite3.connect(f"file:{data_dir / 'dashboard.sqlite3'}?mode=ro", uri=True)) as database:
-            database.row_factory = sqlite3.Row
-            jobs = {row["id"]: dict(row) for row in database.execute("SELECT * FROM job")}
-            recorded = database.execute("SELECT max(seq) FROM progress_event").fetchone()[0] or 0
+        until_left(data_dir)
+        jobs = {row.id: dict(row._mapping) for row in rows(data_dir, "SELECT * FROM job")}
+        recorded = rows(data_dir, "SELECT max(seq) FROM progress_event")[0][0] or 0
         positions = (position or 0 for job in jobs.values() for position in (job["seq"], job["removed_seq"]))
         return cls(max(recorded, *positions, 0), jobs, killed_at)
 
@@ -43,6 +42,14 @@ class Server:
         self._settings = settings
         self._runs = ExitStack()
         self._program: Program | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._program is not None and self._program.is_running
+
+    @property
+    def output(self) -> str:
+        return "" if self._program is None else self._program.output
 
     async def start(self) -> None:
         run = running(self.data_dir, port=self.port, python_path=self._python_path, **self._settings)

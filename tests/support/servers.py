@@ -11,17 +11,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, TypeVar
 
 import httpx
 
+from backend.accounts.accounts import Accounts
+from backend.clock import SystemClock
+from backend.data_directory import prepare_data_directory
 from tests import ROOT
-from ui.cli.data import LINK_SECONDS, open_accounts
+from tests.support.accounts import open_account_store
+from tests.support.databases import database_settings, settings_of
+from ui.cli.data import LINK_SECONDS
 
 REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 # Tests whose servers and commands are traced for the coverage. They reach nearly all that only runs in the program
@@ -63,7 +68,7 @@ def run_command(
     return subprocess.run(
         [sys.executable, "main.py", *arguments, "--data-dir", str(data_dir)],
         cwd=ROOT,
-        env=environment(settings),
+        env=environment({**database_settings(data_dir), **settings}),
         input=stdin,
         capture_output=True,
         text=True,
@@ -171,7 +176,7 @@ class Program(ServerProcess):
         port = port or free_port()
         arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
         plug_ins = {"PYTHONPATH": str(python_path)} if python_path else {}
-        variables = environment(settings) | plug_ins
+        variables = environment({**database_settings(data_dir), **settings}) | plug_ins
         if max_descriptors is None:
             super().__init__(*arguments, port=port, environment=variables, root=root)
         else:
@@ -223,7 +228,7 @@ def token(data_dir: Path, name: str) -> str:
     """Return a JWT of this user, like the command `token`."""
 
     async def issue() -> str:
-        async with open_accounts(data_dir) as accounts:
+        async with _accounts(data_dir) as accounts:
             return await accounts.issue_token(await accounts.user(name), lifetime_seconds=TOKEN_SECONDS)
 
     return apart(issue())
@@ -233,7 +238,7 @@ def sign_in_link(program: Program, name: str) -> str:
     """Return a link that signs this user in once, like the command `login-link`."""
 
     async def make() -> str:
-        async with open_accounts(program.data_dir) as accounts:
+        async with _accounts(program.data_dir) as accounts:
             return await accounts.make_link(await accounts.user(name), lifetime_seconds=LINK_SECONDS)
 
     return f"{program.url}/link?token={apart(make())}"
@@ -248,11 +253,20 @@ def add_user(data_dir: Path, name: str, *, admin: bool = False) -> str:
     """Add a user with the password of that name, like the command `users add`, and return their token."""
 
     async def add() -> None:
-        async with open_accounts(data_dir) as accounts:
+        async with _accounts(data_dir) as accounts:
             await accounts.add_user(name, password_of(name), is_admin=admin)
 
     apart(add())
     return token(data_dir, name)
+
+
+@asynccontextmanager
+async def _accounts(data_dir: Path) -> AsyncIterator[Accounts]:
+    """Open the accounts of a data directory as the commands do."""
+    prepare_data_directory(settings_of(data_dir))
+    with open_account_store(data_dir, SystemClock()) as opened:
+        await opened.accounts.add_admin()
+        yield opened.accounts
 
 
 def apart(work: Coroutine[Any, Any, Result]) -> Result:

@@ -55,7 +55,7 @@ async def open_accounts(data_dir: Path | None) -> AsyncIterator[Accounts]:
     settings, clock = load_settings(data_dir=data_dir), SystemClock()
     prepare_data_directory(settings)
     keys = Keys.load(settings, clock)
-    database = open_database(settings.database_path, backups=settings.data_dir / "backups")
+    database = open_database(settings.database, backups=settings.data_dir / "backups")
     try:
         accounts = Accounts(database, keys, settings, clock)
         await accounts.add_admin()

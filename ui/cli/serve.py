@@ -71,13 +71,18 @@ async def _run(backend: Backend, stop: asyncio.Event, listener: socket.socket, *
     welcome = _welcome(backend, server, browser=browser, native=native)
     try:
         await first_completed(
-            stop.wait(), backend.failed.wait(), welcome, _watch_sessions(backend), asyncio.wait({serving})
+            stop.wait(),
+            backend.failure.wait(),
+            welcome,
+            _watch_sessions(backend),
+            _show_refusals(backend),
+            asyncio.wait({serving}),
         )
     finally:
         server.should_exit = True
         await asyncio.gather(serving, backend.drain())
-    if backend.failed.is_set():
-        raise ServerFailed
+    if backend.failure:
+        raise ServerFailed(backend.failure.sentence)
 
 
 def _stop_signal() -> asyncio.Event:
@@ -173,6 +178,12 @@ async def _watch_sessions(backend: Backend) -> None:
     from ui.nicegui_internals import SessionWatch
 
     await SessionWatch(backend.accounts, backend.clock).run()
+
+
+async def _show_refusals(backend: Backend) -> None:
+    from ui.storage_notice import show_refusals
+
+    await show_refusals(backend.journal)
 
 
 async def _welcome(backend: Backend, server: Server, *, browser: bool, native: bool) -> None:

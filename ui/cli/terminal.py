@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 
+from backend.database_url import passwords_in
 from backend.logs import HIDDEN, without_secrets
-from backend.settings import SECRET_VARIABLES
+from backend.settings import DATABASE_VARIABLE, SECRET_VARIABLES
 
 MIN_PIECE = 6  # characters of a secret that are hidden wherever they appear
 
@@ -31,5 +32,7 @@ def without_known_secrets(text: str, environment: Mapping[str, str] = os.environ
 def _pieces(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the parts of each secret that a message may repeat: in it, other characters may be escaped."""
     for name, value in environment.items():
-        if name.upper() in SECRET_VARIABLES:
+        if name.upper() == DATABASE_VARIABLE:
+            yield from (password for password in (value, *passwords_in(value)) if len(password) >= MIN_PIECE)
+        elif name.upper() in SECRET_VARIABLES or name == "PGPASSWORD":
             yield from (piece for piece in re.split(r"[^!-~]+", value) if len(piece) >= MIN_PIECE)

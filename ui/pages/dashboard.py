@@ -19,6 +19,7 @@ from ui.components.shared.page_frame import page_frame
 from ui.following import while_connected
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
+from ui.storage_notice import storage_notice
 from ui.text import JOBS_STAY
 from ui.theme import button, icon, link, tag, whose_jobs
 
@@ -41,7 +42,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             return await act(backend.queries.ids_with_video(q, by=current_user())) or ()
 
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
-        with page_frame("Dashboard", "dashboard", user, backend.settings):
+        with page_frame("Dashboard", "dashboard", user, backend.settings, storage_notice(backend.journal)):
             grid = JobGrid(
                 shown,
                 title="Dashboard",

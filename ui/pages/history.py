@@ -15,6 +15,7 @@ from ui.components.history.job_history import JobHistory, Search
 from ui.components.shared.page_frame import page_frame
 from ui.following import patiently, views, while_connected
 from ui.session import current_user, page
+from ui.storage_notice import storage_notice
 from ui.theme import link, tag, whose_jobs
 
 REFRESH_SECONDS = 1.0
@@ -26,7 +27,7 @@ def add_history_page(backend: Backend) -> None:
     @page("/history")
     async def history_page(q: str = "", status: str = "", sort: str = "") -> None:
         user = current_user()
-        with page_frame("History", "history", user, backend.settings):
+        with page_frame("History", "history", user, backend.settings, storage_notice(backend.journal)):
             with tag("div", classes="lead"):
                 with tag("div"):
                     tag("h1", "History")

@@ -26,6 +26,7 @@ from ui.components.shared.live_region import say
 from ui.components.shared.page_frame import page_frame
 from ui.following import JobSubscription, patiently, while_connected
 from ui.session import act, current_user, page
+from ui.storage_notice import storage_notice
 from ui.text import count, tab_state
 from ui.theme import icon, link, tag, whose_jobs
 
@@ -47,7 +48,7 @@ def add_job_page(backend: Backend) -> None:
         except JobNotFound as error:
             _draw_not_found(backend, error.sentence)
             return
-        with page_frame(_title(job), "", current_user(), backend.settings):
+        with page_frame(_title(job), "", current_user(), backend.settings, storage_notice(backend.journal)):
             chosen = VideoFilter.of(show=show, q=q, after=after)
             usual = VIDEOS if show or q or after else _usual_tab(job)
             view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
@@ -215,7 +216,10 @@ def _title(job: Job) -> str:
 def _draw_not_found(backend: Backend, sentence: str) -> None:
     user = current_user()
     context.client.status_code = 404
-    with page_frame("No such job", "", user, backend.settings), tag("section", classes="empty"):
+    with (
+        page_frame("No such job", "", user, backend.settings, storage_notice(backend.journal)),
+        tag("section", classes="empty"),
+    ):
         icon("search_off")
         tag("h1", "No such job")
         tag("p", sentence)

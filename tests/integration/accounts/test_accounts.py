@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import statistics
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import jwt
@@ -30,10 +28,11 @@ from backend.settings import load_settings
 from backend.store.database import Database
 from tests.support.accounts import PASSWORD, SECRET, accounts_over
 from tests.support.clock import VirtualClock
-from tests.support.databases import new_database
+from tests.support.databases import FILE, change, new_database, rows
 
 HOME = "192.0.2.1"
 HOUR = 3600
+TABLES = ('"user"', "session", "token", "login_link")
 DAY = 24 * HOUR
 
 
@@ -44,7 +43,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = new_database(tmp_path / "data.sqlite3")
+    database = new_database(tmp_path / FILE)
     yield database
     database.close()
 
@@ -62,12 +61,6 @@ async def ana(accounts: Accounts) -> User:
 def accounts_in(data_dir: Path, database: Database, clock: VirtualClock, **given: object) -> Accounts:
     """Return the accounts as a start of the server with these settings makes them."""
     return accounts_over(database, clock, load_settings(data_dir=data_dir, jwt_secret=SECRET, **given))
-
-
-def execute(database: Database, statement: str) -> list[tuple[object, ...]]:
-    """Execute the statement beside the program, and return its rows."""
-    with closing(sqlite3.connect(database.path)) as connection, connection:
-        return connection.execute(statement).fetchall()
 
 
 async def signed_in(accounts: Accounts, cookie: str) -> bool:
@@ -106,20 +99,20 @@ async def test_a_name_requested_several_times_at_once_is_given_once(accounts: Ac
     assert sorted(type(one).__name__ for one in taken) == ["Conflict"] * 3 + ["User"]
 
 
-async def test_the_database_holds_no_secrets(accounts: Accounts, ana: User, database: Database) -> None:
+async def test_the_database_holds_no_secrets(accounts: Accounts, ana: User, tmp_path: Path) -> None:
     """The database holds neither passwords nor the secrets of sessions, links and tokens."""
     cookie, link = await accounts.open_session(ana), await accounts.make_link(ana, lifetime_seconds=60)
     token = await accounts.issue_token(ana, lifetime_seconds=60)
     jti = jwt.decode(token, options={"verify_signature": False})["jti"]
-    with closing(sqlite3.connect(database.path)) as connection:
-        dump = "\n".join(connection.iterdump())
+    dump = "\n".join(f"{row}" for table in TABLES for row in rows(tmp_path, f"SELECT * FROM {table}"))
     assert "argon2id" in dump
     assert not [secret for secret in (PASSWORD, cookie, link, token, jti, SECRET) if secret in dump]
 
 
+@pytest.mark.sqlite_only
 def test_only_its_owner_can_read_the_database(accounts: Accounts, database: Database, tmp_path: Path) -> None:
-    execute(database, "DELETE FROM token")
-    modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob("data.sqlite3*")}
+    change(tmp_path, "DELETE FROM token")
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{FILE}*")}
     assert modes == {0o600}
 
 
@@ -239,14 +232,14 @@ async def test_a_session_in_use_ends_after_seven_days(accounts: Accounts, ana: U
 
 
 async def test_use_is_stored_at_most_once_a_minute(
-    accounts: Accounts, ana: User, clock: VirtualClock, database: Database
+    accounts: Accounts, ana: User, clock: VirtualClock, tmp_path: Path
 ) -> None:
     cookie = await accounts.open_session(ana)
     seen = []
     for _ in range(4):
         await clock.advance(40)
         await accounts.session(cookie)
-        seen += execute(database, "SELECT (last_seen_at - created_at) / 1000 FROM session")
+        seen += rows(tmp_path, "SELECT (last_seen_at - created_at) / 1000 FROM session")
     assert seen == [(0,), (80,), (80,), (160,)]
 
 
@@ -373,10 +366,10 @@ async def test_a_disabled_user_gets_nothing_new(accounts: Accounts, ana: User) -
             await asked
 
 
-async def test_a_user_disabled_in_the_database_is_signed_out(accounts: Accounts, ana: User, database: Database) -> None:
+async def test_a_user_disabled_in_the_database_is_signed_out(accounts: Accounts, ana: User, tmp_path: Path) -> None:
     cookie, token = await accounts.open_session(ana), await accounts.issue_token(ana, lifetime_seconds=HOUR)
     link = await accounts.make_link(ana, lifetime_seconds=HOUR)
-    execute(database, "UPDATE user SET disabled = 1 WHERE name = 'ana'")
+    change(tmp_path, "UPDATE \"user\" SET disabled = true WHERE name = 'ana'")
     assert [await signed_in(accounts, cookie), await accepted(accounts, token)] == [False, False]
     with pytest.raises(NotSignedIn):
         await accounts.use_link(link)
@@ -389,11 +382,11 @@ async def test_only_the_new_password_counts(accounts: Accounts, ana: User) -> No
     assert await accounts.sign_in("ana", "another password", address=HOME) == ana
 
 
-async def test_a_demotion_counts_within_a_second(accounts: Accounts, database: Database, clock: VirtualClock) -> None:
+async def test_a_demotion_counts_within_a_second(accounts: Accounts, tmp_path: Path, clock: VirtualClock) -> None:
     boss = await accounts.add_user("boss", PASSWORD, is_admin=True)
     cookie, token = await accounts.open_session(boss), await accounts.issue_token(boss, lifetime_seconds=HOUR)
     before = [await accounts.session(cookie), await accounts.token(token)]
-    execute(database, "UPDATE user SET is_admin = 0 WHERE name = 'boss'")
+    change(tmp_path, "UPDATE \"user\" SET is_admin = false WHERE name = 'boss'")
     await clock.advance(1)
     after = [await accounts.session(cookie), await accounts.token(token)]
     assert [one and one.user.is_admin for one in (*before, *after)] == [True, True, False, False]
@@ -421,7 +414,7 @@ async def test_thousands_of_live_sockets_are_checked_at_once(accounts: Accounts,
 
 
 async def test_pruning_deletes_only_what_has_ended(
-    accounts: Accounts, ana: User, clock: VirtualClock, database: Database
+    accounts: Accounts, ana: User, clock: VirtualClock, tmp_path: Path
 ) -> None:
     async def one_of_each(seconds: float) -> str:
         await accounts.issue_token(ana, lifetime_seconds=seconds)
@@ -432,7 +425,7 @@ async def test_pruning_deletes_only_what_has_ended(
     await clock.advance(13 * HOUR)
     kept = await one_of_each(60)
     await accounts.prune()
-    counts = [execute(database, f"SELECT count(*) FROM {table}") for table in ("session", "token", "login_link")]
+    counts = [rows(tmp_path, f"SELECT count(*) FROM {table}") for table in ("session", "token", "login_link")]
     assert counts == [[(1,)]] * 3
     assert await signed_in(accounts, kept)
 

@@ -86,6 +86,7 @@ def test_a_database_of_another_version_is_not_touched(opened: AccountStore, cloc
         assert quick is None
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("content", [None, b"", b"not a database" * 1000])
 def test_what_is_no_database_is_not_opened_and_not_made(
     tmp_path: Path, clock: VirtualClock, content: bytes | None

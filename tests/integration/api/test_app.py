@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend import open_backend
 from backend.api import build_app
-from backend.settings import load_settings
+from tests.support.databases import settings_of
 
 OWN_HOST, UNKNOWN_HOST = "http://127.0.0.1:8000", "http://evil.example:8000"
 SECRET = "the secret in the exception"
@@ -31,7 +31,7 @@ class FailingMiddleware:
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
-    async with open_backend(load_settings(data_dir=tmp_path / "data")) as backend:
+    async with open_backend(settings_of(tmp_path / "data")) as backend:
         yield build_app(backend)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from backend.api import control
+from tests.support.databases import locked, rows
 from tests.support.gated_server import BROKEN, HERE, LOST, MISSING, SLOTS, GatedServer, gated_server, submit
 from tests.support.servers import Program, password_of, running
 from tests.support.watchers import Watcher
@@ -431,18 +430,6 @@ def test_pages_of_allowed_origins_control_jobs_with_a_token(server: GatedServer,
 # a locked database
 
 
-@contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Lock the database from outside, so that no other process can write to it."""
-    database = sqlite3.connect(data_dir / "dashboard.sqlite3", timeout=30, isolation_level=None)
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        database.rollback()
-        database.close()
-
-
 def test_requests_during_a_locked_database_happen_later(server: GatedServer, ana: httpx.Client) -> None:
     ended, retried, deleted = (server.ended(ana, MISSING) for _ in range(3))
     held = server.hold(ana)
@@ -516,10 +503,5 @@ def rows_of(data_dir: Path, job_id: str) -> int:
         "progress_event": "job_id",
         "idempotency_key": "job_id",
     }
-    with sqlite3.connect(f"file:{data_dir / 'dashboard.sqlite3'}?mode=ro", uri=True) as database:
-        counts = [
-            database.execute(f"SELECT count(*) FROM {table} WHERE {key} = ?", (job_id,)).fetchone()[0]
-            for table, key in tables.items()
-        ]
-    database.close()
-    return sum(counts)
+    counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE {key} = :job_id)" for table, key in tables.items())
+    return int(rows(data_dir, f"SELECT {counts}", job_id=job_id)[0][0])

@@ -13,8 +13,8 @@ from fastapi.routing import APIRoute
 
 from backend import open_backend
 from backend.api import ROUTERS, build_app
-from backend.settings import load_settings
 from tests.support.accounts import PASSWORD
+from tests.support.databases import settings_of
 
 Json = Any
 REFERENCE = "#/components/schemas/"
@@ -100,7 +100,7 @@ def references(part: Json) -> Iterator[str]:
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    async with open_backend(load_settings(data_dir=tmp_path / "data")) as backend:
+    async with open_backend(settings_of(tmp_path / "data")) as backend:
         ana = await backend.accounts.add_user("ana", PASSWORD)
         headers = {"Authorization": f"Bearer {await backend.accounts.issue_token(ana, lifetime_seconds=600)}"}
         app = build_app(backend)

@@ -22,6 +22,7 @@ import pytest
 from backend import VERSION
 from tests import ROOT
 from tests.support.clips import make_clip
+from tests.support.databases import change, rows
 from tests.support.servers import Program, add_user, api, environment, free_port, run_command, running, token, use_link
 from tests.support.watchers import Watcher
 
@@ -88,8 +89,7 @@ def test_the_first_start_creates_data_secret_and_admin(data: Path) -> None:
         pass
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data, data / "secret.json")}
     assert modes == {"data": 0o700, "secret.json": 0o600}
-    with sqlite3.connect(data / "dashboard.sqlite3") as database:
-        assert database.execute("SELECT name, is_admin, password_hash FROM user").fetchall() == [("admin", 1, None)]
+    assert rows(data, 'SELECT name, is_admin, password_hash FROM "user"') == [("admin", True, None)]
 
 
 def test_the_printed_link_signs_in_once(data: Path) -> None:
@@ -133,9 +133,8 @@ def test_a_signal_stops_the_server_soon_without_a_traceback(tmp_path: Path, data
     assert code == 0
     assert took < STOP_SECONDS
     assert "Traceback" not in output
-    with sqlite3.connect(data / "dashboard.sqlite3") as database:
-        query = "SELECT job.status, video.status FROM job JOIN video ON video.job_id = job.id WHERE job.id = ?"
-        assert database.execute(query, (job_id,)).fetchall() == [("pending", "pending")]
+    query = "SELECT job.status, video.status FROM job JOIN video ON video.job_id = job.id WHERE job.id = :job_id"
+    assert rows(data, query, job_id=job_id) == [("pending", "pending")]
 
 
 def test_no_process_of_a_killed_server_keeps_working(tmp_path: Path, data: Path) -> None:
@@ -191,7 +190,7 @@ def test_an_unwritable_data_directory_is_refused(tmp_path: Path) -> None:
         ("port", "eighty", "DASHBOARD_PORT 'eighty' is not valid"),
         ("max_running_videos", "0", "greater than or equal to 1"),
         ("jwt_secret", "short", "DASHBOARD_JWT_SECRET is not valid"),
-        ("database_url", "postgresql://db/x", "PostgreSQL"),
+        ("database_url", "mysql://db/x", "must start with postgresql:// or sqlite:///"),
         ("reconnect_delays_seconds", "3,no", "DASHBOARD_RECONNECT_DELAYS_SECONDS"),
         ("allowed_origins", "example", "DASHBOARD_ALLOWED_ORIGINS"),
     ],
@@ -311,9 +310,8 @@ def test_a_server_that_cannot_store_its_data_stops(tmp_path: Path, data: Path) -
         jwt = token(data, "admin")
         with api(program, jwt) as client, Watcher(program, jwt) as watcher:
             job_id = start_long_job(client, watcher)
-            with sqlite3.connect(data / "dashboard.sqlite3", timeout=30) as other:
-                columns = "job_id, position, attempt, started_at, duration_seconds"
-                other.execute(f"INSERT INTO result ({columns}) VALUES (?, 0, 1, 0, 0.1)", (job_id,))
+            columns = "job_id, position, attempt, started_at, duration_seconds"
+            change(data, f"INSERT INTO result ({columns}) VALUES (:job_id, 0, 1, 0, 0.1)", job_id=job_id)
             program.until_says("could not store its data")
             assert program.ended() == 1
 

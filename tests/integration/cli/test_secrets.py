@@ -128,7 +128,7 @@ def test_an_address_with_a_secret_is_refused_without_repeating_it(
         {"DASHBOARD_JWT_SECRET": f"{SECRET * 2}\udcff"},
         {"DASHBOARD_ADMIN_PASSWORD": SECRET * 10},
         {"DASHBOARD_ADMIN_PASSWORD": f"{SECRET}\udcff"},
-        {"DASHBOARD_DATABASE_URL": f"postgresql://ana:{SECRET}@db/dash"},
+        {"DASHBOARD_DATABASE_URL": f"postgresql+driver://ana:{SECRET}@db/dash"},
         {"DASHBOARD_DATABASE_URL": f"mysql://{SECRET}@db/dash?password={SECRET}"},
         {"DASHBOARD_PUBLIC_URL": f"ftp://ana:{SECRET}@ops.example"},
         {"DASHBOARD_ALLOWED_ORIGINS": f"https://ana:{SECRET}@ops.example/"},

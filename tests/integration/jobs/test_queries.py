@@ -15,12 +15,12 @@ from backend.domain.video import VideoStatus
 from backend.errors import JobNotFound, StoreRefused
 from backend.jobs.queries import JobQueries
 from backend.store import Store
-from backend.store.database import Database
+from backend.store.sqlite import SqliteDatabase
 from tests.support.job_states import CUT, SLOW
 from tests.support.managed_backend import ADMIN, ANA, BEN, Managed, finished
 
 
-class Unreadable(Database):
+class Unreadable(SqliteDatabase):
     """A database that refuses every read."""
 
     async def read(self, *_: object, **__: object) -> NoReturn:

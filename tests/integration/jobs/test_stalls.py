@@ -21,8 +21,8 @@ from backend.jobs.leases import Lease, VideoProgressed, VideoStarted
 from backend.jobs.stalls import Stalls
 from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
-from backend.settings import load_settings
 from tests.support.clock import JumpingClock
+from tests.support.databases import settings_of
 from tests.support.managed_backend import TIMEOUT_SECONDS, Managed
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ async def client_of(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_rest_reports_a_stall_until_the_next_progress(tmp_path: Path) -> None:
     clock = JumpingClock()
-    async with open_backend(load_settings(data_dir=tmp_path / "data"), clock) as backend, client_of(backend) as client:
+    async with open_backend(settings_of(tmp_path / "data"), clock) as backend, client_of(backend) as client:
         await backend.executor.shutdown(0)  # from now on the test works on the jobs
         admin = await backend.accounts.user("admin")
         submission = await backend.manager.submit(list_of_ids(["one", "two"]), Order(name="list.csv"), by=admin)

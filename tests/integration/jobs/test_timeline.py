@@ -20,6 +20,7 @@ from backend.store.database import Database, open_database
 from backend.store.history import MAX_MILESTONES
 from progress_dashboard.protocol import EXTERNAL, SenderReport, Status
 from tests.support.clock import NOON
+from tests.support.databases import FILE
 from tests.support.job_states import CUT
 from tests.support.managed_backend import ANA, PAUSE_AFTER_FAILURES, Managed, open_managed
 
@@ -215,14 +216,15 @@ async def failed_and_retried(managed: Managed, job: Job) -> Job:
     return await managed.run_under(lease, [None])
 
 
-async def upgraded_from_before(database: Database, *changes: str) -> Store:
+async def upgraded_from_before(database: Database, directory: Path, *changes: str) -> Store:
     """Return the store after an upgrade of the same data from the version before milestones, after these changes."""
     for statement in (*changes, *BEFORE_MILESTONES):
         await database.write(partial(Connection.execute, statement=text(statement)))
-    open_database(database.path, backups=database.path.parent / "backups").close()
+    open_database(directory / FILE, backups=directory / "backups").close()
     return Store(database)
 
 
+@pytest.mark.sqlite_only
 async def test_an_upgrade_gives_earlier_jobs_their_timeline(database: Database, store: Store, tmp_path: Path) -> None:
     """An upgrade fills the timelines of earlier jobs with the milestones that they would have had."""
     async with open_managed(store, tmp_path) as first:
@@ -233,14 +235,15 @@ async def test_an_upgrade_gives_earlier_jobs_their_timeline(database: Database, 
         await failed_and_retried(second, job)
         other = await second.submit("one")
     before = [await store.history.timeline(one.id) for one in (job, other)]
-    upgraded = await upgraded_from_before(database)
+    upgraded = await upgraded_from_before(database, tmp_path)
     assert [shown(await upgraded.history.timeline(one.id)) for one in (job, other)] == [shown(one) for one in before]
     assert len(before[0].milestones) == 11
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("pruned", ["", " AND seq < (SELECT max(seq) FROM progress_event)"])
 async def test_an_upgrade_with_pruned_history_reads_the_job(
-    database: Database, store: Store, managed: Managed, pruned: str
+    database: Database, store: Store, managed: Managed, tmp_path: Path, pruned: str
 ) -> None:
     """Where history was pruned, an upgrade takes the milestones from the row of the job."""
     job = await managed.submit("one", "two")
@@ -249,7 +252,8 @@ async def test_an_upgrade_with_pruned_history_reads_the_job(
     await managed.clock.advance(60)
     await managed.run_under(lease, [CUT, None])
     before = await store.history.timeline(job.id)
-    upgraded = await upgraded_from_before(database, f"DELETE FROM progress_event WHERE job_id = '{job.id}'{pruned}")
+    pruning = f"DELETE FROM progress_event WHERE job_id = '{job.id}'{pruned}"
+    upgraded = await upgraded_from_before(database, tmp_path, pruning)
     found = (await upgraded.history.timeline(job.id)).milestones
     assert [(one.status, one.at) for one in found] == [(one.status, one.at) for one in before.milestones]
 

@@ -21,7 +21,7 @@ from backend.store.database import Database
 from backend.store.job_lists import CHUNKS, SORTS, Wanted
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON
-from tests.support.databases import new_database
+from tests.support.databases import FILE, new_database
 from tests.support.jobs import ERA, a_job
 from tests.support.many_rows import fill
 from tests.support.query_plans import executed_statements, scans, steps
@@ -144,9 +144,9 @@ async def test_a_job_is_found_after_it_left_returned_and_left_with_another_error
 
 
 async def test_a_search_that_finds_little_among_very_many_jobs_gives_short_pages_that_lead_on(tmp_path: Path) -> None:
-    database = new_database(tmp_path / "many.sqlite3")
+    database = new_database(tmp_path / FILE)
     jobs = 2 * sum(CHUNKS)
-    fill(database.path, jobs, 1)
+    fill(tmp_path, jobs, 1)
     pages, cursor, found = 0, None, 0
     while pages == 0 or cursor is not None:
         page = await Store(database).jobs.page(Wanted(q="~7"), limit=10, cursor=cursor)
@@ -163,6 +163,7 @@ async def explained(database: Database, action: Callable[[], Awaitable[object]])
     return steps(database, statements)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("owner", [None, "ana"])
 async def test_every_list_walks_an_index_of_its_order(
@@ -178,6 +179,7 @@ async def test_every_list_walks_an_index_of_its_order(
         assert not any("TEMP B-TREE" in step or step.startswith("SCAN job") for step in found), found
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("q", ["n", "nightly", "cut off", "vid-1", "0a3f"])
 async def test_a_search_reads_only_what_its_indexes_name_and_the_dashboard(
     database: Database, store: Store, q: str
@@ -187,6 +189,7 @@ async def test_a_search_reads_only_what_its_indexes_name_and_the_dashboard(
     assert {step for step in found if step.startswith("SCAN job ")} <= {"SCAN job USING INDEX ix_job_present"}
 
 
+@pytest.mark.sqlite_only
 async def test_a_narrow_search_looks_at_the_named_jobs_whoever_asks(database: Database, store: Store) -> None:
     await stored(store, 20)
     wanted = Wanted(q="nightly", owner_id="ana", status=Status.FAILED, dashboard=False)
@@ -194,6 +197,7 @@ async def test_a_narrow_search_looks_at_the_named_jobs_whoever_asks(database: Da
     assert not any("ix_job_past" in step for step in found), found
 
 
+@pytest.mark.sqlite_only
 async def test_nothing_within_a_job_and_nothing_at_the_start_reads_all_videos_or_results(
     database: Database, store: Store
 ) -> None:

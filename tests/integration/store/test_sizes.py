@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from backend.domain.video import Video, VideoStatus
@@ -92,6 +93,7 @@ def traces(database: Database) -> list[tuple[int]]:
     return [tuple(row) for row in database.read_now(lambda connection: connection.execute(query).all())]
 
 
+@pytest.mark.sqlite_only
 async def test_a_failed_video_of_a_common_cause_and_a_good_one_take_few_bytes(tmp_path: Path) -> None:
     assert await bytes_of_a_video(tmp_path / "failed.sqlite3", failed) <= MAX_FAILED_BYTES
     assert await bytes_of_a_video(tmp_path / "good.sqlite3", good) <= MAX_GOOD_BYTES

@@ -107,6 +107,7 @@ async def read(path: Path) -> tuple[list[tuple[int, str | None, str | None]], in
     return found, len(jobs.items)
 
 
+@pytest.mark.sqlite_only
 async def test_an_upgrade_keeps_each_video_s_error_and_trace_and_stores_the_trace_once(tmp_path: Path) -> None:
     path = make_database_of_0006(tmp_path, 3)
     open_database(path, backups=tmp_path / "backups").close()
@@ -118,6 +119,7 @@ async def test_an_upgrade_keeps_each_video_s_error_and_trace_and_stores_the_trac
     assert [row["job_id"] for row in rows(path, "video")] == ["job-1"] * 3
 
 
+@pytest.mark.sqlite_only
 async def test_ctrl_c_leaves_a_database_that_the_next_start_goes_on_with(tmp_path: Path) -> None:
     path = make_database_of_0006(tmp_path, VIDEOS)
     open_database(path, backups=tmp_path / "backups").close()
@@ -138,6 +140,7 @@ async def test_ctrl_c_leaves_a_database_that_the_next_start_goes_on_with(tmp_pat
     finish_upgrade(path)
 
 
+@pytest.mark.sqlite_only
 def test_an_upgrade_that_is_finished_does_nothing(tmp_path: Path) -> None:
     path = make_database_of_0006(tmp_path, 1)
     open_database(path, backups=tmp_path / "backups").close()

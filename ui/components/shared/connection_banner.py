@@ -16,8 +16,14 @@ class ConnectionBanner(Element, component="connection_banner.vue", dependencies=
     counts as connected when all of them are resolved, each with the number of updates that it brought.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notice: str = "") -> None:
         super().__init__()
+        self._props["notice"] = notice
         self._props["delays"] = list(settings.reconnect_delays_seconds)
         self._props["attempts"] = settings.reconnect_attempts
         self._props["silence"] = settings.page_silence_seconds
+
+    def say(self, notice: str) -> None:
+        """Show a sentence about the server while the page is connected; "" for none."""
+        self._props["notice"] = notice
+        self.update()

@@ -14,11 +14,13 @@ from ui.components.shared.shortcuts import Shortcuts
 from ui.theme import frame
 
 
-def page_frame(title: str, active: str, user: User, settings: Settings) -> AbstractContextManager[Element]:
+def page_frame(
+    title: str, active: str, user: User, settings: Settings, notice: str = ""
+) -> AbstractContextManager[Element]:
     """Draw `ui.theme.frame`, which knows no components, with the components of every page."""
 
     def draw() -> None:
-        ConnectionBanner(settings)
+        ConnectionBanner(settings, notice)
         LiveRegion()
         Shortcuts()
 
