@@ -102,7 +102,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         prepare_data_directory(settings)
-        stack.enter_context(_only_server(settings.data_dir))
+        stack.enter_context(only_server(settings.data_dir))
         database = open_database(settings.database, backups=settings.data_dir / "backups")
         stack.callback(database.close)
         database.take_lead()
@@ -137,7 +137,8 @@ async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[a
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _only_server(data_dir: Path) -> FileLock:
+def only_server(data_dir: Path) -> FileLock:
+    """Return the lock of the only server of this data directory, taken. Raises `CannotStart` if one is running."""
     lock = FileLock(data_dir / "server.lock", mode=0o600)
     try:
         lock.acquire(timeout=0)

@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from backend.domain.words import folded
 from backend.store.pages import after_position, cursor_of, position_in
+from backend.store.rows import past
 from backend.store.tables import JOBS, VIDEOS
 from backend.store.videos import LAST_CHARACTER, contains, id_begins_with
 from progress_dashboard.protocol import Status
@@ -66,6 +67,11 @@ class Wanted:
     @property
     def is_descending(self) -> bool:
         return self.sort in ("newest", "updated")
+
+    @property
+    def past_key(self) -> ColumnElement[Any]:
+        """The same of jobs that left the dashboard, as their indexes have it."""
+        return past(JOBS.c.updated_at) if self.sort == "updated" else self.key
 
     def order(self, key: ColumnElement[Any], job_id: ColumnElement[Any]) -> list[ColumnElement[Any]]:
         """Return the order of rows by these columns."""
@@ -172,12 +178,15 @@ def _page(rows: Sequence[Row[Any]], limit: int) -> Found:
     return Found(numbers, cursor_of(rows[limit - 1].key, rows[limit - 1].id) if len(rows) > limit else None)
 
 
-def _part(wanted: Wanted, after: Place | None, *conditions: ColumnElement[bool], source: Any = JOBS) -> Select[Any]:
-    query = select(JOBS.c.number, wanted.key.label("key"), JOBS.c.id).select_from(source).where(*conditions)
+def _part(
+    wanted: Wanted, after: Place | None, part: ColumnElement[bool], *conditions: ColumnElement[bool], source: Any = JOBS
+) -> Select[Any]:
+    key = wanted.past_key if part is PAST else wanted.key
+    query = select(JOBS.c.number, key.label("key"), JOBS.c.id).select_from(source).where(part, *conditions)
     if wanted.owner_id is not None:
         query = query.where(JOBS.c.owner_id == wanted.owner_id)
     if after is not None:
-        query = query.where(after_position(wanted.key, JOBS.c.id, wanted.is_descending, after))
+        query = query.where(after_position(key, JOBS.c.id, wanted.is_descending, after))
     return query
 
 

@@ -17,6 +17,7 @@ from backend.domain.job import ExportedJob, Job
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
 from backend.store.pages import Page, cursor_of, position_in
+from backend.store.rows import past as past_value
 from backend.store.rows import rows_at_once
 from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
 from backend.store.videos import error_contains
@@ -61,7 +62,7 @@ class JobStore:
 
     async def last_seq(self) -> int:
         """Return the newest position that was ever stored, 0 in an empty database."""
-        past = [select(func.max(JOBS.c[name])).where(PAST) for name in ("seq", "removed_seq")]
+        past = [select(func.max(column)).where(PAST) for column in (past_value(JOBS.c.seq), JOBS.c.removed_seq)]
         present = [select(func.max(JOBS.c[name])).where(PRESENT) for name in ("seq", "removed_seq")]
         deleted = select(func.max(TOMBSTONES.c.removed_seq))
         found = [(await self._all(query))[0][0] for query in (*past, *present, deleted)]

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, inspect, text
 if TYPE_CHECKING:
     from alembic.config import Config
 
+MARKER = "moving"  # a table of PostgreSQL, from the first step of `move-to` to the last
+
 
 def revision_of(connection: Connection) -> str | None:
     """Return the revision of the database; None for one without our tables."""

@@ -21,13 +21,14 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.types.string import StrDumperUnknown
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError
 
+from backend.command import command
 from backend.database_url import DatabaseUrl
 from backend.errors import CannotStart, Invalid, StoreRefused
 from backend.store.leading import Lead
-from backend.store.migrating import known_revisions, migrate, revision_of
+from backend.store.migrating import MARKER, known_revisions, migrate, revision_of
 from backend.store.postgres_tables import BEGINS_AT, TABLES
 from backend.store.revisions import newest_revision
 from backend.store.rows import NUL, NUL_SHOWN, compact_json
@@ -132,8 +133,9 @@ class PostgresDatabase(Database):
     dialect: Literal["postgresql"] = "postgresql"
     may_go_away = True
 
-    def __init__(self, url: DatabaseUrl) -> None:
+    def __init__(self, url: DatabaseUrl, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self.url = url
+        self._answer_seconds = answer_seconds
         self._lead = Lead()
         self._calls = threading.local()
         super().__init__(
@@ -252,10 +254,10 @@ class PostgresDatabase(Database):
         call = Call()
         done = asyncio.get_running_loop().run_in_executor(threads, self._run, call, run, work)
         while True:
-            await asyncio.wait({done}, timeout=ANSWER_SECONDS)
+            await asyncio.wait({done}, timeout=self._answer_seconds)
             if done.done():
                 return await done
-            if call.silent_seconds >= ANSWER_SECONDS:
+            if call.silent_seconds >= self._answer_seconds:
                 call.break_off()
                 done.add_done_callback(_look_at)
                 raise StoreRefused(SILENT)
@@ -282,10 +284,10 @@ class PostgresDatabase(Database):
         return _temporary_error(error)
 
 
-def open_postgres(url: DatabaseUrl, *, migrations: Path) -> PostgresDatabase:
+def open_postgres(url: DatabaseUrl, *, migrations: Path, is_for_move: bool = False) -> PostgresDatabase:
     """Open the database; one without tables gets them, under a lock, so that two programs may start at once.
 
-    Raises `CannotStart` if it cannot be reached or used, or is too old.
+    Raises `CannotStart` if it cannot be reached or used, is too old, or if a move to it was not finished.
     """
     engine = _engine(url, pool_size=1, prepare=lambda connection: None, answered=lambda connection: None)
     try:
@@ -293,6 +295,9 @@ def open_postgres(url: DatabaseUrl, *, migrations: Path) -> PostgresDatabase:
             _require_fitting(connection, url)
             if revision_of(connection) != newest_revision(migrations):
                 _upgrade(connection, url, migrations)
+            if not is_for_move and inspect(connection).has_table(MARKER):
+                again = command("move-to")
+                raise CannotStart(f"The move to the database {url} was not finished; run `{again}` again.")
     except DBAPIError as error:
         raise _cannot_start(url, error) from error
     finally:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Dialect, SelectBase, Table, Text, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Dialect, SelectBase, Table, Text, cast, func, select
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -40,6 +40,27 @@ def _exact_in_sqlite(element: exact_text, compiler: SQLCompiler, **options: Any)
 @compiles(exact_text)
 def _exact_elsewhere(element: exact_text, compiler: SQLCompiler, **options: Any) -> str:
     return f"CAST({compiler.process(element.clauses, **options)} AS TEXT)"
+
+
+class past(FunctionElement[Any]):  # noqa: N801  named as SQLAlchemy's functions are
+    """A column of a job that left the dashboard, from a column of its own where updates need that (PostgreSQL)."""
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(past, "sqlite")
+def _past_in_sqlite(element: past, compiler: SQLCompiler, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(past)
+def _past_elsewhere(element: past, compiler: SQLCompiler, **options: Any) -> str:
+    table, _, name = str(compiler.process(element.clauses, **options)).rpartition(".")
+    return f"{table}.past_{name}"
 
 
 def rows_at_once(connection: Connection, query: SelectBase) -> list[list[Any]]:

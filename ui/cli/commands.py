@@ -23,6 +23,7 @@ MODULES: Mapping[str, str] = MappingProxyType(  # in the order of the help
         "retry": "ui.cli.retry",
         "export": "ui.cli.export",
         "backup": "ui.cli.backup",
+        "move-to": "ui.cli.move_to",
         "worker": "ui.cli.worker",
         "users": "ui.cli.users",
     }

@@ -10,9 +10,9 @@ import pytest
 
 from backend.app import running
 from backend.delivery.batches import Change
-from backend.delivery.journal import GROUP_SECONDS, INTERVAL_SECONDS, LEAD_SECONDS
+from backend.delivery.journal import AWAY_SECONDS, CHECK_SECONDS, GROUP_SECONDS, INTERVAL_SECONDS, LEAD_SECONDS
 from backend.domain.job import Job
-from backend.errors import StoreRefused
+from backend.errors import LeadLost, StoreRefused
 from backend.store import Store
 from backend.store.changes import NewJob, Tick
 from backend.store.database import Database
@@ -236,6 +236,58 @@ async def test_work_waits_until_the_database_takes_changes_again(database: Datab
     await asyncio.wait_for(waiting, TIMEOUT_SECONDS)
     journal.close()
     await ticking
+
+
+class DistantStore(Store):
+    """A store whose database is there or away, as the test says."""
+
+    answer: Exception | None = None
+
+    async def check(self) -> None:
+        if self.answer is not None:
+            raise self.answer
+
+
+async def test_an_idle_server_notices_that_the_database_is_away_and_back(database: Database) -> None:
+    store, clock = DistantStore(database), VirtualClock()
+    journal = (await start_delivery(store, clock)).journal
+    async with running(journal.watch(), "watch"):
+        await clock.advance(CHECK_SECONDS)
+        before = journal.refusal
+        store.answer = StoreRefused("The data cannot be reached right now; try again in a moment.")
+        await clock.advance(CHECK_SECONDS)
+        away = (journal.is_storing, journal.refusal)
+        with pytest.raises(StoreRefused, match="cannot be reached"):
+            await journal.durable(patient=False)
+        store.answer = None
+        await clock.advance(AWAY_SECONDS)
+        assert (before, away) == (None, (False, "The data cannot be reached right now; try again in a moment."))
+        assert (journal.is_storing, journal.refusal) == (True, None)
+
+
+async def test_a_tick_is_tried_again_as_soon_as_the_database_is_back(database: Database) -> None:
+    refusing, clock = RefusingStore(database), VirtualClock()
+    delivery = await start_delivery(refusing, clock)
+    refusing.refuse()
+    delivery.journal.stage_new(NewJob(job=a_job(), columns=()))
+    ticking = asyncio.create_task(delivery.journal.tick())
+    await asyncio.wait_for(delivery.journal.until_refusing(), TIMEOUT_SECONDS)
+    refusing.accept()
+    async with running(delivery.journal.watch(), "watch"):  # it finds the database there, long before the retry
+        await asyncio.wait_for(ticking, TIMEOUT_SECONDS)
+    assert [job.id for job in await delivery.store.jobs.on_dashboard()] == [a_job().id]
+
+
+async def test_a_lost_lead_ends_the_watch_and_those_who_wait(database: Database) -> None:
+    store = DistantStore(database)
+    journal = (await start_delivery(store, VirtualClock())).journal
+    waiting = asyncio.create_task(journal.durable())
+    await asyncio.sleep(0)
+    store.answer = LeadLost()
+    with pytest.raises(LeadLost):
+        await journal.watch()
+    with pytest.raises(StoreRefused):
+        await waiting
 
 
 async def test_a_caller_that_waits_is_answered_before_the_next_tick(store: Store) -> None:

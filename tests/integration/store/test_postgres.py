@@ -11,14 +11,16 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from backend.database_url import DatabaseUrl
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.store import Store
 from backend.store.changes import NewJob, Tick
+from backend.store.commit import commit
 from backend.store.database import Database, open_database
 from backend.store.postgres import PostgresDatabase
+from tests.support.clock import NOON
 from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
 from tests.support.databases import FILE, url_of
 from tests.support.jobs import a_job
@@ -26,6 +28,7 @@ from tests.support.postgres import create_database
 
 pytestmark = pytest.mark.postgresql_only
 TIMEOUT_SECONDS = 20
+ANSWER_SECONDS = 1.0
 JOBS = text("SELECT count(*) FROM job")
 
 
@@ -54,9 +57,8 @@ async def proxy(url: DatabaseUrl) -> AsyncIterator[DatabaseProxy]:
 async def far_leader(url: DatabaseUrl, proxy: DatabaseProxy) -> AsyncIterator[PostgresDatabase]:
     """Yield the database behind the link, as the server has it that leads."""
     port = urlsplit(url.secret).port
-    database = PostgresDatabase(
-        DatabaseUrl(url.secret.replace(f":{port}/", f":{proxy.port}/") + "?sslmode=disable&gssencmode=disable")
-    )
+    behind = DatabaseUrl(url.secret.replace(f":{port}/", f":{proxy.port}/") + "?sslmode=disable&gssencmode=disable")
+    database = PostgresDatabase(behind, answer_seconds=ANSWER_SECONDS)
     await asyncio.to_thread(database.take_lead)
     yield database
     proxy.speak()
@@ -72,6 +74,16 @@ def execute(url: DatabaseUrl, statement: str) -> list[tuple[object, ...]]:
 
 def a_tick() -> Tick:
     return Tick(new=[NewJob(job=a_job(seq=1), columns=())])
+
+
+async def commit_patiently(database: Database, tick: Tick) -> None:
+    """Store the tick as the journal does: again and again while that is refused."""
+    while True:
+        try:
+            await Store(database).commit(tick)
+        except StoreRefused:
+            continue
+        return
 
 
 async def stored_jobs(database: Database) -> int:
@@ -91,12 +103,7 @@ async def test_a_tick_whose_commit_got_no_answer_is_stored_once(
             await store.commit(tick)
         await lost
         stored_at_once = await stored_jobs(far_leader)
-        while True:
-            try:
-                await store.commit(tick)
-                break
-            except StoreRefused:  # the old connection is ending
-                continue
+        await commit_patiently(far_leader, tick)
     assert (stored_at_once, await stored_jobs(far_leader)) == (1 if loss is Loss.ANSWER else 0, 1)
 
 
@@ -170,6 +177,41 @@ async def test_silence_is_refused_at_once_until_it_ends(far_leader: PostgresData
     proxy.speak()
     await far_leader.check()
     assert await stored_jobs(far_leader) == 0
+
+
+async def test_a_commit_that_hangs_is_given_up_and_stored_once(
+    far_leader: PostgresDatabase, proxy: DatabaseProxy
+) -> None:
+    await far_leader.write(lambda connection: None)
+    proxy.fall_silent()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        with pytest.raises(StoreRefused, match="does not answer"):
+            await Store(far_leader).commit(a_tick())
+        proxy.speak()
+        await commit_patiently(far_leader, a_tick())
+    assert await stored_jobs(far_leader) == 1
+
+
+async def test_a_read_that_hangs_is_given_up(far_leader: PostgresDatabase, proxy: DatabaseProxy) -> None:
+    assert await stored_jobs(far_leader) == 0
+    proxy.fall_silent()
+    with pytest.raises(StoreRefused, match="does not answer"):
+        await asyncio.wait_for(stored_jobs(far_leader), TIMEOUT_SECONDS)
+    proxy.speak()
+    assert await stored_jobs(far_leader) == 0
+
+
+async def test_a_tick_writes_no_index_of_the_jobs(leader: PostgresDatabase) -> None:
+    """The new state of a job goes into the page that has the old one (a heap-only update)."""
+    job = a_job(seq=1)
+    await Store(leader).commit(Tick(new=[NewJob(job=job, columns=())]))
+    updates = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'job'")
+
+    def step(connection: Connection) -> tuple[int, ...]:
+        commit(connection, Tick(jobs=[job.evolve(seq=2, progress=50, updated_at=NOON)]))
+        return tuple(connection.execute(updates).one())
+
+    assert await leader.write(step) == (1, 1)
 
 
 async def test_nul_in_a_text_is_not_found_and_not_an_error(database: Database, store: Store) -> None:
