@@ -225,6 +225,7 @@ async def play(
         scene = Scene(home.path / "data", postgres, proxy, server, api, clients, log, frozen_seconds)
         await stack.enter_async_context(following(clients))
         played = [await _round(scene, fault, rng) for fault in faults]
+        await _submit_all(scene)
         await _until_all_finished(scene)
         await until_caught_up(clients, await api.jobs())
         assert server.is_running, f"the server ended:\n{server.output}"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from backend.accounts.quick import QuickAccounts, open_quickly
+from backend.accounts.quick import open_quickly
 from backend.errors import NotAllowed, NotSignedIn, UserNotFound
 from tests.support.accounts import PASSWORD, AccountStore, open_account_store
 from tests.support.clock import VirtualClock
+from tests.support.databases import is_postgresql
+from ui.cli.data import Issuer
 
 HOUR = 3600
 
@@ -50,9 +52,7 @@ async def test_users_are_the_same(opened: AccountStore, quick: Issuer) -> None:
     assert await quick.user("ANA") == await opened.accounts.user("ana")
 
 
-async def test_a_token_has_the_same_rights_and_end(
-    opened: AccountStore, quick: Issuer, clock: VirtualClock
-) -> None:
+async def test_a_token_has_the_same_rights_and_end(opened: AccountStore, quick: Issuer, clock: VirtualClock) -> None:
     accounts, ana = opened.accounts, await quick.user("ana")
     tokens = [await of.issue_token(ana, lifetime_seconds=HOUR) for of in (accounts, quick)]
     usual, other = [await accounts.token(token) for token in tokens]
