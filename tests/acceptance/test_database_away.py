@@ -315,7 +315,7 @@ async def test_all_goes_on_after_the_database_was_away(tmp_path: Path) -> None:
             frozen_seconds=FROZEN_SECONDS_IN_THE_GATE,
         )
     print(*played, sep="\n")
-    assert [one.fault for one in played if one.refusals] == ["restart", "freeze", "crash"]
+    assert {one.fault for one in played if one.refusals} >= {"restart", "freeze", "crash"}
 
 
 async def _play_many(rounds: int, postgres: PostgresServer) -> tuple[list[Round], int]:
