@@ -32,6 +32,9 @@ HISTORY = msgspec.json.Decoder(list[ProgressUpdate])
 class MirrorClient:
     """Follows a user's jobs through the proxy at this port, in batches or in the default format, while it runs."""
 
+    # True if the server may refuse history for a while, because its database is away.
+    may_refuse = False
+
     def __init__(self, name: str, *, port: int, jwt: str, in_batches: bool, is_slow: bool, rng: Random) -> None:
         self.name = name
         self.in_batches = in_batches
@@ -137,6 +140,8 @@ class MirrorClient:
             answer = await http.get(f"/api/jobs/{job_id}/progress-history", params={"after": after, "limit": limit})
         except httpx.TransportError:
             return  # the connection was cut; the request is repeated
+        if self.may_refuse and answer.status_code == 503:
+            return  # the request is repeated
         assert answer.status_code == 200, answer.text
         if connection == self.connections:
             updates = HISTORY.decode(answer.content)

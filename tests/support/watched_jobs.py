@@ -130,9 +130,12 @@ class Api:
         request.answer = answer.json() if answer.status_code == 200 else None
         return request
 
-    async def find(self, path: str) -> httpx.Response:
-        """Return the answer of a route that only reads, to the administrator."""
-        return await self._https["admin"].get(path)
+    async def health(self) -> list[httpx.Response]:
+        """Return what the server says of itself to a stranger, and to the administrator."""
+        return [
+            await self._https["admin"].get("/healthz", headers={"Authorization": authorization})
+            for authorization in ("", self._https["admin"].headers["Authorization"])
+        ]
 
     async def jobs(self) -> dict[str, dict[str, Any]]:
         """Return the present state of every job, by job ID."""

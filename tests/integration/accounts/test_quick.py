@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from backend.accounts.quick import QuickAccounts, open_quickly
+from backend.accounts.quick import open_quickly
 from backend.errors import NotAllowed, NotSignedIn, UserNotFound
 from tests.support.accounts import PASSWORD, AccountStore, open_account_store
 from tests.support.clock import VirtualClock
+from tests.support.databases import is_postgresql
+from ui.cli.data import Issuer
 
 HOUR = 3600
 
@@ -34,20 +36,23 @@ async def opened(tmp_path: Path, clock: VirtualClock) -> AsyncIterator[AccountSt
 
 
 @pytest.fixture
-def quick(opened: AccountStore, clock: VirtualClock) -> Iterator[QuickAccounts]:
+def quick(opened: AccountStore, tmp_path: Path, clock: VirtualClock) -> Iterator[Issuer]:
+    """Yield what commands use: on PostgreSQL, which is not opened quickly, the accounts themselves."""
+    if is_postgresql():
+        with open_account_store(tmp_path, clock) as other:
+            yield other.accounts
+        return
     with open_quickly(opened.settings, clock) as quick:
         assert quick is not None
         yield quick
 
 
-async def test_users_are_the_same(opened: AccountStore, quick: QuickAccounts) -> None:
+async def test_users_are_the_same(opened: AccountStore, quick: Issuer) -> None:
     assert await quick.users() == await opened.accounts.users()
     assert await quick.user("ANA") == await opened.accounts.user("ana")
 
 
-async def test_a_token_has_the_same_rights_and_end(
-    opened: AccountStore, quick: QuickAccounts, clock: VirtualClock
-) -> None:
+async def test_a_token_has_the_same_rights_and_end(opened: AccountStore, quick: Issuer, clock: VirtualClock) -> None:
     accounts, ana = opened.accounts, await quick.user("ana")
     tokens = [await of.issue_token(ana, lifetime_seconds=HOUR) for of in (accounts, quick)]
     usual, other = [await accounts.token(token) for token in tokens]
@@ -58,14 +63,14 @@ async def test_a_token_has_the_same_rights_and_end(
         await accounts.token(tokens[1])
 
 
-async def test_a_link_signs_in_once_after_a_question(opened: AccountStore, quick: QuickAccounts) -> None:
+async def test_a_link_signs_in_once_after_a_question(opened: AccountStore, quick: Issuer) -> None:
     link = await quick.make_link(await quick.user("ana"), lifetime_seconds=HOUR)
     assert (await opened.accounts.use_link(link)).name == "ana"
     with pytest.raises(NotSignedIn):
         await opened.accounts.use_link(link)
 
 
-async def test_the_same_is_refused_with_the_same_sentence(opened: AccountStore, quick: QuickAccounts) -> None:
+async def test_the_same_is_refused_with_the_same_sentence(opened: AccountStore, quick: Issuer) -> None:
     bob, sentences = await quick.user("bob"), []
     for accounts in (opened.accounts, quick):
         with pytest.raises(NotAllowed) as no_token:
@@ -78,6 +83,7 @@ async def test_the_same_is_refused_with_the_same_sentence(opened: AccountStore, 
     assert sentences[0] == sentences[1]
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("revision", ["0001", "9999"])
 def test_a_database_of_another_version_is_not_touched(opened: AccountStore, clock: VirtualClock, revision: str) -> None:
     with closing(sqlite3.connect(opened.settings.database_path)) as connection, connection:

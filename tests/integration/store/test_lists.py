@@ -170,12 +170,13 @@ async def test_every_list_walks_an_index_of_its_order(
     database: Database, store: Store, owner: str | None, sort: str
 ) -> None:
     await stored(store, 20)
+    covering = "COVERING " if database.dialect == "sqlite" else ""  # the newest rows of a table are not visible to all
     index = f"ix_job_past_{'owner_' if owner else ''}{'created' if sort in ('newest', 'oldest') else sort}"
     for status, cursor in product((None, Status.FAILED), (False, True)):
         wanted = Wanted(owner_id=owner, status=status, sort=sort, dashboard=False)
         after = (await store.jobs.page(wanted, limit=1, cursor=None)).next_cursor if cursor else None
         found = await explained(database, partial(store.jobs.page, wanted, limit=10, cursor=after))
-        assert any(step.startswith(f"SEARCH job USING COVERING INDEX {index} (") for step in found), found
+        assert any(step.startswith(f"SEARCH job USING {covering}INDEX {index} (") for step in found), found
         assert not any("TEMP B-TREE" in step or step.startswith("SCAN job") for step in found), found
 
 
