@@ -18,7 +18,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from backend.api.plain_pages import chosen_theme, problem_page
-from backend.errors import DashboardError, TooManyAttempts, Unreadable, reason
+from backend.errors import DashboardError, StoreRefused, TooManyAttempts, Unreadable, reason
 
 log = logging.getLogger(__name__)
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -90,7 +90,9 @@ def headers_of(error: DashboardError) -> dict[str, str]:
 
 
 async def _expected(request: Request, error: DashboardError) -> Response:
-    if error.status >= 500:
+    if isinstance(error, StoreRefused):  # of a database that is away, which may be long
+        log.warning("%s", error.sentence, extra={"action": "request_refused", "path": request.scope["path"]})
+    elif error.status >= 500:
         log.error("request failed", extra={"action": "request_failed", "path": request.scope["path"]}, exc_info=error)
     bearer = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     return error_response(request, error.status, error.sentence, headers=headers_of(error) | bearer)

@@ -298,9 +298,10 @@ class Journal:
         except StoreRefused as error:
             if self._closing:
                 raise
+            if not self._retrying:  # once for each absence, which may be long
+                log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
             self._retrying = True
             self._refuse(error)
-            log.exception("the database refused a tick; it is tried again", extra={"action": "tick_refused"})
             return False
         return True
 
