@@ -43,7 +43,7 @@ from backend.store.database import Database, open_database
 log = logging.getLogger(__name__)
 
 
-class Failure:
+class ServerFailure:
     """Why the server has to stop: nothing can be stored any more."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Backend:
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
-    failure: Failure = field(default_factory=Failure)
+    failure: ServerFailure = field(default_factory=ServerFailure)
 
     async def drain(self) -> None:
         """Start no further videos and end running ones. This is the first part of closing and may run beside others."""
