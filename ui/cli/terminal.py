@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 
-from backend.database_url import passwords_in
+from backend.database_url import passwords_in, shown_url
 from backend.logs import HIDDEN, without_secrets
 from backend.settings import DATABASE_VARIABLE, SECRET_VARIABLES
 
@@ -33,6 +33,7 @@ def _pieces(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the parts of each secret that a message may repeat: in it, other characters may be escaped."""
     for name, value in environment.items():
         if name.upper() == DATABASE_VARIABLE:
-            yield from (password for password in (value, *passwords_in(value)) if len(password) >= MIN_PIECE)
+            whole = [] if shown_url(value) == value else [value]  # one without a secret may be read
+            yield from (piece for piece in (*whole, *passwords_in(value)) if len(piece) >= MIN_PIECE)
         elif name.upper() in SECRET_VARIABLES or name == "PGPASSWORD":
             yield from (piece for piece in re.split(r"[^!-~]+", value) if len(piece) >= MIN_PIECE)

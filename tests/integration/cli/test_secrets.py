@@ -169,6 +169,13 @@ def test_the_trace_of_a_defect_has_no_secret() -> None:
     assert shown.startswith("ValueError: ")
 
 
+def test_the_address_of_a_database_is_shown_but_not_its_password() -> None:
+    safe, secret = "postgresql://localhost/dashboard", f"postgresql://localhost/dashboard?password={SECRET}"
+    sentence = "The database {} is too old."
+    assert without_known_secrets(sentence.format(safe), {"DASHBOARD_DATABASE_URL": safe}) == sentence.format(safe)
+    assert_no_secret(without_known_secrets(sentence.format(secret), {"DASHBOARD_DATABASE_URL": secret}))
+
+
 @pytest.mark.acceptance
 def test_a_token_with_a_carriage_return_is_refused_in_one_line_by_the_program(tmp_path: Path) -> None:
     """The example of the field: `DASHBOARD_TOKEN="$(printf '%s\\r' "$T")" python main.py submit ids.csv`."""
