@@ -90,14 +90,14 @@ def find_page(connection: Connection, wanted: Wanted, *, limit: int, cursor: str
     """Return which jobs are on the page after `cursor`. Raises `Invalid` for a cursor of another list."""
     after = None if cursor is None else position_in(wanted.key, cursor)
     if not wanted.q:
-        return _page(connection.execute(walk(wanted, after, limit + 1)).all(), limit)
+        return _page(connection.execute(walk(connection, wanted, after, limit + 1)).all(), limit)
     search = JobSearch(connection, wanted.q)
     if search.is_narrow:
         return _page(connection.execute(search.pick(wanted, after, limit + 1)).all(), limit)
     return _search_on_the_way(connection, wanted, search, after, limit)
 
 
-def walk(wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
+def walk(connection: Connection, wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
     """Return the query for (number, key, id, `more` columns) of the next jobs of a list, whatever its search is."""
     parts = []
     if wanted.dashboard is not False:
@@ -106,13 +106,14 @@ def walk(wanted: Wanted, after: Place | None, limit: int, *more: str) -> Compoun
     if wanted.dashboard is not True:
         statuses = Status if wanted.status is None else (wanted.status,)
         parts += [_part(wanted, after, PAST, JOBS.c.status == status) for status in statuses]
-    return _merged(wanted, [part.add_columns(*(JOBS.c[name] for name in more)) for part in parts], limit)
+    return _merged(connection, wanted, [part.add_columns(*(JOBS.c[name] for name in more)) for part in parts], limit)
 
 
 class JobSearch:
     """What a search looks for, and the past jobs that the indexes name."""
 
     def __init__(self, connection: Connection, q: str) -> None:
+        self._connection = connection
         self._q = q
         self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
         self._videos_are_few = _fits(connection, _begun_video_ids(q))
@@ -137,7 +138,7 @@ class JobSearch:
             conditions = [func.substr(column, 1) == value for column, value in given if value is not None]
             everybody = replace(wanted, owner_id=None)
             parts.append(_part(everybody, after, PAST, *conditions, self.matches, source=source))
-        return _merged(wanted, parts, limit)
+        return _merged(self._connection, wanted, parts, limit)
 
     @property
     def matches(self) -> ColumnElement[bool]:
@@ -162,10 +163,10 @@ def _search_on_the_way(
     found: list[Row[Any]] = []
     next_cursor = None
     for chunk in CHUNKS:
-        walked = walk(wanted, after, chunk).subquery("walked")
+        walked = walk(connection, wanted, after, chunk).subquery("walked")
         rows = select(walked).join(JOBS, JOBS.c.number == walked.c.number).where(search.matches)
         found += connection.execute(rows.order_by(*wanted.order(walked.c.key, walked.c.id))).all()
-        last = connection.execute(walk(wanted, after, 1).offset(chunk - 1)).first()
+        last = connection.execute(walk(connection, wanted, after, chunk).offset(chunk - 1).limit(1)).first()
         if len(found) > limit or last is None:
             return _page(found, limit)
         after = last.key, last.id
@@ -190,10 +191,16 @@ def _part(
     return query
 
 
-def _merged(wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> CompoundSelect[Any]:
+def _merged(connection: Connection, wanted: Wanted, parts: Iterable[Select[Any]], limit: int) -> CompoundSelect[Any]:
     """Return the first rows of all these lists in the order of one: the database takes them as it needs them."""
     direction = desc if wanted.is_descending else asc
+    if connection.dialect.name != "sqlite":  # PostgreSQL does not see the order that an index has within one status
+        parts = [select(_first(wanted, part, limit).subquery()) for part in parts]
     return union_all(*parts).order_by(direction("key"), direction("id")).limit(limit)
+
+
+def _first(wanted: Wanted, part: Select[Any], limit: int) -> Select[Any]:
+    return part.order_by(*wanted.order(part.selected_columns["key"], part.selected_columns["id"])).limit(limit)
 
 
 def _named_by_words(q: str, dialect: str) -> Select[Any] | None:

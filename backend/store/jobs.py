@@ -96,7 +96,7 @@ class JobStore:
         def read(connection: Connection) -> Page[ExportedJob]:
             after = None if cursor is None else position_in(wanted.key, cursor)
             owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
-            rows = rows_at_once(connection, walk(wanted, after, EXPORTED_AT_ONCE, *LINE))
+            rows = rows_at_once(connection, walk(connection, wanted, after, EXPORTED_AT_ONCE, *LINE))
             more = len(rows) == EXPORTED_AT_ONCE
             next_cursor = cursor_of(from_millis(rows[-1][1]), rows[-1][2]) if more else None
             return Page([_line(row, owners) for row in rows], next_cursor)

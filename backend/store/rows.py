@@ -73,7 +73,7 @@ def rows_at_once(connection: Connection, query: SelectBase) -> list[list[Any]]:
     if connection.dialect.name == "sqlite":
         text: Any = func.json_group_array(func.json_array(*rows.c))
     else:
-        text = cast(func.coalesce(func.json_agg(func.json_build_array(*rows.c)), "[]"), Text)
+        text = func.coalesce(cast(func.json_agg(func.json_build_array(*rows.c)), Text), "[]")
     content: list[list[Any]] = msgspec.json.decode(connection.execute(select(text)).scalar_one())
     return content
 

@@ -25,6 +25,7 @@ from backend.clock import SystemClock
 from backend.errors import NotSignedIn
 from tests import ROOT
 from tests.support.accounts import PASSWORD, open_account_store
+from tests.support.databases import database_settings
 from ui.cli import main
 
 
@@ -44,6 +45,8 @@ Run = Callable[..., Answer]
 def _no_outside_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("DASHBOARD_")]:
         monkeypatch.delenv(name)
+    for name, value in database_settings(tmp_path / "data").items():
+        monkeypatch.setenv(f"DASHBOARD_{name.upper()}", value)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 

@@ -163,6 +163,7 @@ async def explained(database: Database, action: Callable[[], Awaitable[object]])
     return steps(database, statements)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("owner", [None, "ana"])
 async def test_every_list_walks_an_index_of_its_order(
@@ -179,6 +180,7 @@ async def test_every_list_walks_an_index_of_its_order(
         assert not any("TEMP B-TREE" in step or step.startswith("SCAN job") for step in found), found
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("q", ["n", "nightly", "cut off", "vid-1", "0a3f"])
 async def test_a_search_reads_only_what_its_indexes_name_and_the_dashboard(
     database: Database, store: Store, q: str
@@ -188,6 +190,7 @@ async def test_a_search_reads_only_what_its_indexes_name_and_the_dashboard(
     assert {step for step in found if step.startswith("SCAN job ")} <= {"SCAN job USING INDEX ix_job_present"}
 
 
+@pytest.mark.sqlite_only
 async def test_a_narrow_search_looks_at_the_named_jobs_whoever_asks(database: Database, store: Store) -> None:
     await stored(store, 20)
     wanted = Wanted(q="nightly", owner_id="ana", status=Status.FAILED, dashboard=False)
@@ -195,6 +198,7 @@ async def test_a_narrow_search_looks_at_the_named_jobs_whoever_asks(database: Da
     assert not any("ix_job_past" in step for step in found), found
 
 
+@pytest.mark.sqlite_only
 async def test_nothing_within_a_job_and_nothing_at_the_start_reads_all_videos_or_results(
     database: Database, store: Store
 ) -> None:

@@ -19,16 +19,19 @@ from backend.store import Store
 from backend.store.changes import NewJob, Tick
 from backend.store.commit import commit
 from backend.store.database import Database, open_database
+from backend.store.job_lists import SORTS, Wanted
 from backend.store.postgres import PostgresDatabase
 from tests.support.clock import NOON
 from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
 from tests.support.databases import FILE, url_of
 from tests.support.jobs import a_job
 from tests.support.postgres import create_database
+from tests.support.query_plans import executed_statements
 
 pytestmark = pytest.mark.postgresql_only
 TIMEOUT_SECONDS = 20
 ANSWER_SECONDS = 1.0
+PAST_JOBS = 5_000
 JOBS = text("SELECT count(*) FROM job")
 
 
@@ -256,3 +259,32 @@ async def test_texts_compare_by_their_code_points(database: Database) -> None:
     jobs = [a_job(id=name, seq=place) for place, name in enumerate(("a", "B", "ä", "z"), 1)]
     await Store(database).commit(Tick(new=[NewJob(job=job, columns=()) for job in jobs]))
     assert await database.read(lambda connection: connection.execute(query).scalars().all()) == ["B", "a", "z", "ä"]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("owner", [None, "ana"])
+async def test_every_list_of_past_jobs_walks_an_index_of_its_order(
+    leader: PostgresDatabase, owner: str | None, sort: str
+) -> None:
+    """Among very many jobs no page sorts them or reads all of them, also not the page behind a cursor."""
+    await leader.write(_add_past_jobs)
+    jobs, wanted = Store(leader).jobs, Wanted(owner_id=owner, sort=sort, dashboard=False)
+    first = await jobs.page(wanted, limit=10, cursor=None)
+    with executed_statements() as statements:
+        await jobs.page(wanted, limit=10, cursor=first.next_cursor)
+    sql, values = next(statement for statement in statements if "UNION ALL" in statement[0])
+    plan = await leader.read(lambda connection: connection.exec_driver_sql(f"EXPLAIN {sql}", values).scalars().all())
+    index = f"ix_job_past_{'owner_' if owner else ''}{'created' if sort in ('newest', 'oldest') else sort}"
+    assert any(index in step for step in plan), plan
+    assert not any("Seq Scan on job" in step for step in plan), plan
+
+
+def _add_past_jobs(connection: Connection) -> None:
+    columns = "processor, options, source, columns, total_videos, found, attempt, lease_id, current_video, failed"
+    connection.exec_driver_sql(
+        "INSERT INTO job (id, owner_id, name, name_folded, name_key, status, message, progress, created_at, "
+        f"updated_at, on_dashboard, seq, {columns}) SELECT md5(n::TEXT), 'ana', 'x', 'x', md5((n * 7)::TEXT), "
+        "CASE mod(n, 2) WHEN 0 THEN 'failed' ELSE 'completed' END, '', 100, n, n * 3, false, n, 'probe', '{}', "
+        f"'media', '[]', 1, 1, 1, 1, 1, 0 FROM generate_series(1, {PAST_JOBS}) AS n"
+    )
+    connection.exec_driver_sql("ANALYZE job")
