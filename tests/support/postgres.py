@@ -101,7 +101,11 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server, on the same port each time, and wait until it accepts connections."""
-        command = [*_unprivileged(), str(_programs() / "postgres"), "-D", str(self._directory), "-p", str(self.port)]
+        apart = (
+            ["setsid"] if shutil.which("setsid") else []
+        )  # Ctrl-C of the tests is not for it: they need it to clean up
+        server = [str(_programs() / "postgres"), "-D", str(self._directory), "-p", str(self.port)]
+        command = [*_unprivileged(), *apart, *server]
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
         program, *arguments = [*command, *self._options]
         self._process = ServerProcess(*arguments, port=self.port, environment=environment, program=program)
