@@ -9,7 +9,7 @@ from fastapi.security import OAuth2PasswordBearer
 
 from backend.app import Backend
 from backend.domain.auth import Authority, User
-from backend.errors import NotSignedIn
+from backend.errors import NotSignedIn, StoreRefused
 
 TOKEN_ADDRESS = "/api/auth/token"  # noqa: S105  an address
 _bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="A token, or the session cookie.")
@@ -39,6 +39,19 @@ async def _maybe_caller(
 
 
 MaybeCaller = Annotated[User | None, Depends(_maybe_caller)]
+
+
+async def _known_caller(
+    request: Request, backend: TheBackend, token: Annotated[str | None, Depends(_bearer)]
+) -> User | None:
+    """Return the caller, or None while the database that knows the callers cannot be read."""
+    try:
+        return await _maybe_caller(request, backend, token)
+    except StoreRefused:
+        return None
+
+
+KnownCaller = Annotated[User | None, Depends(_known_caller)]
 
 
 async def _caller(caller: MaybeCaller) -> User:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from backend.api.bodies import decoded, json_response
-from backend.api.deps import Caller, MaybeCaller, TheBackend
+from backend.api.deps import Caller, KnownCaller, TheBackend
 from backend.api.openapi import answers, body
 from backend.api.security import HEALTH_PATH
 from backend.api.types import SlotsBody
@@ -27,7 +27,7 @@ CHANGE_ERRORS = ERRORS | {
 
 
 @router.get(HEALTH_PATH, summary="Get one word for strangers, the health of each part for the signed-in")
-async def health(backend: TheBackend, caller: MaybeCaller) -> Response:
+async def health(backend: TheBackend, caller: KnownCaller) -> Response:
     healthy = backend.journal.is_storing
     status = 200 if healthy else 503
     if caller is None:

@@ -30,7 +30,7 @@ from backend.accounts.accounts import Accounts
 from backend.api.addresses import Hosts, OriginKind, Origins, Proxies, public_host
 from backend.api.errors import error_response
 from backend.domain.auth import Authority
-from backend.errors import DashboardError, TooLarge
+from backend.errors import DashboardError, StoreRefused, TooLarge
 from backend.lists.csv_files import MAX_BYTES
 from backend.settings import Settings
 
@@ -284,7 +284,12 @@ class SecurityMiddleware:
         self._check_length(context)
 
     async def _authenticate(self, context: RequestContext, cookie: str) -> None:
-        authority = await self._accounts.session(cookie)
+        try:
+            authority = await self._accounts.session(cookie)
+        except StoreRefused:
+            if context.is_health_check:  # which says so itself
+                return
+            raise
         if authority is not None:
             context.scope["state"] |= {"authority": authority, "session": cookie}
 

@@ -182,13 +182,13 @@ class Leases:
         return active
 
     async def _next_pending(self, job: Job, position: int) -> list[Video]:
-        """Read the next videos, retrying while the database is busy: a job does not end by that."""
+        """Read the next videos, retrying while the database is busy or away: a job does not end by that."""
         while True:
             try:
                 return await self._videos.pending(job.id, after=position, limit=VIDEOS_AT_ONCE)
-            except StoreRefused:
+            except StoreRefused as error:
                 extra = {"action": "videos_refused", "job_id": job.id}
-                log.exception("a job's videos could not be read; tried again", extra=extra)
+                log.warning("a job's videos are read again later: %s", error.sentence, extra=extra)
                 await self._clock.sleep(RETRY_SECONDS)
 
     def _started(self, active: ActiveJob, video: Video) -> None:

@@ -54,8 +54,9 @@ CONNECTION = MappingProxyType(  # a host that vanished is noticed within 11 s
     }
 )
 SESSION = (  # the same for the other end, so that it releases the lead of a host that vanished
-    "SET synchronous_commit = on; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "
-    "SET tcp_keepalives_count = 3; SET tcp_user_timeout = 10000"
+    "SET synchronous_commit = on; SET lock_timeout = '5s'; "
+    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
+    "SET tcp_user_timeout = 10000"
 )
 UNREACHABLE = ("PostgreSQL cannot be reached", "start it, or correct DASHBOARD_DATABASE_URL")
 SILENT = "The data cannot be reached right now (PostgreSQL does not answer); try again in a moment."

@@ -545,6 +545,13 @@ async def test_a_page_that_cannot_be_shown_for_now_says_so_and_loads_itself_agai
     assert api.json() == {"detail": StoreRefused().sentence}
 
 
+async def test_a_monitor_gets_its_answer_although_no_session_can_be_looked_up(site: SecuredSite) -> None:
+    away = SecuredSite(site.settings, AwayAccounts(), site.clock)
+    async with away.client("of a session", accept=HTML) as client:
+        answer = await client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, "ok")
+
+
 # --- signing in and out ----------------------------------------------------------------------------------------------
 
 
