@@ -24,9 +24,9 @@ async def repeat(run_once: Callable[[], Awaitable[object]], *, every: float, clo
     while True:
         try:
             await run_once()
-        except StoreRefused:
+        except StoreRefused as error:
             action = f"{what.replace(' ', '_')}_failed"
-            log.exception("%s failed; it is tried again", what, extra={"action": action})
+            log.warning("%s is tried again later: %s", what, error.sentence, extra={"action": action})
         await clock.sleep(every)
 
 

@@ -21,7 +21,7 @@ import nicegui
 from fastapi import Request
 from fastapi.responses import PlainTextResponse, Response
 from jinja2 import BaseLoader, Environment
-from nicegui import Client, core
+from nicegui import Client, core, ui
 from nicegui.client import templates
 from nicegui.dependencies import libraries
 from nicegui.element import Element
@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from backend.accounts.accounts import Accounts
 from backend.clock import Clock, repeat
 from backend.domain.auth import Authority, User
-from backend.errors import CannotStart
+from backend.errors import CannotStart, StoreRefused
 
 log = logging.getLogger(__name__)
 NAMESPACE = "/"
@@ -41,6 +41,7 @@ LOST: Mapping[str, Any] = {"prev": -1, "snapshot": False}  # follows on no frame
 NOBODY = ""
 CLOSE_SECONDS = 1.0
 CHECK_SECONDS = 1.0
+SAY_SECONDS = 5.0  # between two sentences on one page about what the store refuses
 SIGNED = 'nonce="{{ request.state.csp_nonce }}"'
 PRELOADED = """{% for key in library_keys() %}
     <link rel="modulepreload" href="{{ prefix | safe }}/_nicegui/{{ version }}/libraries/{{ key }}" />
@@ -207,7 +208,10 @@ class SocketGuard:
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> Any:
         environ["guard.lock"] = asyncio.Lock()
-        user = await self._ask_store(environ)
+        try:
+            user = await self._ask_store(environ)
+        except StoreRefused as error:  # the browser tries again
+            raise ConnectionRefusedError(error.sentence) from None
         client_id = parse_qs(environ["QUERY_STRING"]).get("client_id", [""])[0]
         if user is None or page_owner(client_id) not in (None, user.id):
             raise ConnectionRefusedError("You are not signed in, or this page belongs to another user; open it again.")
@@ -215,7 +219,10 @@ class SocketGuard:
 
     async def _handshake(self, sid: str, message: object) -> bool:
         environ = core.sio.get_environ(sid)
-        user = await self._ask_store(environ) if environ else None
+        try:
+            user = await self._ask_store(environ) if environ else None
+        except StoreRefused:  # the page is loaded again, and says why nothing is there
+            return False
         if user is None or _page_of(message, user) is None:
             return False
         return bool(await self.handlers["handshake"](sid, message))
@@ -225,7 +232,11 @@ class SocketGuard:
         if environ is None:
             return
         async with environ["guard.lock"]:  # the store may answer out of order, a page's events must not
-            user = await self._ask_store(environ)
+            try:
+                user = await self._ask_store(environ)
+            except StoreRefused as error:
+                _say(environ, message, error.sentence)
+                return
             if user is None:
                 await close_pages(environ["asgi.scope"]["state"]["authority"].key)
             elif client := _page_of(message, user):
@@ -401,6 +412,17 @@ def _page_of(message: object, user: User) -> Client | None:
     client_id = message.get("client_id") if isinstance(message, dict) else None
     client = Client.instances.get(client_id) if isinstance(client_id, str) else None
     return client if client is not None and page_owner(client.id) == user.id else None
+
+
+def _say(environ: dict[str, Any], message: object, sentence: str) -> None:
+    """Show a sentence on the page that a message came from, but not for each of many messages."""
+    authority: Authority | None = environ["asgi.scope"]["state"].get("authority")
+    client = _page_of(message, authority.user) if authority else None
+    now = asyncio.get_running_loop().time()
+    if client is not None and now - environ.get("guard.said_at", -SAY_SECONDS) >= SAY_SECONDS:
+        environ["guard.said_at"] = now
+        with client:
+            ui.notify(sentence, type="negative", multi_line=True)
 
 
 def _user_id(scope: Scope) -> str:
