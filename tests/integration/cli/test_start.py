@@ -70,6 +70,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.sqlite_only  # PostgreSQL's way takes the store
 @pytest.mark.parametrize("arguments", ["users list", "token ana", "login-link ana"])
 def test_a_command_on_the_accounts_loads_no_server_and_no_client(data_dir: Path, arguments: str) -> None:
     modules = loaded(data_dir, *arguments.split())
