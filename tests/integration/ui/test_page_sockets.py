@@ -292,7 +292,7 @@ async def test_a_new_role_counts_from_the_next_click(site: Site, ana: User) -> N
 
 
 async def make_admin(site: Site, user: User) -> None:
-    change = text('UPDATE "user" SET is_admin = 1 WHERE id = :id').bindparams(id=user.id)
+    change = text('UPDATE "user" SET is_admin = TRUE WHERE id = :id').bindparams(id=user.id)
     await site.account_store.database.write(lambda connection: connection.execute(change))
 
 
