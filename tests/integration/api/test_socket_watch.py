@@ -47,3 +47,4 @@ async def test_a_socket_that_opens_during_a_check_stays_open(tmp_path: Path) -> 
     assert newcomer.deliver(10_000) == ["pong"]
     assert len(received) == 1
     await server.kill()
+    installation.database.close()
