@@ -45,7 +45,7 @@ from tests.support.managed_backend import ADMIN, ANA, BEN, RefusingStore, build_
 pytestmark = pytest.mark.acceptance  # long rounds
 
 T = TypeVar("T")
-STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 40, 5_000
+STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 30, 5_000
 MAX_STEPS = 40
 MAX_JOBS = 5
 PAUSE_AFTER_FAILURES = 2

@@ -42,7 +42,7 @@ from tests.support.managed_backend import ADMIN, ANA, BEN
 pytestmark = pytest.mark.acceptance  # long rounds
 
 T = TypeVar("T")
-STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 200, 20_000
+STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 120, 20_000
 MAX_STEPS = 40
 PAGE_LIMIT = 3
 MAX_REQUESTS = 50
