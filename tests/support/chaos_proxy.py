@@ -53,6 +53,7 @@ class ChaosProxy:
         self._is_calm = False
         self._silent: deque[asyncio.Event] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self.port = 0
         self.connections = 0
         self.cut = 0
@@ -67,6 +68,12 @@ class ChaosProxy:
     def harm(self) -> None:
         """Cause faults again, as before `calm`."""
         self._is_calm = False
+
+    def cut_open(self) -> None:
+        """Cut the connections through which too few bytes pass to reach their end."""
+        self.cut += len(self._open)
+        for writer in (writer for pair in self._open for writer in pair):
+            _cut(writer, is_reset=False)
 
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Accept a client's connection."""
@@ -88,12 +95,14 @@ class ChaosProxy:
         except OSError:  # no server listens there at the moment
             writer.transport.abort()
             return
+        self._open.add((writer, server_writer))
         try:
             if await first_completed(self._forward(server_reader, writer, rng), _copy(reader, server_writer)):
                 await self._end((writer, server_writer), rng)
         except OSError:
             pass  # one of the two sides is gone
         finally:
+            self._open.discard((writer, server_writer))
             writer.close()
             server_writer.close()
 
