@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import UNFINISHED
 from tests.support.databases import assert_intact, chosen, rows
+from tests.support.homes import Home
 from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.server_runs import Remains, Server
@@ -34,12 +35,13 @@ from tests.support.watched_jobs import (
     MAX_UPDATES,
     POLL_SECONDS,
     Api,
-    Home,
     Order,
     Request,
     clients_of,
     following,
     new_order,
+    prepare_home,
+    server_of,
     until_caught_up,
     until_received,
 )
@@ -85,6 +87,8 @@ class Series:
     orders: list[Order] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    # Jobs that were being cancelled, or were cancelled, at a kill; a cancel may also come too late.
+    cancelling: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
     @property
@@ -117,6 +121,8 @@ class Series:
                 stored = run.remains.jobs[request.job_id]
                 assert stored["seq"] >= request.answer["seq"], f"{request}: its answer was not stored"
                 assert request.holds(stored), f"{request}: lost, the job is {stored}"
+                if request.action == "cancel" and "cancel" in f"{stored['requested']} {stored['status']}":
+                    self.cancelling.add(request.job_id)
         self.runs.append(run)
 
     def __str__(self) -> str:
@@ -134,14 +140,7 @@ class Series:
 async def play(home: Home, seed: int, kills: int) -> Series:
     """Play this number of rounds over this home, then let all jobs finish and check them."""
     began, rng, log = time.perf_counter(), Random(seed), StartLog(home.path / "starts.log")
-    server = Server(
-        home.path / "data",
-        python_path=home.path / "plug-ins",
-        media_dir=home.path / "media",
-        max_running_jobs=2 * JOBS,
-        max_running_jobs_per_user=2 * JOBS,
-        max_running_videos=8,
-    )
+    server = server_of(home)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.close)
         api = Api(server.url, home.tokens, log)
@@ -257,7 +256,7 @@ def _check_end(series: Series) -> None:
             assert facts == (order.end, len(order.video_ids), 1, 100), job
     last_requests = {request.job_id: request for request in series.requests}
     for request in last_requests.values():
-        if request.action == "cancel" and _is_cancelling(request.answer):
+        if request.action == "cancel" and request.job_id in series.cancelling:
             assert end.remains.jobs[request.job_id]["status"] == "cancelled", f"{request}: finished nevertheless"
     assert len(end.remains.jobs) == len(series.orders), "a job was created twice"
     for client in series.clients:
@@ -265,10 +264,6 @@ def _check_end(series: Series) -> None:
         for updates in client.delivered.values():
             counts = [(update.attempt, update.current_video, update.failed) for update in updates]
             assert counts == sorted(counts), f"{client} received a smaller number of finished videos"
-
-
-def _is_cancelling(answer: Mapping[str, Any] | None) -> bool:
-    return answer is not None and (answer["requested"] == "cancel" or answer["status"] == "cancelled")
 
 
 async def _until_a_video_has_finished(client: MirrorClient) -> None:
@@ -291,7 +286,7 @@ async def _until_all_finished(series: Series, api: Api) -> None:
 
 async def test_killed_servers_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     """Every job finishes, no update that was sent is lost, and no stored result is computed again."""
-    series = await play(await Home.prepare(tmp_path / "home"), SEED_IN_THE_GATE, KILLS)
+    series = await play(await prepare_home(tmp_path / "home"), SEED_IN_THE_GATE, KILLS)
     assert any(run.finished for run in series.runs[:-1]), "no kill came during the work"
     assert any(request.answer for request in series.requests), "no request was accepted"
 
@@ -300,7 +295,7 @@ async def _play_many(rounds: int) -> int:
     """Play these rounds and print each series; return how many series failed."""
     failed = 0
     with tempfile.TemporaryDirectory() as directory:
-        home = await Home.prepare(Path(directory, "template"))
+        home = await prepare_home(Path(directory, "template"))
         for seed in range(1, -(-rounds // KILLS) + 1):
             try:
                 print(await play(home.copy(Path(directory, str(seed))), seed, KILLS), flush=True)

@@ -20,12 +20,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from backend.clock import SystemClock
 from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import ProgressUpdate
-from tests.support.accounts import open_account_store
 from tests.support.chaos_proxy import BAD, SLOW, ChaosProxy, chaos_proxy
-from tests.support.clips import make_clip, truncated
+from tests.support.homes import Home
 from tests.support.mirror_client import HISTORY, MirrorClient
 from tests.support.senders import Order, Sender, plan_order
 from tests.support.server_runs import Remains, Server
@@ -101,30 +99,8 @@ class Example:
         )
 
 
-@dataclass(frozen=True)
-class Home:
-    """A data directory with three accounts, and a few clips."""
-
-    path: Path
-    # Token of each user, by name.
-    tokens: dict[str, str]
-
-    @classmethod
-    async def prepare(cls, path: Path) -> Home:
-        """Make the clips and the accounts."""
-        clips = [make_clip(path / "media" / f"{video_id}.mp4", seconds=0.3) for video_id in VIDEO_IDS]
-        truncated(clips[-1])
-        (path / "data").mkdir()
-        with open_account_store(path / "data", SystemClock()) as opened:
-            users = [await opened.accounts.ensure_admin()]
-            users += [await opened.accounts.add_user(name, "correct horse") for name in ("ana", "ben")]
-            tokens = {user.name: await opened.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
-        return cls(path, tokens)
-
-    def copy(self, path: Path) -> Home:
-        """Copy it to another directory."""
-        shutil.copytree(self.path, path)
-        return Home(path, self.tokens)
+async def _prepare(path: Path) -> Home:
+    return await Home.prepare(path, clips=VIDEO_IDS, clip_seconds=0.3, users=("ana", "ben"))
 
 
 async def play(home: Home, seed: int) -> Example:
@@ -348,7 +324,7 @@ def _fields(update: ProgressUpdate) -> Fields:
 
 
 async def test_clients_over_a_bad_network_end_in_the_servers_state(tmp_path: Path) -> None:
-    home, cuts = await Home.prepare(tmp_path / "template"), 0
+    home, cuts = await _prepare(tmp_path / "template"), 0
     for seed in range(1, IN_THE_GATE + 1):
         example = await play(home.copy(tmp_path / f"seed-{seed}"), seed)
         assert len(example.remains) >= 1, seed
@@ -360,7 +336,7 @@ async def _play_many(examples: int) -> int:
     """Play these examples and print each; return how many failed."""
     failed = 0
     with tempfile.TemporaryDirectory() as directory:
-        home = await Home.prepare(Path(directory, "template"))
+        home = await _prepare(Path(directory, "template"))
         for seed in range(1, examples + 1):
             try:
                 print(await play(home.copy(Path(directory, str(seed))), seed), flush=True)

@@ -30,6 +30,7 @@ from backend.delivery.journal import INTERVAL_SECONDS
 from progress_dashboard.protocol import UNFINISHED
 from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
 from tests.support.databases import on_server, rows, url_of
+from tests.support.homes import Home
 from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.postgres import FAST, IMMEDIATE, PostgresServer
@@ -39,11 +40,12 @@ from tests.support.watched_jobs import (
     MAX_UPDATES,
     POLL_SECONDS,
     Api,
-    Home,
     Order,
     clients_of,
     following,
     new_order,
+    prepare_home,
+    server_of,
     until_caught_up,
     until_received,
 )
@@ -52,7 +54,6 @@ pytestmark = pytest.mark.postgresql_only
 
 ROUNDS, ROUNDS_OF_A_SERVER = 50, 10
 SEED_IN_THE_GATE = 1
-SLOTS = 8
 FROZEN_SECONDS, FROZEN_SECONDS_IN_THE_GATE = 20.0, 4.0
 MAX_AWAY_SECONDS = 1.0  # that a restart or crash takes longer than PostgreSQL itself
 BACK_SECONDS = 2.0  # what is promised, on a machine that is not busy …
@@ -206,15 +207,7 @@ async def play(
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(database_proxy(postgres.port))
         name = url_of(home.path / "data" / "dashboard.sqlite3").rpartition("/")[2]
-        server = Server(
-            home.path / "data",
-            python_path=home.path / "plug-ins",
-            media_dir=home.path / "media",
-            max_running_jobs=2 * JOBS,
-            max_running_jobs_per_user=2 * JOBS,
-            max_running_videos=SLOTS,
-            database_url=f"{postgres.url_through(proxy.port)}/{name}?sslmode=disable",
-        )
+        server = server_of(home, database_url=f"{postgres.url_through(proxy.port)}/{name}?sslmode=disable")
         stack.push_async_callback(server.close)
         await server.start()
         api = Api(server.url, home.tokens, log, may_refuse=True)
@@ -308,7 +301,7 @@ async def test_all_goes_on_after_the_database_was_away(tmp_path: Path) -> None:
     """The server never ends, no update that was sent is lost, and no tick is stored twice."""
     with PostgresServer.made(is_durable=True) as postgres, on_server(postgres):
         played = await play(
-            await Home.prepare(tmp_path / "home"),
+            await prepare_home(tmp_path / "home"),
             postgres,
             FAULTS_IN_THE_GATE,
             seed=SEED_IN_THE_GATE,
@@ -322,7 +315,7 @@ async def _play_many(rounds: int, postgres: PostgresServer) -> tuple[list[Round]
     """Play these rounds and print each; return them, and how many series failed."""
     played, failed, faults = list[Round](), 0, cycle(FAULTS)
     with tempfile.TemporaryDirectory() as directory:
-        home = await Home.prepare(Path(directory, "template"))
+        home = await prepare_home(Path(directory, "template"))
         for seed in range(1, -(-rounds // ROUNDS_OF_A_SERVER) + 1):
             chosen = list(islice(faults, min(ROUNDS_OF_A_SERVER, rounds - len(played))))
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from progress_dashboard.tasks import first_completed
+from tests.support.tcp_proxies import TcpProxy, cut, listening
 
 SMALL_SEGMENT = 536  # the kernel buffers more for a slow reader, the more a socket may send at once
 SMALL_BUFFER = 1_024
@@ -40,21 +40,20 @@ SLOW = ProxyPolicy(
 )
 
 
-class ChaosProxy:
+class ChaosProxy(TcpProxy):
     """Forwards connections to a port of this machine, with the faults of its policy unless it is `calm`.
 
     The faults of the nth connection depend only on the seed and n. Counts what it did.
     """
 
     def __init__(self, target_port: int, policy: ProxyPolicy, *, seed: str) -> None:
+        super().__init__()
         self._target_port = target_port
         self._policy = policy
         self._seed = seed
         self._is_calm = False
         self._silent: deque[asyncio.Event] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self.port = 0
         self.connections = 0
         self.cut = 0
         self.silenced = 0
@@ -73,20 +72,11 @@ class ChaosProxy:
         """Cut the connections through which too few bytes pass to reach their end."""
         self.cut += len(self._open)
         for writer in (writer for pair in self._open for writer in pair):
-            _cut(writer, is_reset=False)
+            cut(writer, is_reset=False)
 
-    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Accept a client's connection."""
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.create_task(self._serve(reader, writer), name=f"connection {self.connections}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """End all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        super().accept(reader, writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         rng = Random(f"{self._seed}-{self.connections}")
@@ -140,7 +130,7 @@ class ChaosProxy:
         else:
             self.cut += 1
         for writer in writers:
-            _cut(writer, is_reset=rng.random() < 0.5)
+            cut(writer, is_reset=rng.random() < 0.5)
 
     async def _stay_silent(self) -> None:
         """Wait until the proxy is calm, or until too many connections are silent."""
@@ -156,14 +146,8 @@ class ChaosProxy:
 @asynccontextmanager
 async def chaos_proxy(target_port: int, policy: ProxyPolicy, *, seed: str) -> AsyncIterator[ChaosProxy]:
     """Run a proxy before this port while the block runs."""
-    proxy = ChaosProxy(target_port, policy, seed=seed)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(ChaosProxy(target_port, policy, seed=seed)) as proxy:
         yield proxy
-    finally:
-        server.close()
-        await proxy.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -171,13 +155,3 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
         writer.write(piece)
         await writer.drain()
     return False
-
-
-def _cut(writer: asyncio.StreamWriter, *, is_reset: bool) -> None:
-    """End a connection without sending what waits; after a reset the peer loses even what has arrived."""
-    if writer.transport.is_closing():
-        return
-    if is_reset:
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 
 from progress_dashboard.tasks import first_completed
+from tests.support.tcp_proxies import TcpProxy, cut, listening
 
 COMMIT = b"Q" + struct.pack("!I", 4 + len(b"COMMIT\0")) + b"COMMIT\0"  # the whole message, as the driver sends it
 COMMITTED = b"C" + struct.pack("!I", 4 + len(b"COMMIT\0")) + b"COMMIT\0"  # the server's answer
@@ -23,18 +23,17 @@ class Loss(Enum):
     REQUEST = "the request"  # it is not stored, and the program cannot know either
 
 
-class DatabaseProxy:
+class DatabaseProxy(TcpProxy):
     """Forwards connections to PostgreSQL on a port of this machine, unencrypted."""
 
     def __init__(self, target_port: int) -> None:
+        super().__init__()
         self._target_port = target_port
         self._loss: Loss | None = None
         self._lost = asyncio.Event()
         self._speaking = asyncio.Event()
         self._speaking.set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
 
     async def lose(self, loss: Loss) -> None:
         """Lose this of the next commit, whichever it is; returns when it is lost and its connection is cut."""
@@ -45,7 +44,7 @@ class DatabaseProxy:
     def cut(self) -> None:
         """Cut all connections."""
         for writer in self._writers:
-            _reset(writer)
+            cut(writer, is_reset=True)
 
     def fall_silent(self) -> None:
         """Forward nothing from now on, and close nothing; new connections get no answer."""
@@ -55,23 +54,11 @@ class DatabaseProxy:
         """Continue after `fall_silent`, with the bytes that waited."""
         self._speaking.set()
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a program's connection."""
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """End all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:  # PostgreSQL is away
-            _reset(writer)
+            cut(writer, is_reset=True)
             return
         writers = {writer, server_writer}
         self._writers |= writers
@@ -85,10 +72,10 @@ class DatabaseProxy:
             for one in writers:
                 one.close()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Messages) -> bool:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, messages: Messages) -> bool:
         """Forward until the end; return True when a message was lost instead."""
         while piece := await reader.read(PIECE_BYTES):
-            for message in cut.add(piece):
+            for message in messages.add(piece):
                 if self._is_lost(message):
                     return True
                 await self._speaking.wait()
@@ -104,7 +91,7 @@ class DatabaseProxy:
     def _lose(self, writers: set[asyncio.StreamWriter]) -> None:
         self._loss = None
         for writer in writers:
-            _reset(writer)
+            cut(writer, is_reset=True)
         self._lost.set()
 
 
@@ -137,19 +124,5 @@ class Messages:
 @asynccontextmanager
 async def database_proxy(target_port: int) -> AsyncIterator[DatabaseProxy]:
     """Run a proxy before this port while the block runs."""
-    proxy = DatabaseProxy(target_port)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(DatabaseProxy(target_port)) as proxy:
         yield proxy
-    finally:
-        server.close()
-        await proxy.close()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection at once: the peer gets an error, not an end."""
-    if not writer.transport.is_closing():
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        writer.transport.abort()

@@ -9,22 +9,23 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from progress_dashboard.tasks import first_completed
+from tests.support.tcp_proxies import TcpProxy
 
 ANSWER_SECONDS = 10
 
 
-class FreezableProxy:
+class FreezableProxy(TcpProxy):
     """Forwards connections to a port of this machine, in a thread of its own.
 
     While it is frozen no byte passes and nothing is closed: sent bytes wait, and new connections get no answer.
     """
 
     def __init__(self, target_port: int, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        super().__init__()
         self._target_port = target_port
         self._loop = loop
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = port
 
@@ -38,21 +39,14 @@ class FreezableProxy:
 
     async def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self.accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """End all connections."""
+        """Stop listening and end all connections."""
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await super().close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):

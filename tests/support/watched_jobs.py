@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,14 +13,13 @@ from typing import Any
 
 import httpx
 
-from backend.clock import SystemClock
 from progress_dashboard.protocol import UNFINISHED
-from tests.support.accounts import open_account_store
-from tests.support.clips import make_clip, truncated
-from tests.support.databases import copy_database
+from tests.support.homes import Home
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.mirror_client import MirrorClient
+from tests.support.server_runs import Server
 
+SLOTS = 8
 JOBS = 50  # unfinished ones at the beginning of each round
 VIDEO_IDS = ("one", "two", "three", "truncated")  # a job has the last one to four of them
 WATCHERS = (("admin", True), ("ana", False), ("ben", False), ("ben", True))  # name of the user, and whether in batches
@@ -73,32 +71,24 @@ class Request:
         return self.answer is None or bool(job["attempt"] >= self.answer["attempt"])
 
 
-@dataclass(frozen=True)
-class Home:
-    """A data directory with three accounts, a few clips, and a plug-in."""
+async def prepare_home(path: Path) -> Home:
+    """Make a data directory with the accounts, the clips and the plug-in of these stories."""
+    home = await Home.prepare(path, clips=VIDEO_IDS, clip_seconds=0.2, users=OWNERS)
+    install_plug_in(path / "plug-ins")
+    return home
 
-    path: Path
-    # Token of each user, by name.
-    tokens: dict[str, str]
 
-    @classmethod
-    async def prepare(cls, path: Path) -> Home:
-        """Make the clips, the plug-in and the accounts."""
-        clips = [make_clip(path / "media" / f"{video_id}.mp4", seconds=0.2) for video_id in VIDEO_IDS]
-        truncated(clips[-1])
-        install_plug_in(path / "plug-ins")
-        (path / "data").mkdir()
-        with open_account_store(path / "data", SystemClock()) as opened:
-            users = [await opened.accounts.ensure_admin()]
-            users += [await opened.accounts.add_user(name, "correct horse") for name in OWNERS]
-            tokens = {user.name: await opened.accounts.issue_token(user, lifetime_seconds=86_400) for user in users}
-        return cls(path, tokens)
-
-    def copy(self, path: Path) -> Home:
-        """Copy it to another directory."""
-        shutil.copytree(self.path, path)
-        copy_database(self.path / "data", path / "data")
-        return Home(path, self.tokens)
+def server_of(home: Home, **more: Any) -> Server:
+    """Return a server that runs all jobs of these stories at once."""
+    return Server(
+        home.path / "data",
+        python_path=home.path / "plug-ins",
+        media_dir=home.path / "media",
+        max_running_jobs=2 * JOBS,
+        max_running_jobs_per_user=2 * JOBS,
+        max_running_videos=SLOTS,
+        **more,
+    )
 
 
 class Api:
