@@ -1,22 +1,22 @@
-"""The cost of a page of a job's history: `python -m tests.bench.history [events]`.
+"""The cost of a page of a job's history: `python -m tests.bench.history [events] [--database postgresql]`.
 
 The program's own database has this number of events (default 1,000,000; 10,000,000 take some minutes and 5 GB in the
 temporary directory): over thirty days, ten runs of the server, 1,000 jobs, and one that has a tenth of all events.
 Pages of 100 updates are read at random depths, after a position and since a time, each of them through the store and
-with SQLite's driver alone, in turn. For a page since a time, the driver gets the position where it begins, and only
-reads the page. All times are in ms.
+with the database's driver alone, in turn. For a page since a time, the driver gets the position where it begins, and
+only reads the page. All times are in ms.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 import sys
 import tempfile
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -27,10 +27,12 @@ import msgspec
 
 from backend.clock import from_millis, iso, to_millis
 from backend.domain.job import Job
-from backend.store.database import Database, open_database
 from backend.store.history import HistoryStore
 from progress_dashboard.protocol import ProgressUpdate, Status
+from tests.bench.bare_driver import Rows, bare_driver, insert, sizes
+from tests.bench.beside import databases
 from tests.bench.measure import load, percentile, row
+from tests.support.databases import FILE, new_database, taken_kind
 
 EVENTS, JOBS, BIG_SHARE = 1_000_000, 1_000, 0.1
 RUNS, DAYS = 10, 30
@@ -38,7 +40,7 @@ PAGE, PAGES, WARM_UP = 100, 2_000, 200
 CHUNK = 100_000
 AIM = 3.0
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-INSERT = "INSERT INTO progress_event (job_id, seq, at, body) VALUES (?, ?, ?, ?)"
+COLUMNS = ("job_id", "seq", "at", "body")
 RAW = "SELECT body FROM progress_event WHERE job_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 WIDTHS = (26, 12, 12, 12, 12, 9, 9)
 Row = tuple[str, int, int, str]
@@ -103,7 +105,7 @@ def some_jobs() -> tuple[Job, ...]:
     return tuple(job.evolve(id=f"{rng.getrandbits(32):08x}-0000-4000-8000-{n:012}") for n in range(JOBS + 1))
 
 
-def fill(database: Database, events: Events, rng: random.Random) -> dict[str, array[int]]:
+def fill(path: Path, events: Events, rng: random.Random) -> dict[str, array[int]]:
     """Store the events; return the numbers of each job's events."""
     numbers = {job.id: array("q") for job in events.jobs}
 
@@ -115,7 +117,7 @@ def fill(database: Database, events: Events, rng: random.Random) -> dict[str, ar
 
     remaining = rows()
     while chunk := sorted(islice(remaining, CHUNK)):  # each job's part of the file is written once per chunk
-        database.write_now(lambda connection, rows=chunk: connection.exec_driver_sql(INSERT, rows))  # type: ignore[misc]
+        insert(path, "progress_event", COLUMNS, chunk)
     return numbers
 
 
@@ -131,9 +133,7 @@ def places(events: Events, numbers: dict[str, array[int]], rng: random.Random) -
             yield Place(job.id, events.seq(own[at - 1]), from_millis(events.at(own[at])))
 
 
-async def measured(
-    history: HistoryStore, raw: sqlite3.Connection, places: Iterator[Place], *, by_time: bool
-) -> list[list[float]]:
+async def measured(history: HistoryStore, raw: Rows, places: Iterator[Place], *, by_time: bool) -> list[list[float]]:
     """Return the sorted milliseconds of the pages [through the store, by the driver alone]."""
 
     async def by_store(place: Place) -> list[bytes]:
@@ -141,7 +141,7 @@ async def measured(
         return await history.page(place.job_id, since=since, after=after, limit=PAGE)
 
     async def by_driver(place: Place) -> list[bytes]:
-        return [body.encode() for (body,) in raw.execute(RAW, (place.job_id, place.seq, PAGE)).fetchall()]
+        return [body.encode() for (body,) in raw(RAW, (place.job_id, place.seq, PAGE))]
 
     took: list[list[float]] = [[], []]
     for number, place in enumerate(islice(places, WARM_UP + PAGES)):
@@ -155,33 +155,34 @@ async def measured(
     return [sorted(times) for times in took]
 
 
-async def measure(path: Path, database: Database, events: Events, numbers: dict[str, array[int]]) -> None:
+async def measure(path: Path, events: Events, numbers: dict[str, array[int]]) -> None:
     """Print the table."""
     row("", "store p50", "store p99", "driver p50", "driver p99", "x p50", "x p99", widths=WIDTHS)
-    with sqlite3.connect(path) as raw:
+    database = new_database(path)
+    with bare_driver(path) as raw, closing(database):
         for what, by_time in (("after a position, ms", False), ("since a time, ms", True)):
             chosen = places(events, numbers, random.Random(7))
             store, driver = await measured(HistoryStore(database), raw, chosen, by_time=by_time)
             figures = [percentile(times, percent) for times in (store, driver) for percent in (50, 99)]
             ratios = figures[0] / figures[2], figures[1] / figures[3]
             row(what, *(f"{figure:.3f}" for figure in figures), *(f"{ratio:.2f}" for ratio in ratios), widths=WIDTHS)
-    raw.close()
 
 
-def main(count: int) -> None:
+def main(count: int, kind: str) -> None:
     """Store this number of events and measure."""
     events = Events(count, some_jobs())
-    with tempfile.TemporaryDirectory() as home:
-        path, began = Path(home) / "dashboard.sqlite3", time.perf_counter()
-        database = open_database(path, backups=Path(home) / "backups")
-        numbers = fill(database, events, random.Random(5))
-        seconds, size = time.perf_counter() - began, path.stat().st_size
-        per_event = f"{size / count:.0f} bytes per event"
-        print(f"{count:,} events, {size / 2**20:,.0f} MiB, {per_event}, stored in {seconds:.0f} s; {load()}")
-        asyncio.run(measure(path, database, events, numbers))
-        database.close()
+    with databases(kind) as kinds:
+        for name, used in kinds.items():
+            with tempfile.TemporaryDirectory() as home, used():
+                path, began = Path(home) / FILE, time.perf_counter()
+                numbers = fill(path, events, random.Random(5))
+                seconds, size = time.perf_counter() - began, sum(size for _, size in sizes(path))
+                stored = f"{size / 2**20:,.0f} MiB, {size / count:.0f} bytes per event, stored in {seconds:.0f} s"
+                print(f"{name}: {count:,} events, {stored}; {load()}")
+                asyncio.run(measure(path, events, numbers))
     print(f"aim: at most {AIM} x the driver; pages of {PAGE} updates, {PAGES:,} pages per line")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS)
+    chosen_kind, given = taken_kind(sys.argv[1:])
+    main(int(given[0]) if given else EVENTS, chosen_kind)

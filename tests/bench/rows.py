@@ -1,10 +1,10 @@
-"""Lists over very many rows: `python -m tests.bench.rows [jobs]` (default 100,000, with 20 videos each).
+"""Lists over very many rows: `python -m tests.bench.rows [jobs] [--database postgresql]`.
 
-Builds the program's database in bulk (in the temporary directory: 1.5 GB for 100,000 jobs), and prints its size for a
-video, then every list, filter, order and search, as p50 and p99 beside the reference: the bare driver reads 100 jobs by
-their numbers, in turn with the pages; `x` compares the processor time of both. Then the program serves it: the export
-of the history beside the bare driver with Python's CSV writer, and how long another client's requests take meanwhile.
-All times are in ms.
+The jobs (default 100,000) have 20 videos each. Builds the program's database in bulk (in the temporary directory: 1.5
+GB for 100,000 jobs), and prints its size for a video, then every list, filter, order and search, as p50 and p99 beside
+the reference: the bare driver reads 100 jobs by their numbers, in turn with the pages; `x` compares the processor time
+of both. Then the program serves it: the export of the history beside the bare driver with Python's CSV writer, and how
+long another client's requests take meanwhile. All times are in ms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import csv
 import io
 import multiprocessing
 import random
-import sqlite3
 import sys
 import tempfile
 import time
@@ -29,10 +28,13 @@ import httpx
 from backend.domain.job import Selection
 from backend.domain.video import VideoStatus
 from backend.store import Store
-from backend.store.database import Database, open_database
+from backend.store.database import Database
 from backend.store.job_lists import SORTS, Wanted
 from progress_dashboard.protocol import Status
+from tests.bench.bare_driver import bare_driver, sizes
+from tests.bench.beside import databases
 from tests.bench.measure import load, percentile, row
+from tests.support.databases import FILE, new_database, taken_kind
 from tests.support.many_rows import OWNERS, fill
 from tests.support.servers import TLS, api, running, token
 
@@ -58,21 +60,17 @@ WEEK = 7 * 86_400
 LIST_WIDTHS, WIDTHS = (44, 9, 9, 9, 10, 7), (44, 10, 12, 12, 10)
 REFERENCE = "SELECT * FROM job WHERE number = ?"
 LINES = (
-    "SELECT job.id, job.name, user.name, status, total_videos, failed, error, attempt, processor, job.created_at, "
-    "started_at, finished_at FROM job JOIN user ON user.id = owner_id ORDER BY number DESC LIMIT 50000"
+    'SELECT job.id, job.name, "user".name, status, total_videos, failed, error, attempt, processor, job.created_at, '
+    'started_at, finished_at FROM job JOIN "user" ON "user".id = owner_id ORDER BY number DESC LIMIT 50000'
 )
 Read = Callable[[], Awaitable[object]]
 
 
 def print_sizes(path: Path, videos: int) -> None:
     """Print the bytes for each video, by table and index."""
-    with closing(sqlite3.connect(path)) as connection:
-        sizes = connection.execute(
-            "SELECT name, sum(pgsize) FROM dbstat WHERE aggregate = TRUE GROUP BY name"
-        ).fetchall()
-    total = sum(size for _, size in sizes)
-    print(f"bytes a video: {total / videos:.0f}, of them")
-    for name, size in sorted(sizes, key=lambda part: -part[1])[:8]:
+    found = sizes(path)
+    print(f"bytes a video: {sum(size for _, size in found) / videos:.0f}, of them")
+    for name, size in found[:8]:
         print(f"  {name:30} {size / videos:6.1f}")
 
 
@@ -125,8 +123,8 @@ def of_videos(store: Store, job_ids: list[str]) -> Iterator[tuple[str, Read]]:
 async def measure(path: Path, database: Database, jobs: int) -> None:
     """Print a line for each list, and the slowest of them."""
     store, rng, slow = Store(database), random.Random(5), []
-    with closing(sqlite3.connect(path)) as raw:
-        ids = [one for (one,) in raw.execute("SELECT id FROM job WHERE status = 'failed' LIMIT 500")]
+    with bare_driver(path) as raw:
+        ids = [one for (one,) in raw("SELECT id FROM job WHERE status = 'failed' LIMIT 500", ())]
         row("list", "p50", "p99", "CPU p50", "reference", "x", widths=LIST_WIDTHS)
         for what, read in (*lists(store), *of_videos(store, ids)):
             took: list[list[float]] = [[], [], []]
@@ -137,7 +135,7 @@ async def measure(path: Path, database: Database, jobs: int) -> None:
                 took[1].append((time.process_time() - cpu) * 1000)
                 cpu = time.process_time()
                 for number in rng.sample(range(1, jobs + 1), PAGE):
-                    raw.execute(REFERENCE, (number,)).fetchone()
+                    raw(REFERENCE, (number,))
                 took[2].append((time.process_time() - cpu) * 1000)
             wall, ours, theirs = (sorted(times) for times in took)
             p50, p99, used, reference = (
@@ -178,9 +176,9 @@ def others(client: httpx.Client, address: str, until: Callable[[], bool]) -> lis
 
 def bare_rate(path: Path) -> float:
     """Return how many lines a second the driver and the CSV writer make of the history, and do nothing else."""
-    with closing(sqlite3.connect(path)) as raw:
+    with bare_driver(path) as raw:
         began = time.perf_counter()
-        rows = raw.execute(LINES).fetchall()
+        rows = raw(LINES, ())
         buffer = io.StringIO(newline="")
         csv.writer(buffer).writerows(rows)
         assert buffer.getvalue().encode()
@@ -206,31 +204,37 @@ def measure_exports(home: Path, job_id: str, big: str) -> None:
                 waits = others(client, one, receiving.poll)
                 lines, seconds = receiving.recv()
                 child.join()
-                bare = bare_rate(home / "dashboard.sqlite3")
+                bare = bare_rate(home / FILE)
                 figures = (f"{percentile(waits, 50):.1f}", f"{percentile(waits, 99):.1f}")
                 row(what, f"{lines / seconds:,.0f}", f"{bare:,.0f}", *figures, widths=WIDTHS)
     print(f"aim: at least {AIM_ROWS:,} rows a second, others' p99 below {AIM_OTHERS_MS} ms")
 
 
-def main(jobs: int) -> None:
+def main(jobs: int, kind: str) -> None:
     """Build, measure, and serve."""
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory)
-        path, began = home / "dashboard.sqlite3", time.perf_counter()
-        open_database(path, backups=home / "backups").close()
-        fill(home, jobs, VIDEOS)
-        built, size = time.perf_counter() - began, path.stat().st_size
-        print(f"{jobs:,} jobs, {jobs * VIDEOS:,} videos, {size / 2**20:,.0f} MiB, built in {built:.0f} s; {load()}")
-        print_sizes(path, jobs * VIDEOS)
-        fill(home, 2, 100_000, seed=8)
-        with closing(sqlite3.connect(path)) as connection:
-            [(usual,)] = connection.execute("SELECT id FROM job WHERE number = 1")
-            [(big,)] = connection.execute("SELECT id FROM job WHERE number = (SELECT max(number) FROM job)")
-        database = open_database(path, backups=home / "backups")
+    with databases(kind) as kinds:
+        for name, used in kinds.items():
+            with tempfile.TemporaryDirectory() as directory, used():
+                print(name)
+                _build_and_measure(Path(directory), jobs)
+
+
+def _build_and_measure(home: Path, jobs: int) -> None:
+    path, began = home / FILE, time.perf_counter()
+    new_database(path).close()
+    fill(home, jobs, VIDEOS)
+    built, size = time.perf_counter() - began, sum(size for _, size in sizes(path))
+    print(f"{jobs:,} jobs, {jobs * VIDEOS:,} videos, {size / 2**20:,.0f} MiB, built in {built:.0f} s; {load()}")
+    print_sizes(path, jobs * VIDEOS)
+    fill(home, 2, 100_000, seed=8)
+    with bare_driver(path) as raw:
+        [(usual,)] = raw("SELECT id FROM job WHERE number = 1", ())
+        [(big,)] = raw("SELECT id FROM job WHERE number = (SELECT max(number) FROM job)", ())
+    with closing(new_database(path)) as database:
         asyncio.run(measure(path, database, jobs))
-        database.close()
-        measure_exports(home, usual, big)
+    measure_exports(home, usual, big)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else JOBS)
+    chosen_kind, given = taken_kind(sys.argv[1:])
+    main(int(given[0]) if given else JOBS, chosen_kind)
