@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests import ROOT
-from tests.support.postgres import USER, PostgresServer
+from tests.support.postgres import USER, PostgresServer, create_database
 from tests.support.servers import ServerProcess, environment, free_port, use_link
 
 pytestmark = pytest.mark.postgresql_only
@@ -68,3 +68,21 @@ def test_three_commands_lead_from_a_clone_to_the_running_program(tmp_path: Path,
     finally:
         program.end()
     assert not (clone / "data" / "dashboard.sqlite3").exists()
+
+
+def test_a_password_in_pgpass_is_enough(tmp_path: Path, postgres: PostgresServer) -> None:
+    create_database(postgres.url, "kept")
+    passwords = tmp_path / ".pgpass"
+    passwords.write_text(f"127.0.0.1:{postgres.port}:kept:{USER}:{postgres.password}\n", encoding="utf-8")
+    passwords.chmod(0o600)
+    given = environment({"database_url": f"postgresql://{USER}@127.0.0.1:{postgres.port}/kept", "data_dir": tmp_path})
+    port = free_port()
+    program = ServerProcess(
+        "main.py", "--no-browser", "--port", str(port), port=port, environment=given | {"HOME": str(tmp_path)}
+    )
+    try:
+        link = program.until_says("Sign in:").split()[-1]
+        with httpx.Client(follow_redirects=True) as browser:
+            assert "No active jobs" in use_link(browser, link).raise_for_status().text
+    finally:
+        program.end()
