@@ -25,7 +25,7 @@ from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
 from progress_dashboard.protocol import EXTERNAL, SenderReport
 from tests.support.databases import settings_of
-from ui.cli.serve import config_of
+from ui.cli.serve import BACKLOG, config_of
 
 VIDEOS = 20
 SHARES = 50  # of a second; the jobs of a share change at the same time
@@ -92,10 +92,11 @@ class Sender:
 
 
 def listener(port: int) -> socket.socket:
-    """Return a socket as the program listens on it, with its protocol named."""
+    """Return a socket that listens as the program's does, with its protocol named."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
+    listening.listen(BACKLOG)
     return listening
 
 
