@@ -200,7 +200,7 @@ async def _expect_words(scene: Scene) -> None:
     assert "right now" in scene.api.refusals[refused], scene.api.refusals[refused]
     async with asyncio.timeout(NOTICED_SECONDS):
         while not all(health.status_code == 503 and "failing" in health.text for health in await scene.api.health()):
-            await asyncio.sleep(POLL_SECONDS)  # the server asks PostgreSQL once a second
+            await scene.clients[0].changed(POLL_SECONDS)  # the server asks PostgreSQL once a second
 
 
 async def play(
