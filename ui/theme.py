@@ -41,6 +41,8 @@ STATUS_LOOK: Mapping[Status, StatusLook] = {
 }
 STALLED_LOOK = StatusLook("hourglass_empty", "stalled")
 """The look of the badge beside the status of a stalled job."""
+WAITING_ICON = "cloud_off"
+"""The icon before the reason why no machine takes the videos of a job."""
 
 PAGES = (
     ("dashboard", "Dashboard", "/", "grid_view"),

@@ -44,6 +44,17 @@ class EtaOut(msgspec.Struct):
     videos_per_minute: float
 
 
+class WaitingOut(msgspec.Struct):
+    """What a job waits for."""
+
+    # Its place among the jobs that wait to begin, from 1.
+    place: int | None = None
+    # Why no machine takes its videos.
+    reason: str | None = None
+    # When it is likely to begin.
+    starts_at: Timestamp | None = None
+
+
 class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     """A job: the fields of a progress update, and what else is known about it."""
 
@@ -69,10 +80,13 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     eta: EtaOut | None
     # Time of the last progress, while the job is stalled.
     stalled_since: Timestamp | None
+    # While the job waits for a machine.
+    waiting: WaitingOut | None
 
     @classmethod
     def of(cls, job: Job, backend: Backend, **more: Any) -> JobOut:
         """Return the answer for a job; `more` are the fields of a subclass."""
+        job = _with_its_wait(job, backend)
         estimate = backend.forecasts.of(job)
         fields = msgspec.structs.asdict(job.update()) | {
             "status": job.status,
@@ -89,6 +103,7 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
             "resumed": job.resumed,
             "eta": EtaOut(**msgspec.structs.asdict(estimate)) if estimate else None,
             "stalled_since": _timestamp(backend.stalls.of(job)),
+            "waiting": WaitingOut(reason=job.waiting_reason) if job.waiting_reason else None,
         }
         return cls(**fields, **more)
 
@@ -311,6 +326,13 @@ class SlotsBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 ReportsBody = SenderReport | Annotated[list[SenderReport], msgspec.Meta(extra_json_schema={"maxItems": MAX_REPORTS})]
+
+
+def _with_its_wait(job: Job, backend: Backend) -> Job:
+    """Return the job with the reason for which it waits: one that was read from the store does not have it."""
+    live = backend.hub.job(job.id)
+    is_same = live is not None and (live.status, live.requested) == (job.status, job.requested)
+    return job.evolve(waiting_reason=live.waiting_reason) if live is not None and is_same else job
 
 
 def _files(submission: Submission, media_dir: str) -> str:
