@@ -15,6 +15,7 @@ from backend.clock import iso
 from backend.domain.job import Job
 from backend.domain.video import Cause, Outcome, Video, VideoStatus
 from backend.errors import Fault
+from backend.executors.machines import Machine, MachineState
 from backend.jobs.external import MAX_REPORTS
 from backend.jobs.manager import MAX_PRIORITY, MAX_RETRIED_GROUPS, MAX_RETRIED_IDS
 from backend.jobs.submission import Submission
@@ -323,6 +324,56 @@ class SlotsBody(msgspec.Struct, forbid_unknown_fields=True):
     """How many videos may run at once."""
 
     slots: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SLOTS})]
+
+
+class WorkerOut(msgspec.Struct):
+    """A machine that works on videos."""
+
+    name: str
+    # What the machine calls itself.
+    node: str
+    state: MachineState
+    # Number of videos that it may work on at once.
+    slots: int
+    # Number of videos that it offers to work on; administrators may allow fewer.
+    own_slots: int
+    # Number of videos that it works on now.
+    running: int
+    # True if it starts no further videos.
+    draining: bool
+    # Why it takes no videos for a while.
+    resting: str | None
+    # Version of its program.
+    version: str
+    # Names of its processors; it gets the videos of no others.
+    processors: list[str]
+    last_seen: Timestamp | None
+
+    @classmethod
+    def of(cls, machine: Machine) -> WorkerOut:
+        """Return the answer for a machine."""
+        return cls(
+            name=machine.name,
+            node=machine.node,
+            state=machine.state,
+            slots=machine.limit,
+            own_slots=machine.slots,
+            running=machine.running,
+            draining=machine.is_draining,
+            resting=machine.resting,
+            version=machine.version,
+            processors=list(machine.processors),
+            last_seen=_timestamp(machine.last_seen),
+        )
+
+
+class WorkerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What changes about a machine; a field that is left out stays."""
+
+    # Number of videos that it may work on at once.
+    slots: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SLOTS})] | None = None
+    # True: it starts no further videos, and its running ones end. False: it takes videos again.
+    drain: bool | None = None
 
 
 ReportsBody = SenderReport | Annotated[list[SenderReport], msgspec.Meta(extra_json_schema={"maxItems": MAX_REPORTS})]

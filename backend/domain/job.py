@@ -55,12 +55,13 @@ class Selection:
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The newest state of a job. Every change returns the next state; `seq` is stamped when it is stored.
 
-    `found` counts the videos that had a file at the start, `skipped_rows` the rows of the list that are no videos of
-    the job. `running` (number of videos that run), `doing` (what the current one does) and `waiting_reason` (why no
-    machine takes its videos, said in place of `message`) are momentary and not stored. `reported` is the newest counter of the sender of an external job. `pause_reason` says why the job paused
-    itself. `resumed` is the number of finished videos at which it continued after a restart. A `pinned` job stays on
-    the dashboard until a user dismisses it. `lease_id` grows with every claim and every release. `started_at` and the
-    counts belong to the current attempt.
+    `found` counts the videos that had a file at the start, `skipped_rows` the rows of the list that are no videos
+    of the job. `running` (number of videos that run), `doing` (what the current one does) and `waiting_reason` (why
+    no machine takes its videos, said in place of `message`) are momentary and not stored. `reported` is the newest
+    counter of the sender of an external job. `pause_reason` says why the job paused itself. `resumed` is the number
+    of finished videos at which it continued after a restart. A `pinned` job stays on the dashboard until a user
+    dismisses it. `lease_id` grows with every claim and every release. `started_at` and the counts belong to the
+    current attempt.
     """
 
     id: str
