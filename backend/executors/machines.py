@@ -74,6 +74,10 @@ class Machine:
 class MachineRegistry(Protocol):
     """Where machines are known and changed. It checks no rights: `Machines` does."""
 
+    @property
+    def keeps_changes(self) -> bool:
+        """True if changes outlast the server, and machines come and go."""
+
     def list(self) -> Sequence[Machine]:
         """Return the machines in the order of their names, as they were heard of last."""
 
@@ -86,6 +90,11 @@ class Machines:
 
     def __init__(self, registry: MachineRegistry) -> None:
         self._registry = registry
+
+    @property
+    def keeps_changes(self) -> bool:
+        """True if changes outlast the server, and machines come and go."""
+        return self._registry.keeps_changes
 
     def list(self, *, by: User) -> Sequence[Machine]:
         """Return all machines in the order of their names. Raises `NotAllowed` unless an administrator asks."""
@@ -123,7 +132,9 @@ class Machines:
 
 
 class LocalMachine:
-    """The only machine of a server that works alone: itself. What is changed holds until the next start."""
+    """The only machine of a server that works alone: itself."""
+
+    keeps_changes = False
 
     def __init__(self, name: str, slots: Slots, processors: Sequence[str], clock: Clock) -> None:
         self._name = name
