@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from backend.delivery.journal import Journal
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
+from backend.executors.runs import LocalRuns, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -176,8 +176,8 @@ def _build(
     )
     outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
-    machines = Machines(LocalMachine(platform.node() or "server", slots, names(), clock))
-    work = VideoWork(leases, children, sources, outputs, slots, clock, policy)
+    machines = Machines(LocalMachine(machine_name(), slots, names(), clock))
+    work = VideoWork(leases, LocalRuns(children, sources, outputs, clock), slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
