@@ -95,7 +95,7 @@ class _Alarm:
         return True
 
     @staticmethod
-    def obeyed() -> None:
+    def disarm() -> None:
         """Take the kernel's timer back, because the children have been ended."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -121,7 +121,7 @@ class _Server:
             ready = self._selector.select(self._alarm.seconds_left)
             if self._alarm.rings():
                 self._signal_all()
-                self._alarm.obeyed()
+                self._alarm.disarm()
             for key, _ in ready:
                 if key.fileobj is self._wakeup_reader:
                     self._wakeup_reader.recv(4096)
