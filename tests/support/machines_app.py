@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from backend import open_backend
+from backend.app import running
 from backend.executors.machines import Machine, Machines
 from backend.settings import load_settings
 from ui.cli.serve import config_of
@@ -70,7 +71,10 @@ async def _serve(port: int, data_dir: Path) -> None:
         config = config_of(replace(opened, machines=posted))
         config.port, config.log_config = port, uvicorn.config.LOGGING_CONFIG
         config.configure_logging()
-        await uvicorn.Server(config).serve()
+        from ui.nicegui_internals import SessionWatch  # NiceGUI is set up only now
+
+        async with running(SessionWatch(opened.accounts, opened.clock).run(), "sessions"):
+            await uvicorn.Server(config).serve()
 
 
 if __name__ == "__main__":
