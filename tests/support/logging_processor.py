@@ -132,9 +132,9 @@ class StartLog:
         """Return all starts so far, in order."""
         return self._entries("start")
 
-    def at_work(self) -> list[LogEntry]:
-        """Return the starts of the processes that are alive."""
-        return [start for start in self.starts() if start.is_alive]
+    def at_work(self, job_id: str | None = None) -> list[LogEntry]:
+        """Return the starts of the processes that are alive, of this job or of all."""
+        return [start for start in self.starts() if job_id in (None, start.job_id) and start.is_alive]
 
     def overlaps(self) -> list[LogEntry]:
         """Return the starts at which another process worked on the same video."""
