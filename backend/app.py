@@ -20,6 +20,7 @@ from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
+from backend.executors.runs import LocalRuns
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -170,7 +171,7 @@ def _build(
     )
     outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
-    work = VideoWork(leases, children, sources, outputs, slots, clock, policy)
+    work = VideoWork(leases, LocalRuns(children, sources, outputs, clock), slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
