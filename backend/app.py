@@ -116,7 +116,8 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         )
         await children.start()
         stack.push_async_callback(children.stop)
-        demo = DemoClips(settings.data_dir / "demo")
+        demo = DemoClips(settings.outputs / "demo")  # where workers see them
+        demo.adopt(settings.data_dir / "demo")
         stack.push_async_callback(demo.close)
         sources = MediaSources(MediaDirectory(settings.media, clock), demo)
         backend = _build(settings, clock, database, children, sources)
