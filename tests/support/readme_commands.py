@@ -47,9 +47,13 @@ def install(command: str, clone: Path, given: Mapping[str, str]) -> None:
         pytest.skip(f"{NO_INDEX} ({done.stderr.splitlines()[-1]})")
 
 
-def run(command: str, clone: Path, given: Mapping[str, str]) -> None:
-    """Run a command until it exits, which must succeed."""
-    subprocess.run(command, shell=True, cwd=clone, env=given, check=True, timeout=COMMAND_SECONDS)
+def run(command: str, clone: Path, given: Mapping[str, str]) -> str:
+    """Run a command until it exits, which must succeed, and return what it printed."""
+    done = subprocess.run(
+        command, shell=True, cwd=clone, env=given, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def started(command: str, clone: Path, given: Mapping[str, str], *, port: int = 0) -> ServerProcess:
