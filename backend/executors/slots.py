@@ -20,7 +20,7 @@ AHEAD = 8  # of so many slots of other machines, one more run is handed over, so
 class Slots:
     """The shared limit of videos that run at once: a number, and what the machines can take (`fit`).
 
-    Without a number it is what the machines can take.
+    Without a number it is what the machines can take. While they are closed, no video begins.
     """
 
     def __init__(self, number: int | None) -> None:
@@ -29,11 +29,17 @@ class Slots:
         self._by_processor: Mapping[str, int] | None = None
         self._all = anyio.CapacityLimiter(number or 0)
         self._of_processor: dict[str, anyio.CapacityLimiter] = {}
+        self.is_closed = False
 
     @property
     def number(self) -> int:
         """How many videos may run at once."""
         return self._capacity or 0 if self._cap is None else self._cap
+
+    @property
+    def taken(self) -> int:
+        """How many videos have a slot."""
+        return self._all.borrowed_tokens
 
     def change(self, number: int, *, by: User) -> None:
         """Change the limit until the next start, when the setting counts again. Running videos are not stopped."""
@@ -41,9 +47,18 @@ class Slots:
             raise NotAllowed("Only an administrator can change the slots.")
         if not 1 <= number <= MAX_SLOTS:
             raise Invalid(f"slots must be from 1 to {MAX_SLOTS:,}.")
+        self.set(number)
+        log.info("slots changed", extra={"action": "slots_changed", "slots": number, "user": by.name})
+
+    def set(self, number: int) -> None:
+        """Let at most so many videos run at once."""
         self._cap = number
         self._apply()
-        log.info("slots changed", extra={"action": "slots_changed", "slots": number, "user": by.name})
+
+    def close(self, *, is_closed: bool = True) -> None:
+        """Let no further video begin, or open the slots again. Running videos are not stopped."""
+        self.is_closed = is_closed
+        self._apply()
 
     def fit(self, capacity: int, by_processor: Mapping[str, int]) -> None:
         """Follow what the machines can take: in all, and with each processor. Running videos are not stopped."""
@@ -62,7 +77,7 @@ class Slots:
         return (self._of_processor[processor], self._all)
 
     def _apply(self) -> None:
-        limit = inf if self._cap is None else self._cap
+        limit = 0 if self.is_closed else inf if self._cap is None else self._cap
         self._all.total_tokens = limit if self._capacity is None else min(limit, _with_ahead(self._capacity))
         for processor, limiter in self._of_processor.items():
             limiter.total_tokens = _with_ahead((self._by_processor or {}).get(processor, 0))

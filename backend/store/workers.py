@@ -7,6 +7,7 @@ the server allows a worker is one number, `may_run`: its slots, fewer, or none w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +17,16 @@ import msgspec
 from sqlalchemy import Connection
 
 from backend.store.database import Database
+from backend.store.rows import NUL_SHOWN
+
+ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not after a backslash that is a character itself
 
 
 class WorkerSql:
     """The worker's own statements. `runs` in `REPORT` is a JSON array of `ReportedRun`."""
 
-    SCHEMA: Final = "SELECT version_num, (SELECT database_id::text FROM life) FROM alembic_version"
+    SCHEMA: Final = "SELECT version_num, (SELECT database_id::text FROM life), (SELECT version FROM life) FROM alembic_version"
+    """The revision of the schema, the ID of the database, and the version of the server that led last."""
     BEATS: Final = "SELECT beats, node, process FROM worker WHERE name = %(worker)s"
     JOIN: Final = """
         INSERT INTO worker
@@ -43,11 +48,16 @@ class WorkerSql:
     CLAIM: Final = """
         UPDATE run SET state = 'running', worker = %(worker)s, taken = taken + 1, fraction = 0, doing = '',
             changes = changes + 1
-        WHERE id = %(run)s AND state = 'waiting' AND wanted
-            AND EXISTS (SELECT 1 FROM worker WHERE name = %(worker)s AND may_run > 0)
+        WHERE id = %(run)s AND (
+            (state = 'waiting' AND wanted AND EXISTS (SELECT 1 FROM worker WHERE name = %(worker)s AND may_run > 0))
+            OR (%(again)s AND state = 'running' AND worker = %(worker)s)
+        )
         RETURNING taken, job_id, position, attempt, try, processor, spec
     """
-    """No row: another worker has it, nobody wants it any more, or this worker may not run anything now."""
+    """No row: another worker has it, nobody wants it any more, or this worker may not run anything now.
+
+    `again` is True if the answer to an earlier claim was lost: that claim may have been stored.
+    """
     REPORT: Final = """
         WITH sent AS (
             SELECT * FROM json_to_recordset(%(runs)s::json)
@@ -59,7 +69,8 @@ class WorkerSql:
             UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = %(engine)s
         ), changed AS (
             UPDATE run SET fraction = coalesce(sent.fraction, run.fraction), doing = coalesce(sent.doing, run.doing),
-                state = coalesce(sent.state, run.state), outcome = coalesce(sent.outcome, run.outcome),
+                state = CASE WHEN sent.state = 'waiting' AND NOT run.wanted THEN 'stopped'
+                    ELSE coalesce(sent.state, run.state) END, outcome = coalesce(sent.outcome, run.outcome),
                 worker = CASE WHEN sent.state = 'waiting' THEN NULL ELSE run.worker END, changes = run.changes + 1
             FROM sent WHERE run.id = sent.id AND run.taken = sent.taken AND run.worker = %(worker)s
                 AND run.state = 'running' AND (sent.fraction IS NOT NULL OR sent.state IS NOT NULL)
@@ -145,6 +156,11 @@ class WorkerStore:
     async def forget(self, silent: Sequence[tuple[str, int]]) -> None:
         """Delete workers that are gone: (name, beats), unless they have come back."""
         await self._database.write(lambda connection: connection.exec_driver_sql(_FORGET, list(silent)))
+
+
+def sent_json(value: Any) -> str:
+    """Return the value as JSON that PostgreSQL takes apart, which refuses NUL in texts."""
+    return ESCAPED_NUL.sub(rf"\1{NUL_SHOWN}", msgspec.json.encode(value).decode())
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Parts:
     store: Store
     hub: ProgressHub
     journal: Journal
+    active: ActiveJobs
     queries: JobQueries
     external: ExternalJobs
     leases: Leases
@@ -240,7 +241,7 @@ def build_parts(
         sources=sources,
         clock=clock,
     )
-    return Parts(store, hub, journal, queries, external, leases, manager, sources, clock)
+    return Parts(store, hub, journal, active, queries, external, leases, manager, sources, clock)
 
 
 @asynccontextmanager
