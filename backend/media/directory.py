@@ -85,9 +85,11 @@ class MediaDirectory:
     files are not found.
     """
 
-    def __init__(self, root: Path, clock: Clock) -> None:
+    def __init__(self, root: Path, clock: Clock, *, may_be_empty: bool = True) -> None:
+        """`may_be_empty=False`: an empty directory is one that is not mounted, which is the machine's fault."""
         self.root = root.absolute()
         self._clock = clock
+        self._may_be_empty = may_be_empty
         self._scan: _Scan | None = None
         self._scanning: asyncio.Task[_Scan] | None = None
 
@@ -102,7 +104,7 @@ class MediaDirectory:
         return sum(len(index.files.get(video_id, ())) == 1 for video_id in video_ids)
 
     async def check(self) -> None:
-        if sentence := await asyncio.to_thread(_scan_error, self.root):
+        if sentence := await asyncio.to_thread(_scan_error, self.root, self._may_be_empty):
             raise VideoFailed(sentence, fault=Fault.MACHINE)
 
     async def _index(self) -> _Index:
@@ -115,12 +117,12 @@ class MediaDirectory:
 
     async def _scan_once(self) -> _Scan:
         began = self._clock.monotonic()
-        index = await asyncio.to_thread(_scan_directory, self.root)
+        index = await asyncio.to_thread(_scan_directory, self.root, self._may_be_empty)
         return _Scan(index, began, self._clock.monotonic() - began)
 
 
-def _scan_directory(root: Path) -> _Index:
-    if sentence := _scan_error(root):
+def _scan_directory(root: Path, may_be_empty: bool) -> _Index:
+    if sentence := _scan_error(root, may_be_empty):
         return _Index(error=sentence)
     top = os.path.realpath(root)
     files: dict[Kind, dict[str, tuple[str, ...]]] = {kind: {} for kind in FOUND}
@@ -151,13 +153,15 @@ def _add(files: dict[str, tuple[str, ...]], video_id: str, path: str) -> None:
         files[video_id] = tuple(sorted((*paths, path)))
 
 
-def _scan_error(root: Path) -> str:
+def _scan_error(root: Path, may_be_empty: bool) -> str:
     """Return the reason why the directory cannot be searched at all; "" if it can."""
     try:
-        os.scandir(os.path.realpath(root)).close()
+        with os.scandir(os.path.realpath(root)) as entries:
+            if may_be_empty or next(entries, None) is not None:
+                return ""
     except OSError as error:
         return _unusable(root, error)
-    return ""
+    return f"The media directory {quoted(root)} is empty on this machine; mount it there."
 
 
 def _unusable(root: Path, error: OSError) -> str:

@@ -224,6 +224,24 @@ async def test_a_missing_directory_is_a_fault_of_the_machine(tmp_path: Path) -> 
     assert (await expect_failure(media)).fault is Fault.MACHINE
 
 
+async def test_an_empty_directory_that_must_be_mounted_is_a_fault_of_the_machine(root: Path) -> None:
+    """Where files are expected, an empty directory is a mount that is missing, and says nothing about a video."""
+    clock = VirtualClock()
+    media = MediaDirectory(root, clock, may_be_empty=False)
+    failure = await expect_failure(media)
+    assert (failure.fault, failure.sentence) == (
+        Fault.MACHINE,
+        f'The media directory "{root}" is empty on this machine; mount it there.',
+    )
+    file = put(root / "other.mp4")
+    assert (await expect_failure(media)).fault is Fault.PERMANENT
+    await media.check()
+    file.unlink()
+    with pytest.raises(VideoFailed) as raised:
+        await media.check()
+    assert raised.value.fault is Fault.MACHINE
+
+
 async def test_an_unreadable_directory_is_reported_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     failure = await expect_failure(MediaDirectory(tmp_path / "circle", VirtualClock()))
