@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tests.support.databases import rows
 from tests.support.logging_processor import StartLog, install_plug_in
 from tests.support.servers import Program, api, running
 from tests.support.watchers import Watcher
+from tests.support.worker_programs import WorkerProgram, working
 
 VIDEO_IDS = tuple(f"clip-{number}" for number in range(6))
 FINAL = ("completed", "completed_with_errors", "failed", "cancelled")
@@ -49,16 +50,23 @@ class ClipHome:
     def data(self) -> Path:
         return self.path / "data"
 
+    @property
+    def plug_ins(self) -> Path:
+        return self.path / "plug-ins"
+
     @contextmanager
     def served(self, **settings: Any) -> Iterator[Scene]:
         """Run the program over this home, with a watcher that receives batches."""
-        plug_ins = self.path / "plug-ins"
         with (
-            running(self.data, python_path=plug_ins, media_dir=self.media, **settings) as program,
+            running(self.data, python_path=self.plug_ins, media_dir=self.media, **settings) as program,
             api(program, self.jwt) as client,
             Watcher(program, self.jwt, batch=True) as watcher,
         ):
             yield Scene(self, program, client, watcher)
+
+    def working(self, name: str, *, slots: int = len(VIDEO_IDS), **more: Any) -> AbstractContextManager[WorkerProgram]:
+        """Run a worker beside the program."""
+        return working(self.data, name, slots=slots, media=self.media, python_path=self.plug_ins, **more)
 
 
 async def _admin_token(data: Path) -> str:
@@ -133,6 +141,10 @@ class GatedJob:
 
         self.scene.watcher.until(has_status, f"{self.job_id} {statuses}")
         return newest[0]
+
+    def of(self, scene: Scene) -> GatedJob:
+        """Return the same job as another run of the program has it."""
+        return GatedJob(scene, self.job_id, self.log, self.gate)
 
     def assert_completed(self) -> None:
         """Wait until the job has finished, and check that every video has one good result."""

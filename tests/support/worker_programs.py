@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from tests import ROOT
 from tests.support.databases import database_settings
 from tests.support.networks import Machine
 from tests.support.processes import fork_server
@@ -37,6 +39,7 @@ class WorkerProgram(ServerProcess):
         python_path: Path | None = None,
         machine: Machine | None = None,
         address: str = LOCAL,
+        root: Path = ROOT,
         **settings: object,
     ) -> None:
         given: dict[str, object] = {
@@ -52,7 +55,7 @@ class WorkerProgram(ServerProcess):
             *(("unshare", "--mount") if may_have_mounts() else ()),
             *(sys.executable, "main.py", "worker", *arguments),
         ]
-        super().__init__(*rest, port=0, environment=environment(given) | plug_ins, program=program)
+        super().__init__(*rest, port=0, environment=environment(given) | plug_ins, root=root, program=program)
         self._media = media
         self._fork_server: int | None = None
 
@@ -93,12 +96,9 @@ class WorkerProgram(ServerProcess):
 
 
 @contextmanager
-def working(
-    data_dir: Path, name: str, *, slots: int, media: Path, python_path: Path | None = None, **settings: object
-) -> Iterator[WorkerProgram]:
+def working(data_dir: Path, name: str, *, slots: int, media: Path, **more: Any) -> Iterator[WorkerProgram]:
     """Run a worker beside the server of this data directory. Ends it afterwards."""
-    options = ("--name", name, "--slots", f"{slots}")
-    worker = WorkerProgram(data_dir, *options, media=media, python_path=python_path, **settings)
+    worker = WorkerProgram(data_dir, "--name", name, "--slots", f"{slots}", media=media, **more)
     try:
         worker.until_ready()
         yield worker
