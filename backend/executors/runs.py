@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from backend.clock import Clock
 from backend.domain.job import Job
 from backend.domain.video import Video
@@ -24,6 +26,7 @@ from backend.processors.child import ChildRunner
 from backend.processors.settling import FileChanged
 
 log = logging.getLogger(__name__)
+REPORTED = ("seconds", "result", "error", "traceback", "fault", "is_changing")
 OnStart = Callable[[str], None]
 """Called with the machine's name when a process of it begins to work on the video; again if it is lost on the way."""
 OnStep = Callable[[Step], None]
@@ -47,6 +50,18 @@ class RunOutcome:
     run_id: int | None = None
 
 
+def encoded(outcome: RunOutcome) -> bytes:
+    """Return the outcome as a worker reports it, in JSON."""
+    how = {name: getattr(outcome, name) for name in REPORTED}
+    return msgspec.json.encode({name: value for name, value in how.items() if value is not None})
+
+
+def decoded(how: Mapping[str, Any], *, machine: str, run_id: int) -> RunOutcome:
+    """Return the outcome that a worker reported."""
+    fault = Fault(how["fault"]) if how.get("fault") else None
+    return RunOutcome(**{**how, "fault": fault}, machine=machine, run_id=run_id)
+
+
 class Runs(Protocol):
     """Works on videos, each at most once at a time."""
 
@@ -65,8 +80,8 @@ class Runs(Protocol):
     ) -> RunOutcome | None:
         """Run this try and return how it ended; an error is an outcome, too.
 
-        None: `until_draining` returned before a machine had begun, and now none will. Cancelled, it returns only when no process works on the video any more, or this server leaves its runs alone
-        because it stops (`goes_on`).
+        None: `until_draining` returned before a machine had begun, and now none will. Cancelled, it returns only when
+        no process works on the video any more, or this server leaves its runs alone because it stops (`goes_on`).
         """
 
     async def withdraw(self, job: Job) -> None:

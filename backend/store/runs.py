@@ -14,7 +14,6 @@ import msgspec
 from sqlalchemy import Connection
 
 from backend.store.database import Database
-from backend.store.rows import NUL, NUL_SHOWN
 from backend.store.workers import WorkerRow, workers
 
 TASK = "run_video"  # the engine's name of the work on a run
@@ -29,9 +28,9 @@ class NewRun(msgspec.Struct, frozen=True):
     job_id: str
     position: int
     attempt: int
-    try_number: int = msgspec.field(name="try")
+    try_number: int = msgspec.field(name="try", default=1)
     processor: str = ""
-    spec: Mapping[str, Any] = {}
+    spec: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +61,19 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What the server sees each second on one view: workers, runs that the engine lost, strays, its leftovers."""
+    """What the server sees each second on one view: workers, those at which runs are at work (`holders`), runs that the
+    engine has lost, runs that nobody waits for, and jobs of the engine without a run.
+    """
 
     workers: Sequence[WorkerRow]
+    holders: Collection[str]
     unscheduled: Collection[int]
     strays: Sequence[Stray]
     leftovers: Collection[int]
 
 
+# The texts are made of our own names only.
+# ruff: noqa: S608
 _SENT = (
     "WITH sent AS (SELECT * FROM json_to_recordset(%s::json) AS sent (place INTEGER, job_id TEXT, position INTEGER, "
     "attempt INTEGER, try INTEGER, processor TEXT, spec JSON))"
@@ -95,7 +99,7 @@ _OF_JOB = "SELECT id FROM run WHERE job_id = %s"
 _OF_JOBS = "SELECT DISTINCT job_id FROM run WHERE job_id = ANY(%s) AND state IN ('waiting', 'running')"
 _WITHDRAW = (
     "UPDATE run SET wanted = false, state = CASE state WHEN 'waiting' THEN 'stopped' ELSE state END, "
-    "changes = changes + 1 WHERE id = ANY(%s) AND wanted"
+    "changes = changes + 1 WHERE id = ANY(%s) AND wanted AND (state = 'waiting' OR %s)"
 )
 _ABORT = (
     "SELECT procrastinate_cancel_job_v1(id, true, true) FROM procrastinate_jobs WHERE (args->>'run')::BIGINT = ANY(%s)"
@@ -115,6 +119,7 @@ _UNSCHEDULED = (
     "SELECT id FROM run WHERE state = 'waiting' AND wanted AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs AS job "
     "WHERE job.status = 'todo' AND (job.args->>'run')::BIGINT = run.id)"
 )
+_HOLDERS = "SELECT DISTINCT worker FROM run WHERE state = 'running'"
 _LEFTOVERS = (
     "SELECT job.id FROM procrastinate_jobs AS job WHERE NOT EXISTS (SELECT 1 FROM run "
     "WHERE run.id = (job.args->>'run')::BIGINT AND run.state IN ('waiting', 'running'))"
@@ -168,9 +173,13 @@ class RunStore:
         """Return those of the jobs that have runs which may be at work."""
         return {job_id for (job_id,) in await self._rows(_OF_JOBS, (list(job_ids),))}
 
-    async def withdraw(self, ids: Sequence[int]) -> None:
-        """Ask for the end of these runs: those that wait are stopped at once, the others by their workers."""
-        await self._execute((_WITHDRAW, (list(ids),)), (_ABORT, (list(ids),)))
+    async def withdraw(self, ids: Sequence[int], *, is_running: bool = True) -> None:
+        """Ask for the end of these runs: those that wait are stopped at once, running ones by their workers.
+
+        `is_running=False` leaves the running ones alone.
+        """
+        abort = _ABORT if is_running else _UNDEFER
+        await self._execute((_WITHDRAW, (list(ids), is_running)), (abort, (list(ids),)))
 
     async def delete(self, ids: Sequence[int]) -> None:
         """Delete runs that have ended, whose outcome nobody wants."""
@@ -207,6 +216,7 @@ class RunStore:
         def read(connection: Connection) -> Round:
             return Round(
                 workers=workers(connection),
+                holders=set(connection.exec_driver_sql(_HOLDERS).scalars()),
                 unscheduled=set(connection.exec_driver_sql(_UNSCHEDULED).scalars()),
                 strays=[Stray(**row._mapping) for row in connection.exec_driver_sql(_STRAYS, (list(awaited),))],
                 leftovers=set(connection.exec_driver_sql(_LEFTOVERS).scalars()),
@@ -235,4 +245,4 @@ def _parts(new: Sequence[NewRun]) -> Iterable[Sequence[NewRun]]:
 
 
 def _json(rows: Sequence[Any]) -> str:
-    return msgspec.json.encode(rows).decode().replace(NUL, NUL_SHOWN)
+    return msgspec.json.encode(rows).decode()

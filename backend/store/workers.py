@@ -31,14 +31,14 @@ class WorkerSql:
     JOIN: Final = """
         INSERT INTO worker
             (name, node, process, slots, may_run, version, revision, processors, engine_id, seen_at, since)
-        VALUES (%(worker)s, %(node)s, %(process)s, %(slots)s, 0, %(version)s, %(revision)s, %(processors)s::json,
+        VALUES (%(worker)s, %(node)s, %(process)s, %(slots)s, %(slots)s, %(version)s, %(revision)s, %(processors)s::json,
             %(engine)s, now(), now())
         ON CONFLICT (name) DO UPDATE SET node = excluded.node, process = excluded.process, slots = excluded.slots,
             version = excluded.version, revision = excluded.revision, processors = excluded.processors,
-            engine_id = excluded.engine_id, running = 0, beats = worker.beats + 1, may_run = 0, draining = false,
+            engine_id = excluded.engine_id, running = 0, beats = worker.beats + 1, draining = false,
+            may_run = least(excluded.slots, coalesce(worker.cap, excluded.slots)),
             resting = NULL, seen_at = now(), since = now()
     """
-    """Its slots are allowed as soon as the server has seen the first beats."""
     RETURN_OLD: Final = """
         UPDATE run SET state = CASE WHEN wanted AND losses < 4 THEN 'waiting' ELSE 'stopped' END, worker = NULL,
             losses = losses + 1, changes = changes + 1
@@ -90,6 +90,8 @@ class WorkerSql:
     """
     NOTIFY: Final = "NOTIFY runs"
     """After a report with news, in a transaction of its own: the server looks at what changed."""
+    NOTIFY_OF_ITSELF: Final = "NOTIFY workers"
+    """After it has joined or returned runs: the server looks at the workers at once."""
     LEAVE: Final = "DELETE FROM worker WHERE name = %(worker)s AND process = %(process)s AND node = %(node)s"
 
 
@@ -129,7 +131,7 @@ _COLUMNS = (
 )
 _ALL = f"SELECT {_COLUMNS} FROM worker ORDER BY name"  # noqa: S608  our own names
 _ALLOW = "UPDATE worker SET may_run = %s, resting = %s WHERE name = %s"
-_CHANGE = "UPDATE worker SET cap = %s, draining = %s WHERE name = %s"
+_CHANGE = f"UPDATE worker SET cap = %s, draining = %s WHERE name = %s RETURNING {_COLUMNS}"  # noqa: S608
 _FORGET = "DELETE FROM worker WHERE name = %s AND beats = %s"
 
 
@@ -149,9 +151,14 @@ class WorkerStore:
         rows = [(number, resting, name) for name, number, resting in decisions]
         await self._database.write(lambda connection: connection.exec_driver_sql(_ALLOW, rows))
 
-    async def change(self, name: str, *, cap: int | None, draining: bool) -> None:
-        """Store what an administrator asks of a worker."""
-        await self._database.write(lambda connection: connection.exec_driver_sql(_CHANGE, (cap, draining, name)))
+    async def change(self, name: str, *, cap: int | None, draining: bool) -> WorkerRow | None:
+        """Store what an administrator asks of a worker, and return it; None if it has left."""
+
+        def write(connection: Connection) -> WorkerRow | None:
+            row = connection.exec_driver_sql(_CHANGE, (cap, draining, name)).first()
+            return None if row is None else WorkerRow(**_fields(row._mapping))
+
+        return await self._database.write(write)
 
     async def forget(self, silent: Sequence[tuple[str, int]]) -> None:
         """Delete workers that are gone: (name, beats), unless they have come back."""
