@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 STEP_SECONDS = 0.1  # between two reports of steps; an end is reported at once
 BEAT_SECONDS = 1.0  # between two reports without news
 AGAIN_SECONDS = 0.5  # after a report without an answer
+FRACTION_DIGITS = 6  # PostgreSQL refuses numbers that are too small for it
 ALARM_SECONDS = 1.0  # after the end of the lease: a worker that is not frozen ends its processes before
 
 
@@ -67,6 +68,7 @@ class HeldRun:
         self._stop = stop
         self._changed = changed
         self._step: Step | None = None
+        self._said: Step | None = None
         self._outcome: msgspec.Raw | None = None
 
     def step(self, step: Step) -> None:
@@ -87,11 +89,11 @@ class HeldRun:
 
     def news(self) -> ReportedRun:
         """Return what is to be said now; `said` has to follow if it arrived."""
-        step = self._step
+        step = self._said = self._step
         return ReportedRun(
             id=self.id,
             taken=self.taken,
-            fraction=None if step is None else step.fraction,
+            fraction=None if step is None else round(step.fraction, FRACTION_DIGITS),
             doing=None if step is None else step.doing,
             state=self.end,
             outcome=self._outcome,
@@ -99,7 +101,7 @@ class HeldRun:
 
     def said(self, news: ReportedRun, *, is_held: bool, is_wanted: bool) -> None:
         """Take note that the news arrived, and of what the row says: whose the run is, and if it is wanted."""
-        if self._step is not None and (self._step.fraction, self._step.doing) == (news.fraction, news.doing):
+        if self._step is self._said:
             self._step = None
         if news.state is not None:
             if not self.let_go.done():
@@ -138,10 +140,11 @@ class Reporter:
         self._allow = allow
         self._rejoin = rejoin
         self._engine_id = engine_id
-        self._held: dict[int, HeldRun] = {}
+        self._held: list[HeldRun] = []  # for a moment the same run twice: given back, and claimed again
         self._answered_at = clock.monotonic()
         self._is_away = self._owes_notice = False
-        self._urgent, self._news, self._connected = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._urgent, self._news = asyncio.Event(), asyncio.Event()
+        self._connected, self._idle = asyncio.Event(), asyncio.Event()
 
     @property
     def is_cut_off(self) -> bool:
@@ -151,18 +154,25 @@ class Reporter:
     @property
     def held(self) -> list[HeldRun]:
         """The runs that this worker has claimed and not let go of."""
-        return list(self._held.values())
+        return list(self._held)
 
     def hold(self, run_id: int, taken: int, stop: Callable[[], object]) -> HeldRun:
         """Report on this run until it is let go of."""
-        held = self._held[run_id] = HeldRun(run_id, taken, stop, self._changed)
+        held = HeldRun(run_id, taken, stop, self._changed)
+        self._held.append(held)
         self._changed(False)
         return held
 
     def release(self, held: HeldRun) -> None:
         """Say nothing more about this run."""
-        if self._held.get(held.id) is held:
-            del self._held[held.id]
+        self._held.remove(held)
+        self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Return when no process of a run is left."""
+        while any(held.end is None for held in self.held):
+            self._idle.clear()
+            await self._idle.wait()
 
     def look(self) -> None:
         """Ask at once which runs are wanted."""
@@ -176,6 +186,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled, through absences of PostgreSQL."""
+        self._answered_at = self._clock.monotonic()
         while True:
             self._urgent.clear()
             self._news.clear()
@@ -254,6 +265,7 @@ class Reporter:
 
     def _changed(self, is_urgent: bool) -> None:
         self._news.set()
+        self._idle.set()
         if is_urgent:
             self._urgent.set()
 

@@ -27,8 +27,8 @@ POLL_SECONDS = 0.1
 _TRY = f"SELECT pg_try_advisory_lock({LOCK})"
 _LOOK = "SELECT node, process, since, seen_at, seen_at > now() - make_interval(secs => %s) AS is_fresh FROM life"
 _TAKE = (
-    "UPDATE life SET life = life + 1, node = %s, process = %s, version = %s, backend_pid = pg_backend_pid(), since = now(), "
-    "seen_at = now() RETURNING life"
+    "UPDATE life SET life = life + 1, node = %s, process = %s, version = %s, backend_pid = pg_backend_pid(), "
+    "since = now(), seen_at = now() RETURNING life"
 )
 _RETAKE = "UPDATE life SET backend_pid = pg_backend_pid(), seen_at = now() WHERE life = %s RETURNING 1"
 _BEAT = "UPDATE life SET seen_at = now() WHERE life = %s RETURNING 1"

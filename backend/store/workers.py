@@ -25,8 +25,15 @@ ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not after a backslash 
 class WorkerSql:
     """The worker's own statements. `runs` in `REPORT` is a JSON array of `ReportedRun`."""
 
-    SCHEMA: Final = "SELECT version_num, (SELECT database_id::text FROM life), (SELECT version FROM life) FROM alembic_version"
+    SCHEMA: Final = (
+        "SELECT version_num, (SELECT database_id::text FROM life), (SELECT version FROM life) FROM alembic_version"
+    )
     """The revision of the schema, the ID of the database, and the version of the server that led last."""
+    ROOM: Final = """
+        SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - count(*) FILTER (WHERE usesysid IS NOT NULL AND datid IS NOT NULL) FROM pg_stat_activity
+    """
+    """How many connections PostgreSQL has left."""
     BEATS: Final = "SELECT beats, node, process FROM worker WHERE name = %(worker)s"
     JOIN: Final = """
         INSERT INTO worker
