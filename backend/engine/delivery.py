@@ -6,7 +6,7 @@ It pins the inside of Procrastinate 3 where that has holes (issue numbers are th
 - Its heartbeats stop while a worker drains (#1585): the worker's own beat writes them (`WorkerSql.REPORT`).
 - A notification that comes during a fetch is forgotten: `Wakeup` keeps it.
 - Its concurrency is fixed: `GatedJobs` fetches nothing while the worker runs as much as it may.
-- An end that is not found any more raises: `GatedJobs` deletes silently, and the server's sweep deletes leftovers (#1518).
+- An end that is not found any more raises: `GatedJobs` deletes silently; the server's sweep deletes leftovers (#1518).
 - Four round trips a statement: connections commit by themselves, and are not asked before each use.
 """
 
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from procrastinate import App, PsycopgConnector, exceptions
@@ -30,6 +30,7 @@ from backend.settings import MAX_SLOTS
 from backend.store.postgres import CONNECTION
 from backend.store.runs import TASK
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 CONNECTIONS = 2  # for statements; one more listens
 RETRY_SECONDS = 0.5
@@ -124,7 +125,7 @@ class Delivery:
         """Take no further runs; `run` returns when the last one has ended."""
         self._is_stopping = True
         if self._worker is not None:
-            self._worker.stop()
+            self._worker.stop()  # type: ignore[no-untyped-call]
 
     async def run(self) -> None:
         """Take runs until `stop`, through absences of PostgreSQL."""
@@ -140,7 +141,7 @@ class Delivery:
                 install_signal_handlers=False,
             )
             self._worker._new_job_event = self._wakeup
-            await self._worker.run()
+            await self._worker.run()  # type: ignore[no-untyped-call]
             if not self._is_stopping:
                 log.warning("the engine ended and is started again", extra={"action": "engine_restarted"})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -182,7 +183,7 @@ def _connector(url: DatabaseUrl) -> PatientConnector:
     )
 
 
-async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()

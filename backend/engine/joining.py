@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ MAX_NAME_LENGTH = 64
 CONNECTIONS = 4  # the line, one that listens, two for the engine's statements
 LOST_SECONDS = 5.0  # beyond the lease, after which a silent worker counts as lost
 LOOKS = 3  # for the beats of a worker that may live
-WINDOWS = (
     "A worker cannot run on Windows, where its processes could not be ended for certain; run it on Linux or macOS."
 )
 
@@ -91,8 +89,6 @@ async def join(
 
 async def _checked(line: Line, outputs: Path) -> str:
     """Return the database's ID. Raises `CannotStart` unless its server is of this version and has these outputs."""
-    if sys.platform == "win32":
-        raise CannotStart(WINDOWS)
     try:
         [(revision, database_id, version)] = await line.rows(WorkerSql.SCHEMA)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, ValueError):

@@ -84,7 +84,7 @@ class WorkerRegistry:
         by_processor = {name: self._watch.capacity(name) for name in self._watch.processors()}
         self._slots.fit(self._watch.capacity(), by_processor)
 
-    def _names(self) -> list[str]:
+    def _names(self) -> Sequence[str]:
         return [row.name for row in self._watch.rows()]
 
     def _machine(self, row: WorkerRow) -> Machine:

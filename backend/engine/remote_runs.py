@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from backend.clock import Clock
 from backend.domain.job import Job
@@ -23,6 +23,7 @@ from backend.processors import Step
 from backend.store.runs import MAX_LOSSES, NewRun, RunState, RunStore
 from progress_dashboard.tasks import first_completed
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5  # while the database is away
 LOOK_SECONDS = 0.005  # between two looks at what changed
@@ -136,7 +137,7 @@ class RemoteRuns:
             tasks.create_task(self._loop(self._has_orders, self._give_orders))
             tasks.create_task(self._loop(self._has_news, self._look))
 
-    async def _loop(self, event: asyncio.Event, work: Callable[[], Any]) -> None:
+    async def _loop(self, event: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await event.wait()
             event.clear()
@@ -283,7 +284,7 @@ class RemoteRuns:
         if not awaited.over.cancelled():
             self._withdrawing[job_id] -= 1
 
-    async def _patiently(self, ask: Callable[[], Any]) -> Any:
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await ask()

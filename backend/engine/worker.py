@@ -75,12 +75,13 @@ class Worker:
         self._draining, self._stopping = asyncio.Event(), asyncio.Event()
         self._gives_back = False
 
-    async def join(self) -> None:
-        """Check that this worker fits the server, and join. Raises `CannotStart`."""
-        await self._line.open()
-        self._database_id = await join(
-            self._line, self._identity, self._outputs, self._clock, lease_seconds=self._lease_seconds
-        )
+    async def join(self) -> bool:
+        """Check that this worker fits the server, and join; False if `drain` was called meanwhile.
+
+        Raises `CannotStart`.
+        """
+        await first_completed(self._draining_set(), self._join())
+        return bool(self._database_id)
 
     async def run(self, *, grace_seconds: float) -> None:
         """Work until `drain`, give running videos `grace_seconds` to end then, and give back the rest.
@@ -106,6 +107,19 @@ class Worker:
         if self._draining.is_set():
             self._stopping.set()
         self._draining.set()
+
+    async def close(self) -> None:
+        """End the connection of a worker that was not run."""
+        await self._line.close()
+
+    async def _join(self) -> None:
+        await self._line.open()
+        self._database_id = await join(
+            self._line, self._identity, self._outputs, self._clock, lease_seconds=self._lease_seconds
+        )
+
+    async def _draining_set(self) -> None:
+        await self._draining.wait()
 
     async def _until_done(self, delivering: asyncio.Task[None], grace_seconds: float) -> None:
         await first_completed(self._draining.wait(), _ended(delivering))

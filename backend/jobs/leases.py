@@ -69,8 +69,8 @@ class TryFailed:
 class VideoFinished:
     """A video has its result after `tries` tries: `error`, `traceback` and `fault`, or `result`.
 
-    `is_changing` is True if the file is still changing. `machine` worked on it; `run_id` is its run there, if that has a
-    row (`store.runs`).
+    `is_changing` is True if the file is still changing. `machine` worked on it; `run_id` is its run there, if that has
+    a row (`store.runs`).
     """
 
     video: Video

@@ -56,6 +56,10 @@ class _Index:
     skipped: tuple[_SkippedDirectory, ...] = ()
     error: str = ""
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.files or self.outside or self.skipped)
+
 
 @dataclass(frozen=True)
 class _SkippedDirectory:
@@ -82,11 +86,10 @@ class MediaDirectory:
     """The files below `root`, found by an index that is renewed on a request when it is no longer fresh.
 
     One scan runs at a time, in a thread. While its result is fresh (20 times its own duration, from 0.1 to 30 s), newer
-    files are not found.
+    files are not found. `may_be_empty=False`: without any file it counts as not mounted.
     """
 
     def __init__(self, root: Path, clock: Clock, *, may_be_empty: bool = True) -> None:
-        """`may_be_empty=False`: an empty directory is one that is not mounted, which is the machine's fault."""
         self.root = root.absolute()
         self._clock = clock
         self._may_be_empty = may_be_empty
@@ -104,7 +107,10 @@ class MediaDirectory:
         return sum(len(index.files.get(video_id, ())) == 1 for video_id in video_ids)
 
     async def check(self) -> None:
-        if sentence := await asyncio.to_thread(_scan_error, self.root, self._may_be_empty):
+        if sentence := await asyncio.to_thread(_scan_error, self.root):
+            raise VideoFailed(sentence, fault=Fault.MACHINE)
+        if not self._may_be_empty and (await asyncio.to_thread(_is_bare, self.root) or (await self._index()).is_empty):
+            sentence = f"The media directory {quoted(self.root)} is empty on this machine; mount the videos there."
             raise VideoFailed(sentence, fault=Fault.MACHINE)
 
     async def _index(self) -> _Index:
@@ -117,12 +123,12 @@ class MediaDirectory:
 
     async def _scan_once(self) -> _Scan:
         began = self._clock.monotonic()
-        index = await asyncio.to_thread(_scan_directory, self.root, self._may_be_empty)
+        index = await asyncio.to_thread(_scan_directory, self.root)
         return _Scan(index, began, self._clock.monotonic() - began)
 
 
-def _scan_directory(root: Path, may_be_empty: bool) -> _Index:
-    if sentence := _scan_error(root, may_be_empty):
+def _scan_directory(root: Path) -> _Index:
+    if sentence := _scan_error(root):
         return _Index(error=sentence)
     top = os.path.realpath(root)
     files: dict[Kind, dict[str, tuple[str, ...]]] = {kind: {} for kind in FOUND}
@@ -153,15 +159,19 @@ def _add(files: dict[str, tuple[str, ...]], video_id: str, path: str) -> None:
         files[video_id] = tuple(sorted((*paths, path)))
 
 
-def _scan_error(root: Path, may_be_empty: bool) -> str:
+def _scan_error(root: Path) -> str:
     """Return the reason why the directory cannot be searched at all; "" if it can."""
     try:
-        with os.scandir(os.path.realpath(root)) as entries:
-            if may_be_empty or next(entries, None) is not None:
-                return ""
+        os.scandir(os.path.realpath(root)).close()
     except OSError as error:
         return _unusable(root, error)
-    return f"The media directory {quoted(root)} is empty on this machine; mount it there."
+    return ""
+
+
+def _is_bare(root: Path) -> bool:
+    """Return True if there is nothing to be seen now, whatever an earlier scan has found."""
+    with os.scandir(os.path.realpath(root)) as entries:
+        return all(entry.name.startswith(".") for entry in entries)
 
 
 def _unusable(root: Path, error: OSError) -> str:

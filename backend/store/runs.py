@@ -61,8 +61,10 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What the server sees each second on one view: workers, those at which runs are at work (`holders`), runs that the
-    engine has lost, runs that nobody waits for, and jobs of the engine without a run.
+    """What the server sees each second on one view.
+
+    Workers, those at which runs are at work (`holders`), runs that the engine has lost, runs that nobody waits for,
+    and jobs of the engine without a run.
     """
 
     workers: Sequence[WorkerRow]
@@ -81,7 +83,8 @@ _SENT = (
 _KEY = "run.job_id = sent.job_id AND run.position = sent.position AND run.attempt = sent.attempt AND run.try = sent.try"
 _DEFER = (  # one call for all, and one notification
     "SELECT procrastinate_defer_jobs_v1(array_agg((processor, '" + TASK + "', 0, NULL, NULL, "
-    "jsonb_build_object('run', id), NULL)::procrastinate_job_to_defer_v1 ORDER BY id)) FROM {source} HAVING count(*) > 0"
+    "jsonb_build_object('run', id), NULL)::procrastinate_job_to_defer_v1 ORDER BY id)) FROM {source} "
+    "HAVING count(*) > 0"
 )
 _MAKE = (
     f"{_SENT}, made AS (INSERT INTO run (job_id, position, attempt, try, processor, spec) "

@@ -38,8 +38,8 @@ class WorkerSql:
     JOIN: Final = """
         INSERT INTO worker
             (name, node, process, slots, may_run, version, revision, processors, engine_id, seen_at, since)
-        VALUES (%(worker)s, %(node)s, %(process)s, %(slots)s, %(slots)s, %(version)s, %(revision)s, %(processors)s::json,
-            %(engine)s, now(), now())
+        VALUES (%(worker)s, %(node)s, %(process)s, %(slots)s, %(slots)s, %(version)s, %(revision)s,
+            %(processors)s::json, %(engine)s, now(), now())
         ON CONFLICT (name) DO UPDATE SET node = excluded.node, process = excluded.process, slots = excluded.slots,
             version = excluded.version, revision = excluded.revision, processors = excluded.processors,
             engine_id = excluded.engine_id, running = 0, beats = worker.beats + 1, draining = false,
@@ -144,7 +144,7 @@ _FORGET = "DELETE FROM worker WHERE name = %s AND beats = %s"
 
 def workers(connection: Connection) -> list[WorkerRow]:
     """Return all workers, in the order of their names."""
-    return [WorkerRow(**_fields(row._mapping)) for row in connection.exec_driver_sql(_ALL)]
+    return [WorkerRow(**_fields(dict(row._mapping))) for row in connection.exec_driver_sql(_ALL)]
 
 
 class WorkerStore:
@@ -163,7 +163,7 @@ class WorkerStore:
 
         def write(connection: Connection) -> WorkerRow | None:
             row = connection.exec_driver_sql(_CHANGE, (cap, draining, name)).first()
-            return None if row is None else WorkerRow(**_fields(row._mapping))
+            return None if row is None else WorkerRow(**_fields(dict(row._mapping)))
 
         return await self._database.write(write)
 
