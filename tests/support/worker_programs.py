@@ -20,7 +20,7 @@ from tests.support.networks import Machine
 from tests.support.processes import fork_server
 from tests.support.servers import ServerProcess, environment
 
-READY = "ready"  # in the line that a worker prints when it takes videos
+READY = "videos at once for"  # in the line that a worker prints when it takes videos
 BACK = "reached again"  # in the line when it has been cut off and is not any more
 LOCAL = "127.0.0.1"
 
