@@ -28,8 +28,6 @@ MAX_NAME_LENGTH = 64
 CONNECTIONS = 4  # the line, one that listens, two for the engine's statements
 LOST_SECONDS = 5.0  # beyond the lease, after which a silent worker counts as lost
 LOOKS = 3  # for the beats of a worker that may live
-    "A worker cannot run on Windows, where its processes could not be ended for certain; run it on Linux or macOS."
-)
 
 
 @dataclass(frozen=True, slots=True)

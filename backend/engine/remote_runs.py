@@ -60,7 +60,10 @@ class Awaited:
 
 
 class RemoteRuns:
-    """Runs on any worker. `work` has to run meanwhile; `look` is called when something may have changed."""
+    """Runs on any worker.
+
+    `give_orders` and `look_at_news` have to go on meanwhile; `look` says that something may have changed.
+    """
 
     def __init__(self, store: RunStore, registry: WorkerRegistry, clock: Clock) -> None:
         self._store = store
@@ -131,11 +134,13 @@ class RemoteRuns:
         """Look soon at what changed."""
         self._has_news.set()
 
-    async def work(self) -> None:
-        """Hand over, look and withdraw, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._loop(self._has_orders, self._give_orders))
-            tasks.create_task(self._loop(self._has_news, self._look))
+    async def give_orders(self) -> None:
+        """Hand runs over and withdraw them, until cancelled."""
+        await self._loop(self._has_orders, self._give_orders)
+
+    async def look_at_news(self) -> None:
+        """Look at what changed whenever something may have, until cancelled."""
+        await self._loop(self._has_news, self._look)
 
     async def _loop(self, event: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         while True:

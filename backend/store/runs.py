@@ -164,6 +164,11 @@ class RunStore:
 
         return await self._database.read(read)
 
+    async def database_id(self) -> str:
+        """Return the ID of the database, which moves with its data."""
+        [(database_id,)] = await self._rows("SELECT database_id::TEXT FROM life", ())
+        return str(database_id)
+
     async def in_flight(self, job_id: str, attempt: int) -> dict[int, int]:
         """Return the runs of this attempt of the job that are stored: position to try."""
         return dict(await self._rows(_IN_FLIGHT, (job_id, attempt)))
