@@ -5,6 +5,7 @@ in the same run and in turn, one machine: the server on SQLite with 32 slots. Al
 processors, so the videos only let time pass (`tests/bench/paced_processor.py`). The figures of one machine are those
 of the program without any of this; what several machines add is the difference.
 
+"begin": from the request for a job of one video until its process begins; "known": from its end until a watcher has it;
 "step": from a step in the process until a watcher has it; "cancel": from the request until a watcher has `cancelled`,
 with eight videos at work; "empty": videos that take no time, as many at once as there is room; "second": videos of a
 second, 32 at once; "turns": a user's five videos beside another one's 500, until the first of them begins. "server" is

@@ -18,7 +18,7 @@ from tests import ROOT
 from tests.support.databases import database_settings
 from tests.support.networks import Machine
 from tests.support.processes import fork_server
-from tests.support.servers import ServerProcess, environment
+from tests.support.servers import ServerProcess, environment, python_paths
 
 READY = "videos at once for"  # in the line that a worker prints when it takes videos
 BACK = "reached again"  # in the line when it has been cut off and is not any more
@@ -49,13 +49,14 @@ class WorkerProgram(ServerProcess):
             **settings,
         }
         given["database_url"] = str(given.get("database_url", "")).replace(f"@{LOCAL}:", f"@{address}:")
-        plug_ins = {"PYTHONPATH": str(python_path)} if python_path else {}
         program, *rest = [
             *(machine.prefix if machine else ()),
             *(("unshare", "--mount") if may_have_mounts() else ()),
             *(sys.executable, "main.py", "worker", *arguments),
         ]
-        super().__init__(*rest, port=0, environment=environment(given) | plug_ins, root=root, program=program)
+        super().__init__(
+            *rest, port=0, environment=environment(given) | python_paths(python_path), root=root, program=program
+        )
         self._media = media
         self._fork_server: int | None = None
 
