@@ -141,7 +141,7 @@ class Worker:
     async def _leave(self) -> None:
         """Take this worker off the list, and give back what it may have claimed without an answer."""
         with suppress(LineLost):
-            for statement in (WorkerSql.RETURN_OLD, WorkerSql.LEAVE, WorkerSql.NOTIFY):
+            for statement in (WorkerSql.RETURN_OLD, WorkerSql.LEAVE, WorkerSql.NOTIFY, WorkerSql.NOTIFY_OF_ITSELF):
                 await self._line.rows(statement, self._identity.values)
 
     async def _end(self, delivering: asyncio.Task[None]) -> None:
