@@ -57,6 +57,7 @@ class WorkerProgram(ServerProcess):
         super().__init__(
             *rest, port=0, environment=environment(given) | python_paths(python_path), root=root, program=program
         )
+        self.machine = machine
         self._media = media
         self._fork_server: int | None = None
 
