@@ -16,6 +16,7 @@ from backend.command import command
 from backend.engine.line import Line, LineLost
 from backend.engine.marker import unseen
 from backend.engine.reporter import BEAT_SECONDS, Name
+from backend.engine.watch import MARGIN_SECONDS
 from backend.errors import CannotStart
 from backend.executors.runs import machine_name
 from backend.processors import names
@@ -26,8 +27,6 @@ from progress_dashboard.version import VERSION
 
 MAX_NAME_LENGTH = 64
 CONNECTIONS = 4  # the line, one that listens, two for the engine's statements
-LOST_SECONDS = 5.0  # beyond the lease, after which a silent worker counts as lost
-LOOKS = 3  # for the beats of a worker that may live
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,7 @@ async def join(
         if not again:
             await line.rows(WorkerSql.RETURN_OLD, identity.values)
             await line.rows(WorkerSql.NOTIFY)
+        await line.rows(WorkerSql.NOTIFY_OF_ITSELF)
     except psycopg.errors.InsufficientPrivilege as error:
         raise _no_rights(error) from None
     except LineLost as error:
@@ -117,7 +117,7 @@ async def _until_free(line: Line, identity: Identity, clock: Clock, lease_second
     if not rows or _is_dead(rows[0][1], rows[0][2], identity.name):
         return
     [(beats, node, process)], waited = rows, 0.0
-    while waited < lease_seconds + LOST_SECONDS:
+    while waited < lease_seconds + MARGIN_SECONDS:
         await clock.sleep(BEAT_SECONDS)
         waited += BEAT_SECONDS
         rows = await line.rows(WorkerSql.BEATS, identity.values)
@@ -126,7 +126,7 @@ async def _until_free(line: Line, identity: Identity, clock: Clock, lease_second
         if rows[0] != (beats, node, process):
             raise CannotStart(
                 f'A worker of the name "{identity.name.worker}" works already (process {rows[0][2]} on {rows[0][1]}); '
-                f"give this one another name: {command('worker --name NAME')}."
+                f"give this one another name: `{command('worker --name NAME')}`."
             )
 
 

@@ -30,7 +30,8 @@ from backend.store.workers import WorkerSql
 from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
-LEAVE_SECONDS = 5.0  # for the last words of a worker that ends while PostgreSQL is away
+LEAVE_SECONDS = 3.0  # for the last words of a worker that ends while PostgreSQL is away
+CLOSE_SECONDS = 1.0  # for the engine, which waits for PostgreSQL
 Claimed = tuple[int, Job, Video, int]
 
 
@@ -129,7 +130,8 @@ class Worker:
         await first_completed(_ended(delivering), self._stopping.wait(), self._clock.sleep(grace_seconds))
         self._give_back()
         await first_completed(_ended(delivering), self._until_given_back())
-        await self._leave()
+        if delivering.done():
+            await self._leave()
 
     async def _until_given_back(self) -> None:
         """Return when all processes have exited, and the server knows it or cannot be reached."""
@@ -139,7 +141,7 @@ class Worker:
     async def _leave(self) -> None:
         """Take this worker off the list, and give back what it may have claimed without an answer."""
         with suppress(LineLost):
-            for statement in (WorkerSql.RETURN_OLD, WorkerSql.LEAVE, WorkerSql.NOTIFY):
+            for statement in (WorkerSql.RETURN_OLD, WorkerSql.LEAVE, WorkerSql.NOTIFY, WorkerSql.NOTIFY_OF_ITSELF):
                 await self._line.rows(statement, self._identity.values)
 
     async def _end(self, delivering: asyncio.Task[None]) -> None:
@@ -150,7 +152,7 @@ class Worker:
         for work in self._works:
             work.cancel()
         delivering.cancel()
-        await asyncio.wait({delivering}, timeout=LEAVE_SECONDS)  # it waits for PostgreSQL
+        await asyncio.wait({delivering}, timeout=CLOSE_SECONDS)
 
     def _give_back(self) -> None:
         self._gives_back = True
