@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from tests.support.worker_programs import WorkerProgram, working
 pytestmark = pytest.mark.postgresql_only
 
 NONE = "Waiting for a worker: none is connected"
-SETTINGS = {"max_running_videos": 0, "worker_lease_seconds": 3}
+SETTINGS: dict[str, Any] = {"max_running_videos": 0, "worker_lease_seconds": 3}
 LOST_SECONDS = 20
 
 

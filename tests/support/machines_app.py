@@ -1,7 +1,7 @@
 """The program with machines that a test invents: `python -m tests.support.machines_app PORT DATA_DIR`.
 
-The machines are those of the file `machines.json` in the data directory, which is read again and again, and written when
-an administrator changes one.
+The machines are those of the file `machines.json` in the data directory, which is read again and again, and written
+when an administrator changes one.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class PostedMachines:
                 facts |= {} if drain is None else {"is_draining": drain}
         post_machines(self._file.parent, known)
 
-    def _read(self) -> list[dict[str, Any]]:
-        known: list[dict[str, Any]] = json.loads(self._file.read_text(encoding="utf-8"))
+    def _read(self) -> Sequence[dict[str, Any]]:
+        known: Sequence[dict[str, Any]] = json.loads(self._file.read_text(encoding="utf-8"))
         return known
 
 
