@@ -44,7 +44,7 @@ class Line:
                 async with asyncio.timeout(self._answer_seconds):
                     connection = await self._connected()
                     await self._set_durable(connection, durable)
-                    cursor = await connection.execute(statement, values)  # type: ignore[call-overload]
+                    cursor = await connection.execute(statement, values)
                     return await cursor.fetchall() if cursor.description else []
             except (psycopg.OperationalError, OSError, TimeoutError) as error:
                 await self._drop()

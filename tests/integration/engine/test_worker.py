@@ -200,3 +200,29 @@ async def test_two_workers_share_the_runs(url: str, attic: RunningWorker, server
         await asyncio.gather(attic.processes.until_started(2), cellar.processes.until_started(2))
         holders: list[Any] = await server.execute("SELECT worker, count(*) AS runs FROM run GROUP BY 1 ORDER BY 1")
         assert holders == [{"worker": "attic", "runs": 2}, {"worker": "cellar", "runs": 2}]
+
+
+async def test_a_worker_ends_after_its_videos_when_the_server_was_upgraded(
+    attic: RunningWorker, server: ServerRows
+) -> None:
+    [run] = await begun(attic, server, "clip")
+    await server.execute("UPDATE life SET version = '99.0'")
+    await server.until_worker("attic", lambda row: row is not None and row["draining"])
+    attic.add_file("late")
+    late = await server.hand_over("late")
+    assert (attic.processes.stopping, attic.task and attic.task.done()) == ([], False)
+    attic.processes.end("clip")
+    with pytest.raises(CannotStart, match=r"The server has version 99\.0, this worker has version "):
+        await attic.ended()
+    assert [(await server.run(one))["state"] for one in (run, late)] == ["ended", "waiting"]
+
+
+async def test_an_outdated_worker_can_be_told_to_end_at_once(attic: RunningWorker, server: ServerRows) -> None:
+    [run] = await begun(attic, server, "clip")
+    await server.execute("UPDATE life SET version = '99.0'")
+    await server.until_worker("attic", lambda row: row is not None and row["draining"])
+    attic.worker.drain()
+    attic.worker.drain()
+    with pytest.raises(CannotStart):
+        await attic.ended()
+    assert (await server.run(run))["state"] == "waiting"
