@@ -162,6 +162,7 @@ class Reporter:
         """Report on this run until it is let go of."""
         held = HeldRun(run_id, taken, stop, self._changed)
         self._held.append(held)
+        self._owes_notice = True  # it has begun
         self._changed(False)
         return held
 

@@ -134,7 +134,9 @@ class Worker:
         self._delivery.stop()
         extra = {"action": "worker_draining", "runs": len(self._reporter.held)}
         log.info("the worker ends; it begins no further video", extra=extra)
-        await self._say(WorkerSql.DRAIN, WorkerSql.NOTIFY_OF_ITSELF)
+        await first_completed(
+            self._say(WorkerSql.DRAIN, WorkerSql.NOTIFY_OF_ITSELF), _ended(delivering), self._until(self._stopping)
+        )
         await first_completed(_ended(delivering), self._until(self._asked))
         await first_completed(_ended(delivering), self._until(self._stopping), self._clock.sleep(grace_seconds))
         self._give_back()

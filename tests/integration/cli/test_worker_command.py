@@ -17,7 +17,7 @@ from tests import ROOT
 from tests.support.clips import make_clip
 from tests.support.databases import FILE, url_of
 from tests.support.processes import fork_server, process_ids, process_info
-from tests.support.servers import ServerProcess, environment, run_command
+from tests.support.servers import ServerProcess, api, environment, run_command, running, token
 from tests.support.workers import ServerRows, database_id, until
 from ui.cli import main
 
@@ -142,6 +142,31 @@ async def test_the_processes_of_a_frozen_worker_end_and_it_gives_back_their_runs
             assert (await server.until_state(run, "waiting"))["outcome"] is None
         quick = await server.hand_over("one")
         assert (await server.until_state(quick, "ended"))["outcome"]["error"] is None
+
+
+@pytest.mark.postgresql_only
+async def test_the_processes_of_a_frozen_server_end_and_its_videos_begin_again(
+    url: str, server: ServerRows, tmp_path: Path
+) -> None:
+    """The server's own process is a worker, too."""
+    with (
+        running(tmp_path, worker_lease_seconds=SHORT_LEASE_SECONDS, media_dir=tmp_path / "media") as program,
+        api(program, token(tmp_path, "admin")) as client,
+    ):
+        client.post("/api/jobs", json={"video_ids": ["one"], "options": SLOW}).raise_for_status()
+        [run] = await until(lambda: server.execute("SELECT id FROM run"), lambda rows: len(rows) == 1)
+        await server.until_run(run["id"], lambda row: row["doing"] == "decoding")
+        processes = video_processes(program)
+        os.kill(program.pid, signal.SIGSTOP)
+        try:
+            await until_gone(*processes)
+            assert (await server.run(run["id"]))["state"] == "running"
+        finally:
+            os.kill(program.pid, signal.SIGCONT)
+        row = await server.until_run(run["id"], lambda row: row["taken"] == 2 and row["doing"] == "decoding")
+        assert (row["state"], row["losses"]) == ("running", 0)
+        [job] = client.get("/api/jobs").json()["items"]
+        assert (job["status"], job["failed"]) == ("processing", 0)
 
 
 @pytest.mark.postgresql_only
