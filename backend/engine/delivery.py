@@ -26,6 +26,7 @@ from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
 from backend.database_url import DatabaseUrl
+from backend.engine.line import AWAY
 from backend.settings import MAX_SLOTS
 from backend.store.postgres import CONNECTION
 from backend.store.runs import TASK
@@ -188,6 +189,6 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except exceptions.ConnectorException as error:
-            if not isinstance(error.__cause__, psycopg.OperationalError):
+            if not isinstance(error.__cause__, AWAY):
                 raise
             await asyncio.sleep(RETRY_SECONDS)

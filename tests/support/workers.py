@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from backend.clock import SystemClock
 from backend.database_url import DatabaseUrl
+from backend.domain.job import Source
 from backend.engine.joining import Identity
 from backend.engine.marker import leave_marker
 from backend.engine.reporter import Name
@@ -61,10 +62,15 @@ class ServerRows:
             return await cursor.fetchall() if cursor.description else []
 
     async def hand_over(
-        self, video_id: str, *, processor: str = "probe", options: Mapping[str, Any] | None = None
+        self,
+        video_id: str,
+        *,
+        processor: str = "probe",
+        source: Source = Source.MEDIA,
+        options: Mapping[str, Any] | None = None,
     ) -> int:
         """Make a run of this video and tell the workers; returns its ID."""
-        spec = json.dumps({"video_id": video_id, "source": "media", "options": options or {}})
+        spec = json.dumps({"video_id": video_id, "source": source.value, "options": options or {}})
         [row] = await self.execute(
             "INSERT INTO run (job_id, position, attempt, try, processor, spec) "
             "SELECT 'a-job', count(*), 1, 1, %s, %s FROM run RETURNING id",

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.domain.job import Source
 from backend.engine.marker import leave_marker
+from backend.media.demo import CLIPS
 from tests import ROOT
 from tests.support.clips import make_clip
 from tests.support.databases import FILE, url_of
@@ -106,6 +108,16 @@ async def test_a_worker_runs_videos_until_it_is_told_to_end(url: str, server: Se
         assert worker.stop() == 0
     assert await server.worker("attic") is None
     assert not (tmp_path / "of-the-worker").exists()
+
+
+@pytest.mark.postgresql_only
+async def test_a_worker_runs_the_clips_of_the_demo(url: str, server: ServerRows, tmp_path: Path) -> None:
+    """They lie with the outputs, where all machines see them; whoever needs one first writes it."""
+    name, extension, *_ = CLIPS[0]
+    with started(url, tmp_path):
+        run = await server.hand_over(name, source=Source.DEMO)
+        assert (await server.until_state(run, "ended"))["outcome"]["error"] is None
+    assert (tmp_path / "outputs" / "demo" / f"{name}.{extension}").is_file()
 
 
 @pytest.mark.postgresql_only
