@@ -247,7 +247,6 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
-    await stack.enter_async_context(running(backend.waits.run(), "waits"))
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
@@ -258,6 +257,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
         await coordination.leave_marker()
         for name, work in coordination.works().items():
             await stack.enter_async_context(running(_coordinate(backend, work), name))
+    await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 
