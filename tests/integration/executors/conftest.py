@@ -9,7 +9,21 @@ import pytest
 
 from backend.store import Store
 from backend.store.database import Database
+from tests.support.databases import is_postgresql
 from tests.support.managed_backend import RefusingStore, Working, open_working
+from tests.support.run_places import PLACES, VARIABLE, chosen_place
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let a test run where the program runs videos; the first ones, on PostgreSQL, also in the test's own process."""
+    is_both = is_postgresql() and metafunc.module.__name__.endswith("test_video_work")
+    metafunc.parametrize("runs", PLACES if is_both else [chosen_place()], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose where videos run."""
+    monkeypatch.setenv(VARIABLE, request.param)
 
 
 @pytest.fixture
