@@ -49,12 +49,6 @@ class RunOutcome:
     run_id: int | None = None
 
 
-def encoded(outcome: RunOutcome) -> bytes:
-    """Return the outcome as a worker reports it, in JSON."""
-    how = {name: getattr(outcome, name) for name in Said.__struct_fields__}
-    return msgspec.json.encode({name: value for name, value in how.items() if value is not None})
-
-
 def decoded(how: Mapping[str, Any], *, machine: str, run_id: int) -> RunOutcome:
     """Return the outcome that a worker reported."""
     try:
