@@ -75,5 +75,5 @@ def _require_engine() -> None:
     except ImportError:
         raise CannotStart(
             "A worker needs packages that are not installed; run: "
-            "pip install 'procrastinate>=3.10,<4' 'psycopg[binary,pool]>=3.3,<4'"
+            "pip install 'procrastinate>=3.10,<3.11' 'psycopg[binary,pool]>=3.3,<4'"
         ) from None
