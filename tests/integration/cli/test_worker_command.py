@@ -279,3 +279,11 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr.startswith("A worker needs packages that are not installed")) == (1, True)
+
+
+def test_a_worker_starts_without_what_only_a_server_needs() -> None:
+    """One that was killed is to be back soon."""
+    unneeded = {"sqlalchemy", "alembic", "fastapi", "nicegui"}
+    code = f"import sys, backend.engine.program; print(*{unneeded} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
