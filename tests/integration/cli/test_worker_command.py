@@ -24,7 +24,7 @@ from tests.support.workers import ServerRows, database_id, until
 from ui.cli import main
 
 SLOW = {"max_speed": 0.01}  # a clip takes minutes
-SHORT_LEASE_SECONDS = 2
+SHORT_LEASE_SECONDS = 4
 LONG_GRACE_SECONDS = 60
 
 
