@@ -17,7 +17,7 @@ from backend.domain.job import Job
 from backend.domain.video import Video
 from backend.errors import Fault, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
-from backend.executors.runs import LocalRuns
+from backend.executors.runs import LocalRuns, OnStart, OnStep, RunOutcome, Runs, UntilDraining
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -32,6 +32,7 @@ from backend.lists.csv_files import list_of_ids
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.processors import Step
 from backend.store import Store
 from backend.store.changes import Tick
 from backend.store.database import Database
@@ -273,12 +274,52 @@ async def open_working(
         _opened(store, directory, executor, clock, jobs_in_flight=place.jobs_in_flight) as parts,
     ):
         policy = RetryPolicy(RETRIES, PAUSE_AFTER_FAILURES)
-        work = VideoWork(parts.leases, place.runs, shared, waits, policy, rng=lambda: 0.0)
+        work = VideoWork(parts.leases, KnownRuns(place.runs, processes), shared, waits, policy, rng=lambda: 0.0)
         await executor.start(work.process_job)
         yield Working(**vars(parts), executor=executor, work=work, slots=shared, processes=processes, waits=waits)
         processes.may_exit.set()
         parts.leases.drain()
         await asyncio.gather(executor.shutdown(0), place.drain())
+
+
+class KnownRuns:
+    """Runs of which the processes learn what the server knows: on a worker, all is a little earlier than here."""
+
+    def __init__(self, runs: Runs, processes: Processes) -> None:
+        self._runs = runs
+        self._processes = processes
+        self.in_flight, self.withdraw, self.goes_on = runs.in_flight, runs.withdraw, runs.goes_on
+
+    async def run(
+        self,
+        job: Job,
+        video: Video,
+        *,
+        try_number: int,
+        on_start: OnStart,
+        on_step: OnStep,
+        until_draining: UntilDraining,
+    ) -> RunOutcome | None:
+        is_known = False
+
+        def has_begun() -> None:
+            nonlocal is_known
+            if not is_known:
+                is_known = True
+                self._processes.has_begun()
+
+        def stepped(step: Step) -> None:  # each process takes one, as soon as it begins
+            on_step(step)
+            has_begun()
+
+        try:
+            outcome = await self._runs.run(
+                job, video, try_number=try_number, on_start=on_start, on_step=stepped, until_draining=until_draining
+            )
+        finally:
+            has_begun()
+        self._processes.has_ended()
+        return outcome
 
 
 def media_sources(directory: Path, clock: QuickClock) -> MediaSources:

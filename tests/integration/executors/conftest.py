@@ -13,11 +13,17 @@ from tests.support.databases import is_postgresql
 from tests.support.managed_backend import RefusingStore, Working, open_working
 from tests.support.run_places import PLACES, VARIABLE, chosen_place
 
+LOCAL_ONLY = ("test_draining",)  # about a server alone
+BOTH = ("test_video_work",)
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let a test run where the program runs videos; the first ones, on PostgreSQL, also in the test's own process."""
-    is_both = is_postgresql() and metafunc.module.__name__.endswith("test_video_work")
-    metafunc.parametrize("runs", PLACES if is_both else [chosen_place()], indirect=True)
+    """Let tests run where the program runs videos; those of `BOTH`, on PostgreSQL, also in the test's own process."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    places = (
+        ["local"] if module in LOCAL_ONLY else list(PLACES) if is_postgresql() and module in BOTH else [chosen_place()]
+    )
+    metafunc.parametrize("runs", places, indirect=True)
 
 
 @pytest.fixture(autouse=True)
