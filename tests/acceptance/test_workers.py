@@ -56,6 +56,8 @@ async def play(
         api = Api(server.url, home.tokens, log, may_refuse=True, seconds=VIDEO_SECONDS)
         stack.push_async_callback(api.close)
         clients = clients_of(server.port, home, rng)
+        for client in clients:
+            client.may_refuse = True
         team = Team(home, postgres, network, server, api, clients, log, lease)
         for name in WORKERS:
             worker = Worker(name, SLOTS, network.add() if network else None)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from backend.domain.job import Source
 from backend.engine.marker import leave_marker
+from backend.media.demo import CLIPS
 from tests import ROOT
 from tests.support.clips import make_clip
 from tests.support.databases import FILE, url_of
 from tests.support.processes import fork_server, process_ids, process_info
-from tests.support.servers import ServerProcess, environment, run_command
+from tests.support.servers import ServerProcess, api, environment, run_command, running, token
 from tests.support.workers import ServerRows, database_id, until
 from ui.cli import main
 
@@ -109,6 +111,16 @@ async def test_a_worker_runs_videos_until_it_is_told_to_end(url: str, server: Se
 
 
 @pytest.mark.postgresql_only
+async def test_a_worker_runs_the_clips_of_the_demo(url: str, server: ServerRows, tmp_path: Path) -> None:
+    """They lie with the outputs, where all machines see them; whoever needs one first writes it."""
+    name, extension, *_ = CLIPS[0]
+    with started(url, tmp_path):
+        run = await server.hand_over(name, source=Source.DEMO)
+        assert (await server.until_state(run, "ended"))["outcome"]["error"] is None
+    assert (tmp_path / "outputs" / "demo" / f"{name}.{extension}").is_file()
+
+
+@pytest.mark.postgresql_only
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_second_signal_ends_the_videos_at_once(
     url: str, server: ServerRows, tmp_path: Path, number: signal.Signals
@@ -142,6 +154,31 @@ async def test_the_processes_of_a_frozen_worker_end_and_it_gives_back_their_runs
             assert (await server.until_state(run, "waiting"))["outcome"] is None
         quick = await server.hand_over("one")
         assert (await server.until_state(quick, "ended"))["outcome"]["error"] is None
+
+
+@pytest.mark.postgresql_only
+async def test_the_processes_of_a_frozen_server_end_and_its_videos_begin_again(
+    url: str, server: ServerRows, tmp_path: Path
+) -> None:
+    """The server's own process is a worker, too."""
+    with (
+        running(tmp_path, worker_lease_seconds=SHORT_LEASE_SECONDS, media_dir=tmp_path / "media") as program,
+        api(program, token(tmp_path, "admin")) as client,
+    ):
+        client.post("/api/jobs", json={"video_ids": ["one"], "options": SLOW}).raise_for_status()
+        [run] = await until(lambda: server.execute("SELECT id FROM run"), lambda rows: len(rows) == 1)
+        await server.until_run(run["id"], lambda row: row["doing"] == "decoding")
+        processes = video_processes(program)
+        os.kill(program.pid, signal.SIGSTOP)
+        try:
+            await until_gone(*processes)
+            assert (await server.run(run["id"]))["state"] == "running"
+        finally:
+            os.kill(program.pid, signal.SIGCONT)
+        row = await server.until_run(run["id"], lambda row: row["taken"] == 2 and row["doing"] == "decoding")
+        assert (row["state"], row["losses"]) == ("running", 0)
+        [job] = client.get("/api/jobs").json()["items"]
+        assert (job["status"], job["failed"]) == ("processing", 0)
 
 
 @pytest.mark.postgresql_only

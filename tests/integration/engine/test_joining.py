@@ -159,7 +159,8 @@ class FullServer:
         self._room = room
 
     async def rows(self, statement: str, values: object = None) -> list[tuple[object, ...]]:
-        return [(self._room,)] if statement == WorkerSql.ROOM else [(newest_revision(), "an-id", VERSION)]
+        answers = {WorkerSql.ROOM: [(self._room,)], WorkerSql.SCHEMA: [(newest_revision(), "an-id", VERSION)]}
+        return answers.get(statement, [])
 
 
 async def test_a_worker_needs_four_connections(tmp_path: Path) -> None:
@@ -220,6 +221,13 @@ async def test_a_worker_works_with_the_rights_of_its_role(
         assert await server.worker("attic") is None
 
 
+async def test_a_user_without_any_rights_is_refused(url: str, as_role: str, server: ServerRows, tmp_path: Path) -> None:
+    name = as_role.split("//")[1].split(":")[0]
+    await server.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {name}")
+    async with a_worker(url, tmp_path, through=as_role) as worker:
+        assert (await refusal(worker)).startswith("The database user of this worker lacks rights (permission denied ")
+
+
 @pytest.mark.parametrize("table", SECRETS)
 async def test_the_role_of_workers_reads_nothing_of_users_and_jobs(as_role: str, table: str) -> None:
     with psycopg.connect(as_role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -230,5 +238,5 @@ async def test_lack_of_rights_is_one_sentence(url: str, as_role: str, server: Se
     await server.execute(f"REVOKE UPDATE ON run FROM {as_role.split('//')[1].split(':')[0]}")
     async with a_worker(url, tmp_path, through=as_role) as worker:
         said = await refusal(worker)
-        assert said.startswith("The database user of this worker lacks rights (permission denied for table run)")
+        assert said.startswith("The database user of this worker lacks rights (update on run); ")
         assert "worker --print-role" in said
