@@ -70,10 +70,8 @@ async def play(
         await team.until_all_finished()
         await until_caught_up(clients, await api.jobs())
         await team.assert_nothing_left()
-        programs = [server, *(worker.program for worker in team.workers)]
-        assert not [bug for program in programs for bug in BUGS if bug in program.output], [
-            program.output for program in programs
-        ]
+        for output in (server.output, *(worker.program.output for worker in team.workers)):
+            _assert_no_bug(output)
     team.assert_end()
     return played
 
@@ -105,6 +103,13 @@ async def test_whatever_hits_the_machines_every_video_is_done_once(tmp_path: Pat
     print(*played, sep="\n")
     assert [one.blow for one in played] == [blow.name for blow in blows]
     assert _late(played, LEASE_SECONDS_IN_THE_GATE + SLACK_SECONDS) == []
+
+
+def _assert_no_bug(output: str) -> None:
+    """Check that a program met nothing that it did not expect."""
+    for bug in BUGS:
+        before, found, after = output.partition(bug)
+        assert not found, f"{before[-500:]}{found}{after[:3000]}"
 
 
 def _started(starter: int, at: float) -> LogEntry:

@@ -201,6 +201,11 @@ class Team:
             assert time.monotonic() < end, f"not in {seconds:g} s: {what}\n{self._state()}"
             await asyncio.sleep(POLL_SECONDS)
 
+    def is_over(self, order: Order) -> bool:
+        """Return True if this job has ended."""
+        [(status,)] = rows(self.server.data_dir, "SELECT status FROM job WHERE id = :job_id", job_id=order.job_id)
+        return status not in UNFINISHED
+
     async def until_all_finished(self) -> None:
         """Return when all jobs have ended. Resumes those that are paused once the others have ended."""
         await self._until_none_is("pending", "processing")
