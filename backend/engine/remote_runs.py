@@ -214,6 +214,8 @@ class RemoteRuns:
             self._has_orders.set()
 
     def _running(self, awaited: Awaited, state: RunState) -> None:
+        if awaited.withdrawn == "all":
+            return  # nothing more is to be seen of it
         if awaited.taken != state.taken and state.worker is not None:
             awaited.taken, awaited.machine = state.taken, state.worker
             awaited.begun.set()

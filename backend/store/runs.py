@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection
 
-from backend.store.database import Database
 from backend.store.workers import WorkerRow, sent_json, workers
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from backend.store.database import Database
 
 TASK = "run_video"  # the engine's name of the work on a run
 QUEUE_LENGTH = 40  # characters of a processor's name: the engine's notifications have room for no more

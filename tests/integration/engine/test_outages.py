@@ -13,7 +13,7 @@ from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
 from tests.support.workers import RunningWorker, ServerRows, a_worker, until
 
 pytestmark = pytest.mark.postgresql_only
-SHORT_LEASE_SECONDS = 1.5
+SHORT_LEASE_SECONDS = 3.0
 
 
 @pytest.fixture
