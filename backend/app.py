@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +20,8 @@ from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
+from backend.executors.machines import LocalMachine, Machines
+from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -32,13 +34,19 @@ from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
+from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
+from progress_dashboard.tasks import running as running
+
+if TYPE_CHECKING:
+    from backend.engine.coordination import Coordination
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +88,27 @@ class Backend:
     external: ExternalJobs
     work: VideoWork
     slots: Slots
+    machines: Machines
+    waits: Waits
     outputs: Outputs
     sources: MediaSources
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
+    coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
     async def drain(self) -> None:
-        """Start no further videos and end running ones. This is the first part of closing and may run beside others."""
+        """Start no further videos and end running ones. This is the first part of closing and may run beside others.
+
+        Videos on workers go on.
+        """
+        grace = self.settings.shutdown_grace_seconds
         self.leases.drain()
-        await self.executor.shutdown(self.settings.shutdown_grace_seconds)
+        if self.coordination is None:
+            await self.executor.shutdown(grace)
+        else:
+            await asyncio.gather(self.executor.shutdown(grace), self.coordination.drain(grace))
 
 
 @asynccontextmanager
@@ -113,9 +131,11 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
             output_mib=settings.video_output_mib,
             clock=clock,
         )
-        await children.start()
+        if settings.max_running_videos:
+            await children.start()
         stack.push_async_callback(children.stop)
-        demo = DemoClips(settings.data_dir / "demo")
+        demo = DemoClips(settings.outputs / "demo")  # where workers see them
+        demo.adopt(settings.data_dir / "demo")
         stack.push_async_callback(demo.close)
         sources = MediaSources(MediaDirectory(settings.media, clock), demo)
         backend = _build(settings, clock, database, children, sources)
@@ -124,17 +144,6 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         except StoreRefused as error:
             raise CannotStart(error.with_advice("fix that and start again.").sentence) from None
         yield backend
-
-
-@asynccontextmanager
-async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Run `work` as a task during the block; behind it the task is cancelled and has ended."""
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def only_server(data_dir: Path) -> FileLock:
@@ -152,7 +161,13 @@ def only_server(data_dir: Path) -> FileLock:
 def _build(
     settings: Settings, clock: Clock, database: Database, children: ChildRunner, sources: MediaSources
 ) -> Backend:
-    store, hub = Store(database), ProgressHub()
+    store, hub, outputs = Store(database), ProgressHub(), Outputs(settings.outputs)
+
+    def make_runs(machine: str) -> LocalRuns:
+        return LocalRuns(children, sources, outputs, clock, machine=machine)
+
+    slots = Slots(settings.max_running_videos if isinstance(settings.database, Path) else None)
+    coordination = _coordination(settings, database, slots, clock, children, make_runs)
     journal = Journal(store, hub, clock)
     executor = _executor(settings)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
@@ -167,10 +182,13 @@ def _build(
         executor=executor,
         sources=sources,
         clock=clock,
+        jobs_in_flight=coordination.jobs_in_flight if coordination else None,
     )
-    outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
-    work = VideoWork(leases, children, sources, outputs, slots, clock, policy)
+    runs: Runs = coordination.runs if coordination else make_runs(machine_name())
+    registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
+    machines = Machines(registry)
+    work = VideoWork(leases, runs, slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
@@ -185,12 +203,31 @@ def _build(
         external=external,
         work=work,
         slots=slots,
+        machines=machines,
+        waits=Waits(active, machines.waiting_reason, clock),
         outputs=outputs,
         sources=sources,
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        coordination=coordination,
     )
+
+
+def _coordination(
+    settings: Settings,
+    database: Database,
+    slots: Slots,
+    clock: Clock,
+    children: ChildRunner,
+    make_runs: Callable[[str], LocalRuns],
+) -> Coordination | None:
+    """Return what hands videos to workers; None with an SQLite file, which only one machine can use."""
+    if isinstance(settings.database, Path):
+        return None
+    from backend.engine.coordination import Coordination  # what it needs is an extra, and takes its time to load
+
+    return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
 def _executor(settings: Settings) -> Executor:
@@ -210,12 +247,17 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
+    await stack.enter_async_context(running(backend.waits.run(), "waits"))
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
     erasure = Erasure(backend.store.jobs, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
+    if coordination := backend.coordination:
+        await coordination.leave_marker()
+        for name, work in coordination.works().items():
+            await stack.enter_async_context(running(_coordinate(backend, work), name))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 
@@ -230,8 +272,15 @@ async def _watch(backend: Backend) -> None:
         await backend.journal.watch()
 
 
+async def _coordinate(backend: Backend, work: Coroutine[Any, Any, None]) -> None:
+    with _stopping(backend, "the work on machines ended; no further video begins", "coordination_failed"):
+        await work
+
+
 @contextmanager
-def _stopping(backend: Backend) -> Iterator[None]:
+def _stopping(
+    backend: Backend, failure: str = "a tick cannot be stored; nothing more is shown", action: str = "tick_failed"
+) -> Iterator[None]:
     """Let the server stop if the data cannot be stored any more."""
     try:
         yield
@@ -242,7 +291,7 @@ def _stopping(backend: Backend) -> Iterator[None]:
         log.error("the last tick cannot be stored: %s", error.sentence, extra={"action": "last_tick_refused"})
         backend.failure.report()
     except Exception:
-        log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_failed"})
+        log.exception("%s", failure, extra={"action": action})
         backend.failure.report()
 
 

@@ -38,7 +38,8 @@ class Video:
 
     `position` counts from 0 in the order of the file, `line` is the line in the CSV, `cells` are the row's cells under
     the job's columns, `attempts` counts the stored results, `duration_seconds` is the wall time of the work, `tries`
-    counts how often the work began for the newest result, `group` is the fingerprint of the error.
+    counts how often the work began for the newest result, `group` is the fingerprint of the error, `machine` worked on
+    it (None: unknown, or no result).
     """
 
     job_id: str
@@ -56,6 +57,7 @@ class Video:
     started_at: datetime | None = None
     duration_seconds: float | None = None
     tries: int | None = None
+    machine: str | None = None
 
 
 class ExportedVideo(NamedTuple):
@@ -67,11 +69,12 @@ class ExportedVideo(NamedTuple):
     error: str | None
     attempts: int
     duration_seconds: float | None
+    machine: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The result of a video in one attempt of its job; without an error it is a good one."""
+    """The result of a video in one attempt of its job, by `machine`; without an error it is a good one."""
 
     attempt: int
     error: str | None
@@ -80,6 +83,7 @@ class Outcome:
     tries: int
     started_at: datetime
     duration_seconds: float | None
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
