@@ -39,6 +39,7 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
+from backend.store.filling import finish_filling
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         stack.callback(database.close)
         database.take_lead()
         database.finish_upgrade()
+        finish_filling(database)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,

@@ -24,6 +24,7 @@ from backend.store.tables import CAUSE_ROLLUPS, CAUSES, RESULTS, ROLLUPS
 FILM = "duration_seconds"  # in the result of a processor that knows how long the film is
 MAX_FILM_SECONDS = 10**7
 KEY, SUMS = Key._fields, ("count", "millis", "film_millis", "film_work_millis", "work_millis")
+TALLY = ", ".join((*KEY, *SUMS, "histogram"))
 FILM_SQL = {
     "sqlite": f"CASE WHEN json_valid(found.result) THEN json_extract(found.result, '$.{FILM}') END",
     "postgresql": f"found.result -> '{FILM}'",
@@ -82,8 +83,7 @@ class Place:
 
 
 _TALLIES = bulk.select(
-    RowCodec[TallyRow](ROLLUPS, KEY), "found.at, found.owner_id, found.processor, found.kind, "
-    + ", ".join(f"found.{name}" for name in (*SUMS, "histogram")),
+    RowCodec[TallyRow](ROLLUPS, KEY), ", ".join(f"found.{name}" for name in (*KEY, *SUMS, "histogram"))
 )
 _PUT_TALLIES = bulk.upsert(
     RowCodec[TallyRow](ROLLUPS, [*KEY, *SUMS, "histogram"]),
@@ -180,14 +180,14 @@ def _film_millis(seconds: object) -> int:
     return round(seconds * 1000)
 
 
-def _previous(
-    connection: Connection, results: Sequence[VideoChange]
-) -> Mapping[tuple[str, int, int], VideoResult]:
+def _previous(connection: Connection, results: Sequence[VideoChange]) -> Mapping[tuple[str, int, int], VideoResult]:
     """Return the results that these take the place of, by job, position and attempt."""
     places = [Place(change.job_id, change.position, change.attempts - 1) for change in results if change.attempts > 1]
     found = _PREVIOUS[connection.dialect.name].fetch(connection, places)
-    return {(job_id, position, attempt): result_of_row(job_id, position, attempt, *rest)
-            for job_id, position, attempt, *rest in found}
+    return {
+        (job_id, position, attempt): result_of_row(job_id, position, attempt, *rest)
+        for job_id, position, attempt, *rest in found
+    }
 
 
 def result_of_row(

@@ -27,10 +27,7 @@ def upgrade() -> None:
     op.create_table(
         "cause_rollup",
         sa.Column("at", sa.BigInteger(), nullable=False),
-        *(
-            sa.Column(name, _text(), nullable=False)
-            for name in ("owner_id", "processor", "fingerprint", "job_id")
-        ),
+        *(sa.Column(name, _text(), nullable=False) for name in ("owner_id", "processor", "fingerprint", "job_id")),
         sa.Column("videos", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("at", "owner_id", "processor", "fingerprint", "job_id"),
         sqlite_with_rowid=False,
