@@ -20,6 +20,8 @@ from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
+from backend.executors.machines import LocalMachine, Machines
+from backend.executors.runs import LocalRuns, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -32,9 +34,11 @@ from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
+from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
@@ -81,6 +85,8 @@ class Backend:
     external: ExternalJobs
     work: VideoWork
     slots: Slots
+    machines: Machines
+    waits: Waits
     outputs: Outputs
     sources: MediaSources
     executor: Executor
@@ -117,7 +123,8 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         )
         await children.start()
         stack.push_async_callback(children.stop)
-        demo = DemoClips(settings.data_dir / "demo")
+        demo = DemoClips(settings.outputs / "demo")  # where workers see them
+        demo.adopt(settings.data_dir / "demo")
         stack.push_async_callback(demo.close)
         sources = MediaSources(MediaDirectory(settings.media, clock), demo)
         backend = _build(settings, clock, database, children, sources)
@@ -172,7 +179,8 @@ def _build(
     )
     outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
-    work = VideoWork(leases, children, sources, outputs, slots, clock, policy)
+    machines = Machines(LocalMachine(machine_name(), slots, names(), clock))
+    work = VideoWork(leases, LocalRuns(children, sources, outputs, clock), slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
@@ -187,6 +195,8 @@ def _build(
         external=external,
         work=work,
         slots=slots,
+        machines=machines,
+        waits=Waits(active, machines.waiting_reason, clock),
         outputs=outputs,
         sources=sources,
         executor=executor,
@@ -212,6 +222,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
+    await stack.enter_async_context(running(backend.waits.run(), "waits"))
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)

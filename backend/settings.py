@@ -52,6 +52,9 @@ class Settings(BaseModel):
         None, description="postgresql://… or sqlite:///… ; empty: dashboard.sqlite3 in the data directory"
     )
     media_dir: Path | None = Field(None, description="where the videos are; empty: media/ in the data directory")
+    output_dir: Path | None = Field(
+        None, description="where processors write; empty: outputs/ in the data directory; all machines must share it"
+    )
     host: str = Field("127.0.0.1", description="address to listen on", max_length=255)
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     jwt_secret: SecretStr | None = Field(
@@ -80,9 +83,18 @@ class Settings(BaseModel):
     )
     max_running_videos: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
+        ge=0,
         le=MAX_SLOTS,
-        description="videos that run at once; default: the number of CPUs",
+        description="videos that run at once on this machine; default: the number of CPUs; "
+        "0: only workers run videos (PostgreSQL)",
+    )
+    worker_lease_seconds: float = Field(
+        60,
+        ge=2,
+        le=3600,
+        allow_inf_nan=False,
+        description="how long a worker goes on without PostgreSQL before it ends its videos; "
+        "5 s later they begin elsewhere",
     )
     video_timeout_seconds: Seconds = Field(3600, description="time limit of one video")
     video_memory_mib: int = Field(
@@ -163,7 +175,7 @@ class Settings(BaseModel):
             raise ValueError("must be one or more numbers above 0 and up to 3600")
         return value
 
-    @field_validator("data_dir", "media_dir", mode="before")
+    @field_validator("data_dir", "media_dir", "output_dir", mode="before")
     @classmethod
     def _expanded(cls, value: Any) -> Any:
         return expanded_path(str(value)) if isinstance(value, str | Path) else value
@@ -232,6 +244,12 @@ class Settings(BaseModel):
             raise ValueError("HEARTBEAT_TIMEOUT_SECONDS must be more than HEARTBEAT_INTERVAL_SECONDS")
         return self
 
+    @model_validator(mode="after")
+    def _somebody_runs_videos(self) -> Self:
+        if self.max_running_videos == 0 and not is_postgresql(self._database_url):
+            raise ValueError("MAX_RUNNING_VIDEOS may be 0 only with a database on PostgreSQL, whose workers run videos")
+        return self
+
     @property
     def media(self) -> Path:
         """The media directory, or its default."""
@@ -256,7 +274,7 @@ class Settings(BaseModel):
     @property
     def outputs(self) -> Path:
         """The directory for the files of processors: `<job>/<position>/`."""
-        return self.data_dir / "outputs"
+        return self.output_dir or self.data_dir / "outputs"
 
     @property
     def is_loopback(self) -> bool:

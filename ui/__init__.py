@@ -23,6 +23,7 @@ def register(backend: Backend) -> LiveJobs:
     from ui.pages.history import add_history_page
     from ui.pages.job import add_job_page
     from ui.pages.lists import add_lists_page
+    from ui.pages.machines import add_machines_page
 
     require_security_members()
     live = LiveJobs(
@@ -37,5 +38,6 @@ def register(backend: Backend) -> LiveJobs:
     add_lists_page(backend)
     add_job_page(backend)
     add_history_page(backend)
+    add_machines_page(backend)
     app.on_shutdown(live.aclose)
     return live

@@ -226,6 +226,7 @@ def _is_routine(before: Job, now: Job) -> bool:
         and before.attempt == now.attempt
         and before.pinned is now.pinned
         and before.pause_reason == now.pause_reason
+        and before.waiting_reason == now.waiting_reason
     )
 
 

@@ -41,12 +41,16 @@ STATUS_LOOK: Mapping[Status, StatusLook] = {
 }
 STALLED_LOOK = StatusLook("hourglass_empty", "stalled")
 """The look of the badge beside the status of a stalled job."""
+WAITING_ICON = "cloud_off"
+"""The icon before the reason why no machine takes the videos of a job."""
 
 PAGES = (
     ("dashboard", "Dashboard", "/", "grid_view"),
     ("lists", "Lists", "/lists", "playlist_add"),
     ("history", "History", "/history", "history"),
+    ("machines", "Machines", "/machines", "dns"),
 )
+FOR_ADMINISTRATORS = frozenset({"machines"})
 
 # Runs before the first paint, so that a dark page never flashes white. Quasar gets the theme once it is loaded.
 THEME_SCRIPT = """
@@ -100,13 +104,13 @@ def frame(title: str, active: str, user: User, *, banner: Callable[[], object]) 
             tag("b")
             tag("span", "Progress")
         with tag("nav").props('aria-label="Pages"'):
-            _links(active, with_icons=False)
+            _links(active, user, with_icons=False)
         with tag("div", classes="tail"):
             banner()
             _theme_button()
             _account_menu(user)
     with below:
-        _links(active, with_icons=True)
+        _links(active, user, with_icons=True)
     ui.skip_link(target=client.content)
     with client.content:
         yield client.content
@@ -186,8 +190,10 @@ def _head(title: str) -> None:
         ui.add_head_html(f'<script nonce="{nonce}">{script}</script>')
 
 
-def _links(active: str, *, with_icons: bool) -> None:
+def _links(active: str, user: User, *, with_icons: bool) -> None:
     for name, text, path, icon_name in PAGES:
+        if name in FOR_ADMINISTRATORS and not user.is_admin:
+            continue
         element = link(text, path)
         if with_icons:
             with element:

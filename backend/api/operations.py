@@ -1,4 +1,4 @@
-"""The routes of operations: health, and the slots that running videos share."""
+"""The routes of operations: health, the slots that running videos share, and the machines."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from backend.api.bodies import decoded, json_response
 from backend.api.deps import Caller, KnownCaller, TheBackend
 from backend.api.openapi import answers, body
 from backend.api.security import HEALTH_PATH
-from backend.api.types import SlotsBody
+from backend.api.types import SlotsBody, WorkerBody, WorkerOut
 from backend.settings import MAX_SLOTS
 
 router = APIRouter(tags=["operations"])
-SLOTS = msgspec.json.Decoder(SlotsBody)
+SLOTS, WORKER = msgspec.json.Decoder(SlotsBody), msgspec.json.Decoder(WorkerBody)
 ERRORS = {401: "not signed in"}
 CHANGE_ERRORS = ERRORS | {
     400: "the body is not valid JSON",
     403: "only administrators change the slots",
     413: "the body is over 1 MiB",
     422: f"not a number from 1 to {MAX_SLOTS:,}",
+}
+WORKER_ERRORS = CHANGE_ERRORS | {
+    403: "only administrators change the machines",
+    404: "there is no machine of this name",
+    422: f"slots is not a number from 1 to {MAX_SLOTS:,}",
 }
 
 
@@ -34,7 +39,8 @@ async def health(backend: TheBackend, caller: KnownCaller) -> Response:
         return PlainTextResponse("ok" if healthy else "failing", status)
     media = await asyncio.to_thread(backend.sources.media.root.is_dir)  # it may be a network disk
     parts = {"database": "ok" if healthy else "failing", "media_directory": "ok" if media else "missing"}
-    return JSONResponse({"status": "ok" if healthy else "failing", "parts": parts}, status)
+    workers = {name: state.value for name, state in backend.machines.states().items()}
+    return JSONResponse({"status": "ok" if healthy else "failing", "parts": parts, "workers": workers}, status)
 
 
 @router.api_route(HEALTH_PATH, methods=["HEAD", "OPTIONS"], include_in_schema=False)
@@ -59,3 +65,25 @@ async def change_slots(request: Request, backend: TheBackend, caller: Caller) ->
     """Change the number. Running videos above the new number are not stopped."""
     backend.slots.change(decoded(SLOTS, await request.body()).slots, by=caller)
     return json_response(SlotsBody(backend.slots.number))
+
+
+@router.get(
+    "/api/workers",
+    responses=answers(list[WorkerOut], ERRORS | {403: "only administrators see the machines"}),
+    summary="List the machines that work through videos",
+)
+async def list_workers(backend: TheBackend, caller: Caller) -> Response:
+    return json_response([WorkerOut.of(machine) for machine in backend.machines.list(by=caller)])
+
+
+@router.put(
+    "/api/workers/{name}",
+    responses=answers(WorkerOut, WORKER_ERRORS),
+    openapi_extra=body(WorkerBody),
+    summary="Change how many videos a machine works on, or let it take no further ones",
+)
+async def change_worker(request: Request, backend: TheBackend, caller: Caller, name: str) -> Response:
+    """Change the machine. Its running videos are not stopped."""
+    wanted = decoded(WORKER, await request.body())
+    changed = await backend.machines.change(name, slots=wanted.slots, drain=wanted.drain, by=caller)
+    return json_response(WorkerOut.of(changed))

@@ -15,6 +15,7 @@ from backend.clock import iso
 from backend.domain.job import Job
 from backend.domain.video import Cause, Outcome, Video, VideoStatus
 from backend.errors import Fault
+from backend.executors.machines import Machine, MachineState
 from backend.jobs.external import MAX_REPORTS
 from backend.jobs.manager import MAX_PRIORITY, MAX_RETRIED_GROUPS, MAX_RETRIED_IDS
 from backend.jobs.submission import Submission
@@ -44,6 +45,17 @@ class EtaOut(msgspec.Struct):
     videos_per_minute: float
 
 
+class WaitingOut(msgspec.Struct):
+    """What a job waits for."""
+
+    # Its place among the jobs that wait to begin, from 1.
+    place: int | None = None
+    # Why no machine takes its videos.
+    reason: str | None = None
+    # When it is likely to begin.
+    starts_at: Timestamp | None = None
+
+
 class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     """A job: the fields of a progress update, and what else is known about it."""
 
@@ -69,10 +81,13 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     eta: EtaOut | None
     # Time of the last progress, while the job is stalled.
     stalled_since: Timestamp | None
+    # While the job waits for a machine.
+    waiting: WaitingOut | None
 
     @classmethod
     def of(cls, job: Job, backend: Backend, **more: Any) -> JobOut:
         """Return the answer for a job; `more` are the fields of a subclass."""
+        job = _with_its_wait(job, backend)
         estimate = backend.forecasts.of(job)
         fields = msgspec.structs.asdict(job.update()) | {
             "status": job.status,
@@ -89,6 +104,7 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
             "resumed": job.resumed,
             "eta": EtaOut(**msgspec.structs.asdict(estimate)) if estimate else None,
             "stalled_since": _timestamp(backend.stalls.of(job)),
+            "waiting": WaitingOut(reason=job.waiting_reason) if job.waiting_reason else None,
         }
         return cls(**fields, **more)
 
@@ -310,7 +326,64 @@ class SlotsBody(msgspec.Struct, forbid_unknown_fields=True):
     slots: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SLOTS})]
 
 
+class WorkerOut(msgspec.Struct):
+    """A machine that works on videos."""
+
+    name: str
+    # What the machine calls itself.
+    node: str
+    state: MachineState
+    # Number of videos that it may work on at once.
+    slots: int
+    # Number of videos that it offers to work on; administrators may allow fewer.
+    own_slots: int
+    # Number of videos that it works on now.
+    running: int
+    # True if it starts no further videos.
+    draining: bool
+    # Why it takes no videos for a while.
+    resting: str | None
+    # Version of its program.
+    version: str
+    # Names of its processors; it gets the videos of no others.
+    processors: list[str]
+    last_seen: Timestamp | None
+
+    @classmethod
+    def of(cls, machine: Machine) -> WorkerOut:
+        """Return the answer for a machine."""
+        return cls(
+            name=machine.name,
+            node=machine.node,
+            state=machine.state,
+            slots=machine.limit,
+            own_slots=machine.slots,
+            running=machine.running,
+            draining=machine.is_draining,
+            resting=machine.resting,
+            version=machine.version,
+            processors=list(machine.processors),
+            last_seen=_timestamp(machine.last_seen),
+        )
+
+
+class WorkerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What changes about a machine; a field that is left out stays."""
+
+    # Number of videos that it may work on at once.
+    slots: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SLOTS})] | None = None
+    # True: it starts no further videos, and its running ones end. False: it takes videos again.
+    drain: bool | None = None
+
+
 ReportsBody = SenderReport | Annotated[list[SenderReport], msgspec.Meta(extra_json_schema={"maxItems": MAX_REPORTS})]
+
+
+def _with_its_wait(job: Job, backend: Backend) -> Job:
+    """Return the job with the reason for which it waits: one that was read from the store does not have it."""
+    live = backend.hub.job(job.id)
+    is_same = live is not None and (live.status, live.requested) == (job.status, job.requested)
+    return job.evolve(waiting_reason=live.waiting_reason) if live is not None and is_same else job
 
 
 def _files(submission: Submission, media_dir: str) -> str:

@@ -55,12 +55,13 @@ class Selection:
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The newest state of a job. Every change returns the next state; `seq` is stamped when it is stored.
 
-    `found` counts the videos that had a file at the start, `skipped_rows` the rows of the list that are no videos of
-    the job. `running` (number of videos that run) and `doing` (what the current one does) are momentary and not
-    stored. `reported` is the newest counter of the sender of an external job. `pause_reason` says why the job paused
-    itself. `resumed` is the number of finished videos at which it continued after a restart. A `pinned` job stays on
-    the dashboard until a user dismisses it. `lease_id` grows with every claim and every release. `started_at` and the
-    counts belong to the current attempt.
+    `found` counts the videos that had a file at the start, `skipped_rows` the rows of the list that are no videos
+    of the job. `running` (number of videos that run), `doing` (what the current one does) and `waiting_reason` (why
+    no machine takes its videos, said in place of `message`) are momentary and not stored. `reported` is the newest
+    counter of the sender of an external job. `pause_reason` says why the job paused itself. `resumed` is the number
+    of finished videos at which it continued after a restart. A `pinned` job stays on the dashboard until a user
+    dismisses it. `lease_id` grows with every claim and every release. `started_at` and the counts belong to the
+    current attempt.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     running: int = 0
     doing: str | None = None
+    waiting_reason: str | None = None
     progress: int = 0
     message: str = messages.WAITING_TO_START
     video_id: str | None = None
@@ -178,7 +180,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Job:
         """Return the job with a request that is applied when its running videos have ended; None withdraws it."""
         at = self._not_before_last_change(at)
-        return self.evolve(requested=requested, message=message, pause_reason=pause_reason, updated_at=at)
+        said = {"message": message, "pause_reason": pause_reason, "waiting_reason": None}
+        return self.evolve(requested=requested, updated_at=at, **said)
+
+    def waiting_for(self, reason: str | None, *, at: datetime) -> Job:
+        """Return the unfinished job that waits for a machine, with the reason; None: it no longer does."""
+        return self.evolve(waiting_reason=reason, updated_at=self._not_before_last_change(at))
 
     def cancelled(self, *, at: datetime) -> Job:
         """Return the job ended before all its videos were done. Their results stay."""
@@ -226,6 +233,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             running=running,
             video_id=video_id or self.video_id,
             doing=doing,
+            waiting_reason=None,
             updated_at=self._not_before_last_change(at),
         )
 
@@ -280,7 +288,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             progress=self.progress,
             current_video=self.current_video,
             total_videos=self.total_videos,
-            message=self.message,
+            message=self.waiting_reason or self.message,
             video_id=self.video_id,
             error=self.error if self.error is not None else msgspec.UNSET,
             failed=self.failed,
@@ -293,7 +301,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def _without_holder(self, status: Status, *, at: datetime, **changes: Any) -> Job:
         """Return the job in the next status, without a holder and with nothing requested."""
-        idle = {"lease_id": self.lease_id + 1, "requested": None, "running": 0, "doing": None}
+        idle = {"lease_id": self.lease_id + 1, "requested": None, "running": 0, "doing": None, "waiting_reason": None}
         return self.become(status, at=at, **{**idle, **changes})
 
     def _not_before_last_change(self, at: datetime) -> datetime:

@@ -6,12 +6,18 @@ from backend.domain.texts import counted
 
 PROCESSING = "Processing videos..."
 WAITING_TO_START = "Waiting to start"
+WAITING_FOR_WORKER = "Waiting for a worker"
 WAITING_FOR_REPORT = "Waiting for the first report"
 WAITING_TO_CONTINUE = "Waiting to continue"
 WAITING_AFTER_RESTART = "Waiting to continue after a restart"
 CANCELLING = "Cancelling..."
 DONE_WITH_ERRORS = "Done, with errors"
 SENDER_FAILED = "The sender reported a failure"
+
+
+def waiting_for_worker(why: str) -> str:
+    """Return why no machine takes the videos of a job."""
+    return f"{WAITING_FOR_WORKER}: {why}"
 
 
 def resumed(place: str) -> str:

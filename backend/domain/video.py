@@ -38,7 +38,8 @@ class Video:
 
     `position` counts from 0 in the order of the file, `line` is the line in the CSV, `cells` are the row's cells under
     the job's columns, `attempts` counts the stored results, `duration_seconds` is the wall time of the work, `tries`
-    counts how often the work began for the newest result, `group` is the fingerprint of the error.
+    counts how often the work began for the newest result, `group` is the fingerprint of the error, `machine` worked on
+    it (None: unknown, or no result).
     """
 
     job_id: str
@@ -56,6 +57,7 @@ class Video:
     started_at: datetime | None = None
     duration_seconds: float | None = None
     tries: int | None = None
+    machine: str | None = None
 
 
 class ExportedVideo(NamedTuple):

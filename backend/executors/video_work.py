@@ -1,28 +1,22 @@
-"""Works through a job: hands its videos to the shared slots, each into its own process, and records what happens."""
+"""Works through a job: hands its videos to the shared slots, each to `Runs`, and records what happens."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
 
 from backend.clock import Clock
-from backend.domain.job import Job
 from backend.domain.video import Video
-from backend.errors import Fault, VideoFailed
+from backend.errors import Fault
+from backend.executors.runs import RunOutcome, Runs
 from backend.executors.slots import Slot, Slots
 from backend.jobs.leases import Lease, Leases, TryFailed, VideoFinished, VideoProgressed, VideoStarted
-from backend.jobs.outputs import Outputs
-from backend.media.directory import MediaSource
-from backend.media.sources import MediaSources
-from backend.processors import Step, VideoFile
-from backend.processors.child import ChildRunner
-from backend.processors.settling import FileChanged
+from backend.processors import Step
 from backend.settings import MAX_SLOTS
 from progress_dashboard.tasks import first_completed
 
@@ -59,9 +53,7 @@ class VideoWork:
     def __init__(
         self,
         leases: Leases,
-        children: ChildRunner,
-        sources: MediaSources,
-        outputs: Outputs,
+        runs: Runs,
         slots: Slots,
         clock: Clock,
         policy: RetryPolicy,
@@ -69,9 +61,7 @@ class VideoWork:
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._leases = leases
-        self._children = children
-        self._sources = sources
-        self._outputs = outputs
+        self._runs = runs
         self._slots = slots
         self._clock = clock
         self._policy = policy
@@ -92,37 +82,61 @@ class VideoWork:
             log.exception("a job failed", extra={"action": "job_failed", "job_id": job_id})
             self._leases.fail(lease, "The server had a problem with this job; its log has the details.")
         finally:
-            await self._leases.release(lease)
+            await self._let_go(lease)
+
+    async def _let_go(self, lease: Lease) -> None:
+        if lease.stop.is_killed:
+            await self._runs.withdraw(lease.job)
+            if self._runs.goes_on(lease.job):
+                return  # "cancelled" is for the next run of the server to say
+        await self._leases.release(lease)
 
     async def _process_videos(self, lease: Lease) -> None:
+        in_flight = await self._runs.in_flight(lease.job)
         async with asyncio.TaskGroup() as running:
-            await first_completed(self._start_videos(lease, running), lease.stop.until_draining())
+            if in_flight:
+                await self._attach(lease, running, in_flight)
+            await first_completed(self._start_videos(lease, running, in_flight), lease.stop.until_draining())
         if not lease.stop.is_draining and self._leases.is_held(lease):
             raise LookupError(f"job {lease.job.id} is not finished, but has no videos left to do")
 
-    async def _start_videos(self, lease: Lease, running: asyncio.TaskGroup) -> None:
+    async def _attach(self, lease: Lease, running: asyncio.TaskGroup, in_flight: Mapping[int, int]) -> None:
+        """Wait for the runs that go on since an earlier run of the server, with a slot if there is one."""
+        queue = asyncio.Lock()
+        for video in await self._leases.videos_at(lease, in_flight):
+            slot = self._slots.slot(queue, lease.job.processor)
+            slot.take_if_free()
+            work = self._process(lease, video, slot, attached=in_flight[video.position])
+            task = running.create_task(work, name=f"video {video.video_id}")
+            task.add_done_callback(slot.give_back)
+
+    async def _start_videos(self, lease: Lease, running: asyncio.TaskGroup, attached: Mapping[int, int]) -> None:
         queue, started = asyncio.Lock(), asyncio.Semaphore(MAX_STARTED_VIDEOS)
         async for video in self._leases.pending_videos(lease):
-            slot = self._slots.slot(queue)
+            if video.position in attached:
+                continue
+            slot = self._slots.slot(queue, lease.job.processor)
             await started.acquire()
             await slot.take()
             task = running.create_task(self._process(lease, video, slot), name=f"video {video.video_id}")
             task.add_done_callback(slot.give_back)  # also if the task never began
             task.add_done_callback(lambda _: started.release())
 
-    async def _process(self, lease: Lease, video: Video, slot: Slot) -> None:
-        for tries in count(1):
-            await first_completed(self._turn(slot), lease.stop.until_draining())
-            if lease.stop.is_draining:
-                return  # the video is pending, and left for the next run
-            finished = await self._try(lease, video)
-            fault = finished.fault
-            max_retries = self._policy.max_retries(fault, is_changing=finished.is_changing) if fault else 0
-            if finished.error is None or fault is None or tries > max_retries:
-                self._leases.record(lease, replace(finished, tries=tries))
+    async def _process(self, lease: Lease, video: Video, slot: Slot, *, attached: int = 0) -> None:
+        """Try the video until it has its result. `attached`: the number of a try that goes on already."""
+        for number in count(attached or 1):
+            if number != attached:
+                await first_completed(self._turn(slot), lease.stop.until_draining())
+                if lease.stop.is_draining:
+                    return  # the video is pending, and left for the next run
+            outcome = await self._try(lease, video, number)
+            if outcome is None:
                 return
-            seconds = self._delay(tries)
-            self._leases.record(lease, TryFailed(video, finished.error, fault, seconds))
+            if outcome.error is None or outcome.fault is None or number > self._max_retries(outcome):
+                self._leases.record(lease, _finished(video, outcome, tries=number, at=self._clock.now()))
+                return
+            seconds = self._delay(number)
+            self._leases.record(lease, TryFailed(video, outcome.error, outcome.fault, seconds, outcome.run_id))
             slot.give_back()
             await first_completed(self._clock.sleep(seconds), lease.stop.until_draining())
 
@@ -131,45 +145,45 @@ class VideoWork:
         await slot.take()
         await self._leases.until_storing()
 
-    async def _try(self, lease: Lease, video: Video) -> VideoFinished:
-        self._leases.record(lease, VideoStarted(video))
-        started_at, began = self._clock.now(), self._clock.monotonic()
+    async def _try(self, lease: Lease, video: Video, number: int) -> RunOutcome | None:
+        """Return how this try ended; None if the job had to stop before a machine began with it."""
 
-        def finished(**outcome: Any) -> VideoFinished:
-            return VideoFinished(video, started_at, round(self._clock.monotonic() - began, 3), **outcome)
+        def on_start(machine: str) -> None:
+            self._leases.record(lease, VideoStarted(video))
 
-        try:
-            return finished(result=await self._run(lease, video))
-        except VideoFailed as error:
-            trace = error.traceback or "".join(traceback.format_exception(error))
-            is_changing = isinstance(error, FileChanged)
-            return finished(error=error.sentence, traceback=trace, fault=error.fault, is_changing=is_changing)
-        except Exception as error:
-            extra = {"action": "video_error", "job_id": video.job_id, "video_id": video.video_id}
-            log.exception("the work on a video raised an error", extra=extra)
-            sentence = f"The server had a problem with this video ({type(error).__name__}); its log has the details."
-            return finished(error=sentence, traceback=traceback.format_exc(), fault=Fault.PERMANENT)
+        def on_step(step: Step) -> None:
+            self._leases.record(lease, VideoProgressed(video, step.fraction, step.doing))
+
+        return await self._runs.run(
+            lease.job,
+            video,
+            try_number=number,
+            on_start=on_start,
+            on_step=on_step,
+            until_draining=lease.stop.until_draining,
+        )
+
+    def _max_retries(self, outcome: RunOutcome) -> int:
+        assert outcome.fault is not None
+        return self._policy.max_retries(outcome.fault, is_changing=outcome.is_changing)
 
     def _delay(self, tries: int) -> float:
         """Return the seconds before the next try: twice as many each time, up to a tenth longer by chance."""
         delay = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** (tries - 1))
         return delay * (1 + JITTER * self._rng())
 
-    async def _run(self, lease: Lease, video: Video) -> dict[str, Any]:
-        files = self._sources.of(lease.job.source)
-        try:
-            return await self._run_in_child(files, lease, video)
-        except VideoFailed as error:
-            if error.fault is Fault.PERMANENT:
-                await files.check()  # a file that is gone with the whole directory is no fault of the video's
-            raise
 
-    async def _run_in_child(self, files: MediaSource, lease: Lease, video: Video) -> dict[str, Any]:
-        job: Job = lease.job
-        path = await files.locate(video.video_id)
-        file = VideoFile(path=path, root=files.root, output=self._outputs.directory(job.id, video.position))
-
-        def on_step(step: Step) -> None:
-            self._leases.record(lease, VideoProgressed(video, step.fraction, step.doing))
-
-        return await self._children.run(job.processor, file, job.options, on_step=on_step)
+def _finished(video: Video, outcome: RunOutcome, *, tries: int, at: datetime) -> VideoFinished:
+    return VideoFinished(
+        video,
+        at - timedelta(seconds=outcome.seconds),
+        outcome.seconds,
+        result=outcome.result,
+        error=outcome.error,
+        traceback=outcome.traceback,
+        fault=outcome.fault,
+        tries=tries,
+        is_changing=outcome.is_changing,
+        machine=outcome.machine,
+        run_id=outcome.run_id,
+    )

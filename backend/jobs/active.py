@@ -31,6 +31,11 @@ class StopSignal:
         """True after `drain` and after `kill`."""
         return self._drain.is_set()
 
+    @property
+    def is_killed(self) -> bool:
+        """True after `kill`."""
+        return self._kill.is_set()
+
     def drain(self) -> None:
         self._drain.set()
 

@@ -6,7 +6,7 @@ This is the entry point of every worker. Whatever it says under a lease that it 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,13 +62,15 @@ class TryFailed:
     error: str
     fault: Fault
     seconds: float
+    run_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFinished:
     """A video has its result after `tries` tries: `error`, `traceback` and `fault`, or `result`.
 
-    `is_changing` is True if the file is still changing.
+    `is_changing` is True if the file is still changing. `machine` worked on it; `run_id` is its run there, if that has a
+    row (`store.runs`).
     """
 
     video: Video
@@ -80,6 +82,8 @@ class VideoFinished:
     fault: Fault | None = None
     tries: int = 1
     is_changing: bool = False
+    machine: str | None = None
+    run_id: int | None = None
 
 
 Report = VideoStarted | VideoProgressed | TryFailed | VideoFinished
@@ -139,6 +143,10 @@ class Leases:
                 yield video
             position = videos[-1].position
 
+    async def videos_at(self, lease: Lease, positions: Collection[int]) -> list[Video]:
+        """Return the videos at these positions that have no result yet."""
+        return await self._read(lease.job, lambda: self._videos.pending_at(lease.job.id, positions))
+
     def record(self, lease: Lease, report: Report) -> None:
         """Record what happened to a video."""
         active = self._held(lease)
@@ -182,10 +190,13 @@ class Leases:
         return active
 
     async def _next_pending(self, job: Job, position: int) -> list[Video]:
-        """Read the next videos, retrying while the database is busy or away: a job does not end by that."""
+        return await self._read(job, lambda: self._videos.pending(job.id, after=position, limit=VIDEOS_AT_ONCE))
+
+    async def _read(self, job: Job, videos: Callable[[], Coroutine[Any, Any, list[Video]]]) -> list[Video]:
+        """Read videos, retrying while the database is busy or away: a job does not end by that."""
         while True:
             try:
-                return await self._videos.pending(job.id, after=position, limit=VIDEOS_AT_ONCE)
+                return await videos()
             except StoreRefused as error:
                 extra = {"action": "videos_refused", "job_id": job.id}
                 log.warning("a job's videos are read again later: %s", error.sentence, extra=extra)
@@ -203,7 +214,7 @@ class Leases:
         video = report.video
         active.fractions.pop(video.position, None)
         waiting = f"trying again in {report.seconds:.0f} s"
-        self._step(active, video, waiting, videos=(_with_status(video, VideoStatus.PENDING),))
+        self._step(active, video, waiting, videos=(_with_status(video, VideoStatus.PENDING, run_id=report.run_id),))
         self._count_failure(active, video, report.error, report.fault)
 
     def _finished(self, active: ActiveJob, report: VideoFinished) -> None:
@@ -246,8 +257,10 @@ class Leases:
         log.warning("job paused itself", extra=extra)
 
 
-def _with_status(video: Video, status: VideoStatus) -> VideoChange:
-    return VideoChange(job_id=video.job_id, position=video.position, status=status, attempts=video.attempts)
+def _with_status(video: Video, status: VideoStatus, *, run_id: int | None = None) -> VideoChange:
+    return VideoChange(
+        job_id=video.job_id, position=video.position, status=status, attempts=video.attempts, run_id=run_id
+    )
 
 
 def _with_result(video: Video, report: VideoFinished, error: str | None, *, job_attempt: int) -> VideoChange:
@@ -265,4 +278,6 @@ def _with_result(video: Video, report: VideoFinished, error: str | None, *, job_
         job_attempt=job_attempt,
         tries=report.tries,
         result=report.result,
+        machine=report.machine,
+        run_id=report.run_id,
     )

@@ -1,6 +1,7 @@
 """The demo's videos: small real clips. Another process writes them on first use, while the first ones are processed.
 
-Two of them are damaged in different ways and one never exists, so that the demo shows failures too.
+Two of them are damaged in different ways and one never exists, so that the demo shows failures too. Several machines may
+write into the same directory at once: a clip appears when it is complete.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -72,6 +75,13 @@ class DemoClips:
         self._written: dict[str, asyncio.Future[None]] = {}
         self._writing: asyncio.Task[None] | None = None
 
+    def adopt(self, earlier: Path) -> None:
+        """Take over the directory where an earlier version kept the clips, if there is one."""
+        if earlier.is_dir() and not self.root.exists():
+            self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(OSError):  # on another file system; the clips are written again
+                earlier.rename(self.root)
+
     async def prepare(self) -> None:
         """Start to write the missing clips, in the order of `video_ids`. Returns at once and may be called again."""
         for name in self._files.keys() - self._written.keys():
@@ -84,6 +94,8 @@ class DemoClips:
         file = self._files.get(video_id)
         if file is None:
             raise VideoFailed("No file for this ID in the media directory")
+        if await asyncio.to_thread(file.exists):  # written here, or by another machine
+            return file
         await self.prepare()
         if self._written[video_id].done() and not await asyncio.to_thread(file.exists):  # it was removed
             self._written.clear()
@@ -153,7 +165,7 @@ def _write_one(file: Path, clip: Clip) -> None:
     """Write a clip, and damage it if it is one of the two that have to fail."""
     from backend.processors.clips import write_clip
 
-    draft = file.with_name(f".{file.name}")
+    draft = file.with_name(f".{socket.gethostname()}-{os.getpid()}.{file.name}")
     write_clip(draft, clip)
     content = bytearray(draft.read_bytes())
     if file.stem == CUT_OFF:

@@ -68,6 +68,13 @@ class ChildRunner:
         except Unavailable as error:  # each video tries again, and fails with the same sentence
             log.warning("%s", error.sentence, extra={"action": "children_not_started"})
 
+    def set_alarm(self, seconds: float) -> None:
+        """Let all processes end in so many seconds, even if this one is frozen by then, unless it is set again before.
+
+        After it has rung, no process begins until it is set again.
+        """
+        self._launcher.set_alarm(seconds)
+
     async def stop(self) -> None:
         """End every process, with the fork server, and return when they have exited."""
         await self._launcher.stop()

@@ -8,12 +8,14 @@ control socket closes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import selectors
 import signal
 import socket
 import struct
+import time
 from enum import IntEnum
 from importlib import import_module
 from typing import NoReturn
@@ -24,16 +26,21 @@ from backend.processors.sandbox import Find, close_other_descriptors, run_task, 
 RECORD = struct.Struct("!BIi")
 LOADED_ON_FIRST_USE = ("av.subtitles.stream", "resource")  # each child would otherwise load them, in 3 ms
 PRELOADED = ("backend.processors.inspection", *LOADED_ON_FIRST_USE, *BUILT_IN.values())
+KERNEL_SECONDS = 2.0  # after the alarm, by which the kernel ends this process, if it could not do so itself
 
 
 class RecordKind(IntEnum):
-    """The meaning of a record. Its number is the server's name for a child, its value a signal or a wait status."""
+    """The meaning of a record. Its number is the server's name for a child, its value a signal or a wait status.
+
+    The value of an ALARM: the milliseconds within which the next one has to come.
+    """
 
     READY = 0
     FORK = 1
     SIGNAL = 2
     EXITED = 3
     NOT_FORKED = 4
+    ALARM = 5
 
 
 def find_by_name(dotted: str) -> Find:
@@ -58,10 +65,46 @@ def serve(control_descriptor: int, dotted: str) -> None:
             server.kill_all()
 
 
+class _Alarm:
+    """Rings when a worker was not heard of in time: it is frozen, and cannot end its children itself.
+
+    Children have it here and not each for itself, because a library that holds the interpreter for long could not set
+    it again there. Should this process hang, too, the kernel ends it by a timer, and its children with it (Linux).
+    """
+
+    def __init__(self) -> None:
+        self._rings_at: float | None = None
+        self.has_rung = False
+
+    def set(self, milliseconds: int) -> None:
+        """Ring in so many milliseconds, unless it is set again before."""
+        self.has_rung = False
+        self._rings_at = time.monotonic() + milliseconds / 1000
+        signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000 + KERNEL_SECONDS)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The time until it rings; None if it is not set."""
+        return None if self._rings_at is None else max(0.0, self._rings_at - time.monotonic())
+
+    def rings(self) -> bool:
+        """Return True once, when the time is over."""
+        if self._rings_at is None or time.monotonic() < self._rings_at:
+            return False
+        self._rings_at, self.has_rung = None, True
+        return True
+
+    @staticmethod
+    def disarm() -> None:
+        """Take the kernel's timer back, because the children have been ended."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class _Server:
     def __init__(self, control: socket.socket, find: Find) -> None:
         self._control = control
         self._find = find
+        self._alarm = _Alarm()
         self._pids: dict[int, int] = {}
         self._wakeup_reader, self._wakeup_writer = socket.socketpair()
         self._wakeup_reader.setblocking(False)
@@ -75,7 +118,11 @@ class _Server:
     def run(self) -> None:
         self._send(RecordKind.READY, 0, 0)
         while True:
-            for key, _ in self._selector.select():
+            ready = self._selector.select(self._alarm.seconds_left)
+            if self._alarm.rings():
+                self._signal_all()
+                self._alarm.disarm()
+            for key, _ in ready:
                 if key.fileobj is self._wakeup_reader:
                     self._wakeup_reader.recv(4096)
                     self._reap()
@@ -83,10 +130,13 @@ class _Server:
                     return
 
     def kill_all(self) -> None:
-        for pid in self._pids.values():
-            _send_signal(pid, signal.SIGKILL)
+        self._signal_all()
         for pid in self._pids.values():
             os.waitpid(pid, 0)
+
+    def _signal_all(self) -> None:
+        for pid in self._pids.values():
+            _send_signal(pid, signal.SIGKILL)
 
     def _handle_request(self) -> bool:
         """Read one record and do what it requests. Return False if the server has closed the socket or has exited."""
@@ -101,11 +151,15 @@ class _Server:
             self._fork(number, descriptors[0])
         elif kind == RecordKind.SIGNAL and number in self._pids:
             _send_signal(self._pids[number], value)
+        elif kind == RecordKind.ALARM:
+            self._alarm.set(value)
         return True
 
     def _fork(self, number: int, channel: int) -> None:
         parent = os.getpid()
         try:
+            if self._alarm.has_rung:  # what was asked for before the freeze
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             pid = os.fork()
         except OSError as error:
             self._send(RecordKind.NOT_FORKED, number, error.errno or 0)

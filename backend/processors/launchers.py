@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,9 @@ class Launcher(Protocol):
     async def launch(self) -> Child:
         """Start a process that waits for its task. Raises `Unavailable`."""
 
+    def set_alarm(self, seconds: float) -> None:
+        """End every process in so many seconds, even if this one is frozen by then, unless it is set again before."""
+
     async def stop(self) -> None:
         """End every process and return when they have exited."""
 
@@ -103,12 +107,18 @@ class ForkLauncher:
         self._server: _ForkServer | None = None
         self._starting = asyncio.Lock()
         self._stopped = False
+        self._rings_at: float | None = None
 
     async def start(self) -> None:
         await self._running_server()
 
     async def launch(self) -> Child:
         return await (await self._running_server()).launch()
+
+    def set_alarm(self, seconds: float) -> None:
+        self._rings_at = time.monotonic() + seconds
+        if self._server is not None:
+            self._server.set_alarm(seconds)
 
     async def stop(self) -> None:
         self._stopped = True
@@ -124,6 +134,8 @@ class ForkLauncher:
                     self._server = await _ForkServer.start(self._find)
                 except OSError as error:
                     raise NotStarted.from_error(error) from error
+                if self._rings_at is not None:
+                    self._server.set_alarm(self._rings_at - time.monotonic())
             return self._server
 
 
@@ -205,6 +217,10 @@ class _ForkServer:
                 return self._forked
         raise StarterEnded
 
+    def set_alarm(self, seconds: float) -> None:
+        if not self.has_exited:
+            self._writer.write(RECORD.pack(RecordKind.ALARM, 0, max(1, round(seconds * 1000))))
+
     def _signal(self, number: int, value: int) -> None:
         if number in self._exits:
             self._writer.write(RECORD.pack(RecordKind.SIGNAL, number, value))
@@ -267,6 +283,9 @@ class SpawnLauncher:
         self._children.add(child)
         exited.add_done_callback(lambda _: self._children.discard(child))
         return child
+
+    def set_alarm(self, seconds: float) -> None:
+        """Do nothing: workers need a system that can fork."""
 
     async def stop(self) -> None:
         await asyncio.gather(*(child.end(has_result=False) for child in self._children))

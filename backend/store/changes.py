@@ -19,7 +19,8 @@ from backend.errors import Fault
 class VideoChange:
     """A video's new status; with a duration also its result, because an attempt ended.
 
-    `attempts` counts the video's results including this one, `job_attempt` is the job's attempt.
+    `attempts` counts the video's results including this one, `job_attempt` is the job's attempt. `run_id` is the run
+    on a worker that ended with it, and whose row goes.
     """
 
     job_id: str
@@ -35,6 +36,8 @@ class VideoChange:
     job_attempt: int = 1
     tries: int = 1
     result: Mapping[str, Any] | None = None
+    machine: str | None = None
+    run_id: int | None = None
 
     @property
     def has_result(self) -> bool:

@@ -259,7 +259,7 @@ class TraceRow(SQLModel, table=True):
 class ResultRow(SQLModel, table=True):
     """The result of one attempt at one video. `job_attempt` is the job's; `fingerprint` is the same for one cause.
 
-    The facts of a film may be long, so that the table is not clustered.
+    The facts of a film may be long, so that the table is not clustered. `machine` is unknown for older results.
     """
 
     __tablename__ = "result"
@@ -277,6 +277,7 @@ class ResultRow(SQLModel, table=True):
     started_at: datetime = Field(sa_type=UtcDateTime)
     duration_seconds: float
     error_folded: str | None = Field(default=None, sa_type=Text)
+    machine: str | None = None
 
 
 class ProgressEventRow(SQLModel, table=True):

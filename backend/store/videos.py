@@ -145,6 +145,11 @@ class VideoStore:
         rows = await self._all(_select_videos().where(*mine).order_by(VIDEOS.c.position).limit(limit))
         return [_video(row) for row in rows]
 
+    async def pending_at(self, job_id: str, positions: Collection[int]) -> list[Video]:
+        """Return the videos at these positions that have no stored result, in the order of the list."""
+        mine = (VIDEOS.c.job_id == job_id, VIDEOS.c.position.in_(positions), VIDEOS.c.status == VideoStatus.PENDING)
+        return [_video(row) for row in await self._all(_select_videos().where(*mine).order_by(VIDEOS.c.position))]
+
     async def positions(self, job_id: str, video_ids: Set[str]) -> dict[str, int]:
         """Return the positions of these videos in the job's list. Raises `Invalid` for one that is not in it."""
         if not video_ids:
@@ -322,7 +327,7 @@ def _select_videos() -> Select[Any]:
     own = ("job_id", "position", "video_id", "line", "cells", "status", "attempts")
     query = select(
         *(VIDEOS.c[name] for name in own),
-        *(RESULTS.c[name] for name in ("error", "fault", "tries", "result", "started_at")),
+        *(RESULTS.c[name] for name in ("error", "fault", "tries", "result", "started_at", "machine")),
         TRACEBACK,
         RESULTS.c.fingerprint.label("group"),
         KNOWN_SECONDS.label("duration_seconds"),

@@ -17,6 +17,7 @@ from backend.domain.job import Job
 from backend.domain.video import Video
 from backend.errors import Fault, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
+from backend.executors.runs import LocalRuns
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -111,6 +112,7 @@ class Parts:
     store: Store
     hub: ProgressHub
     journal: Journal
+    active: ActiveJobs
     queries: JobQueries
     external: ExternalJobs
     leases: Leases
@@ -239,7 +241,7 @@ def build_parts(
         sources=sources,
         clock=clock,
     )
-    return Parts(store, hub, journal, queries, external, leases, manager, sources, clock)
+    return Parts(store, hub, journal, active, queries, external, leases, manager, sources, clock)
 
 
 @asynccontextmanager
@@ -261,9 +263,7 @@ async def open_working(
         children: Any = processes
         work = VideoWork(
             parts.leases,
-            children,
-            parts.sources,
-            Outputs(directory / "outputs"),
+            LocalRuns(children, parts.sources, Outputs(directory / "outputs"), waits),
             shared,
             waits,
             RetryPolicy(RETRIES, PAUSE_AFTER_FAILURES),

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nicegui import context
-
 from backend import Backend
 from backend.domain.job import Action
 from backend.domain.texts import counted
-from backend.executors.slots import Slots
-from backend.settings import MAX_SLOTS
 from ui.components.dashboard.dashboard_view import DashboardView
 from ui.components.dashboard.job_grid import JobGrid
 from ui.components.shared.job_actions import do
-from ui.components.shared.number_field import NumberField
 from ui.components.shared.page_frame import page_frame
-from ui.following import while_connected
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
 from ui.storage_notice import storage_notice
@@ -25,7 +19,6 @@ from ui.theme import button, icon, link, tag, whose_jobs
 
 DOUBLE_CLICK_SECONDS = 2.0
 RECOUNT_SECONDS = 1.0
-SLOTS_SECONDS = 1.0
 
 
 def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
@@ -56,7 +49,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             with grid.add_slot("empty"):
                 empty = EmptyState(backend)
             with grid.add_slot("note"):
-                footer = Footer(backend)
+                footer = Footer()
 
         async def recount() -> None:
             jobs = await backend.queries.count_jobs(by=current_user())
@@ -65,7 +58,6 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
 
         live.feed(grid, current_user)
         grid.on("recount", recount, args=[], throttle=RECOUNT_SECONDS)
-        while_connected(context.client, footer.follow_slots, name="slots")
         await recount()
 
 
@@ -95,54 +87,17 @@ class EmptyState:
 
 
 class Footer:
-    """Shows who is signed in, whose jobs they see, how many are in History, and the slots for administrators."""
+    """Shows who is signed in, whose jobs they see, and how many are in History."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self) -> None:
         user = current_user()
-        with tag("div", classes="note"):
-            with tag("p"):
-                tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
-                self._link = tag("a").props('href="/history"')
-            self._slots = SlotsField(backend.slots) if user.is_admin else None
+        with tag("div", classes="note"), tag("p"):
+            tag("span", f"Signed in as {user.name}. {whose_jobs(user)}. ")
+            self._link = tag("a").props('href="/history"')
 
     def show(self, jobs: int) -> None:
         """Show the number of jobs in History."""
         self._link.text = f"{counted(jobs, 'job')} in History"
-
-    async def follow_slots(self) -> None:
-        """Keep the number of slots up to date, also when others change it."""
-        while self._slots:
-            await self._backend.clock.sleep(SLOTS_SECONDS)
-            self._slots.follow()
-
-
-class SlotsField:
-    """The field for the number of videos that run at once."""
-
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
-        self._field = NumberField(least=1, most=MAX_SLOTS, on_number=self._change)
-        self.show()
-
-    def show(self) -> None:
-        """Show the current number."""
-        self._shown = self._slots.number
-        noun = "video" if self._shown == 1 else "videos"
-        self._field.show(self._shown, f"{noun} at once, at most; a change holds until the next start")
-
-    def follow(self) -> None:
-        """Show the number if it has changed. Text that the user is typing stays."""
-        if self._slots.number != self._shown:
-            self.show()
-
-    async def _change(self, slots: int) -> None:
-        async def change() -> int:
-            self._slots.change(slots, by=current_user())
-            return self._slots.number
-
-        await act(change(), said=lambda slots: f"{counted(slots, 'video')} at once from now on")
-        self.show()
 
 
 def _draw_welcome() -> None:

@@ -91,6 +91,34 @@ async def test_a_removed_clip_is_written_again(demo: DemoClips) -> None:
     expect_readable(await demo.locate(FIRST))
 
 
+async def test_two_machines_may_write_the_clips_at_once(directory: Path) -> None:
+    one, two = DemoClips(directory), DemoClips(directory)
+    try:
+        paths = await asyncio.gather(*(demo.locate(name) for name in (FIRST, SECOND) for demo in (one, two)))
+        for path in paths:
+            expect_readable(path)
+        assert len(set(paths)) == 2
+    finally:
+        await asyncio.gather(one.close(), two.close())
+
+
+async def test_a_clip_of_another_machine_is_used_as_it_is(directory: Path) -> None:
+    directory.mkdir()
+    (directory / f"{SECOND}.mp4").write_text("written elsewhere")
+    demo = DemoClips(directory)
+    assert (await demo.locate(SECOND)).read_text() == "written elsewhere"
+    assert writers(directory) == []
+
+
+async def test_clips_of_an_earlier_version_are_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / f"{FIRST}.mp4").write_text("finished earlier")
+    demo = DemoClips(tmp_path / "outputs" / "demo")
+    demo.adopt(tmp_path / "demo")
+    assert (await demo.locate(FIRST)).read_text() == "finished earlier"
+    assert not (tmp_path / "demo").exists()
+
+
 def writers(directory: Path) -> list[str]:
     """Return the processes that were started with this directory."""
     found = []

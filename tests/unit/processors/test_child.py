@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import textwrap
@@ -403,16 +404,76 @@ async def test_killing_the_server_ends_all_processes(clip: Path, forking: bool) 
     assert not is_running(process)
 
 
+async def test_a_frozen_worker_has_no_processes_after_its_alarm(clip: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", A_SERVER, str(clip), "True", "1.5", stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert worker.stdout is not None
+    process, parent = map(int, (await worker.stdout.readline()).split())
+    worker.send_signal(signal.SIGSTOP)
+    assert is_running(process)
+    await until(lambda: not is_running(process))
+    assert is_running(parent)
+    worker.kill()
+    await worker.wait()
+
+
+async def test_the_kernel_ends_the_processes_if_their_parent_hangs_too(clip: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", A_SERVER, str(clip), "True", "1.5", "hanging", stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert worker.stdout is not None
+    process, parent = map(int, (await worker.stdout.readline()).split())
+    worker.send_signal(signal.SIGSTOP)
+    assert is_running(process)
+    await until(lambda: not is_running(process) and not is_running(parent))
+    assert worker.returncode is None
+    worker.kill()
+    await worker.wait()
+
+
+async def test_a_process_outlives_an_alarm_that_is_set_again(clip: Path) -> None:
+    steps: list[Step] = []
+    async with running() as runner:
+        work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
+        await until(lambda: bool(steps))
+        runner.set_alarm(0.3)
+        runner.set_alarm(TIMEOUT_SECONDS)
+        await expect_failure(runner, "failing", clip)
+        await asyncio.sleep(0.5)  # past the first alarm
+        assert is_running(*pids(steps))
+        work.cancel()
+        await asyncio.wait({work})
+
+
+async def test_no_process_begins_between_an_alarm_and_the_next(clip: Path) -> None:
+    """What a frozen worker had asked for is too late when it goes on."""
+    steps: list[Step] = []
+    async with running() as runner:
+        work = asyncio.create_task(runner.run("endless", video(clip), {}, on_step=steps.append))
+        await until(lambda: bool(steps))
+        runner.set_alarm(0.01)
+        with pytest.raises(VideoFailed):
+            await work
+        failure = await expect_failure(runner, "failing", clip)
+        assert failure.fault is Fault.MACHINE
+        runner.set_alarm(TIMEOUT_SECONDS)
+        assert "no subtitles" in (await expect_failure(runner, "failing", clip)).sentence
+
+
 A_SERVER = textwrap.dedent("""
     import asyncio, pathlib, sys
     from backend.clock import Clock, SystemClock
     from backend.processors import VideoFile
     from backend.processors.child import ChildRunner
-    from tests.support.processors import find
+    from tests.support import hanging_forkserver, processors
 
-    async def main(clip, forking):
+    async def main(clip, forking, *alarm):
+        find = hanging_forkserver.find if "hanging" in alarm else processors.find
         runner = ChildRunner(timeout_seconds=60, memory_mib=2048, clock=SystemClock(), find=find, forking=forking)
         await runner.start()
+        if alarm:
+            runner.set_alarm(float(alarm[0]))
         file = VideoFile(clip, clip.parent, clip.parent.parent / "output")
         if forking:
             parent = (await runner.run("fork_server", file, {}, on_step=print_nothing))["pid"]
@@ -422,7 +483,7 @@ A_SERVER = textwrap.dedent("""
     def print_nothing(step):
         pass
 
-    asyncio.run(main(pathlib.Path(sys.argv[1]), sys.argv[2] == "True"))
+    asyncio.run(main(pathlib.Path(sys.argv[1]), sys.argv[2] == "True", *sys.argv[3:]))
 """)
 
 

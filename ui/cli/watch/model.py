@@ -183,7 +183,7 @@ def job_line(job: FollowedJob) -> JobLine:
         failures=_failures(update),
         rate=job.rate,
         left=job.left,
-        detail=plain((update.video_id or "") if is_processing(update) else update.message),
+        detail=plain((update.video_id or "") if _shows_video(update) else update.message),
     )
 
 
@@ -233,6 +233,11 @@ def is_processing(update: ProgressUpdate) -> bool:
     return update.status == Status.PROCESSING
 
 
+def is_waiting(update: ProgressUpdate) -> bool:
+    """Return True if no machine takes the job's videos."""
+    return update.status in UNFINISHED and update.message.startswith(messages.WAITING_FOR_WORKER)
+
+
 def moment(update: ProgressUpdate) -> datetime:
     """Return the time of an update, by the server's clock."""
     return datetime.fromisoformat(update.timestamp)
@@ -255,6 +260,10 @@ def _forecast_after(forecast: Forecast, update: ProgressUpdate) -> Forecast:
         is_at_work=is_processing(update),
         at=moment(update),
     )
+
+
+def _shows_video(update: ProgressUpdate) -> bool:
+    return is_processing(update) and not is_waiting(update)
 
 
 def _word(update: ProgressUpdate) -> str:
@@ -286,5 +295,7 @@ def _failure(before: ProgressUpdate, after: ProgressUpdate) -> str:
 
 def _is_milestone(before: ProgressUpdate, after: ProgressUpdate) -> bool:
     if (before.status, before.requested, before.attempt) != (after.status, after.requested, after.attempt):
+        return True
+    if is_waiting(before) != is_waiting(after):
         return True
     return before.progress // MILESTONE_PERCENT < after.progress // MILESTONE_PERCENT

@@ -106,7 +106,7 @@ export const JobCard = {
         <span :title="job.now.text"><span class="sr">Error: </span>{{ job.now.text }}</span>
         <a class="more" :href="job.failed ? failures : page">Show</a>
       </div>
-      <div v-else class="now">
+      <div v-else class="now" :class="{ waiting: job.now.is_waiting }">
         <span class="i s" :data-icon="job.now.icon" aria-hidden="true"></span>
         <span :class="{ mono: job.now.is_id, id: job.now.is_id }" :translate="job.now.is_id ? 'no' : null" :title="job.now.text">{{ job.now.text }}</span>
         <copy-button v-if="job.now.is_id" :value="job.now.text" label="Copy the video ID"></copy-button>
@@ -144,7 +144,7 @@ export const JobRow = {
       <span class="count" role="cell"><span><b>{{ job.done }}</b> / {{ job.total }}</span><span class="facts"><a v-if="job.failed" class="bad" :href="failures">{{ job.failed }}</a></span></span>
       <span class="what" role="cell">
         <span v-if="job.now.is_error" class="badc" :title="job.now.text"><span class="i s" data-icon="error_outline" aria-hidden="true"></span> <span class="sr">Error: </span>{{ job.now.text }}</span>
-        <span v-else :title="job.error ? 'Earlier error: ' + job.error : job.now.more"><span :class="{ mono: job.now.is_id }" :translate="job.now.is_id ? 'no' : null">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
+        <span v-else :class="{ warn: job.now.is_waiting }" :title="job.error ? 'Earlier error: ' + job.error : job.now.more || job.now.text"><span :class="{ mono: job.now.is_id }" :translate="job.now.is_id ? 'no' : null">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
         <span class="sub" :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </span>
       <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>

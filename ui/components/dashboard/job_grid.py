@@ -19,7 +19,7 @@ from ui.components.dashboard.dashboard_view import FILTERS, ORDERS, DashboardVie
 from ui.components.shared import BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS
 from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
-from ui.theme import STALLED_LOOK, STATUS_LOOK, looks
+from ui.theme import STALLED_LOOK, STATUS_LOOK, WAITING_ICON, looks
 
 COLUMNS = ((0, 1), (640, 2), (1024, 3))
 ATTENTION_FIRST = (
@@ -168,6 +168,8 @@ def _now(job: Job) -> dict[str, Any]:
             "is_error": True,
             "is_trouble": True,
         }
+    if job.waiting_reason:
+        return {"icon": WAITING_ICON, "text": job.waiting_reason, "is_waiting": True}
     if job.status is Status.PROCESSING and not job.current_video and not job.running and not job.doing:
         return {"icon": "schedule", "text": "Waiting for a free slot"}
     if job.status is Status.PROCESSING and job.video_id:

@@ -25,7 +25,7 @@ from ui.text import (
     video_times,
     video_times_in_full,
 )
-from ui.theme import icon, link, stalled_badge, status_badge, tag
+from ui.theme import WAITING_ICON, icon, link, stalled_badge, status_badge, tag
 
 
 class JobHeader:
@@ -206,6 +206,10 @@ def _draw_times(job: Job) -> None:
 
 
 def _draw_message(job: Job) -> None:
+    if job.waiting_reason:
+        with tag("div", classes="warn strong"):
+            icon(WAITING_ICON, small=True)
+            tag("span", f" {job.waiting_reason}")
     if job.pause_reason:
         with tag("span", classes="badc"):
             icon("error_outline", small=True)
@@ -218,7 +222,7 @@ def _draw_message(job: Job) -> None:
             icon("error_outline", small=True)
             tag("b", " Newest error: " if job.failed > 1 else " Error: ")
             tag("span", job.error)
-    else:
+    elif not job.waiting_reason:
         tag("span", job.message, classes="muted")
 
 
@@ -226,5 +230,5 @@ def _state(job: Job) -> tuple[object, ...]:
     """Return the facts of the job whose change redraws the head."""
     return (
         *(job.status, job.error, job.message, job.started_at, job.finished_at),
-        *(job.requested, job.pause_reason, job.resumed, job.attempt, job.pinned),
+        *(job.requested, job.pause_reason, job.waiting_reason, job.resumed, job.attempt, job.pinned),
     )

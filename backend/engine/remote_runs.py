@@ -1,0 +1,307 @@
+"""Runs on workers: hands them over, hears how they get on, and withdraws them.
+
+The truth about a run is in its row. What is here in memory only waits for it, so that a server that is started again
+asks for its runs, gets the same ones, and goes on waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.clock import Clock
+from backend.domain.job import Job
+from backend.domain.video import Video
+from backend.engine.registry import WorkerRegistry
+from backend.errors import Fault, StoreRefused
+from backend.executors.runs import OnStart, OnStep, RunOutcome, UntilDraining, decoded
+from backend.processors import Step
+from backend.store.runs import MAX_LOSSES, NewRun, RunState, RunStore
+from progress_dashboard.tasks import first_completed
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 0.5  # while the database is away
+LOOK_SECONDS = 0.005  # between two looks at what changed
+LOST_TOO_OFTEN = (
+    f"{MAX_LOSSES} machines were lost, one after the other, while they worked on this video; "
+    "look at their logs, then retry it."
+)
+
+
+@dataclass(eq=False)
+class Awaited:
+    """A run that this server waits for. `over` gets its outcome, or None when it is stopped and nobody works on it.
+
+    `withdrawn` is "all" when it is to be stopped, "waiting" when it is to be stopped unless a machine has begun.
+    """
+
+    new: NewRun
+    on_start: Callable[[str], None] = lambda machine: None
+    on_step: OnStep = lambda step: None
+    id: int | None = None
+    changes: int = -1
+    taken: int = 0
+    machine: str | None = None
+    withdrawn: str | None = None
+    is_asked: bool = False
+    is_handed_over: bool = False
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Future[RunOutcome | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def finish(self, outcome: RunOutcome | None) -> None:
+        if not self.over.done():
+            self.over.set_result(outcome)
+        self.begun.set()
+
+
+class RemoteRuns:
+    """Runs on any worker. `work` has to run meanwhile; `look` is called when something may have changed."""
+
+    def __init__(self, store: RunStore, registry: WorkerRegistry, clock: Clock) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._new: list[Awaited] = []
+        self._awaited: dict[int, Awaited] = {}
+        self._elsewhere: set[int] = set()
+        self._given_back: set[int] = set()
+        self._ended: dict[int, Awaited] = {}
+        self._withdrawing: Counter[str] = Counter()
+        self._has_orders, self._has_news = asyncio.Event(), asyncio.Event()
+        self._is_leaving = False
+
+    @property
+    def awaited(self) -> Sequence[int]:
+        """The runs that this server waits for."""
+        return list(self._awaited)
+
+    async def in_flight(self, job: Job) -> Mapping[int, int]:
+        return await self._patiently(lambda: self._store.in_flight(job.id, job.attempt))
+
+    async def run(
+        self,
+        job: Job,
+        video: Video,
+        *,
+        try_number: int,
+        on_start: OnStart,
+        on_step: OnStep,
+        until_draining: UntilDraining,
+    ) -> RunOutcome | None:
+        awaited = Awaited(_new_run(job, video, try_number), on_start, on_step)
+        self._new.append(awaited)
+        self._has_orders.set()
+        try:
+            await first_completed(awaited.begun.wait(), _true(until_draining))
+            if not awaited.begun.is_set():
+                self._ask_withdrawal(awaited, "waiting")
+            return await asyncio.shield(awaited.over)
+        except asyncio.CancelledError:
+            if not (self._is_leaving or awaited.over.done()):
+                await self._withdraw(awaited)
+            raise
+
+    async def withdraw(self, job: Job) -> None:
+        if self._is_leaving and self._withdrawing[job.id]:
+            return
+        for run_id in await self._patiently(lambda: self._store.of_job(job.id)):
+            awaited = self._awaited.get(run_id) or Awaited(NewRun(0, job.id, 0, job.attempt, 0), id=run_id)
+            self._awaited[run_id] = awaited
+            await self._withdraw(awaited)
+
+    def goes_on(self, job: Job) -> bool:
+        return self._withdrawing[job.id] > 0
+
+    async def leave(self, grace: float, *, own: str | None) -> None:
+        """Let the runs go on without this server: those of its own machine after `grace` seconds."""
+        self._is_leaving = True
+        for awaited in (*self._new, *self._awaited.values()):
+            if awaited.withdrawn != "all" and (own is None or awaited.machine != own):
+                awaited.over.cancel()
+        await self._clock.sleep(grace)
+        for awaited in (*self._new, *self._awaited.values(), *self._ended.values()):
+            awaited.over.cancel()
+
+    def look(self) -> None:
+        """Look soon at what changed."""
+        self._has_news.set()
+
+    async def work(self) -> None:
+        """Hand over, look and withdraw, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._loop(self._has_orders, self._give_orders))
+            tasks.create_task(self._loop(self._has_news, self._look))
+
+    async def _loop(self, event: asyncio.Event, work: Callable[[], Any]) -> None:
+        while True:
+            await event.wait()
+            event.clear()
+            try:
+                await work()
+            except StoreRefused:  # the journal says so
+                event.set()
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                await self._clock.sleep(LOOK_SECONDS if event is self._has_news else 0)
+
+    async def _give_orders(self) -> None:
+        if batch := [awaited for awaited in self._new if not awaited.over.cancelled()]:
+            for awaited in batch:
+                awaited.is_handed_over = True  # perhaps: the answer may get lost
+            runs = [NewRun(place, *_key(awaited.new)) for place, awaited in enumerate(batch)]
+            for awaited, run_id in zip(batch, await self._store.hand_over(runs), strict=True):
+                awaited.id, awaited.changes = run_id, -1
+                self._awaited[run_id] = awaited
+                self._new.remove(awaited)
+            self._has_news.set()
+        await self._withdraw_asked()
+        if elsewhere := list(self._elsewhere):
+            await self._store.send_elsewhere(elsewhere)
+            self._elsewhere.difference_update(elsewhere)
+        if given_back := list(self._given_back):
+            await self._store.schedule(given_back)
+            self._given_back.difference_update(given_back)
+        if ended := dict(self._ended):
+            await self._store.delete(list(ended))
+            for run_id, awaited in ended.items():
+                del self._ended[run_id]
+                self._settle(awaited)
+
+    async def _withdraw_asked(self) -> None:
+        asked = [awaited for awaited in self._awaited.values() if awaited.withdrawn and not awaited.is_asked]
+        for scope in ("all", "waiting"):
+            if ids := [awaited.id for awaited in asked if awaited.withdrawn == scope and awaited.id is not None]:
+                await self._store.withdraw(ids, is_running=scope == "all")
+                self._has_news.set()
+        for awaited in asked:
+            awaited.is_asked = True
+
+    async def _look(self) -> None:
+        known = {run_id: awaited.changes for run_id, awaited in self._awaited.items()}
+        if not known:
+            return
+        for state in await self._store.look(known):
+            if awaited := self._awaited.get(state.id):
+                self._take(awaited, state)
+
+    def _take(self, awaited: Awaited, state: RunState) -> None:
+        awaited.changes = state.changes
+        match state.state:
+            case "waiting":
+                self._returned(awaited, state)
+            case "running":
+                self._running(awaited, state)
+            case "ended":
+                self._over(awaited, state)
+            case _:  # stopped, or gone
+                self._stopped(awaited, state)
+
+    def _returned(self, awaited: Awaited, state: RunState) -> None:
+        if awaited.machine is not None:
+            awaited.machine = None
+            self._given_back.add(state.id)
+            self._has_orders.set()
+
+    def _running(self, awaited: Awaited, state: RunState) -> None:
+        if awaited.taken != state.taken and state.worker is not None:
+            awaited.taken, awaited.machine = state.taken, state.worker
+            awaited.begun.set()
+            awaited.on_start(state.worker)
+        if state.doing:
+            awaited.on_step(Step(state.fraction, state.doing))
+
+    def _over(self, awaited: Awaited, state: RunState) -> None:
+        if awaited.withdrawn == "all" or state.outcome is None or state.worker is None:
+            self._end(awaited)
+            return
+        if awaited.taken != state.taken:
+            self._running(awaited, state)
+        outcome = decoded(state.outcome, machine=state.worker, run_id=state.id)
+        if outcome.error is None:
+            self._registry.succeeded(state.worker)
+        elif outcome.fault is Fault.MACHINE and not self._counts(awaited, outcome):
+            self._elsewhere.add(state.id)
+            self._has_orders.set()
+            return
+        del self._awaited[state.id]
+        awaited.finish(outcome)
+
+    def _counts(self, awaited: Awaited, outcome: RunOutcome) -> bool:
+        video_id = str(awaited.new.spec.get("video_id", ""))
+        return self._registry.counts_fault(
+            outcome.machine, error=outcome.error or "", video_id=video_id, processor=awaited.new.processor
+        )
+
+    def _stopped(self, awaited: Awaited, state: RunState) -> None:
+        if state.state is not None and state.losses >= MAX_LOSSES and awaited.withdrawn != "all":
+            del self._awaited[state.id]
+            outcome = RunOutcome(
+                machine=awaited.machine or "", seconds=0.0, error=LOST_TOO_OFTEN, fault=Fault.PERMANENT, run_id=state.id
+            )
+            awaited.finish(outcome)
+            return
+        self._end(awaited)
+
+    def _end(self, awaited: Awaited) -> None:
+        """Delete the row of a run that nobody works on any more; then the run is over, or begins again."""
+        if awaited.id is not None:
+            self._awaited.pop(awaited.id, None)
+            self._ended[awaited.id] = awaited
+            self._has_orders.set()
+
+    def _settle(self, awaited: Awaited) -> None:
+        if awaited.withdrawn is not None:
+            awaited.finish(None)
+            return
+        awaited.id, awaited.changes, awaited.taken, awaited.machine = None, -1, 0, None
+        awaited.is_handed_over = False
+        self._new.append(awaited)  # it was stopped for an earlier run of the server, or its row was lost
+        self._has_orders.set()
+
+    def _ask_withdrawal(self, awaited: Awaited, scope: str) -> None:
+        if awaited in self._new and not awaited.is_handed_over:
+            self._new.remove(awaited)
+            awaited.finish(None)
+            return
+        awaited.withdrawn, awaited.is_asked = scope, False
+        self._has_orders.set()
+
+    async def _withdraw(self, awaited: Awaited) -> None:
+        """Return when no process works on the run any more, also when cancelled meanwhile."""
+        job_id = awaited.new.job_id
+        self._withdrawing[job_id] += 1
+        self._ask_withdrawal(awaited, "all")
+        while not awaited.over.done():
+            try:
+                await asyncio.shield(awaited.over)
+            except asyncio.CancelledError:
+                continue
+        if not awaited.over.cancelled():
+            self._withdrawing[job_id] -= 1
+
+    async def _patiently(self, ask: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return await ask()
+            except StoreRefused:
+                if self._is_leaving:
+                    raise
+                await self._clock.sleep(RETRY_SECONDS)
+
+
+def _new_run(job: Job, video: Video, try_number: int) -> NewRun:
+    spec = {"video_id": video.video_id, "source": job.source.value, "options": dict(job.options)}
+    return NewRun(0, job.id, video.position, job.attempt, try_number, job.processor, spec)
+
+
+def _key(new: NewRun) -> tuple[Any, ...]:
+    return (new.job_id, new.position, new.attempt, new.try_number, new.processor, new.spec)
+
+
+async def _true(until: UntilDraining) -> bool:
+    await until()
+    return True

@@ -1,0 +1,158 @@
+"""The machines that work on videos (PostgreSQL): a row each. Also all that a worker itself says to the database.
+
+`WorkerSql` are the texts of the worker's own connection (psycopg, marks `%(name)s`); the server's go through
+`Database`. Each write to a run is fenced: only who took it last, and still holds it, may say something about it. What
+the server allows a worker is one number, `may_run`: its slots, fewer, or none while it rests or drains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from backend.store.database import Database
+
+
+class WorkerSql:
+    """The worker's own statements. `runs` in `REPORT` is a JSON array of `ReportedRun`."""
+
+    SCHEMA: Final = "SELECT version_num, (SELECT database_id::text FROM life) FROM alembic_version"
+    BEATS: Final = "SELECT beats, node, process FROM worker WHERE name = %(worker)s"
+    JOIN: Final = """
+        INSERT INTO worker
+            (name, node, process, slots, may_run, version, revision, processors, engine_id, seen_at, since)
+        VALUES (%(worker)s, %(node)s, %(process)s, %(slots)s, %(slots)s, %(version)s, %(revision)s, %(processors)s::json,
+            %(engine)s, now(), now())
+        ON CONFLICT (name) DO UPDATE SET node = excluded.node, process = excluded.process, slots = excluded.slots,
+            version = excluded.version, revision = excluded.revision, processors = excluded.processors,
+            engine_id = excluded.engine_id, running = 0, beats = worker.beats + 1, draining = false,
+            may_run = least(excluded.slots, coalesce(worker.cap, excluded.slots)),
+            resting = NULL, seen_at = now(), since = now()
+    """
+    RETURN_OLD: Final = """
+        UPDATE run SET state = CASE WHEN wanted AND losses < 4 THEN 'waiting' ELSE 'stopped' END, worker = NULL,
+            losses = losses + 1, changes = changes + 1
+        WHERE worker = %(worker)s AND state = 'running' RETURNING id
+    """
+    """The runs of a worker of this name that has died: their processes died with it."""
+    CLAIM: Final = """
+        UPDATE run SET state = 'running', worker = %(worker)s, taken = taken + 1, fraction = 0, doing = '',
+            changes = changes + 1
+        WHERE id = %(run)s AND state = 'waiting' AND wanted
+            AND EXISTS (SELECT 1 FROM worker WHERE name = %(worker)s AND may_run > 0)
+        RETURNING taken, job_id, position, attempt, try, processor, spec
+    """
+    """No row: another worker has it, nobody wants it any more, or this worker may not run anything now."""
+    REPORT: Final = """
+        WITH sent AS (
+            SELECT * FROM json_to_recordset(%(runs)s::json)
+            AS sent (id BIGINT, taken INTEGER, fraction REAL, doing TEXT, state TEXT, outcome JSON)
+        ), beat AS (
+            UPDATE worker SET beats = beats + 1, running = %(running)s, seen_at = now() WHERE name = %(worker)s
+            AND process = %(process)s AND node = %(node)s RETURNING may_run, draining
+        ), engine AS (
+            UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = %(engine)s
+        ), changed AS (
+            UPDATE run SET fraction = coalesce(sent.fraction, run.fraction), doing = coalesce(sent.doing, run.doing),
+                state = coalesce(sent.state, run.state), outcome = coalesce(sent.outcome, run.outcome),
+                worker = CASE WHEN sent.state = 'waiting' THEN NULL ELSE run.worker END, changes = run.changes + 1
+            FROM sent WHERE run.id = sent.id AND run.taken = sent.taken AND run.worker = %(worker)s
+                AND run.state = 'running' AND (sent.fraction IS NOT NULL OR sent.state IS NOT NULL)
+            RETURNING run.id, run.wanted
+        ), unchanged AS (
+            SELECT run.id, run.wanted FROM sent JOIN run ON run.id = sent.id AND run.taken = sent.taken
+            WHERE run.worker = %(worker)s AND run.state = 'running' AND sent.fraction IS NULL AND sent.state IS NULL
+        )
+        SELECT (SELECT may_run FROM beat), (SELECT draining FROM beat),
+            (SELECT json_object_agg(id, wanted) FROM (TABLE changed UNION ALL TABLE unchanged) AS held)
+    """
+    """One beat with all news: `may_run` and `draining` (NULL: another process has the name), and the runs that it
+    still holds, each with True if it is wanted. A run that is missing there belongs to another worker: end it.
+
+    The states that a worker may give a run: `ended` with an outcome, `stopped` (it was not wanted, its process is
+    gone), `waiting` (given back before its end).
+    """
+    NOTIFY: Final = "NOTIFY runs"
+    """After a report with news, in a transaction of its own: the server looks at what changed."""
+    NOTIFY_OF_ITSELF: Final = "NOTIFY workers"
+    """After it has joined or returned runs: the server looks at the workers at once."""
+    LEAVE: Final = "DELETE FROM worker WHERE name = %(worker)s AND process = %(process)s AND node = %(node)s"
+
+
+class ReportedRun(msgspec.Struct, frozen=True):
+    """What a worker says about one of its runs; None: nothing new."""
+
+    id: int
+    taken: int
+    fraction: float | None = None
+    doing: str | None = None
+    state: str | None = None
+    outcome: msgspec.Raw | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker as the database knows it."""
+
+    name: str
+    node: str
+    process: int
+    slots: int
+    cap: int | None
+    may_run: int
+    draining: bool
+    version: str
+    processors: tuple[str, ...]
+    beats: int
+    running: int
+    seen_at: datetime
+    since: datetime
+    resting: str | None
+
+
+_COLUMNS = (
+    "name, node, process, slots, cap, may_run, draining, version, processors, beats, running, seen_at, since, resting"
+)
+_ALL = f"SELECT {_COLUMNS} FROM worker ORDER BY name"  # noqa: S608  our own names
+_ALLOW = "UPDATE worker SET may_run = %s, resting = %s WHERE name = %s"
+_CHANGE = f"UPDATE worker SET cap = %s, draining = %s WHERE name = %s RETURNING {_COLUMNS}"  # noqa: S608
+_FORGET = "DELETE FROM worker WHERE name = %s AND beats = %s"
+
+
+def workers(connection: Connection) -> list[WorkerRow]:
+    """Return all workers, in the order of their names."""
+    return [WorkerRow(**_fields(row._mapping)) for row in connection.exec_driver_sql(_ALL)]
+
+
+class WorkerStore:
+    """What the server decides about workers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def allow(self, decisions: Sequence[tuple[str, int, str | None]]) -> None:
+        """Say how many videos workers may run, and for which fault they rest: (name, number, sentence)."""
+        rows = [(number, resting, name) for name, number, resting in decisions]
+        await self._database.write(lambda connection: connection.exec_driver_sql(_ALLOW, rows))
+
+    async def change(self, name: str, *, cap: int | None, draining: bool) -> WorkerRow | None:
+        """Store what an administrator asks of a worker, and return it; None if it has left."""
+
+        def write(connection: Connection) -> WorkerRow | None:
+            row = connection.exec_driver_sql(_CHANGE, (cap, draining, name)).first()
+            return None if row is None else WorkerRow(**_fields(row._mapping))
+
+        return await self._database.write(write)
+
+    async def forget(self, silent: Sequence[tuple[str, int]]) -> None:
+        """Delete workers that are gone: (name, beats), unless they have come back."""
+        await self._database.write(lambda connection: connection.exec_driver_sql(_FORGET, list(silent)))
+
+
+def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "processors": tuple(row["processors"])}
