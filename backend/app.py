@@ -34,6 +34,7 @@ from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
+from backend.jobs.statistics import RollupFolding, StatisticsQueries
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
@@ -92,6 +93,7 @@ class Backend:
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
+    statistics: StatisticsQueries
     failure: ServerFailure = field(default_factory=ServerFailure)
 
     async def drain(self) -> None:
@@ -162,6 +164,7 @@ def _build(
     settings: Settings, clock: Clock, database: Database, children: ChildRunner, sources: MediaSources
 ) -> Backend:
     store, hub = Store(database), ProgressHub()
+    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     journal = Journal(store, hub, clock)
     executor = _executor(settings)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
@@ -185,7 +188,7 @@ def _build(
         settings=settings,
         clock=clock,
         database=database,
-        accounts=Accounts(database, Keys.load(settings, clock), settings, clock),
+        accounts=accounts,
         store=store,
         hub=hub,
         journal=journal,
@@ -202,6 +205,7 @@ def _build(
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
     )
 
 
@@ -229,6 +233,9 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(pruning.run(), "pruning"))
     erasure = Erasure(backend.store.jobs, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
+    await stack.enter_async_context(running(backend.statistics.run(), "marking"))
+    folding = RollupFolding(backend.store.statistics, backend.clock)
+    await stack.enter_async_context(running(folding.run(), "folding"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

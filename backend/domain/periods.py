@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 
-from backend.clock import from_millis, to_millis
+from backend.clock import to_millis
 from backend.domain.measures import QUARTER_MILLIS, quarter_of
 from backend.errors import Invalid
 
@@ -142,8 +142,3 @@ def _local(day: date, hour: int, zone: tzinfo | None) -> datetime:
     """Return the moment at which clocks of the zone show this hour of the day."""
     shown = datetime.combine(day, time(hour))
     return (shown.astimezone() if zone is None else shown.replace(tzinfo=zone)).astimezone(UTC)
-
-
-def moment_of(millis: int) -> datetime:
-    """Return the moment of an edge."""
-    return from_millis(millis)
