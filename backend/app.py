@@ -34,6 +34,7 @@ from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
+from backend.jobs.statistics import RollupFolding, StatisticsQueries
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
@@ -43,10 +44,14 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
+<<<<<<< HEAD
 from progress_dashboard.tasks import running as running
 
 if TYPE_CHECKING:
     from backend.engine.coordination import Coordination
+=======
+from backend.store.filling import finish_filling
+>>>>>>> stats19
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +100,7 @@ class Backend:
     executor: Executor
     forecasts: Forecasts
     stalls: Stalls
+    statistics: StatisticsQueries
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -125,6 +131,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         stack.callback(database.close)
         database.take_lead()
         database.finish_upgrade()
+        finish_filling(database)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,
@@ -168,6 +175,7 @@ def _build(
 
     slots = Slots(settings.max_running_videos if isinstance(settings.database, Path) else None)
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
+    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     journal = Journal(store, hub, clock)
     executor = _executor(settings)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
@@ -193,7 +201,7 @@ def _build(
         settings=settings,
         clock=clock,
         database=database,
-        accounts=Accounts(database, Keys.load(settings, clock), settings, clock),
+        accounts=accounts,
         store=store,
         hub=hub,
         journal=journal,
@@ -210,6 +218,7 @@ def _build(
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
 
@@ -258,6 +267,9 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
         await coordination.leave_marker()
         for name, work in coordination.works().items():
             await stack.enter_async_context(running(_coordinate(backend, work), name))
+    await stack.enter_async_context(running(backend.statistics.run(), "marking"))
+    folding = RollupFolding(backend.store.statistics, backend.clock)
+    await stack.enter_async_context(running(folding.run(), "folding"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

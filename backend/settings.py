@@ -11,10 +11,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from datetime import tzinfo
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -131,6 +133,14 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="how long a job's progress history is kept; the job itself stays",
     )
+    night_hours: str = Field(
+        "18-9",
+        pattern=r"^([01]?[0-9]|2[0-3])-([01]?[0-9]|2[0-3])$",
+        description="the hours of a night in the statistics, from-to",
+    )
+    time_zone: str = Field(
+        "", description="zone of the days and nights of the statistics, such as Europe/Berlin; empty: the machine's"
+    )
     external_timeout_seconds: Seconds = Field(
         3600, description="silence of its sender after which an external job fails"
     )
@@ -225,6 +235,22 @@ class Settings(BaseModel):
     def _web_address(cls, value: str) -> str:
         return checked_base_url(value) if value else value
 
+    @field_validator("night_hours")
+    @classmethod
+    def _two_hours(cls, value: str) -> str:
+        begin, _, end = value.partition("-")
+        if int(begin) == int(end):
+            raise ValueError("must be two different hours, such as 18-9")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            return ZoneInfo(value).key if value else value
+        except (ValueError, OSError, LookupError):
+            raise ValueError("must be the name of a time zone, such as Europe/Berlin or UTC") from None
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
@@ -270,6 +296,17 @@ class Settings(BaseModel):
     @property
     def _database_url(self) -> str:
         return self.database_url.get_secret_value() if self.database_url else ""
+
+    @property
+    def night(self) -> tuple[int, int]:
+        """The hours in which a night begins and ends."""
+        begin, _, end = self.night_hours.partition("-")
+        return int(begin), int(end)
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of days and nights; None for the machine's."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
     @property
     def outputs(self) -> Path:

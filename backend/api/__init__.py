@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from backend import VERSION
-from backend.api import control, jobs, operations, reports, session, videos
+from backend.api import control, jobs, operations, reports, session, stats, videos
 from backend.api.assets import AssetCache
 from backend.api.docs import add_docs
 from backend.api.errors import add_catch_all, add_error_handlers
@@ -19,7 +19,7 @@ from backend.api.security import SecurityMiddleware, is_fixed_asset
 from backend.api.sending import DirectSender
 from backend.app import Backend, running
 
-ROUTERS = (session.router, jobs.router, videos.router, control.router, reports.router, operations.router)
+ROUTERS = (session.router, jobs.router, videos.router, control.router, reports.router, operations.router, stats.router)
 PageOwner = Callable[[str], str | None]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +20,7 @@ from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
 from backend.domain.job import ExportedJob
+from backend.domain.moments import parse_moment
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
@@ -135,30 +135,9 @@ async def progress_history(
     after: Annotated[int | None, SEQ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
 ) -> Response:
-    moment = parse_moment(since) if since is not None else None
+    moment = parse_moment(since, "since") if since is not None else None
     updates = await backend.queries.history(job_id, by=caller, since=moment, after=after, limit=limit)
     return json_response([msgspec.Raw(update) for update in updates])
-
-
-def parse_moment(text: str) -> datetime:
-    """Parse a time: ISO 8601 (UTC where it names no zone), or seconds or milliseconds since 1970. Raises `Invalid`.
-
-    >>> parse_moment("1767182400") == parse_moment("1767182400000") == parse_moment("2025-12-31T12:00:00Z")
-    True
-    """
-    try:
-        if text.replace(".", "", 1).lstrip("-").isdecimal():
-            number = float(text)
-            return datetime.fromtimestamp(number / 1000 if abs(number) >= 1e11 else number, UTC)
-        moment = datetime.fromisoformat(_with_plus(text))
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        raise Invalid("since must be a time such as 2026-01-31T12:00:00Z, or seconds since 1970.") from None
-
-
-def _with_plus(text: str) -> str:
-    # In a query an unescaped "+" arrives as a blank: "…T12:00:00 01:00" meant "+01:00".
-    return text.replace(" ", "+") if "T" in text else text
 
 
 async def _from_form(request: Request) -> tuple[Order, VideoList]:

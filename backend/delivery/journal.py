@@ -19,6 +19,7 @@ from backend.clock import Clock
 from backend.delivery.batches import Change, Entry, Removal
 from backend.delivery.hub import ProgressHub
 from backend.domain.job import Job
+from backend.domain.measures import job_measures
 from backend.domain.timeline import Milestone
 from backend.errors import StoreRefused
 from backend.store import Store
@@ -245,7 +246,8 @@ class Journal:
 
     def _transaction(self, staged: Staged, entries: Sequence[Entry], percents: Sequence[Change]) -> Tick:
         lossless = [entry for entry in entries if isinstance(entry, Change)]
-        milestones = list(self._milestones(change.job for change in lossless))
+        steps = list(self._steps(change.job for change in lossless))
+        milestones = (Milestone.between(earlier, job) for earlier, job in steps)
         recorded = (*lossless, *(change for change in percents if self._is_worth_recording(change.job)))
         for change in lossless:
             if change.job.is_finished:
@@ -263,17 +265,16 @@ class Journal:
             ],
             videos=staged.videos,
             resets=staged.resets,
-            milestones=milestones,
+            milestones=[milestone for milestone in milestones if milestone is not None],
+            measures=[measure for earlier, job in steps for measure in job_measures(earlier, job)],
         )
 
-    def _milestones(self, states: Iterable[Job]) -> Iterator[Milestone]:
-        """Yield what these states, one after the other, add to the timelines of their jobs."""
+    def _steps(self, states: Iterable[Job]) -> Iterator[tuple[Job | None, Job]]:
+        """Yield each of these states behind the state of its job before; None for a job that was not here."""
         before: dict[str, Job] = {}
         for job in states:
-            milestone = Milestone.between(before.get(job.id) or self._hub.job(job.id), job)
+            yield before.get(job.id) or self._hub.job(job.id), job
             before[job.id] = job
-            if milestone is not None:
-                yield milestone
 
     def _is_worth_recording(self, job: Job) -> bool:
         """Return True for a percent that history keeps: the next one, or the same after a second."""

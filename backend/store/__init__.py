@@ -15,12 +15,14 @@ class Store:
     def __init__(self, database: Database) -> None:
         from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
         from backend.store.jobs import JobStore
+        from backend.store.statistics import StatisticsStore
         from backend.store.videos import VideoStore
 
         self._database = database
         self.jobs = JobStore(database)
         self.videos = VideoStore(database)
         self.history = HistoryStore(database)
+        self.statistics = StatisticsStore(database)
 
     async def commit(self, tick: Tick) -> None:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from backend.domain.job import Job, Selection
+from backend.domain.measures import JobMeasure
 from backend.domain.timeline import Milestone
 from backend.domain.video import VideoStatus
 from backend.domain.words import folded_unless_ascii
@@ -96,6 +97,7 @@ class Tick:
     videos: Sequence[VideoChange] = ()
     resets: Sequence[Reset] = ()
     milestones: Sequence[Milestone] = ()
+    measures: Sequence[JobMeasure] = ()
 
     @property
     def last_seq(self) -> int:

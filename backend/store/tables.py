@@ -322,6 +322,60 @@ class IdempotencyRow(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class RollupRow(SQLModel, table=True):
+    """What ended in a quarter of an hour, which begins at `at` (`domain.measures.Tally`).
+
+    Kept for ever, so that it has nothing of a job or a video. After some days the quarters of an hour are one row.
+    """
+
+    __tablename__ = "rollup"
+    __table_args__ = (CLUSTERED,)
+
+    at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    owner_id: str = Field(primary_key=True)
+    processor: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    count: int = Field(sa_type=BigInteger)
+    millis: int = Field(sa_type=BigInteger)
+    film_millis: int = Field(sa_type=BigInteger)
+    film_work_millis: int = Field(sa_type=BigInteger)
+    work_millis: int = Field(sa_type=BigInteger)
+    histogram: bytes = Field(sa_type=LargeBinary)
+
+
+class CauseRollupRow(SQLModel, table=True):
+    """How many videos of a job failed for one cause in a quarter of an hour. `fingerprint` names the cause."""
+
+    __tablename__ = "cause_rollup"
+    __table_args__ = (CLUSTERED,)
+
+    at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    owner_id: str = Field(primary_key=True)
+    processor: str = Field(primary_key=True)
+    fingerprint: str = Field(primary_key=True)
+    job_id: str = Field(primary_key=True)
+    videos: int
+
+
+class CauseRow(SQLModel, table=True):
+    """The words of a cause, without names and numbers, so that they may outlive the jobs that met it."""
+
+    __tablename__ = "cause"
+
+    fingerprint: str = Field(primary_key=True)
+    words: str = Field(sa_type=Text)
+
+
+class MarkRow(SQLModel, table=True):
+    """A moment that explains a change in the statistics: a start of the server, or another number of slots."""
+
+    __tablename__ = "mark"
+
+    at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    kind: str = Field(primary_key=True)
+    slots: int
+
+
 METADATA = SQLModel.metadata
 USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONES, KEYS, TOMBSTONES, ARRIVALS = (
     METADATA.tables[name]
@@ -330,4 +384,5 @@ USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONE
         *("progress_event", "milestone", "idempotency_key", "tombstone", "arrival"),
     )
 )
+ROLLUPS, CAUSE_ROLLUPS, CAUSES, MARKS = (METADATA.tables[name] for name in ("rollup", "cause_rollup", "cause", "mark"))
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)
