@@ -44,14 +44,11 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
-<<<<<<< HEAD
+from backend.store.filling import finish_filling
 from progress_dashboard.tasks import running as running
 
 if TYPE_CHECKING:
     from backend.engine.coordination import Coordination
-=======
-from backend.store.filling import finish_filling
->>>>>>> stats19
 
 log = logging.getLogger(__name__)
 
