@@ -25,6 +25,7 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.courses import Courses
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
@@ -95,6 +96,7 @@ class Backend:
     outputs: Outputs
     sources: MediaSources
     executor: Executor
+    courses: Courses
     forecasts: Forecasts
     stalls: Stalls
     statistics: StatisticsQueries
@@ -177,7 +179,16 @@ def _build(
     executor = _executor(settings)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
-    leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=settings.pause_after_failures)
+    courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
+    leases = Leases(
+        active,
+        journal,
+        store.videos,
+        executor,
+        clock,
+        pause_after_failures=settings.pause_after_failures,
+        on_report=courses.report,
+    )
     manager = JobManager(
         store=store,
         journal=journal,
@@ -213,7 +224,8 @@ def _build(
         outputs=outputs,
         sources=sources,
         executor=executor,
-        forecasts=Forecasts(lambda: hub.reader(None), clock),
+        courses=courses,
+        forecasts=Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
@@ -249,6 +261,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     stack.push_async_callback(_last_tick, backend.journal, ticking)
     if backend.database.may_go_away:
         await stack.enter_async_context(running(_watch(backend), "database"))
+    await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()

@@ -19,6 +19,7 @@ from backend.clock import Clock
 from backend.delivery.batches import Change, Entry, Removal
 from backend.delivery.hub import ProgressHub
 from backend.domain.job import Job
+from backend.domain.judgement import SaidForecast
 from backend.domain.measures import job_measures
 from backend.domain.timeline import Milestone
 from backend.errors import StoreRefused
@@ -64,6 +65,7 @@ class Staged:
     videos: list[VideoChange] = field(default_factory=list)
     resets: list[Reset] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
+    forecasts: list[SaidForecast] = field(default_factory=list)
     waiters: list[Waiter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -141,6 +143,10 @@ class Journal:
         self._staged.new.append(new)
         self._staged.lossless.append(new.job)
         self._work.set()
+
+    def stage_forecast(self, said: SaidForecast) -> None:
+        """Store what was said about the end of a job, with the next change; of a stage, what was said first stays."""
+        self._staged.forecasts.append(said)
 
     def stage_removal(self, job: Job, *, is_deleted: bool = False) -> None:
         """Remove the job from the dashboard, after everything that was staged for it before.
@@ -229,6 +235,7 @@ class Journal:
         if not self._closing:
             self._work.clear()
         if not staged:
+            self._staged.forecasts += staged.forecasts
             return
         try:
             lossless, percents = self._stamped(staged)
@@ -266,6 +273,7 @@ class Journal:
             videos=staged.videos,
             resets=staged.resets,
             milestones=[milestone for milestone in milestones if milestone is not None],
+            forecasts=staged.forecasts,
             measures=[measure for earlier, job in steps for measure in job_measures(earlier, job)],
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import accumulate
 from math import exp, log, sqrt
 
@@ -66,6 +66,10 @@ class Amount(msgspec.Struct, frozen=True):
         return base**2 * self.videos + 2 * base * slope * self.size + slope**2 * self.squares
 
 
+def _sum_of(sizes: Collection[float]) -> Amount:
+    return Amount(len(sizes), sum(sizes), sum(size * size for size in sizes))
+
+
 class Group(msgspec.Struct):
     """Videos that began one after the other: what of them was worked on, and what was good in no time, in seconds."""
 
@@ -113,7 +117,8 @@ class Course:
         usual = earlier.usual_size if earlier else self._assumed.usual_size
         self._left = {position: usual if size is None else size for position, size in sizes.items() if size != 0}
         self._is_sized = any(sizes.values())
-        self._to_do = sum((Amount.of(size) for size in self._left.values()), Amount())
+        self._to_do = _sum_of(self._left.values())
+        self._videos, self._open = len(sizes), set(sizes)  # those without a result
         self._running: dict[int, Running] = {}
         self._groups: list[Group] = []
         self._group_size = 1
@@ -121,6 +126,21 @@ class Course:
         self._own: deque[Result] = deque(maxlen=MAX_OWN_RESULTS)
         self._at, self._worked, self._is_paused = at, 0.0, False
         self._instants, self._run = 0, 0  # those that count, and those in a row just now
+
+    @property
+    def videos(self) -> int:
+        """Number of the attempt's videos."""
+        return self._videos
+
+    @property
+    def finished(self) -> int:
+        """Number of them with a result."""
+        return self._videos - len(self._open)
+
+    @property
+    def earlier_results(self) -> int:
+        """Number of earlier results that it knows."""
+        return self._earlier.results if self._earlier else 0
 
     @property
     def worked_seconds(self) -> float:
@@ -176,8 +196,9 @@ class Course:
     def end(self, position: int, seconds: float, *, failed: bool, at: float) -> None:
         """Note the result of a video that took so many seconds."""
         self.start(position, at)
+        self._open.discard(position)
         running = self._running.pop(position, None)
-        if running is None:
+        if running is None:  # it has no file
             return
         if seconds >= MIN_WORK_SECONDS:
             self._run = 0
@@ -189,6 +210,11 @@ class Course:
                 self._add(running, Group(quick=Amount.of(running.size), quick_seconds=seconds))
         if not failed:
             self._own.append(Result(running.size if self._is_sized else None, seconds))
+
+    def recall(self, position: int, seconds: float, *, failed: bool) -> None:
+        """Note a result from before; they come in the order in which the videos began."""
+        self._worked += seconds
+        self.end(position, seconds, failed=failed, at=self._at)
 
     def estimate(self, at: float, lanes: float) -> Estimate | None:
         """Return the time until the last video is done with so many running at once; None if nothing useful is known.
@@ -394,12 +420,12 @@ class _View:
     def _makespan(self) -> float:
         """Return the expected time until the last video is done, each begun when a lane is free."""
         course, habit, share = self._course, self._habit, self._share_of_work()
-        running = [habit.seconds(one.size) * (1 - course._share(one)) for one in course._running.values()]
-        works = running + [habit.seconds(size) * share for size in course._left.values()]
-        head, tail = works[:-MAX_SCHEDULED], works[-MAX_SCHEDULED:]
+        last = list(course._left.values())[-MAX_SCHEDULED:]
+        before = course._to_do - _sum_of(last)
         number = int(self._lanes + 0.999)
-        lanes = [sum(head) / number] * number
-        for work in tail:
+        lanes = [max(0.0, before.work(habit)) * share / number] * number
+        running = [habit.seconds(one.size) * (1 - course._share(one)) for one in course._running.values()]
+        for work in running + [habit.seconds(size) * share for size in last]:
             heapq.heapreplace(lanes, lanes[0] + work)
         return max(lanes) * number / self._lanes
 

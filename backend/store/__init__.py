@@ -13,6 +13,7 @@ class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.forecasts import ForecastStore
         from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
         from backend.store.jobs import JobStore
         from backend.store.statistics import StatisticsStore
@@ -22,6 +23,7 @@ class Store:
         self.jobs = JobStore(database)
         self.videos = VideoStore(database)
         self.history = HistoryStore(database)
+        self.forecasts = ForecastStore(database)
         self.statistics = StatisticsStore(database)
 
     async def commit(self, tick: Tick) -> None:

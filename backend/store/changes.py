@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from backend.domain.job import Job, Selection
+from backend.domain.judgement import SaidForecast
 from backend.domain.measures import JobMeasure
 from backend.domain.timeline import Milestone
 from backend.domain.video import VideoStatus
@@ -98,6 +99,7 @@ class Tick:
     resets: Sequence[Reset] = ()
     milestones: Sequence[Milestone] = ()
     measures: Sequence[JobMeasure] = ()
+    forecasts: Sequence[SaidForecast] = ()
 
     @property
     def last_seq(self) -> int:

@@ -19,7 +19,19 @@ from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
 from backend.store.pages import Page, cursor_of, position_in
 from backend.store.rows import past as past_value
 from backend.store.rows import rows_at_once
-from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
+from backend.store.tables import (
+    EVENTS,
+    FORECASTS,
+    JOB_COLUMNS,
+    JOBS,
+    KEYS,
+    MILESTONES,
+    RESULTS,
+    TOMBSTONES,
+    TRACES,
+    USERS,
+    VIDEOS,
+)
 from backend.store.videos import error_contains
 
 ERASED_AT_ONCE = 500
@@ -162,7 +174,7 @@ def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
 
 
 def _erase_some(connection: Connection, job_id: str) -> bool:
-    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES):
+    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES, FORECASTS):
         _, key, *_ = table.primary_key  # the rows of one job lie in the order of this column
         some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
         keys = connection.execute(some).scalars().all()

@@ -172,6 +172,8 @@ class JobRow(SQLModel, table=True):
         _past("owner_updated", "owner_id", "status", "updated_at", "id"),
         _past("seq", "seq"),
         _past("removed_seq", "removed_seq"),
+        _past("finished", "finished_at", "id"),
+        _past("owner_finished", "owner_id", "finished_at", "id"),
     )
 
     number: int | None = Field(default=None, primary_key=True)
@@ -310,6 +312,24 @@ class MilestoneRow(SQLModel, table=True):
     previous_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class ForecastRow(SQLModel, table=True):
+    """What was said at a stage of a job's attempt (`domain.judgement.SaidForecast`); goes with the job."""
+
+    __tablename__ = "forecast"
+    __table_args__ = (Index("ix_forecast_judged", "processor", "stage", "ended_at"), CLUSTERED)
+
+    job_id: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    stage: int = Field(primary_key=True)
+    processor: str
+    said_at: datetime = Field(sa_type=UtcDateTime)
+    seconds: float
+    low: float
+    high: float
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    paused_seconds: float = 0.0
+
+
 class IdempotencyRow(SQLModel, table=True):
     """An `Idempotency-Key` that made a job. `request_hash` tells a repetition from another request."""
 
@@ -384,5 +404,7 @@ USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONE
         *("progress_event", "milestone", "idempotency_key", "tombstone", "arrival"),
     )
 )
-ROLLUPS, CAUSE_ROLLUPS, CAUSES, MARKS = (METADATA.tables[name] for name in ("rollup", "cause_rollup", "cause", "mark"))
+ROLLUPS, CAUSE_ROLLUPS, CAUSES, MARKS, FORECASTS = (
+    METADATA.tables[name] for name in ("rollup", "cause_rollup", "cause", "mark", "forecast")
+)
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)

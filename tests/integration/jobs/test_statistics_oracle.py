@@ -12,7 +12,6 @@ import asyncio
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,11 +23,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from backend.clock import from_millis
 from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
 from backend.domain.job import Action, Job, Selection
-from backend.domain.measures import QUARTER_MILLIS
 from backend.errors import DashboardError, Fault
 from backend.jobs.leases import Lease, VideoFinished
 from backend.jobs.statistics import Question, StatisticsQueries

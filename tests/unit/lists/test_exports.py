@@ -106,7 +106,9 @@ def test_names_of_results_are_unique_at_any_depth() -> None:
 
 def test_an_export_of_an_earlier_version_is_read_back() -> None:
     """Exports had no column `machine` before; a sum in them is a video, too."""
-    listed = read("title,video_id,status,error,attempts,duration_seconds\nx,abc,completed,,1,2.5\nTotal,Total,failed,,1,\n")
+    listed = read(
+        "title,video_id,status,error,attempts,duration_seconds\nx,abc,completed,,1,2.5\nTotal,Total,failed,,1,\n"
+    )
     assert ids(listed) == ["abc", "Total"]
     assert ids(read(exported(listed))) == ["abc", "Total"]
 
