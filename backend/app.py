@@ -36,6 +36,7 @@ from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import RollupFolding, StatisticsQueries
+from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
@@ -98,6 +99,7 @@ class Backend:
     executor: Executor
     courses: Courses
     forecasts: Forecasts
+    line: WaitingLine
     stalls: Stalls
     statistics: StatisticsQueries
     coordination: Coordination | None = None
@@ -204,6 +206,7 @@ def _build(
     runs: Runs = coordination.runs if coordination else make_runs(machine_name())
     registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
     machines = Machines(registry)
+    forecasts = Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast)
     work = VideoWork(leases, runs, slots, clock, policy)
     return Backend(
         settings=settings,
@@ -225,7 +228,8 @@ def _build(
         sources=sources,
         executor=executor,
         courses=courses,
-        forecasts=Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast),
+        forecasts=forecasts,
+        line=WaitingLine(executor.queue, hub.job, forecasts, courses, clock),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
@@ -248,7 +252,7 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
-def _executor(settings: Settings) -> Executor:
+def _executor(settings: Settings) -> InProcessExecutor:
     return InProcessExecutor(
         max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
     )
@@ -267,6 +271,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
+    await stack.enter_async_context(running(backend.line.run(), "line"))
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)

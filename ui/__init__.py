@@ -30,7 +30,13 @@ def register(backend: Backend) -> LiveJobs:
         lambda user, after: backend.queries.watch(by=user, after=after),
         broadcasts(way=DirectWay(offer_to, text_frame)),
         backend.clock,
-        CardFacts(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
+        CardFacts(
+            lambda job: leaves_at(job, backend.settings),
+            backend.forecasts.of,
+            backend.stalls.of,
+            backend.line.of,
+            backend.line.all_done,
+        ),
     )
     sign_scripts()
     guard_sockets(backend.accounts)

@@ -74,7 +74,7 @@ async def submit(
     else:
         raise WrongType("Send the list as multipart/form-data with a file, or as application/json with video_ids.")
     submission = await backend.manager.submit(videos, order, by=caller, idempotency_key=idempotency_key)
-    return json_response(SubmittedOut.of_submission(submission, videos, backend), 201)
+    return json_response(SubmittedOut.of_submission(submission, videos, backend, caller), 201)
 
 
 @router.get("", responses=answers(JobPage, JOB_ERRORS), summary="List jobs, newest first")
@@ -98,7 +98,7 @@ async def list_jobs(
     page = await backend.queries.jobs(
         by=caller, dashboard=dashboard, status=status, q=q, sort=sort, limit=limit, cursor=cursor
     )
-    return json_response(JobPage([JobOut.of(job, backend) for job in page.items], page.next_cursor))
+    return json_response(JobPage([JobOut.of(job, backend, caller) for job in page.items], page.next_cursor))
 
 
 @router.get(
@@ -116,7 +116,7 @@ async def export_history(backend: TheBackend, caller: Caller) -> Response:
 
 @router.get("/{job_id}", responses=answers(JobOut, JOB_ERRORS), summary="Get one job")
 async def find_job(backend: TheBackend, caller: Caller, job_id: str) -> Response:
-    return json_response(JobOut.of(await backend.queries.find(job_id, by=caller), backend))
+    return json_response(JobOut.of(await backend.queries.find(job_id, by=caller), backend, caller))
 
 
 @router.get(

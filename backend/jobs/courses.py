@@ -119,11 +119,20 @@ class Courses:
         known = self.known(job)
         return None if known is None else known.course.estimate(self._seconds(), self.lanes)
 
+    def expected(self, job: Job) -> Estimate | None:
+        """Return how long a waiting job will take with all slots for itself; finds out about it if need be."""
+        known = self.known(job)
+        if known is None:
+            self._want(job)
+            return None
+        return known.trusted(known.course.estimate(self._seconds(), max(1, self._slots())))
+
     @property
     def lanes(self) -> float:
         """How many videos of each running job run at once: slots go round."""
-        running = sum(not known.course.is_over for known in self._known.values())
-        return max(1, self._slots()) / max(1, running)
+        at_work = [job for job in self._newest.values() if job.status is Status.PROCESSING]
+        running = [job for job in at_work if (known := self.known(job)) is None or not known.course.is_over]
+        return max(1, self._slots()) / max(1, len(running))
 
     async def habit(self, work: Work, *, but: str = "") -> Habit | None:
         """Return what earlier results of the same work tell, but those of one job; None if that is nothing."""

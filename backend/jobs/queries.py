@@ -10,6 +10,7 @@ from backend.clock import to_millis
 from backend.delivery.hub import JobReader, ProgressHub, Reader
 from backend.domain.auth import User
 from backend.domain.job import ExportedJob, Job
+from backend.domain.judgement import SaidForecast
 from backend.domain.texts import checked_text
 from backend.domain.timeline import Timeline
 from backend.domain.video import Cause, ExportedVideo, Outcome, Video, VideoStatus, VideoTimes
@@ -129,6 +130,11 @@ class JobQueries:
         """Return what happened to the job as a whole, for as long as there is a record of it."""
         await self._require_visible(job_id, by)
         return await self._store.history.timeline(job_id)
+
+    async def forecasts(self, job_id: str, *, by: User) -> list[SaidForecast]:
+        """Return what was said about the end of the job's newest attempt, and how true it was."""
+        job = await self._require_visible(job_id, by)
+        return await self._store.forecasts.of(job_id, job.attempt)
 
     async def history(
         self, job_id: str, *, by: User, since: datetime | None = None, after: int | None = None, limit: int = 1000

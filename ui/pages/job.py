@@ -76,6 +76,7 @@ class JobView:
                 now=self._clock.now(),
                 forecast=backend.forecasts.of,
                 stalled=backend.stalls.of,
+                wait=lambda job: backend.line.of(job, current_user()),
                 on_act=self._act,
             )
             self._tabs = Tabs(TABS, chosen=tab, label="About this job", beside=TIMELINE)
@@ -169,6 +170,7 @@ class JobView:
         state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not for each of many videos
         if self._timed != state:
             self._header.show_times(await self._queries.times(job.id, by=current_user()))
+            self._header.show_forecasts(await self._queries.forecasts(job.id, by=current_user()))
             self._timed = state
 
     async def _show_strip(self, job: Job) -> None:
