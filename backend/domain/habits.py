@@ -7,18 +7,33 @@ decide alone. Means are arithmetic: their sum over a list is what the list takes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import log, log2, sqrt
+from typing import Any, NamedTuple
 
 import msgspec
 
+from backend.domain.job import Job, Source
 from backend.domain.video import MIN_WORK_SECONDS
 
 MIN_RESULTS = 5  # fewer tell nothing
 USUAL_BASE = 0.3  # the share of the seconds that is the same for all, while nothing else is known
 USUAL_SPREAD, USUAL_RESULTS = 0.5, 6  # of the logarithm of real to expected seconds, as if so many had been seen
 MAX_SPREAD = 2.0
+
+
+class Work(NamedTuple):
+    """What is done with each video of a job; where that is the same, earlier results tell how long it takes."""
+
+    processor: str
+    source: Source
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, job: Job) -> Work:
+        """Return the work of a job."""
+        return cls(job.processor, job.source, job.options)
 
 
 class Result(msgspec.Struct, frozen=True):

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from backend.clock import Clock
 from backend.domain.course import Course
-from backend.domain.habits import Habit, learned
+from backend.domain.habits import Habit, Work, learned
 from backend.domain.job import Job
 from backend.domain.judgement import doubted, stage_of
 from backend.domain.pace import Estimate
 from backend.errors import StoreRefused
 from backend.jobs.leases import Report, TryFailed, VideoFinished, VideoProgressed, VideoStarted
 from backend.media.sources import MediaSources
-from backend.store.forecasts import DoneVideo, ForecastStore, Work
+from backend.store.forecasts import DoneVideo, ForecastStore
 from progress_dashboard.protocol import Status
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,17 @@ class KnownCourse:
         """Return the estimate as it may be shown."""
         stage = stage_of(self.course.finished, self.course.videos)
         return None if estimate is None else doubted(estimate, self.errors.get(stage))
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """How long a list will probably take with all `slots`: `size` bytes of files; learned from so many results."""
+
+    videos: int
+    size: float
+    estimate: Estimate
+    slots: int
+    results: int
 
 
 class Courses:
@@ -133,6 +144,21 @@ class Courses:
         at_work = [job for job in self._newest.values() if job.status is Status.PROCESSING]
         running = [job for job in at_work if (known := self.known(job)) is None or not known.course.is_over]
         return max(1, self._slots()) / max(1, len(running))
+
+    async def preview(self, video_ids: Sequence[str], work: Work) -> Preview | None:
+        """Return how long a list would take, by what earlier results of the same work tell; None if that is nothing."""
+        habit = await self.habit(work)
+        if habit is None:
+            return None
+        sizes = await self._sources.of(work.source).sizes(video_ids)
+        slots = max(1, self._slots())
+        course = await asyncio.to_thread(_course, range(len(sizes)), sizes, (), habit, 0.0)
+        estimate = course.estimate(0.0, slots)
+        known = [size for size in sizes if size]
+        present = sum(size != 0 for size in sizes)
+        if estimate is None or not known:
+            return None
+        return Preview(present, sum(known) / len(known) * present, estimate, slots, habit.results)
 
     async def habit(self, work: Work, *, but: str = "") -> Habit | None:
         """Return what earlier results of the same work tell, but those of one job; None if that is nothing."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import inf
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, select, update
 from sqlalchemy.engine import Row
 
-from backend.domain.habits import Result
-from backend.domain.job import Job, Source
+from backend.domain.habits import Result, Work
+from backend.domain.job import Job
 from backend.domain.judgement import JUDGED_AT_MOST, JUDGED_STAGE, STAGES, SaidForecast, usual_error
 from backend.domain.measures import JobMeasure, Kind
 from backend.store import bulk
@@ -31,19 +31,6 @@ ENDED_BY_THEMSELVES = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.FA
 _ADD = bulk.upsert(  # what was said first stays: a restarted server may say it again
     RowCodec[SaidForecast](FORECASTS, FORECASTS.c.keys()), key="job_id, attempt, stage", change="stage = excluded.stage"
 )
-
-
-class Work(NamedTuple):
-    """What is done with each video of a job; where that is the same, earlier results tell how long it takes."""
-
-    processor: str
-    source: Source
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, job: Job) -> Work:
-        """Return the work of a job."""
-        return cls(job.processor, job.source, job.options)
 
 
 class DoneVideo(NamedTuple):

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from backend.app import running
-from backend.domain.job import Action, Job
+from backend.domain.habits import Work
+from backend.domain.job import Action, Job, Source
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import Kind
 from backend.domain.pace import REPAINT_SECONDS, Estimate
@@ -20,12 +21,14 @@ from backend.errors import Fault
 from backend.jobs.courses import Courses
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Lease, VideoFinished, VideoStarted
+from backend.jobs.submission import Order
 from tests.support.clock import NOON
 from tests.support.databases import rows
 from tests.support.managed_backend import ADMIN, ANA, SCAN_SECONDS, Managed
 
 KIB = 1024
 SECONDS_A_KIB = 0.5
+PROBE = Work("probe", Source.MEDIA, Order(name="").checked_options())
 LARGE_LAST = [20] * 24 + [600] * 2  # KiB
 
 
@@ -314,3 +317,18 @@ async def test_deleted_jobs_take_what_was_said_along(managed: Managed) -> None:
         while await managed.store.jobs.erase_some(job.id):
             pass
         assert await said_of(managed, job) == {}
+
+
+async def test_a_list_is_forecast_before_its_start(managed: Managed) -> None:
+    """By the sizes of its files, and by earlier results with the same options."""
+    nothing = await managed.courses.preview(["tonight-0"], PROBE)
+    await earlier_job(managed)
+    await new_job(managed, "tonight", LARGE_LAST)
+    ids = [f"tonight-{number}" for number in range(len(LARGE_LAST))]
+    preview = await managed.courses.preview([*ids, "nowhere"], PROBE)
+    assert nothing is None
+    assert preview is not None
+    assert (preview.videos, preview.size, preview.slots, preview.results) == (26, KIB * sum(LARGE_LAST), 1, 18)
+    assert preview.estimate.seconds == pytest.approx(SECONDS_A_KIB * sum(LARGE_LAST), rel=0.02)
+    other_options = PROBE._replace(options={**PROBE.options, "max_speed": 2.0})
+    assert await managed.courses.preview(ids, other_options) is None
