@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
@@ -20,6 +21,7 @@ from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
 from backend.domain.job import ExportedJob
+from backend.domain.job_filter import JobFilter, job_filter
 from backend.domain.moments import parse_moment
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
@@ -77,28 +79,62 @@ async def submit(
     return json_response(SubmittedOut.of_submission(submission, videos, backend, caller), 201)
 
 
-@router.get("", responses=answers(JobPage, JOB_ERRORS), summary="List jobs, newest first")
-async def list_jobs(
-    backend: TheBackend,
-    caller: Caller,
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which jobs are asked for, the same for the list and its export."""
+
+    dashboard: bool | None
+    status: Status | None
+    q: str
+    only: JobFilter
+
+
+def list_query(
     *,
     dashboard: bool | None = None,
     status: Status | None = None,
     q: Annotated[
         str,
         Query(
-            description="Job or video ID (whole or its beginning), part of the name or error. A page of a search may "
-            "have fewer jobs than `limit`, or none, and still lead on by `next_cursor`."
+            description="Job or video ID (whole or its beginning), part of the name or error. A page of a search or a "
+            "filter may have fewer jobs than `limit`, or none, and still lead on by `next_cursor`."
         ),
     ] = "",
-    sort: Annotated[str, Query(description="newest, oldest, name or updated")] = "newest",
+    begin: Annotated[
+        str, Query(alias="from", description="Jobs that ended (or, while they have not, were created) from then on.")
+    ] = "",
+    end: Annotated[str, Query(alias="to", description="Jobs that ended, or were created, before that time.")] = "",
+    min_seconds: Annotated[str, Query(description="Ended jobs that took as long or longer.")] = "",
+    max_seconds: Annotated[str, Query(description="Ended jobs that took less.")] = "",
+    owner: Annotated[str, Query(description="Name of the user who owns the job.")] = "",
+    processor: str = "",
+) -> ListQuery:
+    """Return what a query asks for. Raises `Invalid`."""
+    only = job_filter(
+        begin=begin, end=end, min_seconds=min_seconds, max_seconds=max_seconds, owner=owner, processor=processor
+    )
+    return ListQuery(dashboard, status, q, only)
+
+
+WantedJobs = Annotated[ListQuery, Depends(list_query)]
+Sort = Annotated[str, Query(description="newest, oldest, name or updated")]
+
+
+@router.get("", responses=answers(JobPage, JOB_ERRORS), summary="List jobs, newest first")
+async def list_jobs(
+    backend: TheBackend,
+    caller: Caller,
+    *,
+    wanted: WantedJobs,
+    sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
+    count: Annotated[bool, Query(description="Count all jobs of the list, too.")] = False,
 ) -> Response:
-    page = await backend.queries.jobs(
-        by=caller, dashboard=dashboard, status=status, q=q, sort=sort, limit=limit, cursor=cursor
-    )
-    return json_response(JobPage([JobOut.of(job, backend, caller) for job in page.items], page.next_cursor))
+    asked = {name: getattr(wanted, name) for name in ListQuery.__slots__}
+    page = await backend.queries.jobs(by=caller, sort=sort, limit=limit, cursor=cursor, **asked)
+    number = await backend.queries.count_found(by=caller, **asked) if count else None
+    return json_response(JobPage([JobOut.of(job, backend, caller) for job in page.items], page.next_cursor, number))
 
 
 @router.get(
@@ -107,9 +143,11 @@ async def list_jobs(
     response_class=StreamingResponse,
     summary="Export the history as CSV",
 )
-async def export_history(backend: TheBackend, caller: Caller) -> Response:
+async def export_history(backend: TheBackend, caller: Caller, wanted: WantedJobs, sort: Sort = "newest") -> Response:
+    asked = {name: getattr(wanted, name) for name in ListQuery.__slots__}
+
     async def read(cursor: str | None) -> Page[ExportedJob]:
-        return await backend.queries.export_jobs(by=caller, cursor=cursor)
+        return await backend.queries.export_jobs(by=caller, sort=sort, cursor=cursor, **asked)
 
     return await csv_response("history", HISTORY_COLUMNS, read, csv_of_jobs)
 

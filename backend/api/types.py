@@ -122,6 +122,8 @@ class JobPage(msgspec.Struct):
     items: list[JobOut]
     # Where the next part begins; null for the last one.
     next_cursor: str | None
+    # Number of jobs of the whole list, if it was asked for; null for very many, or if that would take too long.
+    count: int | None = None
 
 
 class DuplicateOut(msgspec.Struct):

@@ -89,6 +89,7 @@ def verdict(row: AnyRow, missing: frozenset[str]) -> Verdict:
 def in_words_of(outlook: Preview) -> str:
     """Return how long a list will take, and how that is known.
 
+    >>> from backend.domain.pace import Estimate
     >>> in_words_of(Preview(512, 40.8e9, Estimate(4800, 4500, 5100, 6.4), 2, 1204))
     '512 videos, 40.8 GB: about 1 h 20 min with 2 slots (from 1,204 earlier videos)'
     """
