@@ -33,6 +33,7 @@ from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
 from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
+from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import RollupFolding, StatisticsQueries
@@ -100,6 +101,7 @@ class Backend:
     courses: Courses
     forecasts: Forecasts
     line: WaitingLine
+    rates: Rates
     stalls: Stalls
     statistics: StatisticsQueries
     coordination: Coordination | None = None
@@ -230,6 +232,7 @@ def _build(
         courses=courses,
         forecasts=forecasts,
         line=WaitingLine(executor.queue, hub.job, forecasts, courses, clock),
+        rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
         stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
@@ -268,6 +271,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
+    await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     await stack.enter_async_context(running(backend.waits.run(), "waits"))

@@ -36,6 +36,7 @@ def register(backend: Backend) -> LiveJobs:
             backend.stalls.of,
             backend.line.of,
             backend.line.all_done,
+            backend.rates.of,
         ),
     )
     sign_scripts()

@@ -8,7 +8,7 @@ first, a limited number a second, and at once when a tab scrolls to them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -18,7 +18,8 @@ from backend.clock import to_millis
 from backend.delivery.batches import View
 from backend.domain.auth import User
 from backend.domain.job import Job
-from backend.domain.pace import Estimate
+from backend.domain.pace import Estimate, per_time
+from backend.jobs.rates import per_minute
 from backend.jobs.waiting_line import DoneAt, Wait
 from progress_dashboard.protocol import Status
 from ui.components.dashboard.job_grid import JobGrid, card
@@ -31,13 +32,15 @@ TIME_DEPENDENT: Mapping[Status, tuple[str, ...]] = {  # the facts of a card that
     Status.PENDING: ("id", "wait"),
 }
 Card = Mapping[str, Any]
+Says = tuple[str, str, tuple[int, int, int] | None, Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
     """What cards show beyond their jobs: when they leave, their pace, since when they are stalled, why they wait.
 
-    `done_at` returns when all of some jobs will be done.
+    `done_at` returns when all of some jobs will be done, `rates_of` how many videos of a user (None: of everybody) were
+    finished in each of the last minutes.
     """
 
     leaves_at: Callable[[Job], datetime | None]
@@ -45,6 +48,7 @@ class CardFacts:
     stalled_since: Callable[[Job], datetime | None]
     wait_of: Callable[[Job, User], Wait | None] = lambda job, user: None
     done_at: Callable[[Iterable[Job]], DoneAt | None] = lambda jobs: None
+    rates_of: Callable[[str | None], Sequence[int]] = lambda owner_id: ()
 
     def card(self, job: Job, user: User) -> Card:
         """Return the job's card as it is now, for this user."""
@@ -56,6 +60,11 @@ class CardFacts:
         if wait is None:
             return None
         return {"text": wait.words, "starts": wait.starts_at and to_millis(wait.starts_at)}
+
+    def pulse(self, user: User) -> Mapping[str, Any] | None:
+        """Return the rates of the last minutes, and their mean in words; None if nothing was finished."""
+        rates = self.rates_of(user.sees_jobs_of)
+        return {"rates": list(rates), "mean": per_time(per_minute(rates))} if any(rates) else None
 
     def all_done(self, jobs: Iterable[Job]) -> tuple[int, int, int] | None:
         """Return when all of these jobs will be done (about, from, to) in milliseconds; None if that is not known."""
@@ -92,7 +101,7 @@ class Audience:
     `grids` has the IDs of the jobs that each tab shows. `waiting` are tabs that wait until all jobs are known
     (`is_complete`), with the position that each has. `jobs` are the newest states, `cards` what was sent of them.
     `seq` is the position of `jobs`, `sent_seq` that of the newest frame. `done` is when all jobs will be done, if
-    that is known.
+    that is known; `pulse` are the rates of the last minutes.
     """
 
     user: User
@@ -102,11 +111,12 @@ class Audience:
     jobs: dict[str, Job] = field(default_factory=dict)
     cards: dict[str, Card] = field(default_factory=dict)
     done: tuple[int, int, int] | None = None
+    pulse: Mapping[str, Any] | None = None
     seq: int = 0
     sent_seq: int = 0
     is_complete: bool = False
     has_restarted: bool = False  # since the newest frame: the next one is a snapshot
-    said: tuple[str, str, tuple[int, int, int] | None] = "", "", None  # headline, tab state, done of the newest frame
+    said: Says = "", "", None, None  # headline, tab state, done and pulse of the newest frame
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
     _totals: Totals = field(default_factory=Totals)

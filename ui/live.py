@@ -1,7 +1,9 @@
 """From the backend to the browser: one reader and one broadcast for everybody who sees the same jobs.
 
-A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, done, state}`: `now` is the server's clock in
-milliseconds, `done` when all will be done ([about, from, to], null if that is not known), `jobs` has, of each card that
+A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, done, pulse,
+state}`: `now` is the server's clock in
+milliseconds, `done` when all will be done ([about, from, to], null if that is not known), `pulse` the videos of
+the last minutes, `jobs` has, of each card that
 changed, its ID and the facts that differ. A tab that joins gets a snapshot: all cards, whole. A tab that comes back
 sends the position `resume` that it has, and gets only what changed since, if that is still known. A tab tells which
 jobs it shows; `audience` says what depends on that.
@@ -103,6 +105,7 @@ class LiveJobs:
             "counts": Counter(job.status.value for job in jobs),
             "headline": totals.headline(stalled),
             "done": self._facts.all_done(jobs),
+            "pulse": self._facts.pulse(user),
             "state": totals.tab_state,
         }
 
@@ -200,6 +203,7 @@ class LiveJobs:
                 if audience.is_complete:
                     audience.age(self._facts)
                     audience.done = self._facts.all_done(audience.jobs.values())
+                    audience.pulse = self._facts.pulse(audience.user)
                     await self._send(audience)
 
     async def _admit_waiting(self, audience: Audience) -> None:
@@ -235,7 +239,7 @@ class LiveJobs:
             if first + CARDS_AT_ONCE < len(due):
                 await asyncio.sleep(0)
         differing, removed = [card for card in cards if len(card) > 1], audience.removed()
-        says = audience.headline, audience.tab_state, audience.done
+        says = audience.headline, audience.tab_state, audience.done, audience.pulse
         if not (differing or removed or audience.has_restarted or says != audience.said):
             return
         prev, audience.sent_seq, audience.said = audience.sent_seq, audience.seq, says
@@ -252,7 +256,7 @@ class LiveJobs:
         *,
         snapshot: bool = False,
     ) -> Mapping[str, Any]:
-        headline, state, done = audience.said
+        headline, state, done, pulse = audience.said
         return {
             "prev": prev,
             "seq": audience.sent_seq,
@@ -263,6 +267,7 @@ class LiveJobs:
             "removed": list(removed),
             "headline": headline,
             "done": done,
+            "pulse": pulse,
             "state": state,
         }
 

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.engine import Row
 
+from backend.clock import to_millis
 from backend.domain.habits import Result, Work
 from backend.domain.job import Job
 from backend.domain.judgement import JUDGED_AT_MOST, JUDGED_STAGE, STAGES, SaidForecast, usual_error
@@ -70,6 +85,13 @@ class ForecastStore:
             return found
 
         return await self._database.read(read)
+
+    async def ends_since(self, job_id: str, since: datetime) -> list[int]:
+        """Return when the results of a job since then were there, in milliseconds."""
+        ended = type_coerce(RESULTS.c.started_at, BigInteger) + RESULTS.c.duration_seconds * MILLIS
+        query = select(ended.label("at")).where(RESULTS.c.job_id == job_id, ended >= to_millis(since))
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [int(row.at) for row in rows]
 
     async def to_do(self, job: Job) -> tuple[dict[int, str], list[DoneVideo]]:
         """Return what this attempt still has to do (position: video ID), and what it has done, in order."""

@@ -112,31 +112,38 @@ class Found:
     next_cursor: str | None
 
 
-def find_page(connection: Connection, wanted: Wanted, *, limit: int, cursor: str | None) -> Found:
+def find_page(
+    connection: Connection,
+    wanted: Wanted,
+    *,
+    limit: int,
+    cursor: str | None,
+    max_candidates: int = MAX_CANDIDATES,
+) -> Found:
     """Return which jobs are on the page after `cursor`. Raises `Invalid` for a cursor of another list."""
     after = None if cursor is None else position_in(wanted.key, cursor)
     if not wanted.q and not wanted.only:
         return _page(connection.execute(walk(connection, wanted, after, limit + 1)).all(), limit)
-    search = JobSearch(connection, wanted)
+    search = JobSearch(connection, wanted, max_candidates)
     if search.is_narrow:
         return _page(connection.execute(search.pick(wanted, after, limit + 1)).all(), limit)
     return _search_on_the_way(connection, wanted, search, after, limit)
 
 
-def count_jobs(connection: Connection, wanted: Wanted) -> int | None:
-    """Return how many jobs a list has; None for more than `MAX_COUNTED`, or if a search would have to look at all."""
-    search = JobSearch(connection, wanted)
+def count_jobs(connection: Connection, wanted: Wanted, max_counted: int = MAX_COUNTED) -> int | None:
+    """Return how many jobs a list has; None for more than so many, or if a search would have to look at all."""
+    search = JobSearch(connection, wanted, MAX_CANDIDATES)
     if search.is_narrow:
-        found: Any = search.pick(wanted, None, MAX_COUNTED + 1)
+        found: Any = search.pick(wanted, None, max_counted + 1)
     elif wanted.q:
         return None
     else:
         of_status = () if wanted.status is None else (JOBS.c.status == wanted.status,)
         own = () if wanted.owner_id is None else (JOBS.c.owner_id == wanted.owner_id,)
         parts = [select(JOBS.c.number).where(part, *of_status, *own, *wanted.conditions) for part in (PRESENT, PAST)]
-        found = union_all(*parts).limit(MAX_COUNTED + 1)
+        found = union_all(*parts).limit(max_counted + 1)
     number = connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
-    return None if number > MAX_COUNTED else number
+    return None if number > max_counted else number
 
 
 def walk(connection: Connection, wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
@@ -154,7 +161,7 @@ def walk(connection: Connection, wanted: Wanted, after: Place | None, limit: int
 class JobSearch:
     """What a search or a filter looks for, and the past jobs that the indexes name."""
 
-    def __init__(self, connection: Connection, wanted: Wanted) -> None:
+    def __init__(self, connection: Connection, wanted: Wanted, max_candidates: int) -> None:
         self._connection = connection
         self._q = q = wanted.q
         self._conditions = wanted.conditions
@@ -162,14 +169,18 @@ class JobSearch:
         self.is_narrow = False
         if q:
             self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
-            self._videos_are_few = _fits(connection, _begun_video_ids(q))
+            self._videos_are_few = _fits(connection, _begun_video_ids(q), max_candidates)
             words = _named_by_words(q, connection.dialect.name)
             self._named = [query for query in (words, _begun_ids(q)) if query is not None]
             has_letters = len(folded(q)) >= LETTERS
             self.is_narrow = (
-                has_letters and self._videos_are_few and all(_fits(connection, query) for query in self._named)
+                has_letters
+                and self._videos_are_few
+                and all(_fits(connection, query, max_candidates) for query in self._named)
             )
-        self._is_by_time = not self.is_narrow and wanted.only.has_range and _fits(connection, _ended_within(wanted))
+        self._is_by_time = (
+            not self.is_narrow and wanted.only.has_range and _fits(connection, _ended_within(wanted), max_candidates)
+        )
         if self._is_by_time:
             self._named, self.is_narrow = [_ended_within(wanted)], True
 
@@ -302,6 +313,6 @@ def _begun_video_ids(q: str) -> Select[Any]:
     return select(VIDEOS.c.job_id).where(id_begins_with(q)).limit(MAX_CANDIDATES + 1)
 
 
-def _fits(connection: Connection, query: Select[Any]) -> bool:
+def _fits(connection: Connection, query: Select[Any], most: int) -> bool:
     counted = select(func.count()).select_from(query.subquery())
-    return connection.execute(counted).scalar_one() <= MAX_CANDIDATES
+    return connection.execute(counted).scalar_one() <= most
