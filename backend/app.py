@@ -274,8 +274,6 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
-    await stack.enter_async_context(running(backend.waits.run(), "waits"))
-    await stack.enter_async_context(running(backend.line.run(), "line"))
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
@@ -289,6 +287,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.statistics.run(), "marking"))
     folding = RollupFolding(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(folding.run(), "folding"))
+    await stack.enter_async_context(running(backend.waits.run(), "waits"))
+    await stack.enter_async_context(running(backend.line.run(), "line"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

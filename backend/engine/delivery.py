@@ -26,9 +26,10 @@ from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
 from backend.database_url import DatabaseUrl
+from backend.engine.line import AWAY
 from backend.settings import MAX_SLOTS
 from backend.store.postgres import CONNECTION
-from backend.store.runs import TASK
+from backend.store.runs import QUEUE_LENGTH, TASK
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Delivery:
     def __init__(self, url: DatabaseUrl, processors: Iterable[str], run_video: RunVideo) -> None:
         for name in ("procrastinate", "psycopg.pool"):
             logging.getLogger(name).setLevel(logging.ERROR)  # an absence is said once, by the worker
-        self._processors = list(processors)
+        self._queues = sorted({name[:QUEUE_LENGTH] for name in processors})
         self._run_video = run_video
         self._wakeup = Wakeup()
         self._allowed = self._running = 0
@@ -131,7 +132,7 @@ class Delivery:
         """Take runs until `stop`, through absences of PostgreSQL."""
         while not self._is_stopping:
             self._worker = self._app._worker(
-                queues=self._processors,
+                queues=self._queues,
                 concurrency=MAX_SLOTS,
                 fetch_job_polling_interval=POLL_SECONDS,
                 abort_job_polling_interval=POLL_SECONDS,
@@ -188,6 +189,6 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except exceptions.ConnectorException as error:
-            if not isinstance(error.__cause__, psycopg.OperationalError):
+            if not isinstance(error.__cause__, AWAY):
                 raise
             await asyncio.sleep(RETRY_SECONDS)

@@ -16,18 +16,18 @@ from backend.command import command
 from backend.engine.line import Line, LineLost
 from backend.engine.marker import unseen
 from backend.engine.reporter import BEAT_SECONDS, Name
+from backend.engine.watch import MARGIN_SECONDS
 from backend.errors import CannotStart
 from backend.executors.runs import machine_name
 from backend.processors import names
 from backend.settings import MAX_SLOTS
 from backend.store.revisions import newest_revision
+from backend.store.worker_role import MISSING
 from backend.store.workers import WorkerSql, sent_json
 from progress_dashboard.version import VERSION
 
 MAX_NAME_LENGTH = 64
 CONNECTIONS = 4  # the line, one that listens, two for the engine's statements
-LOST_SECONDS = 5.0  # beyond the lease, after which a silent worker counts as lost
-LOOKS = 3  # for the beats of a worker that may live
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,9 @@ async def join(
         if not again:
             await line.rows(WorkerSql.RETURN_OLD, identity.values)
             await line.rows(WorkerSql.NOTIFY)
+        await line.rows(WorkerSql.NOTIFY_OF_ITSELF)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise _no_rights(error) from None
+        raise _no_rights(error.diag.message_primary or "permission denied") from None
     except LineLost as error:
         if again:
             raise
@@ -85,21 +86,29 @@ async def join(
     return database_id
 
 
+def other_version(other: str) -> str:
+    """Return the sentence of a worker that does not fit its server."""
+    return (
+        f"The server has {other}, this worker has version {VERSION} with the schema {newest_revision()}; "
+        "install the same version on both."
+    )
+
+
 async def _checked(line: Line, outputs: Path) -> str:
     """Return the database's ID. Raises `CannotStart` unless its server is of this version and has these outputs."""
     try:
         [(revision, database_id, version)] = await line.rows(WorkerSql.SCHEMA)
+        lacking = await line.rows(MISSING)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, ValueError):
         raise CannotStart(
             f"The database is not one of this version's servers ({VERSION}); start the server on it first, or install "
             "its version here."
         ) from None
     if (version or VERSION) != VERSION or revision != newest_revision():
-        other = f"version {version}" if version not in (None, VERSION) else f"the schema {revision}"
-        raise CannotStart(
-            f"The server has {other}, this worker has version {VERSION} with the schema {newest_revision()}; "
-            "install the same version on both."
-        )
+        known = version in (None, VERSION)
+        raise CannotStart(other_version(f"the schema {revision}" if known else f"version {version}"))
+    if lacking:
+        raise _no_rights(", ".join(right for (right,) in lacking))
     [(room,)] = await line.rows(WorkerSql.ROOM)
     if room < CONNECTIONS - 1:
         raise CannotStart(
@@ -117,7 +126,7 @@ async def _until_free(line: Line, identity: Identity, clock: Clock, lease_second
     if not rows or _is_dead(rows[0][1], rows[0][2], identity.name):
         return
     [(beats, node, process)], waited = rows, 0.0
-    while waited < lease_seconds + LOST_SECONDS:
+    while waited < lease_seconds + MARGIN_SECONDS:
         await clock.sleep(BEAT_SECONDS)
         waited += BEAT_SECONDS
         rows = await line.rows(WorkerSql.BEATS, identity.values)
@@ -126,7 +135,7 @@ async def _until_free(line: Line, identity: Identity, clock: Clock, lease_second
         if rows[0] != (beats, node, process):
             raise CannotStart(
                 f'A worker of the name "{identity.name.worker}" works already (process {rows[0][2]} on {rows[0][1]}); '
-                f"give this one another name: {command('worker --name NAME')}."
+                f"give this one another name: `{command('worker --name NAME')}`."
             )
 
 
@@ -156,9 +165,8 @@ def _joining(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _no_rights(error: psycopg.Error) -> CannotStart:
-    words = (error.diag.message_primary or "permission denied").rstrip(".")
+def _no_rights(lacking: str) -> CannotStart:
     return CannotStart(
-        f"The database user of this worker lacks rights ({words}); as the owner of the database, run what "
-        f"`{command('worker --print-role')}` prints."
+        f"The database user of this worker lacks rights ({lacking.rstrip('.')}); as the owner of the database, run "
+        f"what `{command('worker --print-role')}` prints."
     )

@@ -14,6 +14,7 @@ from backend.errors import CannotStart, Unavailable
 from backend.store.postgres import CONNECTION, SESSION
 
 ANSWER_SECONDS = 5.0  # without an answer, after which a statement is given up: it may have been done or not
+AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)  # the second after a failover to a reserve
 DURABLE, FAST = "SET synchronous_commit = on", "SET synchronous_commit = off"
 
 
@@ -44,9 +45,9 @@ class Line:
                 async with asyncio.timeout(self._answer_seconds):
                     connection = await self._connected()
                     await self._set_durable(connection, durable)
-                    cursor = await connection.execute(statement, values)  # type: ignore[call-overload]
+                    cursor = await connection.execute(statement, values)
                     return await cursor.fetchall() if cursor.description else []
-            except (psycopg.OperationalError, OSError, TimeoutError) as error:
+            except (*AWAY, OSError, TimeoutError) as error:
                 await self._drop()
                 raise LineLost(str(error)) from error
             except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 async def run_worker(settings: Settings, url: DatabaseUrl, identity: Identity, on_ready: Callable[[], None]) -> None:
-    """Join and work until SIGTERM or Ctrl-C; the second one ends the running videos at once.
+    """Join and work until SIGTERM or Ctrl-C, and finish the running videos; the second one gives them back at once.
 
     Raises `CannotStart` with one sentence if this worker does not fit the server.
     """
@@ -60,5 +61,5 @@ async def run_worker(settings: Settings, url: DatabaseUrl, identity: Identity, o
         extra = {"action": "worker_joined", "worker": identity.name.worker, "slots": identity.slots}
         log.info("the worker joined the server", extra=extra)
         on_ready()
-        await worker.run(grace_seconds=settings.shutdown_grace_seconds)
+        await worker.run(grace_seconds=math.inf)
         log.info("the worker has ended", extra={"action": "worker_ended", "worker": identity.name.worker})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -126,7 +126,8 @@ class RemoteRuns:
         for awaited in (*self._new, *self._awaited.values()):
             if awaited.withdrawn != "all" and (own is None or awaited.machine != own):
                 awaited.over.cancel()
-        await self._clock.sleep(grace)
+        if own_runs := [awaited.over for awaited in (*self._new, *self._awaited.values()) if not awaited.over.done()]:
+            await first_completed(self._clock.sleep(grace), _all_done(own_runs))
         for awaited in (*self._new, *self._awaited.values(), *self._ended.values()):
             awaited.over.cancel()
 
@@ -306,6 +307,10 @@ def _new_run(job: Job, video: Video, try_number: int) -> NewRun:
 
 def _key(new: NewRun) -> tuple[Any, ...]:
     return (new.job_id, new.position, new.attempt, new.try_number, new.processor, new.spec)
+
+
+async def _all_done(futures: Collection[asyncio.Future[Any]]) -> None:
+    await asyncio.wait(futures)
 
 
 async def _true(until: UntilDraining) -> bool:

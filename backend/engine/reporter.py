@@ -116,8 +116,8 @@ class Reporter:
     """Reports on all held runs, in turn.
 
     `set_alarm` is called after each report with the seconds after which all processes have to be dead without another
-    one. `allow` is called with the number of videos that this worker may run. `rejoin` is called when the server has
-    forgotten this worker.
+    one, `allow` with the number of videos that this worker may run, `see_version` with the version of the server.
+    `rejoin` is called when the server has forgotten this worker.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Reporter:
         lease_seconds: float,
         set_alarm: Callable[[float], None],
         allow: Callable[[int], None],
+        see_version: Callable[[str | None], None],
         rejoin: Callable[[], Awaitable[None]],
         engine_id: Callable[[], int | None],
     ) -> None:
@@ -138,6 +139,7 @@ class Reporter:
         self._lease_seconds = lease_seconds
         self._set_alarm = set_alarm
         self._allow = allow
+        self._see_version = see_version
         self._rejoin = rejoin
         self._engine_id = engine_id
         self._held: list[HeldRun] = []  # for a moment the same run twice: given back, and claimed again
@@ -160,6 +162,7 @@ class Reporter:
         """Report on this run until it is let go of."""
         held = HeldRun(run_id, taken, stop, self._changed)
         self._held.append(held)
+        self._owes_notice = True  # it has begun
         self._changed(False)
         return held
 
@@ -213,7 +216,7 @@ class Reporter:
         has_ends = any(news.state is not None for _, news in said)
         self._owes_notice = self._owes_notice or has_ends or any(news.fraction is not None for _, news in said)
         try:
-            [(may_run, _, found)] = await self._line.rows(
+            [(may_run, version, found)] = await self._line.rows(
                 WorkerSql.REPORT, self._values([news for _, news in said]), durable=has_ends
             )
             if may_run is None:
@@ -221,7 +224,9 @@ class Reporter:
         except LineLost as error:
             self._went_away(error)
             return False
-        self._answered(began, said, found or {}, may_run or 0)
+        self._answered(began, said, found or {})
+        self._allow(may_run or 0)
+        self._see_version(version)
         return await self._notified()
 
     def _values(self, news: list[ReportedRun]) -> dict[str, Any]:
@@ -234,9 +239,7 @@ class Reporter:
             "engine": self._engine_id(),
         }
 
-    def _answered(
-        self, began: float, said: list[tuple[HeldRun, ReportedRun]], found: dict[str, bool], may_run: int
-    ) -> None:
+    def _answered(self, began: float, said: list[tuple[HeldRun, ReportedRun]], found: dict[str, bool]) -> None:
         was_cut_off, self._answered_at = self.is_cut_off, began
         self._set_alarm(self._lease_seconds + ALARM_SECONDS - (self._clock.monotonic() - began))
         for held, news in said:
@@ -245,7 +248,6 @@ class Reporter:
             log.info("PostgreSQL is back", extra={"action": "database_back"})
         self._is_away = False
         self._connected.set()
-        self._allow(may_run)
 
     async def _notified(self) -> bool:
         """Tell the server that there are news, in a transaction of its own: a notification locks out all others."""

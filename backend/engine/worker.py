@@ -20,17 +20,18 @@ from backend.database_url import DatabaseUrl
 from backend.domain.job import Job, Source
 from backend.domain.video import Video
 from backend.engine.delivery import Delivery
-from backend.engine.joining import Identity, join
+from backend.engine.joining import Identity, join, other_version
 from backend.engine.line import Line, LineLost, cannot_connect
 from backend.engine.marker import unseen
 from backend.engine.reporter import AGAIN_SECONDS, HeldRun, Reporter, RunEnd, StopReason
-from backend.errors import Fault
+from backend.errors import CannotStart, Fault
 from backend.executors.runs import LocalRuns, RunOutcome
 from backend.store.workers import WorkerSql
 from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
-LEAVE_SECONDS = 5.0  # for the last words of a worker that ends while PostgreSQL is away
+LEAVE_SECONDS = 3.0  # for the last words of a worker that ends while PostgreSQL is away
+CLOSE_SECONDS = 1.0  # for the engine, which waits for PostgreSQL
 Claimed = tuple[int, Job, Video, int]
 
 
@@ -67,26 +68,29 @@ class Worker:
             lease_seconds=lease_seconds,
             set_alarm=set_alarm,
             allow=self._allow,
+            see_version=self._see_version,
             rejoin=self._join_again,
             engine_id=lambda: self._delivery.engine_id,
         )
         self._database_id = ""
         self._works: set[asyncio.Task[None]] = set()
-        self._draining, self._stopping = asyncio.Event(), asyncio.Event()
-        self._gives_back = False
+        self._draining, self._asked, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._outdated = ""
+        self._gives_back = self._has_left = False
 
     async def join(self) -> bool:
         """Check that this worker fits the server, and join; False if `drain` was called meanwhile.
 
         Raises `CannotStart`.
         """
-        await first_completed(self._draining_set(), self._join())
+        await first_completed(self._until(self._draining), self._join())
         return bool(self._database_id)
 
     async def run(self, *, grace_seconds: float) -> None:
         """Work until `drain`, give running videos `grace_seconds` to end then, and give back the rest.
 
-        Reports until the last process has exited. Raises `CannotStart` if another process took this worker's name.
+        Reports until the last process has exited. Raises `CannotStart` if another process took this worker's name, or,
+        after the last video, if the server has another version by now.
         """
         try:
             async with self._delivery.opened():
@@ -101,11 +105,14 @@ class Worker:
             raise cannot_connect(self._url, error) from error
         finally:
             await self._line.close()
+        if self._outdated:
+            raise CannotStart(self._outdated)
 
     def drain(self) -> None:
         """Start no further videos; called again, end the running ones at once."""
-        if self._draining.is_set():
+        if self._asked.is_set():
             self._stopping.set()
+        self._asked.set()
         self._draining.set()
 
     async def close(self) -> None:
@@ -118,18 +125,24 @@ class Worker:
             self._line, self._identity, self._outputs, self._clock, lease_seconds=self._lease_seconds
         )
 
-    async def _draining_set(self) -> None:
-        await self._draining.wait()
+    @staticmethod
+    async def _until(event: asyncio.Event) -> None:
+        await event.wait()
 
     async def _until_done(self, delivering: asyncio.Task[None], grace_seconds: float) -> None:
-        await first_completed(self._draining.wait(), _ended(delivering))
+        await first_completed(self._until(self._draining), _ended(delivering))
         self._delivery.stop()
         extra = {"action": "worker_draining", "runs": len(self._reporter.held)}
         log.info("the worker ends; it begins no further video", extra=extra)
-        await first_completed(_ended(delivering), self._stopping.wait(), self._clock.sleep(grace_seconds))
+        await first_completed(
+            self._say(WorkerSql.DRAIN, WorkerSql.NOTIFY_OF_ITSELF), _ended(delivering), self._until(self._stopping)
+        )
+        await first_completed(_ended(delivering), self._until(self._asked))
+        await first_completed(_ended(delivering), self._until(self._stopping), self._clock.sleep(grace_seconds))
         self._give_back()
         await first_completed(_ended(delivering), self._until_given_back())
-        await self._leave()
+        if delivering.done():
+            await self._leave()
 
     async def _until_given_back(self) -> None:
         """Return when all processes have exited, and the server knows it or cannot be reached."""
@@ -138,8 +151,12 @@ class Worker:
 
     async def _leave(self) -> None:
         """Take this worker off the list, and give back what it may have claimed without an answer."""
+        self._has_left = True
+        await self._say(WorkerSql.RETURN_OLD, WorkerSql.LEAVE, WorkerSql.NOTIFY, WorkerSql.NOTIFY_OF_ITSELF)
+
+    async def _say(self, *statements: str) -> None:
         with suppress(LineLost):
-            for statement in (WorkerSql.RETURN_OLD, WorkerSql.LEAVE, WorkerSql.NOTIFY):
+            for statement in statements:
                 await self._line.rows(statement, self._identity.values)
 
     async def _end(self, delivering: asyncio.Task[None]) -> None:
@@ -150,7 +167,7 @@ class Worker:
         for work in self._works:
             work.cancel()
         delivering.cancel()
-        await asyncio.wait({delivering}, timeout=LEAVE_SECONDS)  # it waits for PostgreSQL
+        await asyncio.wait({delivering}, timeout=CLOSE_SECONDS)
 
     def _give_back(self) -> None:
         self._gives_back = True
@@ -159,9 +176,17 @@ class Worker:
 
     async def _join_again(self) -> None:
         """Join again after a silence in which the server has forgotten this worker."""
-        await join(
-            self._line, self._identity, self._outputs, self._clock, lease_seconds=self._lease_seconds, again=True
-        )
+        if not self._has_left:
+            await join(
+                self._line, self._identity, self._outputs, self._clock, lease_seconds=self._lease_seconds, again=True
+            )
+
+    def _see_version(self, version: str | None) -> None:
+        """End after the running videos when the server was upgraded meanwhile."""
+        if version not in (None, self._identity.version) and not self._outdated:
+            self._outdated = other_version(f"version {version}")
+            log.warning("%s", self._outdated, extra={"action": "worker_outdated"})
+            self._draining.set()
 
     def _allow(self, may_run: int) -> None:
         self._delivery.allow(min(may_run, self._identity.slots))
@@ -209,14 +234,9 @@ class Worker:
                 await self._reporter.until_connected()
                 return _claimed(rows)
 
-    @staticmethod
-    async def _until_stopped(work: Coroutine[Any, Any, RunOutcome], stop: asyncio.Event) -> RunOutcome | None:
+    async def _until_stopped(self, work: Coroutine[Any, Any, RunOutcome], stop: asyncio.Event) -> RunOutcome | None:
         """Return the outcome of the work; None if it was stopped, and its process has exited."""
-
-        async def stopped() -> None:
-            await stop.wait()
-
-        return await first_completed(stopped(), work)
+        return await first_completed(self._until(stop), work)
 
     async def _outcome(self, job: Job, video: Video, try_number: int, held: HeldRun) -> RunOutcome:
         sentence = await asyncio.to_thread(unseen, self._outputs, self._database_id)

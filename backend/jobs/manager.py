@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
-from typing import Any
 from weakref import WeakValueDictionary
 
 from backend.clock import Clock
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 INSERTED_AT_ONCE = 2_000
 MAX_RETRIED_IDS, MAX_RETRIED_GROUPS = 10_000, 1_000
 MAX_PRIORITY = 1_000
-JobsInFlight = Callable[[Iterable[str]], Coroutine[Any, Any, Set[str]]]
+JobsInFlight = Callable[[Iterable[str]], Awaitable[Set[str]]]
 """Returns those of the jobs whose videos go on, on workers, since an earlier run of the server."""
 
 

@@ -123,7 +123,7 @@ class MediaDirectory:
     async def check(self) -> None:
         if sentence := await asyncio.to_thread(_scan_error, self.root):
             raise VideoFailed(sentence, fault=Fault.MACHINE)
-        if not self._may_be_empty and (await self._index()).is_empty:
+        if not self._may_be_empty and (await asyncio.to_thread(_is_bare, self.root) or (await self._index()).is_empty):
             sentence = f"The media directory {quoted(self.root)} is empty on this machine; mount the videos there."
             raise VideoFailed(sentence, fault=Fault.MACHINE)
 
@@ -197,6 +197,12 @@ def _scan_error(root: Path) -> str:
     except OSError as error:
         return _unusable(root, error)
     return ""
+
+
+def _is_bare(root: Path) -> bool:
+    """Return True if there is nothing to be seen now, whatever an earlier scan has found."""
+    with os.scandir(os.path.realpath(root)) as entries:
+        return all(entry.name.startswith(".") for entry in entries)
 
 
 def _unusable(root: Path, error: OSError) -> str:

@@ -14,9 +14,10 @@ import msgspec
 from sqlalchemy import Connection
 
 from backend.store.database import Database
-from backend.store.workers import WorkerRow, workers
+from backend.store.workers import WorkerRow, sent_json, workers
 
 TASK = "run_video"  # the engine's name of the work on a run
+QUEUE_LENGTH = 40  # characters of a processor's name: the engine's notifications have room for no more
 MAX_LOSSES = 5
 MAX_SENT = 500  # rows of a statement
 
@@ -82,7 +83,7 @@ _SENT = (
 )
 _KEY = "run.job_id = sent.job_id AND run.position = sent.position AND run.attempt = sent.attempt AND run.try = sent.try"
 _DEFER = (  # one call for all, and one notification
-    "SELECT procrastinate_defer_jobs_v1(array_agg((processor, '" + TASK + "', 0, NULL, NULL, "
+    f"SELECT procrastinate_defer_jobs_v1(array_agg((left(processor, {QUEUE_LENGTH}), '{TASK}', 0, NULL, NULL, "
     "jsonb_build_object('run', id), NULL)::procrastinate_job_to_defer_v1 ORDER BY id)) FROM {source} "
     "HAVING count(*) > 0"
 )
@@ -148,7 +149,7 @@ class RunStore:
         def write(connection: Connection) -> list[int]:
             ids: dict[int, int] = {}
             for some in _parts(new):
-                sent = (_json(some),)
+                sent = (sent_json(some),)
                 connection.exec_driver_sql(_MAKE, sent)
                 ids.update({row.place: row.id for row in connection.exec_driver_sql(_FIND, sent)})
             return [ids[run.place] for run in new]
@@ -157,7 +158,7 @@ class RunStore:
 
     async def look(self, known: Mapping[int, int]) -> list[RunState]:
         """Return the runs that changed since (ID to `changes`), or that are gone."""
-        sent = _json([{"id": run_id, "changes": changes} for run_id, changes in known.items()])
+        sent = sent_json([{"id": run_id, "changes": changes} for run_id, changes in known.items()])
 
         def read(connection: Connection) -> list[RunState]:
             return [RunState(**row._mapping) for row in connection.exec_driver_sql(_LOOK, (sent,))]
@@ -250,7 +251,3 @@ def delete_ended(connection: Connection, ids: Sequence[int]) -> None:
 
 def _parts(new: Sequence[NewRun]) -> Iterable[Sequence[NewRun]]:
     return (new[start : start + MAX_SENT] for start in range(0, len(new), MAX_SENT))
-
-
-def _json(rows: Sequence[Any]) -> str:
-    return msgspec.json.encode(rows).decode()

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 NAME = "dashboard_worker"
-GRANTS = (
-    "GRANT USAGE ON SCHEMA public TO {role};",
-    "GRANT SELECT ON alembic_version, life TO {role};",
-    "GRANT SELECT, UPDATE ON run TO {role};",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON worker TO {role};",
-    "GRANT SELECT, UPDATE, DELETE ON procrastinate_jobs TO {role};",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON procrastinate_workers TO {role};",
-    "GRANT SELECT, INSERT ON procrastinate_events TO {role};",
-    "GRANT SELECT, UPDATE ON procrastinate_periodic_defers TO {role};",
-    "GRANT USAGE ON SEQUENCE procrastinate_events_id_seq TO {role};",
+RIGHTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "alembic_version": ("SELECT",),
+        "life": ("SELECT",),
+        "run": ("SELECT", "UPDATE"),
+        "worker": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "procrastinate_jobs": ("SELECT", "UPDATE", "DELETE"),
+        "procrastinate_workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "procrastinate_events": ("SELECT", "INSERT"),
+        "procrastinate_periodic_defers": ("SELECT", "UPDATE"),
+    }
 )
+SEQUENCE = "procrastinate_events_id_seq"
 SCRIPT = """\
 -- The role of workers, without a password; psql's \\password sets one. It may be run again after an upgrade.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role} LOGIN; END IF;
 END $$;
-{grants}
+GRANT USAGE ON SCHEMA public TO {role};
+{tables}
+GRANT USAGE ON SEQUENCE {sequence} TO {role};
 """
+_NEEDED = ", ".join(f"('{table}', '{right}')" for table, rights in RIGHTS.items() for right in rights)
+MISSING = (
+    f"SELECT lower(right_name) || ' on ' || table_name FROM (VALUES {_NEEDED}) AS needed (table_name, right_name) "  # noqa: S608  our own names
+    "WHERE NOT has_table_privilege(table_name, right_name) "
+    f"UNION ALL SELECT 'usage on {SEQUENCE}' WHERE NOT has_sequence_privilege('{SEQUENCE}', 'USAGE')"
+)
+"""The rights that the database's user lacks, a row each."""
 
 
 def role_script(role: str = NAME) -> str:
     """Return the SQL that makes the role of workers and gives it its rights."""
-    return SCRIPT.format(role=role, grants="\n".join(GRANTS).format(role=role))
+    tables = (f"GRANT {', '.join(rights)} ON {table} TO {role};" for table, rights in RIGHTS.items())
+    return SCRIPT.format(role=role, tables="\n".join(tables), sequence=SEQUENCE)

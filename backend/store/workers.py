@@ -71,7 +71,7 @@ class WorkerSql:
             AS sent (id BIGINT, taken INTEGER, fraction REAL, doing TEXT, state TEXT, outcome JSON)
         ), beat AS (
             UPDATE worker SET beats = beats + 1, running = %(running)s, seen_at = now() WHERE name = %(worker)s
-            AND process = %(process)s AND node = %(node)s RETURNING may_run, draining
+            AND process = %(process)s AND node = %(node)s RETURNING may_run
         ), engine AS (
             UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = %(engine)s
         ), changed AS (
@@ -86,11 +86,11 @@ class WorkerSql:
             SELECT run.id, run.wanted FROM sent JOIN run ON run.id = sent.id AND run.taken = sent.taken
             WHERE run.worker = %(worker)s AND run.state = 'running' AND sent.fraction IS NULL AND sent.state IS NULL
         )
-        SELECT (SELECT may_run FROM beat), (SELECT draining FROM beat),
+        SELECT (SELECT may_run FROM beat), (SELECT version FROM life),
             (SELECT json_object_agg(id, wanted) FROM (TABLE changed UNION ALL TABLE unchanged) AS held)
     """
-    """One beat with all news: `may_run` and `draining` (NULL: another process has the name), and the runs that it
-    still holds, each with True if it is wanted. A run that is missing there belongs to another worker: end it.
+    """One beat with all news: `may_run` (NULL: another process has the name), the version of the server, and the runs
+    that it still holds, each with True if it is wanted. A run that is missing there belongs to another worker: end it.
 
     The states that a worker may give a run: `ended` with an outcome, `stopped` (it was not wanted, its process is
     gone), `waiting` (given back before its end).
@@ -99,6 +99,10 @@ class WorkerSql:
     """After a report with news, in a transaction of its own: the server looks at what changed."""
     NOTIFY_OF_ITSELF: Final = "NOTIFY workers"
     """After it has joined or returned runs: the server looks at the workers at once."""
+    DRAIN: Final = (
+        "UPDATE worker SET draining = true WHERE name = %(worker)s AND process = %(process)s AND node = %(node)s"
+    )
+    """It begins no further run, and ends after those that it has."""
     LEAVE: Final = "DELETE FROM worker WHERE name = %(worker)s AND process = %(process)s AND node = %(node)s"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +9,11 @@ import httpx
 import psycopg
 import pytest
 
-from tests import ROOT
-from tests.support.postgres import USER, PostgresServer
-from tests.support.servers import ServerProcess, environment, free_port, use_link
+from tests.support.postgres import PostgresServer
+from tests.support.readme_commands import cloned, commands, install, run, started, user_of
+from tests.support.servers import free_port, use_link
 
 pytestmark = pytest.mark.postgresql_only
-
-SECTION, FENCE = "## On PostgreSQL", "```"
-NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests")
-INSTALL_SECONDS = 600
-NO_INDEX = "needs a package index: run it where `pip install httpx` works"
 
 
 @pytest.fixture(scope="module")
@@ -29,36 +22,12 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-def commands() -> list[str]:
-    """Return the lines of the first block of the README's section."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition(SECTION)[2]
-    return section.split(FENCE)[1].splitlines()[1:]
-
-
-def variables(postgres: PostgresServer) -> dict[str, str]:
-    """Return the environment of a user of this PostgreSQL, as `psql` reads it."""
-    libpq = {"PGHOST": "127.0.0.1", "PGPORT": f"{postgres.port}", "PGUSER": USER, "PGPASSWORD": postgres.password}
-    return environment({}) | libpq
-
-
 def test_three_commands_lead_from_a_clone_to_the_running_program(tmp_path: Path, postgres: PostgresServer) -> None:
-    clone, given, port = tmp_path / "clone", variables(postgres), free_port()
-    shutil.copytree(ROOT, clone, ignore=NOT_CLONED)
-    install, create, start = commands()
-    done = subprocess.run(
-        install, shell=True, cwd=clone, env=given, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"{NO_INDEX} ({done.stderr.splitlines()[-1]})")
-    subprocess.run(create, shell=True, cwd=clone, env=given, check=True, timeout=INSTALL_SECONDS)
-    program = ServerProcess(
-        "-c",
-        f"exec env {start} --no-browser --port {port}",
-        port=port,
-        environment=given,
-        root=clone,
-        program="/bin/sh",
-    )
+    clone, given, port = cloned(tmp_path / "clone"), user_of(postgres), free_port()
+    [[installing, creating, starting]] = commands("On PostgreSQL")
+    install(installing, clone, given)
+    run(creating, clone, given)
+    program = started(f"{starting} --no-browser --port {port}", clone, given, port=port)
     try:
         link = program.until_says("Sign in:").split()[-1]
         with httpx.Client(follow_redirects=True) as browser:

@@ -1,7 +1,7 @@
 """The program with machines that a test invents: `python -m tests.support.machines_app PORT DATA_DIR`.
 
-The machines are those of the file `machines.json` in the data directory, which is read again and again, and written when
-an administrator changes one.
+The machines are those of the file `machines.json` in the data directory, which is read again and again, and written
+when an administrator changes one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from backend import open_backend
+from backend.app import running
 from backend.executors.machines import Machine, Machines
 from backend.settings import load_settings
 from ui.cli.serve import config_of
@@ -44,8 +45,8 @@ class PostedMachines:
                 facts |= {} if drain is None else {"is_draining": drain}
         post_machines(self._file.parent, known)
 
-    def _read(self) -> list[dict[str, Any]]:
-        known: list[dict[str, Any]] = json.loads(self._file.read_text(encoding="utf-8"))
+    def _read(self) -> Sequence[dict[str, Any]]:
+        known: Sequence[dict[str, Any]] = json.loads(self._file.read_text(encoding="utf-8"))
         return known
 
 
@@ -70,7 +71,10 @@ async def _serve(port: int, data_dir: Path) -> None:
         config = config_of(replace(opened, machines=posted))
         config.port, config.log_config = port, uvicorn.config.LOGGING_CONFIG
         config.configure_logging()
-        await uvicorn.Server(config).serve()
+        from ui.nicegui_internals import SessionWatch  # NiceGUI is set up only now
+
+        async with running(SessionWatch(opened.accounts, opened.clock).run(), "sessions"):
+            await uvicorn.Server(config).serve()
 
 
 if __name__ == "__main__":

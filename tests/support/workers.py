@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from backend.clock import SystemClock
 from backend.database_url import DatabaseUrl
+from backend.domain.job import Source
 from backend.engine.joining import Identity
 from backend.engine.marker import leave_marker
 from backend.engine.reporter import Name
@@ -33,7 +34,18 @@ TIMEOUT_SECONDS = 20.0
 POLL_SECONDS = 0.01
 LEASE_SECONDS = 30.0
 GRACE_SECONDS = 20.0
+SCAN_SECONDS = 60.0  # after which files that were added are found
 T = TypeVar("T")
+
+
+class ScanClock(SystemClock):
+    """A clock that a test sets forward, so that the media directory is searched again."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
 
 
 class ServerRows:
@@ -50,10 +62,15 @@ class ServerRows:
             return await cursor.fetchall() if cursor.description else []
 
     async def hand_over(
-        self, video_id: str, *, processor: str = "probe", options: Mapping[str, Any] | None = None
+        self,
+        video_id: str,
+        *,
+        processor: str = "probe",
+        source: Source = Source.MEDIA,
+        options: Mapping[str, Any] | None = None,
     ) -> int:
         """Make a run of this video and tell the workers; returns its ID."""
-        spec = json.dumps({"video_id": video_id, "source": "media", "options": options or {}})
+        spec = json.dumps({"video_id": video_id, "source": source.value, "options": options or {}})
         [row] = await self.execute(
             "INSERT INTO run (job_id, position, attempt, try, processor, spec) "
             "SELECT 'a-job', count(*), 1, 1, %s, %s FROM run RETURNING id",
@@ -125,11 +142,13 @@ class RunningWorker:
     processes: Processes
     media: Path
     outputs: Path
+    scans: ScanClock
     alarms: list[float] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
     def add_file(self, video_id: str) -> None:
-        """Put something under this ID into the media directory."""
+        """Put something under this ID into the media directory, where it is found at once."""
+        self.scans.ahead += SCAN_SECONDS
         (self.media / f"{video_id}.mp4").write_bytes(b"no video, but not empty")
 
     async def start(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -168,18 +187,18 @@ async def a_worker(
     may_be_empty: bool = True,
 ) -> AsyncIterator[RunningWorker]:
     """Yield a worker that has not joined yet; `through` is another address of the same database."""
-    media, outputs, clock = directory / "media", directory / "outputs", SystemClock()
+    media, outputs, clock, scans = directory / "media", directory / "outputs", SystemClock(), ScanClock()
     media.mkdir(exist_ok=True)
     leave_marker(outputs, database_id(url))
     processes, who = Processes(), who or identity()
     children: Any = processes
-    sources = MediaSources(MediaDirectory(media, clock, may_be_empty=may_be_empty), DemoClips(outputs / "demo"))
+    sources = MediaSources(MediaDirectory(media, scans, may_be_empty=may_be_empty), DemoClips(outputs / "demo"))
     runs = LocalRuns(children, sources, Outputs(outputs), clock, machine=who.name.worker)
     alarms: list[float] = []
     worker = Worker(
         DatabaseUrl(through or url), who, runs, outputs, clock, lease_seconds=lease_seconds, set_alarm=alarms.append
     )
-    running = RunningWorker(worker, processes, media, outputs, alarms)
+    running = RunningWorker(worker, processes, media, outputs, scans, alarms)
     try:
         yield running
     finally:

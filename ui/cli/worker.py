@@ -31,8 +31,8 @@ def worker(
     """Run videos for the server of a PostgreSQL database, until Ctrl-C or SIGTERM.
 
     It needs the server's DASHBOARD_DATABASE_URL, and the same shared directories in DASHBOARD_MEDIA_DIR and
-    DASHBOARD_OUTPUT_DIR. Ctrl-C gives running videos DASHBOARD_SHUTDOWN_GRACE_SECONDS, and the rest to other workers;
-    a second Ctrl-C ends them at once.
+    DASHBOARD_OUTPUT_DIR. Ctrl-C lets it finish its running videos and begin no others; a second Ctrl-C gives them to
+    other workers at once.
     """
     if print_role:
         from backend.store.worker_role import role_script

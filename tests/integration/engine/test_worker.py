@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from backend.errors import CannotStart, Fault, VideoFailed
+from backend.store.database import Database
+from backend.store.runs import NewRun, RunStore
 from tests.support.workers import RunningWorker, ServerRows, a_worker, identity
 
 pytestmark = pytest.mark.postgresql_only
@@ -80,6 +82,18 @@ async def test_a_run_of_a_missing_plug_in_is_left_to_others(attic: RunningWorker
     assert (await server.run(other))["taken"] == 0
 
 
+async def test_a_plug_in_may_have_a_long_name(url: str, database: Database, server: ServerRows, tmp_path: Path) -> None:
+    """The engine's notifications have room for 40 characters of it."""
+    name = "subtitles-" * 10
+    async with a_worker(url, tmp_path, who=identity(processors=[name])) as attic:
+        await attic.start()
+        attic.add_file("clip")
+        spec = {"video_id": "clip", "source": "media", "options": {}}
+        [run] = await RunStore(database).hand_over([NewRun(0, "a-job", 0, 1, 1, name, spec)])
+        await attic.processes.until_started(1)
+        assert (await server.run(run))["processor"] == name
+
+
 async def test_a_worker_without_permission_claims_nothing(attic: RunningWorker, server: ServerRows) -> None:
     await server.execute("UPDATE worker SET may_run = 0")
     attic.add_file("clip")
@@ -101,6 +115,12 @@ async def test_characters_that_the_database_refuses_do_not_stop_a_worker(
     assert outcome["result"] == {"title": "a\ufffdb", "path": "\\u0000"}
     attic.processes.end("next", VideoFailed("a\0b\ud800"))
     assert (await server.until_state(other, "ended"))["outcome"]["error"] == "ab?"
+
+
+async def test_a_nul_in_the_options_reaches_no_database(database: Database, server: ServerRows) -> None:
+    spec = {"video_id": "clip", "source": "media", "options": {"title": "a\0b\\u0000"}}
+    [run] = await RunStore(database).hand_over([NewRun(0, "a-job", 0, 1, 1, "probe", spec)])
+    assert (await server.run(run))["spec"]["options"] == {"title": "a\ufffdb\\u0000"}
 
 
 async def test_a_drained_worker_ends_what_runs_and_leaves(attic: RunningWorker, server: ServerRows) -> None:
@@ -200,3 +220,29 @@ async def test_two_workers_share_the_runs(url: str, attic: RunningWorker, server
         await asyncio.gather(attic.processes.until_started(2), cellar.processes.until_started(2))
         holders: list[Any] = await server.execute("SELECT worker, count(*) AS runs FROM run GROUP BY 1 ORDER BY 1")
         assert holders == [{"worker": "attic", "runs": 2}, {"worker": "cellar", "runs": 2}]
+
+
+async def test_a_worker_ends_after_its_videos_when_the_server_was_upgraded(
+    attic: RunningWorker, server: ServerRows
+) -> None:
+    [run] = await begun(attic, server, "clip")
+    await server.execute("UPDATE life SET version = '99.0'")
+    await server.until_worker("attic", lambda row: row is not None and row["draining"])
+    attic.add_file("late")
+    late = await server.hand_over("late")
+    assert (attic.processes.stopping, attic.task and attic.task.done()) == ([], False)
+    attic.processes.end("clip")
+    with pytest.raises(CannotStart, match=r"The server has version 99\.0, this worker has version "):
+        await attic.ended()
+    assert [(await server.run(one))["state"] for one in (run, late)] == ["ended", "waiting"]
+
+
+async def test_an_outdated_worker_can_be_told_to_end_at_once(attic: RunningWorker, server: ServerRows) -> None:
+    [run] = await begun(attic, server, "clip")
+    await server.execute("UPDATE life SET version = '99.0'")
+    await server.until_worker("attic", lambda row: row is not None and row["draining"])
+    attic.worker.drain()
+    attic.worker.drain()
+    with pytest.raises(CannotStart):
+        await attic.ended()
+    assert (await server.run(run))["state"] == "waiting"

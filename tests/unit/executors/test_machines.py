@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,13 +32,13 @@ class Registry:
         self.machines[name] = replace(known, cap=cap, is_draining=draining)
 
 
-def a_machine(name: str = "alpha", **facts: object) -> Machine:
-    given = {"name": name, "node": name, "slots": 8, "processors": ("probe",), **facts}
-    return Machine(**given)  # type: ignore[arg-type]
+def a_machine(name: str = "alpha", **facts: Any) -> Machine:
+    return Machine(**{"name": name, "node": name, "slots": 8, "processors": ("probe",), **facts})
 
 
-AWAY, DRAINING = {"is_connected": False}, {"is_draining": True}
-RESTING = {"resting": "The media directory is missing."}
+AWAY: Mapping[str, Any] = {"is_connected": False}
+DRAINING: Mapping[str, Any] = {"is_draining": True}
+RESTING: Mapping[str, Any] = {"resting": "The media directory is missing."}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_a_job_does_not_wait_while_one_machine_takes_its_videos(others: list[Mac
 
 
 def test_the_state_of_a_machine_is_one_word() -> None:
-    states = [a_machine(**facts).state for facts in ({}, DRAINING, RESTING, AWAY, {**DRAINING, **AWAY})]  # type: ignore[arg-type]
+    states = [a_machine(**facts).state for facts in ({}, DRAINING, RESTING, AWAY, {**DRAINING, **AWAY})]
     assert states == ["working", "draining", "at rest", "not connected", "not connected"]
 
 

@@ -116,7 +116,7 @@ export const JobCard = {
         <span class="i s" :data-icon="what.icon" aria-hidden="true"></span>
         <span :class="{ mono: what.is_id, id: what.is_id }" :translate="what.is_id ? 'no' : null" :title="what.text">{{ what.text }}</span>
         <copy-button v-if="what.is_id" :value="what.text" label="Copy the video ID"></copy-button>
-        <span v-if="job.error" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
+        <span v-if="job.error && !what.is_waiting" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
         <span v-if="what.more && !job.error" class="more" :class="{ long: what.is_long }" :title="what.more">{{ what.more }}</span>
       </div>
       <job-actions class="foot" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" :quick="job.quick" :looks="actions" @act="$emit('act', $event)">
