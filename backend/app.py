@@ -34,7 +34,7 @@ from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
-from backend.jobs.statistics import RollupFolding, StatisticsQueries
+from backend.jobs.statistics import Counting, StatisticsQueries
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
@@ -231,11 +231,11 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
-    erasure = Erasure(backend.store.jobs, backend.outputs, backend.settings, backend.clock)
+    erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
     await stack.enter_async_context(running(backend.statistics.run(), "marking"))
-    folding = RollupFolding(backend.store.statistics, backend.clock)
-    await stack.enter_async_context(running(folding.run(), "folding"))
+    counting = Counting(backend.store.statistics, backend.clock)
+    await stack.enter_async_context(running(counting.run(), "counting"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

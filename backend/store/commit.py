@@ -11,8 +11,9 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from backend.domain.job import Job
 from backend.domain.video import VideoStatus
-from backend.store import bulk, rollups
+from backend.store import bulk
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
+from backend.store.counting import note
 from backend.store.rows import RowCodec
 from backend.store.runs import delete_ended
 from backend.store.tables import (
@@ -110,7 +111,7 @@ def commit(connection: Connection, tick: Tick) -> None:
         _reset(connection, reset)
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _completes_the_rest(job)])
     _add_results(connection, [change for change in tick.videos if change.has_result])
-    rollups.add_tick(connection, tick)
+    note(connection, tick)
     if ended := [change.run_id for change in tick.videos if change.run_id is not None]:
         delete_ended(connection, ended)
     _ADD_EVENTS.execute(connection, tick.events)
