@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from backend import VERSION
 from backend.accounts.accounts import Accounts
 from backend.accounts.keys import Keys
 from backend.clock import Clock, SystemClock
@@ -30,6 +31,7 @@ from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
+from backend.jobs.metrics import Metrics
 from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.retention import Cleanup, Erasure, Pruning
@@ -94,6 +96,7 @@ class Backend:
     forecasts: Forecasts
     stalls: Stalls
     statistics: StatisticsQueries
+    metrics: Metrics
     failure: ServerFailure = field(default_factory=ServerFailure)
 
     async def drain(self) -> None:
@@ -165,8 +168,19 @@ def _build(
 ) -> Backend:
     store, hub = Store(database), ProgressHub()
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
-    journal = Journal(store, hub, clock)
     executor = _executor(settings)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
+    slots = Slots(settings.max_running_videos)
+    metrics = Metrics(
+        hub,
+        stalls,
+        clock,
+        version=VERSION,
+        buckets=settings.metrics_buckets_seconds,
+        slots=lambda: (slots.number, slots.taken),
+        directories={"data": settings.data_dir, "media": settings.media},
+    )
+    journal = Journal(store, hub, clock, on_stored=metrics.take)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
     leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=settings.pause_after_failures)
@@ -180,7 +194,7 @@ def _build(
         sources=sources,
         clock=clock,
     )
-    outputs, slots = Outputs(settings.outputs), Slots(settings.max_running_videos)
+    outputs = Outputs(settings.outputs)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
     machines = Machines(LocalMachine(machine_name(), slots, names(), clock))
     work = VideoWork(leases, LocalRuns(children, sources, outputs, clock), slots, clock, policy)
@@ -204,7 +218,8 @@ def _build(
         sources=sources,
         executor=executor,
         forecasts=Forecasts(lambda: hub.reader(None), clock),
-        stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        stalls=stalls,
+        metrics=metrics,
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
     )
 
@@ -234,6 +249,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
     await stack.enter_async_context(running(backend.statistics.run(), "marking"))
+    await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
     await backend.executor.start(backend.work.process_job)
