@@ -116,4 +116,4 @@ def sample_in_words(name: str, n: int) -> str:
 
 def before_in_words(name: str, before: float | None) -> str:
     """Return the figure of the period before; "" if there is none."""
-    return "" if before is None else f"{FIGURES[name].write(before)} in the period before"
+    return "" if before is None else f"before: {FIGURES[name].write(before)}"

@@ -98,9 +98,7 @@ class Metrics:
 
     def _make(self, version: str, buckets: Sequence[float]) -> None:
         registry = self.registry
-        self._videos = Counter(
-            "dashboard_videos", "Results of videos.", ["processor", "outcome"], registry=registry
-        )
+        self._videos = Counter("dashboard_videos", "Results of videos.", ["processor", "outcome"], registry=registry)
         self._video_seconds = Histogram(
             "dashboard_video_seconds", "Time of the work on a video.", ["processor"], buckets=buckets, registry=registry
         )
@@ -121,7 +119,9 @@ class Metrics:
         statuses = Counts(job.status for job in jobs)
         yield _family("dashboard_jobs", "Jobs on the dashboard.", "status", {s.value: statuses[s] for s in Status})
         oldest = waiting(jobs, now).oldest_waiting_seconds
-        yield _family("dashboard_oldest_pending_seconds", "How long the oldest waiting job has waited.", value=oldest or 0)
+        yield _family(
+            "dashboard_oldest_pending_seconds", "How long the oldest waiting job has waited.", value=oldest or 0
+        )
         number, taken = self._slots()
         states = {"busy": min(taken, number), "free": max(0, number - taken)}
         yield _family("dashboard_slots", "Slots of running videos.", "state", states)

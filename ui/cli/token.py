@@ -35,8 +35,9 @@ def token(
 ) -> None:
     """Print a token for scripts, and nothing else on standard output."""
     print(issue_token(data_dir, name, days * DAY_SECONDS, purpose=scope))
+    only = ONLY_METRICS if scope is Scope.METRICS else ""
     print(
-        f"{ONLY_METRICS if scope is Scope.METRICS else ''}Valid for {counted(days, 'day')}, or until {name}'s password changes. Keep it as secret as a password; "
+        f"{only}Valid for {counted(days, 'day')}, or until {name}'s password changes. Keep it as secret as a password; "
         "send it as: Authorization: Bearer TOKEN",
         file=sys.stderr,
     )
