@@ -88,7 +88,7 @@ def causes(statistics: Statistics) -> Options:
         "textStyle": FONT,
         "grid": {"left": 8, "right": 24, "top": 28, "bottom": 8, "containLabel": True},
         "tooltip": _tooltip("item"),
-        "xAxis": {**_axis(), "type": "value", "minInterval": 1, "name": "videos", "nameLocation": "start"},
+        "xAxis": {**_axis(), "type": "value", "minInterval": 1},
         "yAxis": axis | {"axisLabel": {"color": TEXT, "width": 150, "overflow": "truncate"}},
         "series": [
             {"name": "videos", "type": "bar", "barMaxWidth": 22, "data": [c.videos for c in commonest], "color": BAD}
