@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from backend import VERSION
 from backend.accounts.accounts import Accounts
 from backend.accounts.keys import Keys
 from backend.clock import Clock, SystemClock
@@ -31,12 +32,13 @@ from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
+from backend.jobs.metrics import Metrics
 from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
-from backend.jobs.statistics import RollupFolding, StatisticsQueries
+from backend.jobs.statistics import Counting, StatisticsQueries
 from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
@@ -104,6 +106,7 @@ class Backend:
     rates: Rates
     stalls: Stalls
     statistics: StatisticsQueries
+    metrics: Metrics
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -179,8 +182,18 @@ def _build(
     slots = Slots(settings.max_running_videos if isinstance(settings.database, Path) else None)
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
-    journal = Journal(store, hub, clock)
     executor = _executor(settings)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
+    metrics = Metrics(
+        hub,
+        stalls,
+        clock,
+        version=VERSION,
+        buckets=settings.metrics_buckets_seconds,
+        slots=lambda: (slots.number, slots.taken),
+        directories={"data": settings.data_dir, "media": settings.media},
+    )
+    journal = Journal(store, hub, clock, on_stored=metrics.take)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
     courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
@@ -233,7 +246,8 @@ def _build(
         forecasts=forecasts,
         line=WaitingLine(executor.queue, hub.job, forecasts, courses, clock),
         rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
-        stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        stalls=stalls,
+        metrics=metrics,
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
@@ -278,15 +292,16 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
-    erasure = Erasure(backend.store.jobs, backend.outputs, backend.settings, backend.clock)
+    erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
     if coordination := backend.coordination:
         await coordination.leave_marker()
         for name, work in coordination.works().items():
             await stack.enter_async_context(running(_coordinate(backend, work), name))
     await stack.enter_async_context(running(backend.statistics.run(), "marking"))
-    folding = RollupFolding(backend.store.statistics, backend.clock)
-    await stack.enter_async_context(running(folding.run(), "folding"))
+    await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
+    counting = Counting(backend.store.statistics, backend.clock)
+    await stack.enter_async_context(running(counting.run(), "counting"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
     await backend.executor.start(backend.work.process_job)

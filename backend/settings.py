@@ -39,6 +39,7 @@ LEFT_VARIABLE = re.compile(r"\$(?:\{[^}]*\}|[A-Za-z_][A-Za-z0-9_]*)")
 COMMAND_SETTINGS = ("url", "token")  # of the commands that talk to a server
 SIMILAR = 0.85  # from this ratio on, a name counts as a misspelling
 ENV_FILE, ENV_FILE_ENCODING = ".env", "utf-8-sig"  # Windows writes a byte order mark
+LISTS_OF_SECONDS = ("reconnect_delays_seconds", "metrics_buckets_seconds")
 S = TypeVar("S", bound=BaseModel)
 Names = tuple[str, ...]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
@@ -141,6 +142,10 @@ class Settings(BaseModel):
     time_zone: str = Field(
         "", description="zone of the days and nights of the statistics, such as Europe/Berlin; empty: the machine's"
     )
+    metrics_buckets_seconds: tuple[float, ...] = Field(
+        (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+        description="upper bounds of the histograms in /metrics, comma-separated",
+    )
     external_timeout_seconds: Seconds = Field(
         3600, description="silence of its sender after which an external job fails"
     )
@@ -173,7 +178,7 @@ class Settings(BaseModel):
         4000, ge=10, le=1_000_000, description="connections served at once; more: HTTP 503"
     )
 
-    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", "reconnect_delays_seconds", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", *LISTS_OF_SECONDS, mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -234,6 +239,13 @@ class Settings(BaseModel):
     @classmethod
     def _web_address(cls, value: str) -> str:
         return checked_base_url(value) if value else value
+
+    @field_validator("metrics_buckets_seconds")
+    @classmethod
+    def _growing(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or len(value) > 50 or list(value) != sorted(set(value)) or value[0] <= 0:
+            raise ValueError("must be 1 to 50 growing numbers above 0")
+        return value
 
     @field_validator("night_hours")
     @classmethod

@@ -107,6 +107,11 @@ class LiveJobs:
             "state": totals.tab_state,
         }
 
+    @property
+    def watchers(self) -> int:
+        """How many open pages are fed."""
+        return sum(len(audience.grids) for audience in self._audiences.values())
+
     async def aclose(self) -> None:
         """Stop all readers and wait until they have ended."""
         tasks = [audience.task for audience in self._audiences.values() if audience.task]

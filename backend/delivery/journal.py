@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
@@ -78,10 +78,21 @@ class Staged:
 
 
 class Journal:
-    """The only way for a state to become durable and visible."""
+    """The only way for a state to become durable and visible.
 
-    def __init__(self, store: Store, hub: ProgressHub, clock: Clock) -> None:
+    `on_stored` gets each tick that is stored, and the seconds that took.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hub: ProgressHub,
+        clock: Clock,
+        *,
+        on_stored: Callable[[Tick, float], None] = lambda tick, seconds: None,
+    ) -> None:
         self._store = store
+        self._on_stored = on_stored
         self._hub = hub
         self._clock = clock
         self._staged = Staged()
@@ -239,11 +250,13 @@ class Journal:
             return
         try:
             lossless, percents = self._stamped(staged)
-            await self._commit(self._transaction(staged, lossless, percents), staged)
+            tick, began = self._transaction(staged, lossless, percents), self._clock.monotonic()
+            await self._commit(tick, staged)
         except Exception:
             self._fail(staged)
             raise
         self._hub.take(lossless, percents)
+        self._on_stored(tick, self._clock.monotonic() - began)
         _finish(staged.waiters, None)
 
     def _stamped(self, staged: Staged) -> tuple[list[Entry], list[Change]]:

@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from backend.clock import to_millis
 from backend.domain import histogram
 from progress_dashboard.protocol import Status
@@ -35,8 +37,7 @@ class Kind(StrEnum):
     FORECAST = "forecast"  # forecasts that were judged; 1 % of error counts as 1 s
 
 
-@dataclass(frozen=True, slots=True)
-class VideoResult:
+class VideoResult(msgspec.Struct, frozen=True, array_like=True):
     """What counts of a stored result. A duration of 0 is unknown, and so may be the cause of an old failure."""
 
     job_id: str
@@ -54,16 +55,23 @@ class VideoResult:
         return quarter_of(self.started_at + self.millis)
 
 
-@dataclass(frozen=True, slots=True)
-class JobMeasure:
+class JobMeasure(msgspec.Struct, frozen=True, array_like=True):
     """Something that happened to a job as a whole: `number` things of a kind, with their duration if they have one."""
 
     kind: Kind
-    at: datetime
+    at: int
     owner_id: str
     processor: str
-    seconds: float | None = None
+    millis: int | None = None
     number: int = 1
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """What a tick brings; `jobs` has the owner and the processor of each job with results."""
+
+    jobs: dict[str, tuple[str, str]]
+    results: list[VideoResult]
+    measures: list[JobMeasure]
 
 
 class JobState(Protocol):
@@ -141,50 +149,55 @@ class Ledger:
     """What some results and changes add to the tallies."""
 
     def __init__(self) -> None:
-        self.tallies: dict[Key, Tally] = defaultdict(Tally)
-        self.causes: dict[CauseKey, int] = defaultdict(int)
-
-    def __bool__(self) -> bool:
-        return bool(self.tallies)
+        self.tallies: dict[tuple[int, str, str, str], Tally] = defaultdict(Tally)  # by `Key`
+        self.causes: dict[tuple[int, str, str, str, str], int] = defaultdict(int)  # by `CauseKey`
 
     def add_result(
         self, result: VideoResult, *, owner_id: str, processor: str, previous: VideoResult | None = None
     ) -> None:
         """Count a video's newest result instead of its `previous` one."""
-        self._count(result, owner_id, processor, 1)
-        for quarter, millis in _shares(result.started_at, result.millis):
-            kind = _kind(result) if quarter == result.quarter else Kind.WORK
-            self.tallies[Key(quarter, owner_id, processor, kind)].work_millis += millis
+        tally = self._count(result, owner_id, processor, 1)
+        quarter = quarter_of(result.started_at)
+        if quarter == result.quarter:
+            tally.work_millis += result.millis
+        else:
+            self._share_work(result, owner_id, processor, tally)
         if previous is None:
             return
         self._count(previous, owner_id, processor, -1)
         if previous.has_failed:
-            self.tallies[Key(result.quarter, owner_id, processor, Kind.RETRY)].count += 1
+            self.tallies[(result.quarter, owner_id, processor, Kind.RETRY)].count += 1
             if not result.has_failed:
-                self.tallies[Key(result.quarter, owner_id, processor, Kind.HELPED)].count += 1
+                self.tallies[(result.quarter, owner_id, processor, Kind.HELPED)].count += 1
 
     def add_measure(self, measure: JobMeasure) -> None:
         """Count something that happened to a job as a whole."""
-        key = Key(quarter_of(to_millis(measure.at)), measure.owner_id, measure.processor, measure.kind)
-        tally = self.tallies[key]
+        tally = self.tallies[(quarter_of(measure.at), measure.owner_id, measure.processor, measure.kind)]
         tally.count += measure.number
-        if measure.seconds is not None:
-            millis = max(0, round(measure.seconds * 1000))
-            tally.millis += millis
-            tally.histogram += histogram.one(millis)
+        if measure.millis is not None:
+            tally.millis += measure.millis
+            tally.histogram += histogram.one(measure.millis)
 
-    def _count(self, result: VideoResult, owner_id: str, processor: str, sign: int) -> None:
-        tally = self.tallies[Key(result.quarter, owner_id, processor, _kind(result))]
+    def _count(self, result: VideoResult, owner_id: str, processor: str, sign: int) -> Tally:
+        kind = Kind.FAILED if result.has_failed else Kind.OK
+        quarter, millis = result.quarter, result.millis
+        tally = self.tallies[(quarter, owner_id, processor, kind)]
         tally.count += sign
-        tally.millis += sign * result.millis
-        if result.millis:
-            tally.histogram += sign * histogram.one(result.millis)
+        tally.millis += sign * millis
+        if millis:
+            tally.histogram += sign * histogram.one(millis)
         if result.film_millis:
             tally.film_millis += sign * result.film_millis
-            tally.film_work_millis += sign * result.millis
+            tally.film_work_millis += sign * millis
         if result.fingerprint is not None:
-            key = CauseKey(result.quarter, owner_id, processor, result.fingerprint, result.job_id)
-            self.causes[key] += sign
+            self.causes[(quarter, owner_id, processor, result.fingerprint, result.job_id)] += sign
+        return tally
+
+    def _share_work(self, result: VideoResult, owner_id: str, processor: str, last: Tally) -> None:
+        for quarter, millis in _shares(result.started_at, result.millis):
+            is_last = quarter == result.quarter
+            tally = last if is_last else self.tallies[(quarter, owner_id, processor, Kind.WORK)]
+            tally.work_millis += millis
 
 
 def job_measures(earlier: JobState | None, job: JobState) -> Iterator[JobMeasure]:
@@ -193,7 +206,7 @@ def job_measures(earlier: JobState | None, job: JobState) -> Iterator[JobMeasure
     The successes of an external job count at its end, since nothing is known of each.
     """
     if _starts_for_the_first_time(earlier, job) and job.started_at is not None:
-        yield _measure(Kind.WAIT, job, job.started_at, (job.started_at - job.created_at).total_seconds())
+        yield _measure(Kind.WAIT, job, job.started_at, since=job.created_at)
     if job.status in ENDED_BY_ITSELF and (earlier is None or earlier.status is not job.status):
         yield from _measures_of_end(job)
     if job.status is Status.PAUSED and job.pause_reason and (earlier is None or earlier.status is not Status.PAUSED):
@@ -213,17 +226,15 @@ def _starts_for_the_first_time(earlier: JobState | None, job: JobState) -> bool:
 def _measures_of_end(job: JobState) -> Iterator[JobMeasure]:
     ended_at = job.finished_at or job.updated_at
     if job.started_at is not None:
-        yield _measure(Kind.RUN, job, ended_at, (ended_at - job.started_at).total_seconds())
+        yield _measure(Kind.RUN, job, ended_at, since=job.started_at)
     if job.is_external and job.succeeded > 0:
         yield _measure(Kind.OK, job, ended_at, number=job.succeeded)
 
 
-def _measure(kind: Kind, job: JobState, at: datetime, seconds: float | None = None, number: int = 1) -> JobMeasure:
-    return JobMeasure(kind, at, job.owner_id, job.processor, seconds, number)
-
-
-def _kind(result: VideoResult) -> Kind:
-    return Kind.FAILED if result.has_failed else Kind.OK
+def _measure(kind: Kind, job: JobState, at: datetime, *, since: datetime | None = None, number: int = 1) -> JobMeasure:
+    moment = to_millis(at)
+    millis = None if since is None else max(0, moment - to_millis(since))
+    return JobMeasure(kind, moment, job.owner_id, job.processor, millis, number)
 
 
 def _shares(started_at: int, millis: int) -> Iterator[tuple[int, int]]:

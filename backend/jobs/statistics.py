@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,12 +15,13 @@ from backend.domain.job import Job
 from backend.domain.periods import KEPT_FINE, Night, Period, Span, span_between, span_of
 from backend.domain.statistics import Now, SlotTime, Statistics, bins_of, figures_of
 from backend.domain.texts import checked_text
-from backend.errors import Invalid, NotAllowed
+from backend.errors import Invalid, NotAllowed, StoreRefused
 from backend.settings import Settings
 from backend.store.statistics import Scope, StatisticsStore
 from progress_dashboard.protocol import Status
 
 MARKING_SECONDS = 5.0
+COUNTING_SECONDS = 5.0
 FOLDING_SECONDS = 3600.0
 PAUSE_SECONDS = 0.1
 START, SLOTS = "start", "slots"
@@ -70,6 +72,8 @@ class StatisticsQueries:
             processor=_text(question.processor, "processor"),
             name=_text(question.name, "name"),
         )
+        with suppress(StoreRefused):  # then without the newest
+            await self._store.count()
         tallies, causes = await self._store.tallies(scope, span)
         marks = await self._store.marks()
         return Statistics(
@@ -119,21 +123,32 @@ class StatisticsQueries:
         return (await self._accounts.user(owner)).id
 
 
-class RollupFolding:
-    """Makes one row of the quarters of each hour once they are old, every hour, in small steps with pauses."""
+class Counting:
+    """Counts what ticks noted, every few seconds. Once old, the quarters of each hour become one row.
+
+    It works in small steps with pauses, so that ticks never wait for long.
+    """
 
     def __init__(self, store: StatisticsStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._folded_at: float | None = None
 
     async def run_once(self) -> None:
+        await self._store.count()
+        now = self._clock.monotonic()
+        if self._folded_at is None or now - self._folded_at >= FOLDING_SECONDS:
+            self._folded_at = now
+            await self._fold()
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        await repeat(self.run_once, every=COUNTING_SECONDS, clock=self._clock, what="counting")
+
+    async def _fold(self) -> None:
         before = self._clock.now() - KEPT_FINE - timedelta(hours=1)
         while await self._store.fold(before=before):
             await self._clock.sleep(PAUSE_SECONDS)
-
-    async def run(self) -> None:
-        """Fold until cancelled."""
-        await repeat(self.run_once, every=FOLDING_SECONDS, clock=self._clock, what="folding")
 
 
 def waiting(jobs: Iterable[Job], now: datetime) -> Now:

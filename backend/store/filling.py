@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
 from backend.clock import from_millis
 from backend.domain.measures import Ledger, job_measures
-from backend.store.rollups import FILM_SQL, add, name_cause, result_of_row
+from backend.store.counting import FILM_SQL, RESULT_SQL, result_of_row
+from backend.store.rollups import CauseWords, add, name_causes
 from backend.store.transactions import Database
 from backend.store.upkeep import Countdown, Interrupted, stop_requests
 from progress_dashboard.protocol import EXTERNAL, UNFINISHED, Status
@@ -30,8 +30,7 @@ _JOBS = text(
     "WHERE number > :after ORDER BY number LIMIT :limit"
 )
 _RESULTS = (
-    "SELECT found.job_id, found.position, found.attempt, found.started_at, found.duration_seconds, "
-    "found.error IS NOT NULL, found.fingerprint, {film} FROM result AS found "
+    f"SELECT {RESULT_SQL} FROM result AS found "  # noqa: S608  our own names
     "WHERE found.job_id = :job_id ORDER BY found.position, found.attempt"
 )
 _MILESTONES = text("SELECT at, status, attempt, pause_reason FROM milestone WHERE job_id = :job_id ORDER BY seq")
@@ -140,10 +139,8 @@ def count_job(connection: Connection, ledger: Ledger, job: PastJob) -> None:
 
 
 def _name_causes_of(connection: Connection, job: PastJob) -> None:
-    named = connection.execute(_UNNAMED, {"job_id": job.id}).all()
-    for fingerprint, causes in groupby(sorted(named), key=itemgetter(0)):
-        _, error, video_id = next(causes)
-        name_cause(connection, fingerprint, error, video_id)
+    examples = {row.fingerprint: row for row in connection.execute(_UNNAMED, {"job_id": job.id})}
+    name_causes(connection, [CauseWords.of(*row) for row in examples.values()])
 
 
 def _states(job: PastJob, milestones: Sequence[Any]) -> Iterator[PastState]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from backend.domain.measures import Key, Ledger, Tally
 from backend.domain.periods import HOUR_MILLIS, Span
 from backend.domain.statistics import MAX_CAUSES, CauseCount, Mark, Tallies
 from backend.domain.words import sort_key
+from backend.store.counting import count, read_notes
 from backend.store.database import Database
 from backend.store.filling import PastJob, count_job
 from backend.store.rollups import TALLY, add
@@ -45,6 +47,7 @@ class StatisticsStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._counting = asyncio.Lock()
 
     async def tallies(self, scope: Scope, span: Span) -> tuple[Tallies, list[CauseCount]]:
         """Return the tallies of the period and of the one before, and the commonest causes of the period."""
@@ -63,6 +66,12 @@ class StatisticsStore:
     async def add_mark(self, at: datetime, kind: str, slots: int) -> None:
         """Store a mark; of two in one millisecond the last one counts."""
         await self._database.write(_add_mark, {"at": at, "kind": kind, "slots": slots})
+
+    async def count(self) -> None:
+        """Count what ticks have noted so far. Raises `StoreRefused` if the database cannot take it now."""
+        async with self._counting:
+            while (counted := await self._database.read(read_notes)) is not None:
+                await self._database.write(count, counted)
 
     async def fold(self, *, before: datetime) -> int:
         """Make one row of the quarters of some hours before this hour, and return how many rows went."""
@@ -119,12 +128,12 @@ def _of_name(connection: Connection, scope: Scope, span: Span) -> tuple[Tallies,
     for job in _jobs_of_name(connection, scope, span):
         count_job(connection, ledger, job)
     tallies = Tallies(span)
-    for key, tally in ledger.tallies.items():
-        tallies.add(key.at, key.kind, tally)
+    for (at, _, _, kind), tally in ledger.tallies.items():
+        tallies.add(at, kind, tally)
     videos: dict[tuple[str, str], int] = {}
-    for cause, number in ledger.causes.items():
-        if span.begin <= cause.at < span.end:
-            pair = (cause.fingerprint, cause.job_id)
+    for (at, _, _, fingerprint, job_id), number in ledger.causes.items():
+        if span.begin <= at < span.end:
+            pair = (fingerprint, job_id)
             videos[pair] = videos.get(pair, 0) + number
     return tallies, _named(connection, list(_commonest(videos)))
 
@@ -177,7 +186,7 @@ def _fold(connection: Connection, before: int) -> int:
         late = Key(*key)
         gone.append(late._asdict())
         hour = late._replace(at=late.at - late.at % HOUR_MILLIS)
-        ledger.tallies[hour].add(Tally(count, millis, film, film_work, work, histogram.decoded(buckets)))
+        ledger.tallies[tuple(hour)].add(Tally(count, millis, film, film_work, work, histogram.decoded(buckets)))
     if gone:
         add(connection, ledger)
         connection.execute(_DELETE, gone)

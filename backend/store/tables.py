@@ -363,6 +363,15 @@ class RollupRow(SQLModel, table=True):
     histogram: bytes = Field(sa_type=LargeBinary)
 
 
+class UncountedRow(SQLModel, table=True):
+    """What a tick brought to the statistics (`domain.measures.Entry` as JSON), until it is counted and goes."""
+
+    __tablename__ = "uncounted"
+
+    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    body: bytes = Field(sa_type=EncodedText)
+
+
 class CauseRollupRow(SQLModel, table=True):
     """How many videos of a job failed for one cause in a quarter of an hour. `fingerprint` names the cause."""
 

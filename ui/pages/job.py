@@ -20,10 +20,10 @@ from ui.components.job.job_causes import JobCauses
 from ui.components.job.job_header import JobHeader
 from ui.components.job.job_timeline import JobTimeline
 from ui.components.job.job_videos import JobVideos, VideoFilter
-from ui.components.job.tabs import Tabs
 from ui.components.shared.job_actions import do
 from ui.components.shared.live_region import say
 from ui.components.shared.page_frame import page_frame
+from ui.components.shared.tabs import Tabs
 from ui.following import JobSubscription, patiently, while_connected
 from ui.session import act, current_user, page
 from ui.storage_notice import storage_notice

@@ -28,6 +28,8 @@ from backend.domain.auth import User
 from backend.domain.job import Action, Job, Selection
 from backend.errors import DashboardError, Fault
 from backend.jobs.leases import Lease, VideoFinished
+from backend.jobs.outputs import Outputs
+from backend.jobs.retention import Erasure
 from backend.jobs.statistics import Question, StatisticsQueries
 from backend.settings import Settings
 from backend.store.database import Database
@@ -75,6 +77,8 @@ steps = st.lists(
         st.tuples(st.just("kill"), st.just(None)),
         st.tuples(st.just("refuse"), st.just(None)),
         st.tuples(st.just("fold"), st.just(None)),
+        st.tuples(st.just("count"), st.just(None)),
+        st.tuples(st.just("erase"), st.just(None)),
     ),
     min_size=10,
     max_size=MAX_STEPS,
@@ -201,6 +205,13 @@ class Night:
         self.store.refuse()
         await asyncio.sleep(0.01)
         self.store.accept()
+
+    async def _count(self, _: None) -> None:
+        await self.store.statistics.count()
+
+    async def _erase(self, _: None) -> None:
+        erasure = Erasure(self.store, Outputs(self.directory / "outputs"), Settings(), self.clock)
+        await erasure.run_once()
 
     async def _fold(self, _: None) -> None:
         while await self.store.statistics.fold(before=self.clock.now() - timedelta(hours=3)):

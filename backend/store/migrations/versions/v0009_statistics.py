@@ -1,4 +1,4 @@
-"""Statistics that outlive their jobs: tallies of each quarter of an hour, the words of causes, marks.
+"""Statistics that outlive their jobs: tallies of each quarter of an hour, what is to be counted, the words of causes, marks.
 
 They are filled from the results that there are afterwards, in steps that can be interrupted (`store.filling`).
 """
@@ -23,6 +23,11 @@ def upgrade() -> None:
         sa.Column("histogram", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("at", "owner_id", "processor", "kind"),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "uncounted",
+        sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("body", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
     )
     op.create_table(
         "cause_rollup",
