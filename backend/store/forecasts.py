@@ -175,8 +175,9 @@ def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
     connection.execute(update(FORECASTS).where(*mine, FORECASTS.c.ended_at.is_(None)).values(values))
     judged = connection.execute(select(FORECASTS).where(*mine, FORECASTS.c.stage == JUDGED_STAGE)).all()
     errors = [_said(row).error for row in judged]
+    ended_at = to_millis(job.finished_at)
     return [
-        JobMeasure(Kind.FORECAST, job.finished_at, job.owner_id, job.processor, 100 * error)  # 1 % counts as 1 s
+        JobMeasure(Kind.FORECAST, ended_at, job.owner_id, job.processor, round(100_000 * error))  # 1 % counts as 1 s
         for error in errors
         if error is not None
     ]
