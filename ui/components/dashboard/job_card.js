@@ -38,7 +38,7 @@ const facts = {
     what() {
       const { now, wait } = this.job;
       if (!wait || now.is_waiting) return now;
-      return { icon: "schedule", text: wait.starts ? `${wait.text}; about ${clockTime(new Date(wait.starts))}` : wait.text };
+      return { icon: "schedule", text: wait.text, more: wait.starts && `about ${clockTime(new Date(wait.starts))}` };
     },
     when() {
       const { started, finished, pace } = this.job;

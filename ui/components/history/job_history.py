@@ -167,6 +167,7 @@ class JobHistory:
             SearchField(search.q, label="Name, job ID, video ID, error", hook="job-search", on_search=self._search_for)
             choice(statuses, search.status, label="Status", on_choice=lambda status: self._change(status=status))
             choice(ORDERS, search.sort, label="Order", on_choice=lambda sort: self._change(sort=sort))
+        with tag("div", classes="tools filters"):
             self._draw_filters(search)
         self._show_export()
 
