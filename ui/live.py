@@ -1,10 +1,10 @@
 """From the backend to the browser: one reader and one broadcast for everybody who sees the same jobs.
 
-A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, done, pulse, state}`: `now` is the server's clock
-in milliseconds, `done` when all will be done ([about, from, to], null if that is not known), `pulse` the videos of the
-last minutes, `jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a snapshot:
-all cards, whole. A tab that comes back sends the position `resume` that it has, and gets only what changed since, if
-that is still known. A tab tells which jobs it shows; `audience` says what depends on that.
+A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, done, pulse, state}`: `now` is the server's
+clock in milliseconds, `done` when all will be done ([about, from, to], null if that is not known), `pulse` the videos
+of the last minutes, `jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a
+snapshot: all cards, whole. A tab that comes back sends the position `resume` that it has, and gets only what changed
+since, if that is still known. A tab tells which jobs it shows; `audience` says what depends on that.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import urlencode
 
@@ -100,13 +100,23 @@ class Search:
 
 
 class JobHistory:
-    """The panel of History. `refresh` reads the first page; `renew` and `update` keep the shown rows up to date."""
+    """The panel of History. `refresh` reads the first page; `renew` and `update` keep the shown rows up to date.
+
+    `owners` are the users whose jobs can be chosen, `export` is the link to the CSV of what the search leaves.
+    """
 
     def __init__(
-        self, queries: JobQueries, clock: Clock, search: Search, *, show_owner: bool, export: Element | None = None
+        self,
+        queries: JobQueries,
+        clock: Clock,
+        search: Search,
+        *,
+        show_owner: bool,
+        owners: Sequence[str] = (),
+        export: Element | None = None,
     ) -> None:
         self._export = export
-        self._shows_owner = show_owner
+        self._owners = owners
         self._count: int | None = None
         self._queries = queries
         self._clock = clock
@@ -179,8 +189,9 @@ class JobHistory:
         if search.processor not in processors:
             processors[search.processor] = search.processor
         choice(processors, search.processor, label="Processor", on_choice=self._choose_processor)
-        if self._shows_owner:
-            SearchField(search.owner, label="Owner", hook="job-owner", on_search=self._search_owner)
+        if self._owners:
+            owners = {ANY: "Everybody's"} | {name: name for name in (*self._owners, search.owner) if name}
+            choice(owners, search.owner, label="Owner", on_choice=self._choose_owner)
 
     async def _choose_duration(self, duration: str) -> None:
         least, _, most = duration.partition("-")
@@ -189,8 +200,8 @@ class JobHistory:
     async def _choose_processor(self, processor: str) -> None:
         await self._change(processor=processor)
 
-    async def _search_owner(self, owner: str) -> None:
-        await self._change(owner=owner.strip())
+    async def _choose_owner(self, owner: str) -> None:
+        await self._change(owner=owner)
 
     def _show_export(self) -> None:
         """Let the link lead to the jobs that the search leaves."""
