@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from backend import VERSION
 from backend.accounts.accounts import Accounts
 from backend.accounts.keys import Keys
 from backend.clock import Clock, SystemClock
@@ -25,15 +26,20 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.courses import Courses
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
+from backend.jobs.metrics import Metrics
 from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
+from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
+from backend.jobs.statistics import Counting, StatisticsQueries
+from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
@@ -43,6 +49,7 @@ from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
+from backend.store.filling import finish_filling
 from progress_dashboard.tasks import running as running
 
 if TYPE_CHECKING:
@@ -93,8 +100,13 @@ class Backend:
     outputs: Outputs
     sources: MediaSources
     executor: Executor
+    courses: Courses
     forecasts: Forecasts
+    line: WaitingLine
+    rates: Rates
     stalls: Stalls
+    statistics: StatisticsQueries
+    metrics: Metrics
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -125,6 +137,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         stack.callback(database.close)
         database.take_lead()
         database.finish_upgrade()
+        finish_filling(database)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,
@@ -168,11 +181,31 @@ def _build(
 
     slots = Slots(settings.max_running_videos if isinstance(settings.database, Path) else None)
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
-    journal = Journal(store, hub, clock)
+    accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
+    metrics = Metrics(
+        hub,
+        stalls,
+        clock,
+        version=VERSION,
+        buckets=settings.metrics_buckets_seconds,
+        slots=lambda: (slots.number, slots.taken),
+        directories={"data": settings.data_dir, "media": settings.media},
+    )
+    journal = Journal(store, hub, clock, on_stored=metrics.take)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
-    leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=settings.pause_after_failures)
+    courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
+    leases = Leases(
+        active,
+        journal,
+        store.videos,
+        executor,
+        clock,
+        pause_after_failures=settings.pause_after_failures,
+        on_report=courses.report,
+    )
     manager = JobManager(
         store=store,
         journal=journal,
@@ -188,12 +221,13 @@ def _build(
     runs: Runs = coordination.runs if coordination else make_runs(machine_name())
     registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
     machines = Machines(registry)
+    forecasts = Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast)
     work = VideoWork(leases, runs, slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
         database=database,
-        accounts=Accounts(database, Keys.load(settings, clock), settings, clock),
+        accounts=accounts,
         store=store,
         hub=hub,
         journal=journal,
@@ -208,8 +242,13 @@ def _build(
         outputs=outputs,
         sources=sources,
         executor=executor,
-        forecasts=Forecasts(lambda: hub.reader(None), clock),
-        stalls=Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock),
+        courses=courses,
+        forecasts=forecasts,
+        line=WaitingLine(executor.queue, hub.job, forecasts, courses, clock),
+        rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
+        stalls=stalls,
+        metrics=metrics,
+        statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
 
@@ -230,7 +269,7 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
-def _executor(settings: Settings) -> Executor:
+def _executor(settings: Settings) -> InProcessExecutor:
     return InProcessExecutor(
         max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
     )
@@ -243,21 +282,28 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     stack.push_async_callback(_last_tick, backend.journal, ticking)
     if backend.database.may_go_away:
         await stack.enter_async_context(running(_watch(backend), "database"))
+    await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
+    await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
-    erasure = Erasure(backend.store.jobs, backend.outputs, backend.settings, backend.clock)
+    erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
     if coordination := backend.coordination:
         await coordination.leave_marker()
         for name, work in coordination.works().items():
             await stack.enter_async_context(running(_coordinate(backend, work), name))
+    await stack.enter_async_context(running(backend.statistics.run(), "marking"))
+    await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
+    counting = Counting(backend.store.statistics, backend.clock)
+    await stack.enter_async_context(running(counting.run(), "counting"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
+    await stack.enter_async_context(running(backend.line.run(), "line"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

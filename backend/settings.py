@@ -11,10 +11,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from datetime import tzinfo
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -37,6 +39,7 @@ LEFT_VARIABLE = re.compile(r"\$(?:\{[^}]*\}|[A-Za-z_][A-Za-z0-9_]*)")
 COMMAND_SETTINGS = ("url", "token")  # of the commands that talk to a server
 SIMILAR = 0.85  # from this ratio on, a name counts as a misspelling
 ENV_FILE, ENV_FILE_ENCODING = ".env", "utf-8-sig"  # Windows writes a byte order mark
+LISTS_OF_SECONDS = ("reconnect_delays_seconds", "metrics_buckets_seconds")
 S = TypeVar("S", bound=BaseModel)
 Names = tuple[str, ...]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
@@ -131,6 +134,18 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="how long a job's progress history is kept; the job itself stays",
     )
+    night_hours: str = Field(
+        "18-9",
+        pattern=r"^([01]?[0-9]|2[0-3])-([01]?[0-9]|2[0-3])$",
+        description="the hours of a night in the statistics, from-to",
+    )
+    time_zone: str = Field(
+        "", description="zone of the days and nights of the statistics, such as Europe/Berlin; empty: the machine's"
+    )
+    metrics_buckets_seconds: tuple[float, ...] = Field(
+        (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+        description="upper bounds of the histograms in /metrics, comma-separated",
+    )
     external_timeout_seconds: Seconds = Field(
         3600, description="silence of its sender after which an external job fails"
     )
@@ -163,7 +178,7 @@ class Settings(BaseModel):
         4000, ge=10, le=1_000_000, description="connections served at once; more: HTTP 503"
     )
 
-    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", "reconnect_delays_seconds", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "trusted_proxies", *LISTS_OF_SECONDS, mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -225,6 +240,29 @@ class Settings(BaseModel):
     def _web_address(cls, value: str) -> str:
         return checked_base_url(value) if value else value
 
+    @field_validator("metrics_buckets_seconds")
+    @classmethod
+    def _growing(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or len(value) > 50 or list(value) != sorted(set(value)) or value[0] <= 0:
+            raise ValueError("must be 1 to 50 growing numbers above 0")
+        return value
+
+    @field_validator("night_hours")
+    @classmethod
+    def _two_hours(cls, value: str) -> str:
+        begin, _, end = value.partition("-")
+        if int(begin) == int(end):
+            raise ValueError("must be two different hours, such as 18-9")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            return ZoneInfo(value).key if value else value
+        except (ValueError, OSError, LookupError):
+            raise ValueError("must be the name of a time zone, such as Europe/Berlin or UTC") from None
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
@@ -270,6 +308,17 @@ class Settings(BaseModel):
     @property
     def _database_url(self) -> str:
         return self.database_url.get_secret_value() if self.database_url else ""
+
+    @property
+    def night(self) -> tuple[int, int]:
+        """The hours in which a night begins and ends."""
+        begin, _, end = self.night_hours.partition("-")
+        return int(begin), int(end)
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of days and nights; None for the machine's."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
     @property
     def outputs(self) -> Path:

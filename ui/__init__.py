@@ -24,20 +24,30 @@ def register(backend: Backend) -> LiveJobs:
     from ui.pages.job import add_job_page
     from ui.pages.lists import add_lists_page
     from ui.pages.machines import add_machines_page
+    from ui.pages.stats import add_stats_page
 
     require_security_members()
     live = LiveJobs(
         lambda user, after: backend.queries.watch(by=user, after=after),
         broadcasts(way=DirectWay(offer_to, text_frame)),
         backend.clock,
-        CardFacts(lambda job: leaves_at(job, backend.settings), backend.forecasts.of, backend.stalls.of),
+        CardFacts(
+            lambda job: leaves_at(job, backend.settings),
+            backend.forecasts.of,
+            backend.stalls.of,
+            backend.line.of,
+            backend.line.all_done,
+            backend.rates.of,
+        ),
     )
+    backend.metrics.watched_by(lambda: live.watchers)
     sign_scripts()
     guard_sockets(backend.accounts)
     add_dashboard_page(backend, live)
     add_lists_page(backend)
     add_job_page(backend)
     add_history_page(backend)
+    add_stats_page(backend)
     add_machines_page(backend)
     app.on_shutdown(live.aclose)
     return live

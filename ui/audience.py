@@ -8,37 +8,68 @@ first, a limited number a second, and at once when a tab scrolls to them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from backend.clock import to_millis
 from backend.delivery.batches import View
 from backend.domain.auth import User
 from backend.domain.job import Job
-from backend.domain.pace import Estimate
+from backend.domain.pace import Estimate, per_time
+from backend.jobs.rates import per_minute
+from backend.jobs.waiting_line import DoneAt, Wait
 from progress_dashboard.protocol import Status
 from ui.components.dashboard.job_grid import JobGrid, card
 from ui.nicegui_internals import Broadcast
 from ui.text import Totals, pace
 
 UNSEEN_PER_SECOND = 200  # cards that no tab shows
-TIME_DEPENDENT = ("id", "pace", "stalled", "rank")  # the facts of a card that change without a new state of its job
+TIME_DEPENDENT: Mapping[Status, tuple[str, ...]] = {  # the facts of a card that change without a new state of its job
+    Status.PROCESSING: ("id", "pace", "stalled", "rank"),
+    Status.PENDING: ("id", "wait"),
+}
 Card = Mapping[str, Any]
+Says = tuple[str, str, tuple[int, int, int] | None, Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a card shows beyond its job: when it leaves, its pace, and since when it is stalled."""
+    """What cards show beyond their jobs: when they leave, their pace, since when they are stalled, why they wait.
+
+    `done_at` returns when all of some jobs will be done, `rates_of` how many videos of a user (None: of everybody) were
+    finished in each of the last minutes.
+    """
 
     leaves_at: Callable[[Job], datetime | None]
     estimate: Callable[[Job], Estimate | None]
     stalled_since: Callable[[Job], datetime | None]
+    wait_of: Callable[[Job, User], Wait | None] = lambda job, user: None
+    done_at: Callable[[Iterable[Job]], DoneAt | None] = lambda jobs: None
+    rates_of: Callable[[str | None], Sequence[int]] = lambda owner_id: ()
 
-    def card(self, job: Job) -> Card:
-        """Return the job's card as it is now."""
-        return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job))
+    def card(self, job: Job, user: User) -> Card:
+        """Return the job's card as it is now, for this user."""
+        return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job), self.wait(job, user))
+
+    def wait(self, job: Job, user: User) -> Mapping[str, Any] | None:
+        """Return why the job waits, in words, and when it begins in milliseconds; None unless it waits."""
+        wait = self.wait_of(job, user) if job.status is Status.PENDING else None
+        if wait is None:
+            return None
+        return {"text": wait.words, "starts": wait.starts_at and to_millis(wait.starts_at)}
+
+    def pulse(self, user: User) -> Mapping[str, Any] | None:
+        """Return the rates of the last minutes, and their mean in words; None if nothing was finished."""
+        rates = self.rates_of(user.sees_jobs_of)
+        return {"rates": list(rates), "mean": per_time(per_minute(rates))} if any(rates) else None
+
+    def all_done(self, jobs: Iterable[Job]) -> tuple[int, int, int] | None:
+        """Return when all of these jobs will be done (about, from, to) in milliseconds; None if that is not known."""
+        done = self.done_at(jobs)
+        return None if done is None else (to_millis(done.at), to_millis(done.low), to_millis(done.high))
 
     def pace(self, job: Job) -> str:
         """Return in words how fast the job progresses and when it will be done; "" while that is unknown."""
@@ -69,7 +100,8 @@ class Audience:
 
     `grids` has the IDs of the jobs that each tab shows. `waiting` are tabs that wait until all jobs are known
     (`is_complete`), with the position that each has. `jobs` are the newest states, `cards` what was sent of them.
-    `seq` is the position of `jobs`, `sent_seq` that of the newest frame. `outlook` says when all jobs will be done.
+    `seq` is the position of `jobs`, `sent_seq` that of the newest frame. `done` is when all jobs will be done, if
+    that is known; `pulse` are the rates of the last minutes.
     """
 
     user: User
@@ -78,12 +110,13 @@ class Audience:
     waiting: dict[JobGrid, int | None] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     cards: dict[str, Card] = field(default_factory=dict)
-    outlook: str = ""
+    done: tuple[int, int, int] | None = None
+    pulse: Mapping[str, Any] | None = None
     seq: int = 0
     sent_seq: int = 0
     is_complete: bool = False
     has_restarted: bool = False  # since the newest frame: the next one is a snapshot
-    said: tuple[str, str] = "", ""  # headline and tab state of the newest frame
+    said: Says = "", "", None, None  # headline, tab state, done and pulse of the newest frame
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
     _totals: Totals = field(default_factory=Totals)
@@ -100,8 +133,8 @@ class Audience:
 
     @property
     def headline(self) -> str:
-        """All of it in a sentence or two."""
-        return " ".join(filter(None, (self._totals.headline(len(self._stalled)), self.outlook)))
+        """All of it in a sentence."""
+        return self._totals.headline(len(self._stalled))
 
     @property
     def tab_state(self) -> str:
@@ -146,7 +179,7 @@ class Audience:
         """Make the cards of these jobs again, and return what differs from before."""
         differing: list[Card] = []
         for job in jobs:
-            before, now = self.cards.get(job.id), facts.card(job)
+            before, now = self.cards.get(job.id), facts.card(job, self.user)
             self.cards[job.id] = now
             (self._stalled.discard if now["stalled"] is None else self._stalled.add)(job.id)
             differing.append(_differences(before, now) if before else now)
@@ -171,18 +204,22 @@ class Audience:
     def age(self, facts: CardFacts) -> None:
         """Let the next frame have the cards that are stale because time passed."""
         for job in self.jobs.values():
-            if job.status is Status.PROCESSING and self._has_aged(job, facts):
+            is_waiting = job.status is Status.PENDING and job.id in self._shown
+            if (is_waiting or job.status is Status.PROCESSING) and self._has_aged(job, facts):
                 self._urgent[job.id] = None
 
     def is_stale(self, job: Job, facts: CardFacts) -> bool:
         """Return True if the card is stale because time passed: the job stalled or its ETA changed."""
-        return self._has_stalled(job, facts) or self.cards[job.id]["pace"] != facts.pace(job)
+        card = self.cards[job.id]
+        if job.status is Status.PENDING:
+            return bool(card["wait"] != facts.wait(job, self.user))
+        return self._has_stalled(job, facts) or card["pace"] != facts.pace(job)
 
     def since(self, after: int) -> list[Card]:
         """Return the cards that changed after a position; of other processing jobs what time may have changed."""
         changed = [self.cards[job.id] for job in self.jobs.values() if job.seq > after]
-        processing = (job for job in self.jobs.values() if job.seq <= after and job.status is Status.PROCESSING)
-        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT} for job in processing]
+        others = (job for job in self.jobs.values() if job.seq <= after and job.status in TIME_DEPENDENT)
+        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT[job.status]} for job in others]
 
     def _has_aged(self, job: Job, facts: CardFacts) -> bool:
         return self.is_stale(job, facts) if job.id in self._shown else self._has_stalled(job, facts)

@@ -1,9 +1,10 @@
 """From the backend to the browser: one reader and one broadcast for everybody who sees the same jobs.
 
-A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, state}`: `now` is the server's clock in
-milliseconds, `jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a snapshot:
-all cards, whole. A tab that comes back sends the position `resume` that it has, and gets only what changed since, if
-that is still known. A tab tells which jobs it shows; `audience` says what depends on that.
+A frame is `{prev, seq, resume, snapshot, now, jobs, removed, headline, done, pulse, state}`: `now` is the server's
+clock in milliseconds, `done` when all will be done ([about, from, to], null if that is not known), `pulse` the videos
+of the last minutes, `jobs` has, of each card that changed, its ID and the facts that differ. A tab that joins gets a
+snapshot: all cards, whole. A tab that comes back sends the position `resume` that it has, and gets only what changed
+since, if that is still known. A tab tells which jobs it shows; `audience` says what depends on that.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ui.audience import Audience, Card, CardFacts
 from ui.components.dashboard.dashboard_view import DashboardView
 from ui.components.dashboard.job_grid import JobGrid, job_order
 from ui.nicegui_internals import Broadcast
-from ui.text import Totals, outlook
+from ui.text import Totals
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -98,11 +99,18 @@ class LiveJobs:
         totals, stalled = Totals.of(jobs), sum(self._facts.stalled_since(job) is not None for job in jobs)
         return {
             "now": to_millis(self._clock.now()),
-            "jobs": [self._facts.card(job) for job in first],
+            "jobs": [self._facts.card(job, user) for job in first],
             "counts": Counter(job.status.value for job in jobs),
             "headline": totals.headline(stalled),
+            "done": self._facts.all_done(jobs),
+            "pulse": self._facts.pulse(user),
             "state": totals.tab_state,
         }
+
+    @property
+    def watchers(self) -> int:
+        """How many open pages are fed."""
+        return sum(len(audience.grids) for audience in self._audiences.values())
 
     async def aclose(self) -> None:
         """Stop all readers and wait until they have ended."""
@@ -197,7 +205,8 @@ class LiveJobs:
             async with audience.sending:
                 if audience.is_complete:
                     audience.age(self._facts)
-                    audience.outlook = outlook(audience.jobs.values(), self._facts.estimate)
+                    audience.done = self._facts.all_done(audience.jobs.values())
+                    audience.pulse = self._facts.pulse(audience.user)
                     await self._send(audience)
 
     async def _admit_waiting(self, audience: Audience) -> None:
@@ -233,7 +242,7 @@ class LiveJobs:
             if first + CARDS_AT_ONCE < len(due):
                 await asyncio.sleep(0)
         differing, removed = [card for card in cards if len(card) > 1], audience.removed()
-        says = audience.headline, audience.tab_state
+        says = audience.headline, audience.tab_state, audience.done, audience.pulse
         if not (differing or removed or audience.has_restarted or says != audience.said):
             return
         prev, audience.sent_seq, audience.said = audience.sent_seq, audience.seq, says
@@ -250,7 +259,7 @@ class LiveJobs:
         *,
         snapshot: bool = False,
     ) -> Mapping[str, Any]:
-        headline, state = audience.said
+        headline, state, done, pulse = audience.said
         return {
             "prev": prev,
             "seq": audience.sent_seq,
@@ -260,6 +269,8 @@ class LiveJobs:
             "jobs": list(cards),
             "removed": list(removed),
             "headline": headline,
+            "done": done,
+            "pulse": pulse,
             "state": state,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -258,26 +258,6 @@ def headline(jobs: Iterable[Job], *, stalled: int = 0) -> str:
     'Nothing is running.'
     """
     return Totals.of(jobs).headline(stalled)
-
-
-def outlook(jobs: Collection[Job], estimate_of: Callable[[Job], Estimate | None]) -> str:
-    """Return when all of several running jobs will be done; "" while one has no estimate or others wait.
-
-    >>> outlook([], lambda job: None)
-    ''
-    """
-    if any(job.status is Status.PENDING for job in jobs):
-        return ""
-    known: list[Estimate] = []
-    for job in jobs:
-        if job.status is Status.PROCESSING:
-            estimate = estimate_of(job)
-            if estimate is None:
-                return ""
-            known.append(estimate)
-    if len(known) < 2:
-        return ""
-    return f"The last one ends in {in_words(max(known, key=lambda estimate: estimate.seconds))}."
 
 
 def tab_state(jobs: Iterable[Job]) -> str:

@@ -48,6 +48,7 @@ PAGES = (
     ("dashboard", "Dashboard", "/", "grid_view"),
     ("lists", "Lists", "/lists", "playlist_add"),
     ("history", "History", "/history", "history"),
+    ("stats", "Statistics", "/stats", "query_stats"),
     ("machines", "Machines", "/machines", "dns"),
 )
 FOR_ADMINISTRATORS = frozenset({"machines"})

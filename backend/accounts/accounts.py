@@ -14,7 +14,7 @@ from backend.accounts.secrets import hash_secret, new_secret
 from backend.accounts.throttle import Throttle
 from backend.clock import Clock
 from backend.command import command
-from backend.domain.auth import Authority, User, user_name
+from backend.domain.auth import ACCESS, Authority, User, user_name
 from backend.errors import Conflict, Invalid, NotSignedIn, WrongPassword
 from backend.settings import ADMIN, Settings
 from backend.store import accounts as store
@@ -76,7 +76,7 @@ class Accounts:
         await self._database.write(store.remove_session, hash_secret(cookie))
         self._recent.forget()
 
-    async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = "access") -> str:
+    async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = ACCESS) -> str:
         """Return a JWT for `user`, valid for that long, at most 365 days."""
         now = self._clock.now()
         claims, expires_at = new_claims(user.id, purpose, now=now, lifetime_seconds=lifetime_seconds)
@@ -84,7 +84,7 @@ class Accounts:
         await self._database.write(store.add_token, key, user.id, purpose, at=now, expires_at=expires_at)
         return self._keys.sign(claims)
 
-    async def token(self, jwt: str, *, purpose: str = "access") -> Authority:
+    async def token(self, jwt: str, *, purpose: str = ACCESS) -> Authority:
         """Return whom the token stands for now. Raises `NotSignedIn`, with the same words for every defect."""
         shown = f"{purpose} {hash_secret(jwt)}"
         authority = await self._recent.get(shown, lambda: self._read_token(jwt, purpose))

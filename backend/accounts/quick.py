@@ -11,7 +11,7 @@ from backend.accounts.issuing import new_claims, no_such_user
 from backend.accounts.keys import Keys
 from backend.accounts.secrets import hash_secret, new_secret
 from backend.clock import Clock
-from backend.domain.auth import User, user_name
+from backend.domain.auth import ACCESS, User, user_name
 from backend.settings import ADMIN, Settings
 from backend.store.direct_accounts import DirectAccounts, open_directly
 
@@ -35,7 +35,7 @@ class QuickAccounts:
             raise no_such_user(name)
         return user
 
-    async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = "access") -> str:
+    async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = ACCESS) -> str:
         """Return a JWT for `user`, valid for that long, at most 365 days."""
         now = self._clock.now()
         claims, expires_at = new_claims(user.id, purpose, now=now, lifetime_seconds=lifetime_seconds)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from backend import VERSION
-from backend.api import control, jobs, operations, reports, session, videos
+from backend.api import control, jobs, metrics, operations, reports, session, stats, videos
 from backend.api.assets import AssetCache
 from backend.api.docs import add_docs
 from backend.api.errors import add_catch_all, add_error_handlers
@@ -19,7 +19,10 @@ from backend.api.security import SecurityMiddleware, is_fixed_asset
 from backend.api.sending import DirectSender
 from backend.app import Backend, running
 
-ROUTERS = (session.router, jobs.router, videos.router, control.router, reports.router, operations.router)
+ROUTERS = (
+    *(session.router, jobs.router, videos.router, control.router, reports.router),
+    *(operations.router, stats.router, metrics.router),
+)
 PageOwner = Callable[[str], str | None]
 
 
@@ -46,6 +49,7 @@ def build_app(backend: Backend, page_owner: PageOwner = lambda _: None) -> FastA
     """
     direct = DirectSender(backend.hub.wait_past)
     sockets = ProgressSockets(backend.accounts, backend.queries, direct, backend.settings, backend.clock)
+    backend.metrics.watched_by(lambda: sockets.number)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

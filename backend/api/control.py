@@ -16,6 +16,7 @@ from backend.api.jobs import JOB_ERRORS
 from backend.api.openapi import answers, body, nothing
 from backend.api.types import JobOut, PriorityBody, RetryBody
 from backend.app import Backend
+from backend.domain.auth import User
 from backend.domain.causes import FINGERPRINT_LENGTH
 from backend.domain.job import Action, Job, Selection
 from backend.domain.video_ids import VIDEO_ID
@@ -79,7 +80,7 @@ ROUTES = (
 
 def _handler(action: Action) -> Callable[..., Awaitable[Response]]:
     async def act(backend: TheBackend, caller: Caller, job_id: str) -> Response:
-        return _answer(backend, await backend.manager.act(job_id, action, by=caller))
+        return _answer(backend, await backend.manager.act(job_id, action, by=caller), caller)
 
     return act
 
@@ -105,7 +106,7 @@ for _route in ROUTES:
 async def retry(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
     """Start the next attempt at the named videos (without a body: the failed ones) and those without a result."""
     selection = _selection(await request.body())
-    return _answer(backend, await backend.manager.act(job_id, Action.RETRY, by=caller, selection=selection))
+    return _answer(backend, await backend.manager.act(job_id, Action.RETRY, by=caller, selection=selection), caller)
 
 
 @router.post(
@@ -116,7 +117,7 @@ async def retry(request: Request, backend: TheBackend, caller: Caller, job_id: s
 )
 async def prioritise(request: Request, backend: TheBackend, caller: Caller, job_id: str) -> Response:
     priority = decoded(PRIORITY, await request.body()).priority
-    return _answer(backend, await backend.manager.act(job_id, Action.PRIORITISE, by=caller, priority=priority))
+    return _answer(backend, await backend.manager.act(job_id, Action.PRIORITISE, by=caller, priority=priority), caller)
 
 
 @router.delete(
@@ -130,8 +131,8 @@ async def delete(backend: TheBackend, caller: Caller, job_id: str) -> Response:
     return Response(status_code=204)
 
 
-def _answer(backend: Backend, job: Job | None) -> Response:
-    return Response(status_code=204) if job is None else json_response(JobOut.of(job, backend))
+def _answer(backend: Backend, job: Job | None, by: User) -> Response:
+    return Response(status_code=204) if job is None else json_response(JobOut.of(job, backend, by))
 
 
 def _selection(content: bytes) -> Selection:

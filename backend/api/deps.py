@@ -12,7 +12,7 @@ from backend.domain.auth import Authority, User
 from backend.errors import NotSignedIn, StoreRefused
 
 TOKEN_ADDRESS = "/api/auth/token"  # noqa: S105  an address
-_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="A token, or the session cookie.")
+bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_ADDRESS, auto_error=False, description="A token, or the session cookie.")
 
 
 async def _backend(request: Request) -> Backend:  # FastAPI calls a plain function in a thread
@@ -24,7 +24,7 @@ TheBackend = Annotated[Backend, Depends(_backend)]
 
 
 async def _maybe_caller(
-    request: Request, backend: TheBackend, token: Annotated[str | None, Depends(_bearer)]
+    request: Request, backend: TheBackend, token: Annotated[str | None, Depends(bearer)]
 ) -> User | None:
     """Return the user of the token, otherwise of the session, whose origin the middleware has checked.
 
@@ -42,7 +42,7 @@ MaybeCaller = Annotated[User | None, Depends(_maybe_caller)]
 
 
 async def _known_caller(
-    request: Request, backend: TheBackend, token: Annotated[str | None, Depends(_bearer)]
+    request: Request, backend: TheBackend, token: Annotated[str | None, Depends(bearer)]
 ) -> User | None:
     """Return the caller, or None while the database that knows the callers cannot be read."""
     try:

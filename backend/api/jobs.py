@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 
@@ -21,6 +21,8 @@ from backend.api.exports import csv_response
 from backend.api.openapi import answers, body, files
 from backend.api.types import JobOut, JobPage, NewList, SubmittedOut
 from backend.domain.job import ExportedJob
+from backend.domain.job_filter import JobFilter, job_filter
+from backend.domain.moments import parse_moment
 from backend.domain.texts import uploaded_name
 from backend.errors import Invalid, WrongType
 from backend.jobs.submission import Order
@@ -74,7 +76,48 @@ async def submit(
     else:
         raise WrongType("Send the list as multipart/form-data with a file, or as application/json with video_ids.")
     submission = await backend.manager.submit(videos, order, by=caller, idempotency_key=idempotency_key)
-    return json_response(SubmittedOut.of_submission(submission, videos, backend), 201)
+    return json_response(SubmittedOut.of_submission(submission, videos, backend, caller), 201)
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which jobs are asked for, the same for the list and its export."""
+
+    dashboard: bool | None
+    status: Status | None
+    q: str
+    only: JobFilter
+
+
+def list_query(
+    *,
+    dashboard: bool | None = None,
+    status: Status | None = None,
+    q: Annotated[
+        str,
+        Query(
+            description="Job or video ID (whole or its beginning), part of the name or error. A page of a search or a "
+            "filter may have fewer jobs than `limit`, or none, and still lead on by `next_cursor`."
+        ),
+    ] = "",
+    begin: Annotated[
+        str, Query(alias="from", description="Jobs that ended (or, while they have not, were created) from then on.")
+    ] = "",
+    end: Annotated[str, Query(alias="to", description="Jobs that ended, or were created, before that time.")] = "",
+    min_seconds: Annotated[str, Query(description="Ended jobs that took as long or longer.")] = "",
+    max_seconds: Annotated[str, Query(description="Ended jobs that took less.")] = "",
+    owner: Annotated[str, Query(description="Name of the user who owns the job.")] = "",
+    processor: str = "",
+) -> ListQuery:
+    """Return what a query asks for. Raises `Invalid`."""
+    only = job_filter(
+        begin=begin, end=end, min_seconds=min_seconds, max_seconds=max_seconds, owner=owner, processor=processor
+    )
+    return ListQuery(dashboard, status, q, only)
+
+
+WantedJobs = Annotated[ListQuery, Depends(list_query)]
+Sort = Annotated[str, Query(description="newest, oldest, name or updated")]
 
 
 @router.get("", responses=answers(JobPage, JOB_ERRORS), summary="List jobs, newest first")
@@ -82,23 +125,16 @@ async def list_jobs(
     backend: TheBackend,
     caller: Caller,
     *,
-    dashboard: bool | None = None,
-    status: Status | None = None,
-    q: Annotated[
-        str,
-        Query(
-            description="Job or video ID (whole or its beginning), part of the name or error. A page of a search may "
-            "have fewer jobs than `limit`, or none, and still lead on by `next_cursor`."
-        ),
-    ] = "",
-    sort: Annotated[str, Query(description="newest, oldest, name or updated")] = "newest",
+    wanted: WantedJobs,
+    sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
+    count: Annotated[bool, Query(description="Count all jobs of the list, too.")] = False,
 ) -> Response:
-    page = await backend.queries.jobs(
-        by=caller, dashboard=dashboard, status=status, q=q, sort=sort, limit=limit, cursor=cursor
-    )
-    return json_response(JobPage([JobOut.of(job, backend) for job in page.items], page.next_cursor))
+    asked = {name: getattr(wanted, name) for name in ListQuery.__slots__}
+    page = await backend.queries.jobs(by=caller, sort=sort, limit=limit, cursor=cursor, **asked)
+    number = await backend.queries.count_found(by=caller, **asked) if count else None
+    return json_response(JobPage([JobOut.of(job, backend, caller) for job in page.items], page.next_cursor, number))
 
 
 @router.get(
@@ -107,16 +143,18 @@ async def list_jobs(
     response_class=StreamingResponse,
     summary="Export the history as CSV",
 )
-async def export_history(backend: TheBackend, caller: Caller) -> Response:
+async def export_history(backend: TheBackend, caller: Caller, wanted: WantedJobs, sort: Sort = "newest") -> Response:
+    asked = {name: getattr(wanted, name) for name in ListQuery.__slots__}
+
     async def read(cursor: str | None) -> Page[ExportedJob]:
-        return await backend.queries.export_jobs(by=caller, cursor=cursor)
+        return await backend.queries.export_jobs(by=caller, sort=sort, cursor=cursor, **asked)
 
     return await csv_response("history", HISTORY_COLUMNS, read, csv_of_jobs)
 
 
 @router.get("/{job_id}", responses=answers(JobOut, JOB_ERRORS), summary="Get one job")
 async def find_job(backend: TheBackend, caller: Caller, job_id: str) -> Response:
-    return json_response(JobOut.of(await backend.queries.find(job_id, by=caller), backend))
+    return json_response(JobOut.of(await backend.queries.find(job_id, by=caller), backend, caller))
 
 
 @router.get(
@@ -135,30 +173,9 @@ async def progress_history(
     after: Annotated[int | None, SEQ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
 ) -> Response:
-    moment = parse_moment(since) if since is not None else None
+    moment = parse_moment(since, "since") if since is not None else None
     updates = await backend.queries.history(job_id, by=caller, since=moment, after=after, limit=limit)
     return json_response([msgspec.Raw(update) for update in updates])
-
-
-def parse_moment(text: str) -> datetime:
-    """Parse a time: ISO 8601 (UTC where it names no zone), or seconds or milliseconds since 1970. Raises `Invalid`.
-
-    >>> parse_moment("1767182400") == parse_moment("1767182400000") == parse_moment("2025-12-31T12:00:00Z")
-    True
-    """
-    try:
-        if text.replace(".", "", 1).lstrip("-").isdecimal():
-            number = float(text)
-            return datetime.fromtimestamp(number / 1000 if abs(number) >= 1e11 else number, UTC)
-        moment = datetime.fromisoformat(_with_plus(text))
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        raise Invalid("since must be a time such as 2026-01-31T12:00:00Z, or seconds since 1970.") from None
-
-
-def _with_plus(text: str) -> str:
-    # In a query an unescaped "+" arrives as a blank: "…T12:00:00 01:00" meant "+01:00".
-    return text.replace(" ", "+") if "T" in text else text
 
 
 async def _from_form(request: Request) -> tuple[Order, VideoList]:

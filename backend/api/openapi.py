@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from backend.api import types
+from backend.api import statistics_types, types
 from progress_dashboard import protocol
 
 REFERENCE = "#/components/schemas/{name}"
-PUBLIC_MODULES = (types.__name__, protocol.__name__)
+MODULES = (types, statistics_types)
+PUBLIC_MODULES = (*(module.__name__ for module in MODULES), protocol.__name__)
 COMMENTED_FIELD = re.compile(r"((?:^    # .*\n)+)^    (\w+):", re.MULTILINE)
 
 
@@ -64,7 +65,8 @@ def _json(content: Any) -> dict[str, Any]:
 def _components() -> dict[str, Any]:
     structs = [
         struct
-        for _, struct in inspect.getmembers(types, inspect.isclass)
+        for module in MODULES
+        for _, struct in inspect.getmembers(module, inspect.isclass)
         if issubclass(struct, msgspec.Struct) and struct.__module__ in PUBLIC_MODULES
     ]
     _, components = msgspec.json.schema_components(structs, ref_template=REFERENCE)

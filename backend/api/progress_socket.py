@@ -78,6 +78,11 @@ class ProgressSockets:
         self._addresses: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
 
+    @property
+    def number(self) -> int:
+        """How many sockets are open."""
+        return len(self._open)
+
     async def serve(self, socket: WebSocket) -> None:
         """Serve a socket from handshake to end."""
         address = socket.client.host if socket.client else ""

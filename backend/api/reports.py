@@ -32,4 +32,4 @@ async def report_progress(request: Request, backend: TheBackend, caller: Caller,
     """Apply all reports of the request, or none. The answer comes after they are stored."""
     given = decoded(REPORTS, await request.body())
     reports = [given] if isinstance(given, SenderReport) else given
-    return json_response(JobOut.of(await backend.external.apply_reports(job_id, reports, by=caller), backend))
+    return json_response(JobOut.of(await backend.external.apply_reports(job_id, reports, by=caller), backend, caller))

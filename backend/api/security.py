@@ -79,7 +79,7 @@ CONTENT_POLICY = {
     RouteClass.SOCKET: DATA,
 }
 
-HEALTH_PATH = "/healthz"
+HEALTH_PATH, METRICS_PATH = "/healthz", "/metrics"
 OPEN_METHODS = {
     "/login": frozenset({"GET", "POST"}),
     "/logout": frozenset({"POST"}),
@@ -110,7 +110,7 @@ def route_class_of(method: str, path: str, *, is_socket: bool) -> RouteClass:
         return RouteClass.CLIENT
     if is_socket:
         return RouteClass.PAGE
-    if path == "/api" or path.startswith("/api/"):
+    if path in ("/api", METRICS_PATH) or path.startswith("/api/"):
         return RouteClass.API
     if method in OPEN_METHODS.get(path, ()):
         return RouteClass.OPEN

@@ -12,6 +12,7 @@ import msgspec
 
 from backend.app import Backend
 from backend.clock import iso
+from backend.domain.auth import User
 from backend.domain.job import Job
 from backend.domain.video import Cause, Outcome, Video, VideoStatus
 from backend.errors import Fault
@@ -19,6 +20,7 @@ from backend.executors.machines import Machine, MachineState
 from backend.jobs.external import MAX_REPORTS
 from backend.jobs.manager import MAX_PRIORITY, MAX_RETRIED_GROUPS, MAX_RETRIED_IDS
 from backend.jobs.submission import Submission
+from backend.jobs.waiting_line import Wait
 from backend.lists.csv_files import MAX_ROWS, VideoList
 from backend.settings import MAX_SLOTS
 from progress_dashboard.protocol import EXTERNAL, ProgressUpdate, SenderReport, Status
@@ -50,10 +52,15 @@ class WaitingOut(msgspec.Struct):
 
     # Its place among the jobs that wait to begin, from 1.
     place: int | None = None
-    # Why no machine takes its videos.
+    # In words: what runs, and what is before it; or why no machine takes its videos.
     reason: str | None = None
     # When it is likely to begin.
     starts_at: Timestamp | None = None
+
+    @classmethod
+    def of(cls, wait: Wait | None) -> WaitingOut | None:
+        """Return the answer for a job that waits; None for one that does not."""
+        return None if wait is None else cls(wait.place, wait.reason, _timestamp(wait.starts_at))
 
 
 class JobOut(ProgressUpdate, frozen=True, kw_only=True):
@@ -81,12 +88,12 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     eta: EtaOut | None
     # Time of the last progress, while the job is stalled.
     stalled_since: Timestamp | None
-    # While the job waits for a machine.
+    # While the job waits for its turn, or for a machine.
     waiting: WaitingOut | None
 
     @classmethod
-    def of(cls, job: Job, backend: Backend, **more: Any) -> JobOut:
-        """Return the answer for a job; `more` are the fields of a subclass."""
+    def of(cls, job: Job, backend: Backend, by: User, **more: Any) -> JobOut:
+        """Return the answer for a job to this user; `more` are the fields of a subclass."""
         job = _with_its_wait(job, backend)
         estimate = backend.forecasts.of(job)
         fields = msgspec.structs.asdict(job.update()) | {
@@ -104,7 +111,7 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
             "resumed": job.resumed,
             "eta": EtaOut(**msgspec.structs.asdict(estimate)) if estimate else None,
             "stalled_since": _timestamp(backend.stalls.of(job)),
-            "waiting": WaitingOut(reason=job.waiting_reason) if job.waiting_reason else None,
+            "waiting": WaitingOut.of(backend.line.of(job, by)),
         }
         return cls(**fields, **more)
 
@@ -115,6 +122,8 @@ class JobPage(msgspec.Struct):
     items: list[JobOut]
     # Where the next part begins; null for the last one.
     next_cursor: str | None
+    # Number of jobs of the whole list, if it was asked for; null for very many, or if that would take too long.
+    count: int | None = None
 
 
 class DuplicateOut(msgspec.Struct):
@@ -148,11 +157,12 @@ class SubmittedOut(JobOut, frozen=True, kw_only=True):
     notes: list[str]
 
     @classmethod
-    def of_submission(cls, submission: Submission, videos: VideoList, backend: Backend) -> JobOut:
+    def of_submission(cls, submission: Submission, videos: VideoList, backend: Backend, by: User) -> JobOut:
         """Return the answer for a submission."""
         return cls.of(
             submission.job,
             backend,
+            by,
             duplicates=[DuplicateOut(row.line, row.value) for row in submission.duplicates],
             invalid=[InvalidOut(row.line, row.value, row.reason) for row in submission.invalid],
             missing=submission.missing,

@@ -117,6 +117,10 @@ class ProgressHub:
         change = self._newest.get(job_id)
         return change.job if change else None
 
+    def jobs(self) -> list[Job]:
+        """Return the newest stored states of all jobs on the dashboard."""
+        return [change.job for change in self._newest.values()]
+
     def entry(self, job_id: str) -> Entry | None:
         """Return the newest state of a job, or its removal from the dashboard; None if neither is known."""
         return self._newest.get(job_id) or self._tombstones.get(job_id)

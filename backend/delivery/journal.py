@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
@@ -19,6 +19,8 @@ from backend.clock import Clock
 from backend.delivery.batches import Change, Entry, Removal
 from backend.delivery.hub import ProgressHub
 from backend.domain.job import Job
+from backend.domain.judgement import SaidForecast
+from backend.domain.measures import job_measures
 from backend.domain.timeline import Milestone
 from backend.errors import StoreRefused
 from backend.store import Store
@@ -63,6 +65,7 @@ class Staged:
     videos: list[VideoChange] = field(default_factory=list)
     resets: list[Reset] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
+    forecasts: list[SaidForecast] = field(default_factory=list)
     waiters: list[Waiter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -75,10 +78,21 @@ class Staged:
 
 
 class Journal:
-    """The only way for a state to become durable and visible."""
+    """The only way for a state to become durable and visible.
 
-    def __init__(self, store: Store, hub: ProgressHub, clock: Clock) -> None:
+    `on_stored` gets each tick that is stored, and the seconds that took.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hub: ProgressHub,
+        clock: Clock,
+        *,
+        on_stored: Callable[[Tick, float], None] = lambda tick, seconds: None,
+    ) -> None:
         self._store = store
+        self._on_stored = on_stored
         self._hub = hub
         self._clock = clock
         self._staged = Staged()
@@ -140,6 +154,10 @@ class Journal:
         self._staged.new.append(new)
         self._staged.lossless.append(new.job)
         self._work.set()
+
+    def stage_forecast(self, said: SaidForecast) -> None:
+        """Store what was said about the end of a job, with the next change; of a stage, what was said first stays."""
+        self._staged.forecasts.append(said)
 
     def stage_removal(self, job: Job, *, is_deleted: bool = False) -> None:
         """Remove the job from the dashboard, after everything that was staged for it before.
@@ -228,14 +246,17 @@ class Journal:
         if not self._closing:
             self._work.clear()
         if not staged:
+            self._staged.forecasts += staged.forecasts
             return
         try:
             lossless, percents = self._stamped(staged)
-            await self._commit(self._transaction(staged, lossless, percents), staged)
+            tick, began = self._transaction(staged, lossless, percents), self._clock.monotonic()
+            await self._commit(tick, staged)
         except Exception:
             self._fail(staged)
             raise
         self._hub.take(lossless, percents)
+        self._on_stored(tick, self._clock.monotonic() - began)
         _finish(staged.waiters, None)
 
     def _stamped(self, staged: Staged) -> tuple[list[Entry], list[Change]]:
@@ -245,7 +266,8 @@ class Journal:
 
     def _transaction(self, staged: Staged, entries: Sequence[Entry], percents: Sequence[Change]) -> Tick:
         lossless = [entry for entry in entries if isinstance(entry, Change)]
-        milestones = list(self._milestones(change.job for change in lossless))
+        steps = list(self._steps(change.job for change in lossless))
+        milestones = (Milestone.between(earlier, job) for earlier, job in steps)
         recorded = (*lossless, *(change for change in percents if self._is_worth_recording(change.job)))
         for change in lossless:
             if change.job.is_finished:
@@ -263,17 +285,17 @@ class Journal:
             ],
             videos=staged.videos,
             resets=staged.resets,
-            milestones=milestones,
+            milestones=[milestone for milestone in milestones if milestone is not None],
+            forecasts=staged.forecasts,
+            measures=[measure for earlier, job in steps for measure in job_measures(earlier, job)],
         )
 
-    def _milestones(self, states: Iterable[Job]) -> Iterator[Milestone]:
-        """Yield what these states, one after the other, add to the timelines of their jobs."""
+    def _steps(self, states: Iterable[Job]) -> Iterator[tuple[Job | None, Job]]:
+        """Yield each of these states behind the state of its job before; None for a job that was not here."""
         before: dict[str, Job] = {}
         for job in states:
-            milestone = Milestone.between(before.get(job.id) or self._hub.job(job.id), job)
+            yield before.get(job.id) or self._hub.job(job.id), job
             before[job.id] = job
-            if milestone is not None:
-                yield milestone
 
     def _is_worth_recording(self, job: Job) -> bool:
         """Return True for a percent that history keeps: the next one, or the same after a second."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+ACCESS, METRICS = "access", "metrics"  # what a token is for: everything its user may do, or reading the metrics
 USER_NAME = re.compile(r"[a-z0-9._@-]{1,64}")
 
 

@@ -17,6 +17,9 @@ QUANTITY = re.compile(r"[-+]?\d+(?:[.,:]\d+)*(?:[mun]?s|m|h|x|fps|[kmg]i?b)?", r
 NUMBER = re.compile(r"(?<![^\W_])[-+]?\d+(?:[.,:]\d+)*")
 LIST = re.compile(rf"{PLACEHOLDER}(?:(?:,| and|, and| or) {PLACEHOLDER}(?: more)?)+")
 LEADING, TRAILING = "([{<=", ")]}>.,;:!?"
+DIGITS, LETTERS = "0123456789-", "abcdefghij-"
+HIDDEN_DIGITS = "".join(chr(0xE000 + place) for place in range(10)) + "-"  # characters that no error has
+SHOWN_AGAIN = str.maketrans(HIDDEN_DIGITS, DIGITS)
 WORD = re.compile(r"[A-Za-z]?[a-z-]*|[A-Z_-]+")
 
 
@@ -35,14 +38,27 @@ def fingerprint(error: str, video_id: str) -> str:
     ]
 
 
+def general_words(error: str, video_id: str) -> str:
+    """Return the error in words that hold for every video with its fingerprint: names and quantities are `…`.
+
+    >>> general_words('"a.mp4" is gone (HTTP 404).', "a")
+    '… is gone (HTTP 404).'
+    """
+    return _general(error[:MAX_COMPARED_LENGTH], video_id, HIDDEN_DIGITS).translate(SHOWN_AGAIN)
+
+
 def _shape(error: str, video_id: str) -> str:
-    """Return the sentence with `…` in place of names and numbers."""
+    return _general(error, video_id, LETTERS).casefold()
+
+
+def _general(error: str, video_id: str, digits: str) -> str:
+    """Return the sentence with `…` in place of names and numbers, and codes written with these digits."""
     text = QUOTED.sub(PLACEHOLDER, error)
     if not NUMBER.fullmatch(video_id) and not WORD.fullmatch(video_id):
         text = re.sub(rf"(?<![\w-]){re.escape(video_id)}(?![\w-])", PLACEHOLDER, text)
     words = " ".join(_without_name(word) for word in text.split())
-    with_codes = CODE.sub(lambda found: f"{found[1]} {_spelled(found[2])}", words)
-    return LIST.sub(PLACEHOLDER, NUMBER.sub(PLACEHOLDER, with_codes)).casefold()
+    with_codes = CODE.sub(lambda found: f"{found[1]} {_spelled(found[2], digits)}", words)
+    return LIST.sub(PLACEHOLDER, NUMBER.sub(PLACEHOLDER, with_codes))
 
 
 def _without_name(word: str) -> str:
@@ -56,6 +72,6 @@ def _without_name(word: str) -> str:
     return word.replace(core, PLACEHOLDER, 1) if is_name else word
 
 
-def _spelled(code: str) -> str:
-    """Return the code in letters, so that it is not replaced as a number."""
-    return "".join("abcdefghij-"["0123456789-".index(digit)] for digit in code)
+def _spelled(code: str, digits: str) -> str:
+    """Return the code in other digits, so that it is not replaced as a number."""
+    return "".join(digits[DIGITS.index(digit)] for digit in code)

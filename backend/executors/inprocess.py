@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from dataclasses import dataclass
 from itertools import count
 
+from backend.domain.line import Queue, QueuedJob
 from backend.jobs.executor import ProcessJob
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedJob:
-    """A job in the queue; `turn` grows with every submission."""
-
-    job_id: str
-    user: str
-    priority: int
-    turn: int
 
 
 class InProcessExecutor:
@@ -60,29 +49,23 @@ class InProcessExecutor:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def queue(self) -> Queue:
+        """Return what runs and what waits now."""
+        return Queue(
+            running=tuple(self._running.values()),
+            waiting=tuple(self._waiting.values()),
+            served=self._served,
+            max_running=self._max_running,
+            max_running_per_user=self._max_running_per_user,
+        )
+
     def _fill(self) -> None:
-        while self._process_job is not None and (chosen := self._next()) is not None:
+        while self._process_job is not None and (chosen := self.queue().next()) is not None:
             del self._waiting[chosen.job_id]
             self._served[chosen.user] = next(self._turns)
             task = asyncio.create_task(self._process_job(chosen.job_id), name=f"job {chosen.job_id}")
             self._running[task] = chosen
             task.add_done_callback(self._ended)
-
-    def _next(self) -> QueuedJob | None:
-        busy = Counter(job.user for job in self._running.values())
-        if busy.total() >= self._max_running:
-            return None
-        running = {job.job_id for job in self._running.values()}
-        ready = (
-            job
-            for job in self._waiting.values()
-            if busy[job.user] < self._max_running_per_user and job.job_id not in running
-        )
-        return min(
-            ready,
-            key=lambda job: (busy[job.user], self._served.get(job.user, -1), -job.priority, job.turn),
-            default=None,
-        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         ended = self._running.pop(task)

@@ -90,7 +90,10 @@ Report = VideoStarted | VideoProgressed | TryFailed | VideoFinished
 
 
 class Leases:
-    """Hands jobs to workers. A job pauses itself after `pause_after_failures` in a row for one cause of the machine."""
+    """Hands jobs to workers. A job pauses itself after `pause_after_failures` in a row for one cause of the machine.
+
+    `on_report` hears each report that counts.
+    """
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Leases:
         clock: Clock,
         *,
         pause_after_failures: int,
+        on_report: Callable[[Job, Report], None] = lambda job, report: None,
     ) -> None:
         self._active = active
         self._journal = journal
@@ -108,6 +112,7 @@ class Leases:
         self._executor = executor
         self._clock = clock
         self._pause_after_failures = pause_after_failures
+        self._on_report = on_report
         self._draining = False
 
     def drain(self) -> None:
@@ -175,6 +180,7 @@ class Leases:
                 self._try_failed(active, report)
             case VideoFinished():
                 self._finished(active, report)
+        self._on_report(active.job, report)
 
     async def release(self, lease: Lease) -> None:
         """Release the job after all its child processes have exited. Unfinished videos become pending again.

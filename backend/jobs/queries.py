@@ -10,6 +10,8 @@ from backend.clock import to_millis
 from backend.delivery.hub import JobReader, ProgressHub, Reader
 from backend.domain.auth import User
 from backend.domain.job import ExportedJob, Job
+from backend.domain.job_filter import ANY_JOB, JobFilter
+from backend.domain.judgement import SaidForecast
 from backend.domain.texts import checked_text
 from backend.domain.timeline import Timeline
 from backend.domain.video import Cause, ExportedVideo, Outcome, Video, VideoStatus, VideoTimes
@@ -47,22 +49,44 @@ class JobQueries:
         status: Status | None = None,
         q: str = "",
         sort: str = "newest",
+        only: JobFilter = ANY_JOB,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Job]:
-        """Return a page of jobs."""
-        if sort not in SORTS:
-            raise Invalid(f"sort must be one of {', '.join(SORTS)}.")
-        wanted = Wanted(owner_id=by.sees_jobs_of, dashboard=dashboard, status=status, q=checked_text(q, "q"), sort=sort)
+        """Return a page of jobs. One of a search or a filter may be short, or empty, and lead on."""
+        wanted = _wanted(by, dashboard=dashboard, status=status, q=q, sort=sort, only=only)
         return await self._store.jobs.page(wanted, limit=_checked_limit(limit), cursor=cursor)
+
+    async def count_found(
+        self,
+        *,
+        by: User,
+        dashboard: bool | None = None,
+        status: Status | None = None,
+        q: str = "",
+        only: JobFilter = ANY_JOB,
+    ) -> int | None:
+        """Return how many jobs such a list has; None for very many, or if that would take too long."""
+        return await self._store.jobs.count_wanted(_wanted(by, dashboard=dashboard, status=status, q=q, only=only))
 
     async def count_jobs(self, *, by: User) -> int:
         """Return the number of jobs in History."""
         return await self._store.jobs.count(owner_id=by.sees_jobs_of)
 
-    async def export_jobs(self, *, by: User, cursor: str | None = None) -> Page[ExportedJob]:
-        """Return the next jobs of History, newest first, for an export."""
-        return await self._store.jobs.lines(Wanted(owner_id=by.sees_jobs_of), cursor=cursor)
+    async def export_jobs(
+        self,
+        *,
+        by: User,
+        dashboard: bool | None = None,
+        status: Status | None = None,
+        q: str = "",
+        sort: str = "newest",
+        only: JobFilter = ANY_JOB,
+        cursor: str | None = None,
+    ) -> Page[ExportedJob]:
+        """Return the next jobs of such a list, for an export."""
+        wanted = _wanted(by, dashboard=dashboard, status=status, q=q, sort=sort, only=only)
+        return await self._store.jobs.lines(wanted, cursor=cursor)
 
     async def ids_with_video(self, q: str, *, by: User) -> list[str]:
         """Return the IDs of the jobs on the dashboard with a video whose ID begins with `q` or whose error has it.
@@ -130,6 +154,11 @@ class JobQueries:
         await self._require_visible(job_id, by)
         return await self._store.history.timeline(job_id)
 
+    async def forecasts(self, job_id: str, *, by: User) -> list[SaidForecast]:
+        """Return what was said about the end of the job's newest attempt, and how true it was."""
+        job = await self._require_visible(job_id, by)
+        return await self._store.forecasts.of(job_id, job.attempt)
+
     async def history(
         self, job_id: str, *, by: User, since: datetime | None = None, after: int | None = None, limit: int = 1000
     ) -> list[bytes]:
@@ -166,6 +195,16 @@ class JobQueries:
         if job is None or not by.may_see(job.owner_id):
             raise JobNotFound
         return job
+
+
+def _wanted(
+    by: User, *, dashboard: bool | None, status: Status | None, q: str, only: JobFilter, sort: str = "newest"
+) -> Wanted:
+    if sort not in SORTS:
+        raise Invalid(f"sort must be one of {', '.join(SORTS)}.")
+    return Wanted(
+        owner_id=by.sees_jobs_of, dashboard=dashboard, status=status, q=checked_text(q, "q"), sort=sort, only=only
+    )
 
 
 def _checked_limit(limit: int) -> int:

@@ -13,8 +13,8 @@ from backend.jobs.external import ExternalJobs
 from backend.jobs.manager import JobManager
 from backend.jobs.outputs import Outputs
 from backend.settings import Settings
+from backend.store import Store
 from backend.store.history import HistoryStore
-from backend.store.jobs import JobStore
 from progress_dashboard.protocol import WITH_FAILURES
 
 log = logging.getLogger(__name__)
@@ -92,17 +92,23 @@ class Pruning:
 class Erasure:
     """Erases the rows and files that are left of deleted jobs, every `cleanup_interval_seconds`.
 
+    Their results are counted for the statistics before.
+
     It works in small batches with pauses, so that ticks and readers never wait for long.
     """
 
-    def __init__(self, jobs: JobStore, outputs: Outputs, settings: Settings, clock: Clock) -> None:
-        self._jobs = jobs
+    def __init__(self, store: Store, outputs: Outputs, settings: Settings, clock: Clock) -> None:
+        self._jobs = store.jobs
+        self._statistics = store.statistics
         self._outputs = outputs
         self._settings = settings
         self._clock = clock
 
     async def run_once(self) -> None:
-        for job_id in await self._jobs.deleted():
+        deleted = await self._jobs.deleted()
+        if deleted:
+            await self._statistics.count()
+        for job_id in deleted:
             try:
                 await asyncio.to_thread(self._outputs.remove, job_id)
             except OSError:

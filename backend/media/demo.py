@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -107,6 +107,9 @@ class DemoClips:
             sentence = "The demo's clips could not be written; the server's log has the reason."
             raise VideoFailed(sentence, fault=Fault.MACHINE)
         return file
+
+    async def sizes(self, video_ids: Sequence[str]) -> Sequence[int | None]:
+        return [None if video_id in self._files else 0 for video_id in video_ids]
 
     async def check(self) -> None:
         """Do nothing: clips that are missing are written again."""

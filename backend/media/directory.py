@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ FRESH_FACTOR = 20  # a scan is used for this many times its own duration, so tha
 MAX_FRESH_SECONDS = 30.0  # but not for longer than this: a file that was just copied must be found
 MIN_FRESH_SECONDS = 0.1
 FOUND = (Kind.FILM, Kind.UNKNOWN, Kind.SOUND)  # of the files of one ID, only the first kind counts
+MAX_SIZED = 2_000  # files whose sizes are looked up at once: on a network drive each may take a millisecond
 MAX_NAMED = 3  # matches, or skipped directories, that an error names
 
 
@@ -39,6 +40,12 @@ class MediaSource(Protocol):
 
     async def count_found(self, video_ids: Collection[str]) -> int:
         """Return how many of these IDs have exactly one file."""
+
+    async def sizes(self, video_ids: Sequence[str]) -> Sequence[int | None]:
+        """Return the sizes of their files in bytes: 0 without a file, None if it is not known.
+
+        Of very many, only some files are looked at.
+        """
 
     async def check(self) -> None:
         """Raise `VideoFailed` with `Fault.MACHINE` if the files cannot be searched at all."""
@@ -106,6 +113,13 @@ class MediaDirectory:
         index = await self._index()
         return sum(len(index.files.get(video_id, ())) == 1 for video_id in video_ids)
 
+    async def sizes(self, video_ids: Sequence[str]) -> Sequence[int | None]:
+        index = await self._index()
+        paths = [matches[0] if len(matches := index.files.get(one, ())) == 1 else None for one in video_ids]
+        if not any(paths):  # it cannot be searched, or is not there yet
+            return [None] * len(video_ids)
+        return await asyncio.to_thread(file_sizes, self.root, paths)
+
     async def check(self) -> None:
         if sentence := await asyncio.to_thread(_scan_error, self.root):
             raise VideoFailed(sentence, fault=Fault.MACHINE)
@@ -125,6 +139,23 @@ class MediaDirectory:
         began = self._clock.monotonic()
         index = await asyncio.to_thread(_scan_directory, self.root)
         return _Scan(index, began, self._clock.monotonic() - began)
+
+
+def file_sizes(root: Path, paths: Sequence[str | None]) -> list[int | None]:
+    """Return the sizes of these files: 0 for None; of more than `MAX_SIZED` files, the others' are None."""
+    present = [place for place, path in enumerate(paths) if path is not None]
+    looked_at = set(present[:: len(present) // MAX_SIZED + 1])
+    sizes: list[int | None] = []
+    for place, path in enumerate(paths):
+        sizes.append(0 if path is None else _size(root / path) if place in looked_at else None)
+    return sizes
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:  # its own error says more when it is processed
+        return None
 
 
 def _scan_directory(root: Path) -> _Index:

@@ -13,14 +13,18 @@ class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.forecasts import ForecastStore
         from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
         from backend.store.jobs import JobStore
+        from backend.store.statistics import StatisticsStore
         from backend.store.videos import VideoStore
 
         self._database = database
         self.jobs = JobStore(database)
         self.videos = VideoStore(database)
         self.history = HistoryStore(database)
+        self.forecasts = ForecastStore(database)
+        self.statistics = StatisticsStore(database)
 
     async def commit(self, tick: Tick) -> None:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""

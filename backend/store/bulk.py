@@ -8,11 +8,12 @@ stores them: through SQLAlchemy Core a tick's row cost more than in SQLite.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Dialect, LargeBinary, Table
+from sqlalchemy import Connection, CursorResult, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from backend.store.connecting import NUL, NUL_SHOWN
@@ -38,15 +39,24 @@ class Bulk(Generic[T]):
         """Execute the statement for all values, in order."""
         rows = [self._codec.row(value) for value in values]
         if connection.dialect.name == "sqlite":
-            self._execute_in_chunks(connection, rows)
+            deque(self._in_chunks(connection, rows), maxlen=0)
         elif rows:
             connection.exec_driver_sql(self._whole, (self._json(rows),))
 
-    def _execute_in_chunks(self, connection: Connection, rows: Sequence[Row]) -> None:
+    def fetch(self, connection: Connection, values: Iterable[T]) -> list[Any]:
+        """Execute the query for all values, and return what it finds."""
+        rows = [self._codec.row(value) for value in values]
+        if not rows:
+            return []
+        if connection.dialect.name == "sqlite":
+            return [found for result in self._in_chunks(connection, rows) for found in result]
+        return list(connection.exec_driver_sql(self._whole, (self._json(rows),)))
+
+    def _in_chunks(self, connection: Connection, rows: Sequence[Row]) -> Iterator[CursorResult[Any]]:
         for chunk in _chunks(rows):
             marks = f"({', '.join('?' * len(chunk[0]))})"
             text = self._text.replace(ROWS, f"VALUES {', '.join([marks] * len(chunk))}")
-            connection.exec_driver_sql(text, tuple(value for row in chunk for value in row))
+            yield connection.exec_driver_sql(text, tuple(value for row in chunk for value in row))
 
     def _json(self, rows: Sequence[Row]) -> str:
         encoded = msgspec.json.encode([self._row(*row) for row in rows])
@@ -65,6 +75,15 @@ def upsert(codec: RowCodec[T], *, key: str, change: str) -> Bulk[T]:
     names = ", ".join(codec.columns)
     text = f"INSERT INTO {codec.table} ({names}) {ROWS} ON CONFLICT ({key}) DO UPDATE SET {change}"
     return Bulk(codec, text)
+
+
+def select(codec: RowCodec[T], columns: str) -> Bulk[T]:
+    """Return the query for `columns` of the rows (`found`) that have the values of the codec."""
+    given = ", ".join(codec.columns)
+    # left to right, so that SQLite goes from the values to the rows by their key
+    matches = " AND ".join(f"found.{name} = wanted.{name}" for name in codec.columns)
+    text = f"WITH wanted ({given}) AS ({ROWS}) SELECT {columns} FROM wanted CROSS JOIN {codec.table} AS found"  # noqa: S608
+    return Bulk(codec, f"{text} WHERE {matches}")
 
 
 def update(codec: RowCodec[T], *, keys: Sequence[str]) -> Bulk[T]:

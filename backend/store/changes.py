@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from backend.domain.job import Job, Selection
+from backend.domain.judgement import SaidForecast
+from backend.domain.measures import JobMeasure
 from backend.domain.timeline import Milestone
 from backend.domain.video import VideoStatus
 from backend.domain.words import folded_unless_ascii
@@ -96,6 +98,8 @@ class Tick:
     videos: Sequence[VideoChange] = ()
     resets: Sequence[Reset] = ()
     milestones: Sequence[Milestone] = ()
+    measures: Sequence[JobMeasure] = ()
+    forecasts: Sequence[SaidForecast] = ()
 
     @property
     def last_seq(self) -> int:

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from backend.domain.job import Job
 from backend.domain.video import VideoStatus
-from backend.store import bulk
+from backend.store import bulk, forecasts
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
+from backend.store.counting import note
 from backend.store.rows import RowCodec
 from backend.store.runs import delete_ended
 from backend.store.tables import (
@@ -110,10 +111,12 @@ def commit(connection: Connection, tick: Tick) -> None:
         _reset(connection, reset)
     _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _completes_the_rest(job)])
     _add_results(connection, [change for change in tick.videos if change.has_result])
+    _ADD_MILESTONES.execute(connection, tick.milestones)
+    judged = forecasts.write(connection, tick)
+    note(connection, replace(tick, measures=[*tick.measures, *judged]) if judged else tick)
     if ended := [change.run_id for change in tick.videos if change.run_id is not None]:
         delete_ended(connection, ended)
     _ADD_EVENTS.execute(connection, tick.events)
-    _ADD_MILESTONES.execute(connection, tick.milestones)
     for gone in tick.removed:
         if gone.is_deleted:
             _delete(connection, gone)

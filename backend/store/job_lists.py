@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     CompoundSelect,
     Connection,
@@ -29,19 +30,23 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
+    type_coerce,
     union,
     union_all,
 )
 
+from backend.domain.job_filter import ANY_JOB, JobFilter
 from backend.domain.words import folded
 from backend.store.pages import after_position, cursor_of, position_in
 from backend.store.rows import past
-from backend.store.tables import JOBS, VIDEOS
+from backend.store.tables import JOBS, USERS, VIDEOS
 from backend.store.videos import LAST_CHARACTER, contains, id_begins_with
 from progress_dashboard.protocol import Status
 
 SORTS = ("newest", "oldest", "name", "updated")
 MAX_CANDIDATES = 10_000
+MAX_COUNTED = 100_000
 CHUNKS = (1_000, 2_000)
 LETTERS = 3  # of the search index's terms
 PRESENT, PAST = JOBS.c.on_dashboard, ~JOBS.c.on_dashboard
@@ -57,6 +62,27 @@ class Wanted:
     status: Status | None = None
     q: str = ""
     sort: str = "newest"
+    only: JobFilter = ANY_JOB
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What the filter asks of each job."""
+        only, conditions = self.only, list[ColumnElement[bool]]()
+        moment = func.coalesce(JOBS.c.finished_at, JOBS.c.created_at, type_=JOBS.c.created_at.type)
+        took = type_coerce(JOBS.c.finished_at, BigInteger) - type_coerce(JOBS.c.started_at, BigInteger)
+        if only.begin is not None:
+            conditions.append(moment >= only.begin)
+        if only.end is not None:
+            conditions.append(moment < only.end)
+        if only.min_seconds is not None:
+            conditions.append(took >= only.min_seconds * 1000)
+        if only.max_seconds is not None:
+            conditions.append(took < only.max_seconds * 1000)
+        if only.owner is not None:
+            conditions.append(JOBS.c.owner_id == select(USERS.c.id).where(USERS.c.name == only.owner).scalar_subquery())
+        if only.processor is not None:
+            conditions.append(JOBS.c.processor == only.processor)
+        return conditions
 
     @property
     def key(self) -> ColumnElement[Any]:
@@ -86,15 +112,38 @@ class Found:
     next_cursor: str | None
 
 
-def find_page(connection: Connection, wanted: Wanted, *, limit: int, cursor: str | None) -> Found:
+def find_page(
+    connection: Connection,
+    wanted: Wanted,
+    *,
+    limit: int,
+    cursor: str | None,
+    max_candidates: int = MAX_CANDIDATES,
+) -> Found:
     """Return which jobs are on the page after `cursor`. Raises `Invalid` for a cursor of another list."""
     after = None if cursor is None else position_in(wanted.key, cursor)
-    if not wanted.q:
+    if not wanted.q and not wanted.only:
         return _page(connection.execute(walk(connection, wanted, after, limit + 1)).all(), limit)
-    search = JobSearch(connection, wanted.q)
+    search = JobSearch(connection, wanted, max_candidates)
     if search.is_narrow:
         return _page(connection.execute(search.pick(wanted, after, limit + 1)).all(), limit)
     return _search_on_the_way(connection, wanted, search, after, limit)
+
+
+def count_jobs(connection: Connection, wanted: Wanted, max_counted: int = MAX_COUNTED) -> int | None:
+    """Return how many jobs a list has; None for more than so many, or if a search would have to look at all."""
+    search = JobSearch(connection, wanted, MAX_CANDIDATES)
+    if search.is_narrow:
+        found: Any = search.pick(wanted, None, max_counted + 1)
+    elif wanted.q:
+        return None
+    else:
+        of_status = () if wanted.status is None else (JOBS.c.status == wanted.status,)
+        own = () if wanted.owner_id is None else (JOBS.c.owner_id == wanted.owner_id,)
+        parts = [select(JOBS.c.number).where(part, *of_status, *own, *wanted.conditions) for part in (PRESENT, PAST)]
+        found = union_all(*parts).limit(max_counted + 1)
+    number = connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+    return None if number > max_counted else number
 
 
 def walk(connection: Connection, wanted: Wanted, after: Place | None, limit: int, *more: str) -> CompoundSelect[Any]:
@@ -110,17 +159,30 @@ def walk(connection: Connection, wanted: Wanted, after: Place | None, limit: int
 
 
 class JobSearch:
-    """What a search looks for, and the past jobs that the indexes name."""
+    """What a search or a filter looks for, and the past jobs that the indexes name."""
 
-    def __init__(self, connection: Connection, q: str) -> None:
+    def __init__(self, connection: Connection, wanted: Wanted, max_candidates: int) -> None:
         self._connection = connection
-        self._q = q
-        self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
-        self._videos_are_few = _fits(connection, _begun_video_ids(q))
-        words = _named_by_words(q, connection.dialect.name)
-        self._named = [query for query in (words, _begun_ids(q)) if query is not None]
-        has_letters = len(folded(q)) >= LETTERS
-        self.is_narrow = has_letters and self._videos_are_few and all(_fits(connection, query) for query in self._named)
+        self._q = q = wanted.q
+        self._conditions = wanted.conditions
+        self._named: list[Select[Any]] = []
+        self.is_narrow = False
+        if q:
+            self._jobs = select(_begun_video_ids(q).subquery().c.job_id).distinct()
+            self._videos_are_few = _fits(connection, _begun_video_ids(q), max_candidates)
+            words = _named_by_words(q, connection.dialect.name)
+            self._named = [query for query in (words, _begun_ids(q)) if query is not None]
+            has_letters = len(folded(q)) >= LETTERS
+            self.is_narrow = (
+                has_letters
+                and self._videos_are_few
+                and all(_fits(connection, query, max_candidates) for query in self._named)
+            )
+        self._is_by_time = (
+            not self.is_narrow and wanted.only.has_range and _fits(connection, _ended_within(wanted), max_candidates)
+        )
+        if self._is_by_time:
+            self._named, self.is_narrow = [_ended_within(wanted)], True
 
     def pick(self, wanted: Wanted, after: Place | None, limit: int) -> CompoundSelect[Any]:
         """Return the query for (number, key, id) of the next matching jobs, if `is_narrow`."""
@@ -129,8 +191,10 @@ class JobSearch:
             of_status = () if wanted.status is None else (JOBS.c.status == wanted.status,)
             parts.append(_part(wanted, after, PRESENT, *of_status, self.matches))
         if wanted.dashboard is not True:
-            by_video = select(JOBS.c.number).where(JOBS.c.id.in_(self._jobs))
-            named = union(*(select(query.subquery().c.number) for query in (*self._named, by_video)))
+            queries = list(self._named)
+            if not self._is_by_time:
+                queries.append(select(JOBS.c.number).where(JOBS.c.id.in_(self._jobs)))
+            named = union(*(select(query.subquery().c.number) for query in queries))
             candidates = named.subquery("candidate")
             source = candidates.join(JOBS, JOBS.c.number == candidates.c.number)
             # An index for these conditions would name far more jobs than the candidates are.
@@ -143,6 +207,10 @@ class JobSearch:
     @property
     def matches(self) -> ColumnElement[bool]:
         """The condition of a job that is found."""
+        return and_(true(), *self._conditions, *([self._has_words] if self._q else []))
+
+    @property
+    def _has_words(self) -> ColumnElement[bool]:
         if self._videos_are_few:
             has_video: ColumnElement[bool] = JOBS.c.id.in_(self._jobs)
         else:  # the range of the job's own videos, and not that of all IDs that begin so
@@ -224,6 +292,18 @@ def _named_by_words(q: str, dialect: str) -> Select[Any] | None:
     return select(named.c.number)
 
 
+def _ended_within(wanted: Wanted) -> Select[Any]:
+    """Return the query for the numbers of the past jobs, all of which have ended, that ended in the wanted time."""
+    only, conditions = wanted.only, [PAST]
+    if wanted.owner_id is not None:
+        conditions.append(JOBS.c.owner_id == wanted.owner_id)
+    if only.begin is not None:
+        conditions.append(JOBS.c.finished_at >= only.begin)
+    if only.end is not None:
+        conditions.append(JOBS.c.finished_at < only.end)
+    return select(JOBS.c.number).where(*conditions).limit(MAX_CANDIDATES + 1)
+
+
 def _begun_ids(q: str) -> Select[Any]:
     begins = and_(JOBS.c.id >= q.lower(), JOBS.c.id < q.lower() + LAST_CHARACTER)
     return select(JOBS.c.number).where(begins).limit(MAX_CANDIDATES + 1)
@@ -233,6 +313,6 @@ def _begun_video_ids(q: str) -> Select[Any]:
     return select(VIDEOS.c.job_id).where(id_begins_with(q)).limit(MAX_CANDIDATES + 1)
 
 
-def _fits(connection: Connection, query: Select[Any]) -> bool:
+def _fits(connection: Connection, query: Select[Any], most: int) -> bool:
     counted = select(func.count()).select_from(query.subquery())
-    return connection.execute(counted).scalar_one() <= MAX_CANDIDATES
+    return connection.execute(counted).scalar_one() <= most

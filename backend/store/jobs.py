@@ -15,11 +15,23 @@ from sqlalchemy.engine import Row
 from backend.clock import from_millis, iso_of_millis
 from backend.domain.job import ExportedJob, Job
 from backend.store.database import Database
-from backend.store.job_lists import PAST, PRESENT, Wanted, find_page, walk
+from backend.store.job_lists import PAST, PRESENT, Wanted, count_jobs, find_page, walk
 from backend.store.pages import Page, cursor_of, position_in
 from backend.store.rows import past as past_value
 from backend.store.rows import rows_at_once
-from backend.store.tables import EVENTS, JOB_COLUMNS, JOBS, KEYS, MILESTONES, RESULTS, TOMBSTONES, TRACES, USERS, VIDEOS
+from backend.store.tables import (
+    EVENTS,
+    FORECASTS,
+    JOB_COLUMNS,
+    JOBS,
+    KEYS,
+    MILESTONES,
+    RESULTS,
+    TOMBSTONES,
+    TRACES,
+    USERS,
+    VIDEOS,
+)
 from backend.store.videos import error_contains
 
 ERASED_AT_ONCE = 500
@@ -91,9 +103,11 @@ class JobStore:
         return await self._database.read(read)
 
     async def lines(self, wanted: Wanted, *, cursor: str | None) -> Page[ExportedJob]:
-        """Return the next jobs of a list without a search, for an export."""
+        """Return the next jobs of a list, for an export."""
 
         def read(connection: Connection) -> Page[ExportedJob]:
+            if wanted.q or wanted.only:
+                return _found_lines(connection, wanted, cursor)
             after = None if cursor is None else position_in(wanted.key, cursor)
             owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
             rows = rows_at_once(connection, walk(connection, wanted, after, EXPORTED_AT_ONCE, *LINE))
@@ -114,6 +128,10 @@ class JobStore:
         found = [exists().where(VIDEOS.c.job_id == JOBS.c.id, wanted) for wanted in (begins, error_contains(q))]
         rows = await self._all(on_dashboard.where(or_(*found)))
         return [row.id for row in rows]
+
+    async def count_wanted(self, wanted: Wanted) -> int | None:
+        """Return how many jobs a list has; None for very many, or if that would take too long."""
+        return await self._database.read(lambda connection: count_jobs(connection, wanted))
 
     async def count(self, *, owner_id: str | None) -> int:
         """Return the number of jobs that this owner may see."""
@@ -157,12 +175,22 @@ def _line(row: Sequence[Any], owners: Mapping[str, str]) -> ExportedJob:
     return ExportedJob._make((job_id, name, owners[owner_id], *facts, *ends))
 
 
+def _found_lines(connection: Connection, wanted: Wanted, cursor: str | None) -> Page[ExportedJob]:
+    """Return the next jobs of a list that is searched or filtered; a page may be short, or empty, and lead on."""
+    found = find_page(connection, wanted, limit=EXPORTED_AT_ONCE, cursor=cursor)
+    owners = {row.id: row.name for row in connection.execute(select(USERS.c.id, USERS.c.name))}
+    columns = (JOBS.c.created_at.label("key"), JOBS.c.id, *(JOBS.c[name] for name in LINE))
+    query = select(JOBS.c.number, *columns).where(JOBS.c.number.in_(found.numbers))
+    lines = {row[0]: _line(row, owners) for row in rows_at_once(connection, query)}
+    return Page([lines[number] for number in found.numbers], found.next_cursor)
+
+
 def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
     return query if owner_id is None else query.where(JOBS.c.owner_id == owner_id)
 
 
 def _erase_some(connection: Connection, job_id: str) -> bool:
-    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES):
+    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES, FORECASTS):
         _, key, *_ = table.primary_key  # the rows of one job lie in the order of this column
         some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
         keys = connection.execute(some).scalars().all()

@@ -19,6 +19,7 @@ from sqlalchemy import Boolean, Column, Connection, Float, Integer, LargeBinary,
 from backend.database_url import DatabaseUrl
 from backend.errors import CannotStart
 from backend.store.database import open_database
+from backend.store.filling import LEFT, finish_filling
 from backend.store.migrating import MARKER
 from backend.store.postgres import PostgresDatabase, open_postgres
 from backend.store.revisions import MIGRATIONS, newest_revision
@@ -63,6 +64,7 @@ def _current(source: Path) -> Iterator[Path]:
         copy_database(source, copy)
         with closing(open_database(copy, backups=Path(directory))) as upgraded:
             upgraded.finish_upgrade()
+            finish_filling(upgraded)
         yield copy
 
 
@@ -70,7 +72,7 @@ def _is_current(source: Path) -> bool:
     with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            left = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LEFTOVER,)).fetchall()
+            left = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN (?, ?)", (LEFTOVER, LEFT)).fetchall()
         except sqlite3.DatabaseError as error:
             raise CannotStart(
                 f"{source} is not a database of this program ({error}); name its data directory."

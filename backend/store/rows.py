@@ -88,7 +88,8 @@ class RowCodec(Generic[T]):
         self.table = table.name
         self.columns = tuple(columns)
         self.types = {column: table.c[column].type for column in columns}
-        self._values = attrgetter(*((attributes or {}).get(column, column) for column in columns))
+        values = attrgetter(*((attributes or {}).get(column, column) for column in columns))
+        self._values = values if len(self.columns) > 1 else lambda value: (values(value),)
         processors = [table.c[column].type.dialect_impl(DIALECT).bind_processor(DIALECT) for column in columns]
         self._converted = [(place, convert) for place, convert in enumerate(processors) if convert is not None]
 

@@ -172,6 +172,8 @@ class JobRow(SQLModel, table=True):
         _past("owner_updated", "owner_id", "status", "updated_at", "id"),
         _past("seq", "seq"),
         _past("removed_seq", "removed_seq"),
+        _past("finished", "finished_at", "id"),
+        _past("owner_finished", "owner_id", "finished_at", "id"),
     )
 
     number: int | None = Field(default=None, primary_key=True)
@@ -310,6 +312,24 @@ class MilestoneRow(SQLModel, table=True):
     previous_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class ForecastRow(SQLModel, table=True):
+    """What was said at a stage of a job's attempt (`domain.judgement.SaidForecast`); goes with the job."""
+
+    __tablename__ = "forecast"
+    __table_args__ = (Index("ix_forecast_judged", "processor", "stage", "ended_at"), CLUSTERED)
+
+    job_id: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    stage: int = Field(primary_key=True)
+    processor: str
+    said_at: datetime = Field(sa_type=UtcDateTime)
+    seconds: float
+    low: float
+    high: float
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    paused_seconds: float = 0.0
+
+
 class IdempotencyRow(SQLModel, table=True):
     """An `Idempotency-Key` that made a job. `request_hash` tells a repetition from another request."""
 
@@ -322,6 +342,69 @@ class IdempotencyRow(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class RollupRow(SQLModel, table=True):
+    """What ended in a quarter of an hour, which begins at `at` (`domain.measures.Tally`).
+
+    Kept for ever, so that it has nothing of a job or a video. After some days the quarters of an hour are one row.
+    """
+
+    __tablename__ = "rollup"
+    __table_args__ = (CLUSTERED,)
+
+    at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    owner_id: str = Field(primary_key=True)
+    processor: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    count: int = Field(sa_type=BigInteger)
+    millis: int = Field(sa_type=BigInteger)
+    film_millis: int = Field(sa_type=BigInteger)
+    film_work_millis: int = Field(sa_type=BigInteger)
+    work_millis: int = Field(sa_type=BigInteger)
+    histogram: bytes = Field(sa_type=LargeBinary)
+
+
+class UncountedRow(SQLModel, table=True):
+    """What a tick brought to the statistics (`domain.measures.Entry` as JSON), until it is counted and goes."""
+
+    __tablename__ = "uncounted"
+
+    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    body: bytes = Field(sa_type=EncodedText)
+
+
+class CauseRollupRow(SQLModel, table=True):
+    """How many videos of a job failed for one cause in a quarter of an hour. `fingerprint` names the cause."""
+
+    __tablename__ = "cause_rollup"
+    __table_args__ = (CLUSTERED,)
+
+    at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    owner_id: str = Field(primary_key=True)
+    processor: str = Field(primary_key=True)
+    fingerprint: str = Field(primary_key=True)
+    job_id: str = Field(primary_key=True)
+    videos: int
+
+
+class CauseRow(SQLModel, table=True):
+    """The words of a cause, without names and numbers, so that they may outlive the jobs that met it."""
+
+    __tablename__ = "cause"
+
+    fingerprint: str = Field(primary_key=True)
+    words: str = Field(sa_type=Text)
+
+
+class MarkRow(SQLModel, table=True):
+    """A moment that explains a change in the statistics: a start of the server, or another number of slots."""
+
+    __tablename__ = "mark"
+
+    at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    kind: str = Field(primary_key=True)
+    slots: int
+
+
 METADATA = SQLModel.metadata
 USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONES, KEYS, TOMBSTONES, ARRIVALS = (
     METADATA.tables[name]
@@ -329,5 +412,8 @@ USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONE
         *("user", "session", "token", "login_link", "job", "video", "result", "trace"),
         *("progress_event", "milestone", "idempotency_key", "tombstone", "arrival"),
     )
+)
+ROLLUPS, CAUSE_ROLLUPS, CAUSES, MARKS, FORECASTS = (
+    METADATA.tables[name] for name in ("rollup", "cause_rollup", "cause", "mark", "forecast")
 )
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)

@@ -165,26 +165,36 @@ class Countdown:
 
 
 @contextmanager
-def _stoppable(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C and SIGTERM interrupt SQLite; yields a check for the pauses between two steps."""
+def stop_requests() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C and SIGTERM set meanwhile, instead of what they usually do."""
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    def check() -> None:
-        if stopped.is_set():
-            raise Interrupted
-
     in_main = threading.current_thread() is threading.main_thread()
     before: Sequence[Any] = [signal.signal(number, stop) for number in _SIGNALS] if in_main else ()
-    connection.set_progress_handler(stopped.is_set, INSTRUCTIONS_BETWEEN_CHECKS)
     try:
-        yield check
+        yield stopped
     finally:
-        connection.set_progress_handler(None, 0)
         for number, handler in zip(_SIGNALS, before, strict=False):
             signal.signal(number, handler)
+
+
+@contextmanager
+def _stoppable(connection: sqlite3.Connection) -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C and SIGTERM interrupt SQLite; yields a check for the pauses between two steps."""
+    with stop_requests() as stopped:
+
+        def check() -> None:
+            if stopped.is_set():
+                raise Interrupted
+
+        connection.set_progress_handler(stopped.is_set, INSTRUCTIONS_BETWEEN_CHECKS)
+        try:
+            yield check
+        finally:
+            connection.set_progress_handler(None, 0)
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -220,6 +221,45 @@ def test_a_thousand_jobs_are_all_there_and_few_are_drawn(stage: Stage) -> None:
     expect(stage.card("job-0999").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "55")
     stage.publish(removed=tuple(f"job-{number:04}" for number in range(999)))
     expect(stage.cards).to_have_count(1)
+
+
+def test_the_heading_says_when_all_will_be_done_by_the_readers_clock(stage: Stage) -> None:
+    stage.open()
+    moments = [f"{datetime.now(UTC).date()}T{time}" for time in ("04:40:00Z", "03:50:00Z", "06:10:00Z")]
+    stage.publish(a_job("one"), done=moments)
+    shown = [stage.page.evaluate("at => new Date(at).toLocaleTimeString('en-GB').slice(0, 5)", at) for at in moments]
+    expect(stage.page.get_by_test_id("all-done")).to_have_text(
+        re.compile(rf"All done about .*{shown[0]} \(.*{shown[1]} to .*{shown[2]}\)\.")
+    )
+
+
+def test_a_waiting_job_says_its_place_and_when_it_begins(stage: Stage) -> None:
+    stage.open()
+    at = f"{datetime.now(UTC).date()}T12:40:00Z"
+    words = "4 of 4 jobs run; nightly.csv is before it"
+    stage.publish(a_job("waits", status="pending"), a_job("free", status="pending"), waits={"waits": (3, words, at)})
+    shown = stage.page.evaluate("at => new Date(at).toLocaleTimeString('en-GB').slice(0, 5)", at)
+    expect(stage.card("waits")).to_contain_text(f"3rd in line: {words}")
+    expect(stage.card("waits")).to_contain_text(re.compile(f"about .*{shown}"))
+    expect(stage.card("free")).to_contain_text("Waiting to start")
+    stage.publish(waits={"waits": (1, "4 of 4 jobs run", None)})
+    expect(stage.card("waits")).to_contain_text("1st in line: 4 of 4 jobs run")
+    expect(stage.card("waits")).not_to_contain_text("about")
+
+
+def test_the_heading_has_the_rate_of_the_last_minutes(stage: Stage) -> None:
+    stage.open()
+    stage.publish(a_job("one"))
+    expect(stage.cards).to_have_count(1)
+    expect(stage.page.get_by_test_id("pulse")).to_have_count(0)
+    stage.publish(rates=[0] * 20 + [12] * 10)
+    pulse = stage.page.get_by_test_id("pulse")
+    expect(pulse).to_contain_text("12.0 / min")
+    expect(pulse).to_contain_text("videos, last 30 min")
+    expect(pulse).to_have_attribute("title", re.compile("minutes: 0, .*12$"))
+    assert pulse.locator("path.line").get_attribute("d").count("L") == 29  # type: ignore[union-attr]
+    stage.page.set_viewport_size({"width": 360, "height": 700})
+    expect(pulse).to_be_hidden()
 
 
 def test_the_tab_and_the_headline_carry_the_state(stage: Stage) -> None:

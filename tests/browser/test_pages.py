@@ -863,6 +863,49 @@ def test_history_finds_by_name_video_and_error_and_keeps_the_search_in_the_addre
     expect(app.page).to_have_url(f"{app.program.url}/history?q=is+cut+off&status=completed")
 
 
+def test_history_is_filtered_in_the_address_and_its_export_with_it(app: SignedInPage) -> None:
+    job_id = app.finished(app.submit("filtered-1", name="filtered list"))
+    app.open("/history?q=filtered+list&processor=probe&owner=admin")
+    expect(app.history).to_have_count(1)
+    expect(app.history).to_have_attribute("data-job-id", job_id)
+    export = app.page.get_by_role("link", name="Export CSV")
+    expect(export).to_have_attribute("href", "/api/jobs/export.csv?q=filtered+list&owner=admin&processor=probe")
+    app.page.get_by_label("Duration").select_option("Over 6 h")
+    expect(app.page.get_by_role("heading", name="No job matches")).to_be_visible()
+    expect(app.page).to_have_url(re.compile("min_seconds=21600"))
+    app.page.get_by_label("Duration").select_option("Any duration")
+    expect(app.history).to_have_count(1)
+    app.page.get_by_test_id("from-day").fill("2100-01-01")
+    expect(app.page.get_by_role("heading", name="No job matches")).to_be_visible()
+    app.page.get_by_test_id("from-day").fill("2020-01-01")
+    expect(app.history).to_have_count(1)
+    expect(app.page).to_have_url(re.compile("from=20"))
+    app.page.reload()
+    expect(app.page.get_by_test_id("from-day")).to_have_value("2020-01-01")
+    expect(app.history).to_have_count(1)
+
+
+def test_a_list_says_before_its_start_how_long_it_will_take(app: SignedInPage) -> None:
+    """By the results of the job before it; nothing is said of a list without files."""
+    clips = SLOW_CLIPS[:8]
+    app.finished(app.submit(*clips, name="earlier"))
+    app.open("/lists")
+    app.choose("again.csv", "video_id\n" + "\n".join(clips))
+    expect(app.page.get_by_test_id("list-outlook")).to_contain_text("8 videos")
+    expect(app.page.get_by_test_id("list-outlook")).to_contain_text("earlier videos)")
+    app.choose("nothing.csv", "video_id\nno-such-file")
+    expect(app.page.get_by_test_id("upload-preview")).to_contain_text("nothing.csv")
+    expect(app.page.get_by_test_id("list-outlook")).to_have_count(0)
+
+
+def test_a_jobs_page_says_what_was_said_and_what_came_true(app: SignedInPage) -> None:
+    nights = [app.finished(app.submit(*SLOW_CLIPS[:6], name=name, max_speed=1)) for name in ("first", "second")]
+    app.open(f"/jobs/{nights[1]}")
+    expect(app.page.get_by_test_id("job-forecasts")).to_contain_text(
+        re.compile(r"we said .*; it was .* \(off by \d+ %\)")
+    )
+
+
 def test_history_finds_names_in_any_case_and_spelling(app: SignedInPage) -> None:
     names = ("ÜBUNG with words", "U\u0308bung with words", "Червоний with words")
     jobs = [app.submit("one", name=name) for name in names]

@@ -338,7 +338,7 @@ class Control(RuleBasedStateMachine):
             self.do(self.erasure().run_once())
 
     def erasure(self) -> Erasure:
-        return Erasure(self.server.store.jobs, Outputs(self.on.settings.outputs), self.on.settings, self.server.clock)
+        return Erasure(self.server.store, Outputs(self.on.settings.outputs), self.on.settings, self.server.clock)
 
     @rule()
     def refuse_or_accept(self) -> None:

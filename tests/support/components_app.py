@@ -25,6 +25,7 @@ from backend.delivery.batches import Change, Removal, View
 from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
 from backend.domain.job import Action, Job, Source
+from backend.jobs.waiting_line import DoneAt, Wait
 from backend.settings import Settings, load_settings
 from progress_dashboard.protocol import Status
 from ui.audience import CardFacts
@@ -54,6 +55,9 @@ class PostedJobs:
         self.requests: list[tuple[str, str]] = []  # requested on the cards
         self.stalled: dict[str, datetime] = {}  # job -> when it stalled
         self.ids_with_video: dict[str, list[str]] = {}  # searched text -> IDs of jobs
+        self.waits: dict[str, Wait] = {}  # job -> its place in line
+        self.done: DoneAt | None = None
+        self.rates: list[int] = []
 
     async def act(self, job_id: str, action: Action) -> None:
         self.requests.append((job_id, action.value))
@@ -63,6 +67,15 @@ class PostedJobs:
 
     async def search(self, q: str) -> list[str]:
         return self.ids_with_video.get(q, [])
+
+    def forecast(self, order: dict[str, Any]) -> None:
+        """Take what the order says about times: `waits` (job -> place, reason, moment), `done` (moments), `rates`."""
+        moments = datetime.fromisoformat
+        waits = order.get("waits", {}).items()
+        self.waits |= {job_id: Wait(place, reason, at and moments(at)) for job_id, (place, reason, at) in waits}
+        if "done" in order:
+            self.done = DoneAt(*map(moments, order["done"]))
+        self.rates = order.get("rates", self.rates)
 
     def watch(self, user: User, after: int | None) -> PostedReader:
         return PostedReader(self, after)
@@ -146,7 +159,14 @@ def settings_of(delays: str, attempts: int, silence_seconds: float) -> Settings:
 def build(silence_seconds: float) -> FastAPI:
     app = FastAPI()
     posted = PostedJobs()
-    facts = CardFacts(leaves_at, lambda job: None, lambda job: posted.stalled.get(job.id))
+    facts = CardFacts(
+        leaves_at,
+        lambda job: None,
+        lambda job: posted.stalled.get(job.id),
+        lambda job, user: posted.waits.get(job.id),
+        lambda jobs: posted.done,
+        lambda owner_id: posted.rates,
+    )
     live = LiveJobs(posted.watch, broadcasts(), SystemClock(), facts)
 
     @app.post("/control")
@@ -155,6 +175,7 @@ def build(silence_seconds: float) -> FastAPI:
         ago = {job_id: timedelta(seconds=seconds) for job_id, seconds in order.get("stalled_ago", {}).items()}
         posted.stalled |= {job_id: datetime.now(UTC) - passed for job_id, passed in ago.items()}
         posted.ids_with_video |= order.get("ids_with_video", {})
+        posted.forecast(order)
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
@@ -178,6 +199,8 @@ def build(silence_seconds: float) -> FastAPI:
         posted.requests.clear()
         posted.stalled.clear()
         posted.ids_with_video.clear()
+        posted.waits.clear()
+        posted.done, posted.rates = None, []
         posted.publish([], list(posted.jobs))
 
     @ui.page("/", language="en-US", dark=None, reconnect_timeout=300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,11 @@ class Stage:
         self.page.goto(f"{self.server.url}/?{query}")
         expect(self.banner).to_have_attribute("data-state", "connected")
 
-    def publish(self, *jobs: dict[str, Any], removed: tuple[str, ...] = (), **known: Mapping[str, Any]) -> int:
+    def publish(self, *jobs: dict[str, Any], removed: tuple[str, ...] = (), **known: object) -> int:
         """Publish jobs and removals, and return the number of readers.
 
-        `known` are other facts: `stalled_ago` (job -> seconds), `ids_with_video` (searched text -> job IDs).
+        `known` are other facts: `stalled_ago` (job -> seconds), `ids_with_video` (searched text -> job IDs), and those
+        of `PostedJobs.forecast`.
         """
         body = json.dumps({"jobs": jobs, "removed": removed, **known}).encode()
         order = urllib.request.Request(f"{self.server.url}/control", body, {"Content-Type": "application/json"})

@@ -21,6 +21,7 @@ from backend.executors.runs import LocalRuns, OnStart, OnStep, RunOutcome, Runs,
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.courses import Courses
 from backend.jobs.executor import Executor, ProcessJob
 from backend.jobs.external import ExternalJobs
 from backend.jobs.leases import Lease, Leases, Report, VideoFinished
@@ -121,6 +122,7 @@ class Parts:
     manager: JobManager
     sources: MediaSources
     clock: QuickClock
+    courses: Courses
 
     def add_file(self, video_id: str) -> None:
         """Put something under this ID into the media directory."""
@@ -232,8 +234,17 @@ def build_parts(
     journal = Journal(store, hub, clock)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
-    leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=pause_after_failures)
     sources = media_sources(directory, clock)
+    courses = Courses(store.forecasts, sources, clock, slots=lambda: 1)
+    leases = Leases(
+        active,
+        journal,
+        store.videos,
+        executor,
+        clock,
+        pause_after_failures=pause_after_failures,
+        on_report=courses.report,
+    )
     manager = JobManager(
         store=store,
         journal=journal,
@@ -245,7 +256,7 @@ def build_parts(
         clock=clock,
         jobs_in_flight=jobs_in_flight,
     )
-    return Parts(store, hub, journal, active, queries, external, leases, manager, sources, clock)
+    return Parts(store, hub, journal, active, queries, external, leases, manager, sources, clock, courses)
 
 
 @asynccontextmanager

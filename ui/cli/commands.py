@@ -22,6 +22,7 @@ MODULES: Mapping[str, str] = MappingProxyType(  # in the order of the help
         "cancel": "ui.cli.cancel",
         "retry": "ui.cli.retry",
         "export": "ui.cli.export",
+        "stats": "ui.cli.stats",
         "backup": "ui.cli.backup",
         "move-to": "ui.cli.move_to",
         "worker": "ui.cli.worker",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from backend.domain.auth import ACCESS
+
 if TYPE_CHECKING:
     from backend.accounts.accounts import Accounts
     from backend.domain.auth import User
@@ -26,7 +28,7 @@ class Issuer(Protocol):
 
     async def user(self, name: str) -> User: ...
 
-    async def issue_token(self, user: User, *, lifetime_seconds: float) -> str: ...
+    async def issue_token(self, user: User, *, lifetime_seconds: float, purpose: str = ...) -> str: ...
 
     async def make_link(self, user: User, *, lifetime_seconds: float) -> str: ...
 
@@ -82,12 +84,13 @@ async def open_issuer(data_dir: Path | None) -> AsyncIterator[Issuer]:
         yield accounts
 
 
-def issue_token(data_dir: Path | None, name: str, lifetime_seconds: float) -> str:
+def issue_token(data_dir: Path | None, name: str, lifetime_seconds: float, *, purpose: str = ACCESS) -> str:
     """Return a token of this user, as a program that runs no event loop needs it. Raises like `open_issuer`."""
     import asyncio  # `--help` does without it
 
     async def issue() -> str:
         async with open_issuer(data_dir) as accounts:
-            return await accounts.issue_token(await accounts.user(name), lifetime_seconds=lifetime_seconds)
+            user = await accounts.user(name)
+            return await accounts.issue_token(user, lifetime_seconds=lifetime_seconds, purpose=purpose)
 
     return asyncio.run(issue())

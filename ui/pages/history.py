@@ -25,17 +25,20 @@ def add_history_page(backend: Backend) -> None:
     """Attach `/history`."""
 
     @page("/history")
-    async def history_page(q: str = "", status: str = "", sort: str = "") -> None:
+    async def history_page() -> None:
         user = current_user()
+        owners = [other.name for other in await backend.accounts.users()] if user.is_admin else []
         with page_frame("History", "history", user, backend.settings, storage_notice(backend.journal)):
             with tag("div", classes="lead"):
                 with tag("div"):
                     tag("h1", "History")
                     tag("p", f"{whose_jobs(user)}.")
                 with tag("div", classes="act"):
-                    link("Export CSV", "/api/jobs/export.csv", classes="btn", icon_name="download")
-            search = Search.of(q=q, status=status, sort=sort)
-            history = JobHistory(backend.queries, backend.clock, search, show_owner=user.is_admin)
+                    export = link("Export CSV", "/api/jobs/export.csv", classes="btn", icon_name="download")
+            search = Search.of(context.client.request.query_params if context.client.request else {})
+            history = JobHistory(
+                backend.queries, backend.clock, search, show_owner=user.is_admin, owners=owners, export=export
+            )
         await history.refresh()
         follow = partial(follow_jobs, backend.queries, history, viewer=current_user, clock=backend.clock)
         while_connected(context.client, follow, name="history")

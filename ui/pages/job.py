@@ -20,10 +20,10 @@ from ui.components.job.job_causes import JobCauses
 from ui.components.job.job_header import JobHeader
 from ui.components.job.job_timeline import JobTimeline
 from ui.components.job.job_videos import JobVideos, VideoFilter
-from ui.components.job.tabs import Tabs
 from ui.components.shared.job_actions import do
 from ui.components.shared.live_region import say
 from ui.components.shared.page_frame import page_frame
+from ui.components.shared.tabs import Tabs
 from ui.following import JobSubscription, patiently, while_connected
 from ui.session import act, current_user, page
 from ui.storage_notice import storage_notice
@@ -76,6 +76,7 @@ class JobView:
                 now=self._clock.now(),
                 forecast=backend.forecasts.of,
                 stalled=backend.stalls.of,
+                wait=lambda job: backend.line.of(job, current_user()),
                 on_act=self._act,
             )
             self._tabs = Tabs(TABS, chosen=tab, label="About this job", beside=TIMELINE)
@@ -169,6 +170,7 @@ class JobView:
         state = job.attempt, job.is_finished, 100 * job.current_video // job.total_videos  # not for each of many videos
         if self._timed != state:
             self._header.show_times(await self._queries.times(job.id, by=current_user()))
+            self._header.show_forecasts(await self._queries.forecasts(job.id, by=current_user()))
             self._timed = state
 
     async def _show_strip(self, job: Job) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from nicegui import ui
 
 from backend import Backend
+from backend.domain.habits import Work
 from backend.domain.texts import counted
 from backend.jobs.submission import Order
 from backend.lists.csv_files import ColumnUndecided, ListRow, VideoList, read_video_list
@@ -113,7 +114,10 @@ async def read_list(backend: Backend, name: str, file: BinaryIO, column: int | N
     videos = await asyncio.to_thread(read_video_list, file, column=column)
     found = await backend.sources.media.count_found([row.video_id for row in videos.rows])
     missing = await _missing(backend, videos) if found < len(videos.rows) else frozenset()
-    return ReadList(name, videos, found, backend.sources.media.root, missing)
+    order = Order(name=name)
+    work = Work(order.processor, order.source, order.checked_options())
+    outlook = await backend.courses.preview([row.video_id for row in videos.rows], work)
+    return ReadList(name, videos, found, backend.sources.media.root, missing, outlook)
 
 
 async def _missing(backend: Backend, videos: VideoList) -> frozenset[str]:

@@ -215,6 +215,33 @@ def test_an_unsupported_method_is_405(client: httpx.Client, method: str) -> None
         assert (answer.status_code, answer.json()["detail"]) == (405, "This address does not support that method.")
 
 
+def test_the_list_and_its_export_have_the_same_filters(client: httpx.Client) -> None:
+    wanted = upload(client, b"video_id\nhere\n", "wanted-by-filter.csv").json()["job_id"]
+    until_ended(client, wanted)
+    filters = {"q": "wanted-by-filter", "from": "2020-01-01T00:00:00Z", "processor": "probe", "owner": "ana"}
+    others: tuple[dict[str, Any], ...] = (
+        {"from": "2100-01-01T00:00:00Z"},
+        {"to": "2020-01-01T00:00:00Z"},
+        {"processor": "external"},
+        {"owner": "admin"},
+        {"min_seconds": 86_400},
+        {"status": "failed"},
+    )
+    for query, found in ((filters, [wanted]), *((filters | other, []) for other in others)):
+        page = client.get("/api/jobs", params=query | {"count": True}).json()
+        assert ([job["job_id"] for job in page["items"]], page["count"]) == (found, len(found)), query
+        lines = client.get("/api/jobs/export.csv", params=query).content.decode("utf-8-sig").splitlines()
+        assert [wanted in line for line in lines[1:]] == [True for _ in found], query
+
+
+@pytest.mark.parametrize("query", ["from=yesterday", "to=x", "min_seconds=long", "max_seconds=-1"])
+def test_a_filter_that_means_nothing_is_422_with_its_name(client: httpx.Client, query: str) -> None:
+    for path in ("/api/jobs", "/api/jobs/export.csv"):
+        answer = client.get(f"{path}?{query}")
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith(query.partition("=")[0])
+
+
 def test_an_exported_history_has_no_formula_cells(client: httpx.Client) -> None:
     client.post("/api/jobs", json={"video_ids": ["here"], "name": "=HYPERLINK(1)"})
     text = client.get("/api/jobs/export.csv").content.decode("utf-8-sig")

@@ -79,7 +79,7 @@ def rows_of(database: Database, job: Job) -> int:
 
 
 def erasure(managed: Managed, outputs: Path) -> Erasure:
-    return Erasure(managed.store.jobs, Outputs(outputs), SETTINGS, managed.clock)
+    return Erasure(managed.store, Outputs(outputs), SETTINGS, managed.clock)
 
 
 async def test_a_deleted_job_is_gone_at_once_and_erased_soon(

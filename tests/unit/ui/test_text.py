@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from backend.domain.job import Job
-from backend.domain.pace import Estimate
 from progress_dashboard.protocol import Status
 from tests.support.jobs import a_job
 from ui import text
@@ -74,18 +73,6 @@ def test_an_unfinished_job_says_where_it_continued_after_a_restart(facts: dict[s
 
 def test_the_headline_counts_waiting_jobs_apart() -> None:
     assert text.headline([job(Status.PENDING)]) == "0 jobs running, 1 waiting."
-
-
-def test_the_outlook_is_that_of_the_slowest_of_several_jobs() -> None:
-    jobs = [job(Status.PROCESSING, id="slow"), job(Status.PROCESSING, id="fast"), job(Status.COMPLETED)]
-    estimates = {"slow": Estimate(1560, 1500, 1600, 18), "fast": Estimate(60, 55, 65, 18)}
-    assert text.outlook(jobs, lambda job: estimates.get(job.id)) == "The last one ends in about 26 min."
-
-
-@pytest.mark.parametrize("others", [[Status.PROCESSING], [Status.PENDING, Status.PROCESSING], []])
-def test_there_is_no_outlook_without_estimates_of_several_jobs(others: list[Status]) -> None:
-    jobs = [job(Status.PROCESSING, id="known"), *map(job, others)]
-    assert text.outlook(jobs, lambda job: Estimate(60, 55, 65, 18) if job.id == "known" else None) == ""
 
 
 def test_a_dashboard_without_failures_is_all_done() -> None:

@@ -34,6 +34,12 @@ const facts = {
     stalledFor() {
       return this.job.stalled ? `No progress for ${span((this.knownUntil - this.job.stalled) / 1000)}` : "";
     },
+    // What a job does now. A waiting one says why it waits, unless its own sentence is about a machine.
+    what() {
+      const { now, wait } = this.job;
+      if (!wait || now.is_waiting) return now;
+      return { icon: "schedule", text: wait.text, more: wait.starts && `about ${clockTime(new Date(wait.starts))}` };
+    },
     when() {
       const { started, finished, pace } = this.job;
       if (this.stalledFor || pace) return this.stalledFor || pace;
@@ -101,17 +107,17 @@ export const JobCard = {
         <span>{{ job.fact }}<template v-if="job.failed"> · <a class="bad" :href="failures">{{ job.failed }}</a></template></span>
         <span :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </div>
-      <div v-if="job.now.is_error" class="now err">
+      <div v-if="what.is_error" class="now err">
         <span class="i s" data-icon="error_outline" aria-hidden="true"></span>
-        <span :title="job.now.text"><span class="sr">Error: </span>{{ job.now.text }}</span>
+        <span :title="what.text"><span class="sr">Error: </span>{{ what.text }}</span>
         <a class="more" :href="job.failed ? failures : page">Show</a>
       </div>
-      <div v-else class="now" :class="{ waiting: job.now.is_waiting }">
-        <span class="i s" :data-icon="job.now.icon" aria-hidden="true"></span>
-        <span :class="{ mono: job.now.is_id, id: job.now.is_id }" :translate="job.now.is_id ? 'no' : null" :title="job.now.text">{{ job.now.text }}</span>
-        <copy-button v-if="job.now.is_id" :value="job.now.text" label="Copy the video ID"></copy-button>
-        <span v-if="job.error && !job.now.is_waiting" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
-        <span v-if="job.now.more && !job.error" class="more" :class="{ long: job.now.is_long }" :title="job.now.more">{{ job.now.more }}</span>
+      <div v-else class="now" :class="{ waiting: what.is_waiting }">
+        <span class="i s" :data-icon="what.icon" aria-hidden="true"></span>
+        <span :class="{ mono: what.is_id, id: what.is_id }" :translate="what.is_id ? 'no' : null" :title="what.text">{{ what.text }}</span>
+        <copy-button v-if="what.is_id" :value="what.text" label="Copy the video ID"></copy-button>
+        <span v-if="job.error && !what.is_waiting" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
+        <span v-if="what.more && !job.error" class="more" :class="{ long: what.is_long }" :title="what.more">{{ what.more }}</span>
       </div>
       <job-actions class="foot" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" :quick="job.quick" :looks="actions" @act="$emit('act', $event)">
         <span :title="updatedExactly">{{ freshness }}</span>
@@ -143,8 +149,8 @@ export const JobRow = {
       <span class="far" role="cell">${bar}<span class="strong">{{ job.progress }} %</span></span>
       <span class="count" role="cell"><span><b>{{ job.done }}</b> / {{ job.total }}</span><span class="facts"><a v-if="job.failed" class="bad" :href="failures">{{ job.failed }}</a></span></span>
       <span class="what" role="cell">
-        <span v-if="job.now.is_error" class="badc" :title="job.now.text"><span class="i s" data-icon="error_outline" aria-hidden="true"></span> <span class="sr">Error: </span>{{ job.now.text }}</span>
-        <span v-else :class="{ warn: job.now.is_waiting }" :title="job.error ? 'Earlier error: ' + job.error : job.now.more || job.now.text"><span :class="{ mono: job.now.is_id }" :translate="job.now.is_id ? 'no' : null">{{ job.now.text }}</span><template v-if="job.now.more"> · {{ job.now.more }}</template></span>
+        <span v-if="what.is_error" class="badc" :title="what.text"><span class="i s" data-icon="error_outline" aria-hidden="true"></span> <span class="sr">Error: </span>{{ what.text }}</span>
+        <span v-else :class="{ warn: what.is_waiting }" :title="job.error ? 'Earlier error: ' + job.error : what.more || what.text"><span :class="{ mono: what.is_id }" :translate="what.is_id ? 'no' : null">{{ what.text }}</span><template v-if="what.more"> · {{ what.more }}</template></span>
         <span class="sub" :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </span>
       <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>

@@ -83,7 +83,11 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
 
 
 def card(
-    job: Job, leaves_at: datetime | None = None, pace: str = "", stalled_since: datetime | None = None
+    job: Job,
+    leaves_at: datetime | None = None,
+    pace: str = "",
+    stalled_since: datetime | None = None,
+    wait: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the facts of a job's card. Times are milliseconds since 1970; no text is markup."""
     return {
@@ -104,6 +108,7 @@ def card(
         "failed": f"{count(job.failed)} failed" if job.failed else "",
         "pace": pace,
         "now": _now(job),
+        "wait": wait,
         "error": job.error if job.failed or job.status is Status.FAILED else None,
         "offers": offers(job),
         "busy": busy(job),

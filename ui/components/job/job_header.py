@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from nicegui.elements.mixins.text_element import TextElement
 
 from backend.domain.job import Action, Job, Source
+from backend.domain.judgement import SaidForecast
 from backend.domain.pace import Estimate, in_words, per_time
 from backend.domain.video import VideoTimes
+from backend.jobs.waiting_line import Wait
 from progress_dashboard.protocol import WITH_FAILURES, Status
+from ui.components.job.said_forecasts import draw_forecasts
 from ui.components.shared.copy_button import CopyButton
 from ui.components.shared.job_actions import JobActions
 from ui.components.shared.moment import Moment
@@ -42,12 +45,16 @@ class JobHeader:
         now: datetime,
         forecast: Callable[[Job], Estimate | None],
         stalled: Callable[[Job], datetime | None],
+        wait: Callable[[Job], Wait | None],
         on_act: Callable[[Action], Awaitable[None]],
     ) -> None:
         self._job = job
         self._now = now
         self._forecast = forecast
         self._stalled = stalled
+        self._wait_of = wait
+        self._wait: Wait | None = None
+        self._said: tuple[SaidForecast, ...] = ()
         self._stalled_since: datetime | None = None
         self._times = VideoTimes()
         with tag("div", classes="crumb"):
@@ -70,6 +77,9 @@ class JobHeader:
             self._draw_bar()
             self.below_bar = tag("div")
             self._message = tag("p", classes="said small").props("data-testid=job-message")
+            self._wait_line = tag("p", classes="said small muted").props("data-testid=job-wait")
+            self._said_line = tag("p", classes="said small muted").props("data-testid=job-forecasts")
+            self._said_line.set_visibility(False)
         self._draw_state(self._job)
         self._draw_numbers(self._job)
 
@@ -86,11 +96,22 @@ class JobHeader:
         self._pace.props(f'title="{video_times_in_full(times)}"')
         self._draw_pace()
 
+    def show_forecasts(self, said: Sequence[SaidForecast]) -> None:
+        """Show what was said about the end of the attempt, and how true it was."""
+        if tuple(said) == self._said:
+            return
+        self._said = tuple(said)
+        self._said_line.clear()
+        self._said_line.set_visibility(bool(said))
+        with self._said_line:
+            draw_forecasts(said)
+
     def tick(self, *, now: datetime) -> None:
         """Let the shown durations pass."""
         self._now = now
         self._took.text = time_taken(self._job, now)
         self._draw_pace()
+        self._draw_wait(self._wait_of(self._job))
 
     def _draw_figures(self) -> None:
         with tag("div", classes="figures"):
@@ -139,6 +160,7 @@ class JobHeader:
         self._failed.classes("badc" if job.failed else "", remove="" if job.failed else "badc")
         self._took.text = time_taken(job, self._now)
         self._draw_pace()
+        self._draw_wait(self._wait_of(job))
         waiting = " and waiting" if job.status is Status.PENDING else ""
         self._progress.props(f'aria-valuenow={job.progress} aria-valuetext="{spoken_progress(job)}{waiting}"')
         for part, share in zip(self._shares.values(), shares(job), strict=True):
@@ -154,6 +176,22 @@ class JobHeader:
         self._pace.set_visibility(since is None and rate is not None)
         self._remaining_text.text = "" if estimate is None else in_words(estimate)
         self._remaining.set_visibility(since is None and estimate is not None)
+
+    def _draw_wait(self, wait: Wait | None) -> None:
+        """Show the place of a job that waits for its turn. That it waits for a machine is its message."""
+        if wait is not None and self._job.waiting_reason is not None:
+            wait = None
+        self._wait_line.set_visibility(wait is not None)
+        if wait == self._wait or wait is None:
+            return
+        self._wait = wait
+        self._wait_line.clear()
+        with self._wait_line:
+            icon("schedule", small=True)
+            tag("span", f" {wait.words}")
+            if wait.starts_at is not None:
+                tag("span", "; about ")
+                Moment(wait.starts_at, zoned=True)
 
     def _draw_stall(self, since: datetime | None) -> None:
         self._stall.set_visibility(since is not None)

@@ -12,11 +12,13 @@ from pathlib import Path
 from nicegui import ui
 
 from backend.domain.job import Job
+from backend.domain.pace import in_words
 from backend.domain.texts import counted
+from backend.jobs.courses import Preview
 from backend.lists.csv_files import DELIMITERS, Duplicate, ListRow, Problem, VideoList
 from backend.lists.video_list import shown
 from ui.components.shared.choice import choice
-from ui.text import count
+from ui.text import count, size
 from ui.theme import button, icon, link, tag
 
 MAX_SHOWN_ROWS = 20
@@ -35,7 +37,7 @@ AnyRow = ListRow | Duplicate | Problem
 class ReadList:
     """A parsed list: `found` of its videos have a file in the directory `media`, those in `missing` have none.
 
-    `missing` covers only the videos of the first rows.
+    `missing` covers only the videos of the first rows. `outlook` is how long it will take, if that is known.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ReadList:
     found: int
     media: Path
     missing: frozenset[str]
+    outlook: Preview | None = None
 
     @cached_property
     def first(self) -> list[AnyRow]:
@@ -81,6 +84,18 @@ def verdict(row: AnyRow, missing: frozenset[str]) -> Verdict:
             return "no file in the media directory", "warn"
         case _:
             return "ready", ""
+
+
+def in_words_of(outlook: Preview) -> str:
+    """Return how long a list will take, and how that is known.
+
+    >>> from backend.domain.pace import Estimate
+    >>> in_words_of(Preview(512, 40.8e9, Estimate(4800, 4500, 5100, 6.4), 2, 1204))
+    '512 videos, 40.8 GB: about 1 h 20 min with 2 slots (from 1,204 earlier videos)'
+    """
+    what = f"{counted(outlook.videos, 'video')}, {size(outlook.size)}"
+    source = f"from {counted(outlook.results, 'earlier video')}"
+    return f"{what}: {in_words(outlook.estimate)} with {counted(outlook.slots, 'slot')} ({source})"
 
 
 def draw_preview(
@@ -164,6 +179,8 @@ def _draw_totals(read: ReadList) -> None:
             tag("b", count(read.found), classes="warn" if missing else "")
             tag("span", f" of {count(len(videos.rows))} found in ")
             tag("span", str(read.media), classes="mono")
+    if read.outlook is not None:
+        tag("p", in_words_of(read.outlook), classes="small").props("data-testid=list-outlook")
     if missing:
         tag(
             "p",

@@ -1,0 +1,199 @@
+"""What was said about the ends of jobs: written with ticks, judged with the tick that ends the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from math import inf
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.engine import Row
+
+from backend.clock import to_millis
+from backend.domain.habits import Result, Work
+from backend.domain.job import Job
+from backend.domain.judgement import JUDGED_AT_MOST, JUDGED_STAGE, STAGES, SaidForecast, usual_error
+from backend.domain.measures import JobMeasure, Kind
+from backend.store import bulk
+from backend.store.changes import Tick
+from backend.store.database import Database
+from backend.store.job_lists import PAST, PRESENT
+from backend.store.rows import RowCodec
+from backend.store.tables import FORECASTS, JOBS, MILESTONES, RESULTS, VIDEOS
+from backend.store.videos import ENDED
+from progress_dashboard.protocol import Status
+
+MILLIS = 1000.0
+SIZE = "size_bytes"  # in the result of a processor that knows it
+MAX_RESULTS, RESULTS_OF_A_JOB = 2_000, 300
+JOBS_LEARNED_FROM, JOBS_LOOKED_AT = 20, 200
+AT_REST = (Status.PENDING, Status.PAUSED)
+ENDED_BY_THEMSELVES = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.FAILED)
+_ADD = bulk.upsert(  # what was said first stays: a restarted server may say it again
+    RowCodec[SaidForecast](FORECASTS, FORECASTS.c.keys()), key="job_id, attempt, stage", change="stage = excluded.stage"
+)
+
+
+class DoneVideo(NamedTuple):
+    """A video with a result of the newest attempt of its job."""
+
+    position: int
+    video_id: str
+    seconds: float
+    failed: bool
+
+
+class ForecastStore:
+    """What was said. Every read sees committed data only."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(self, job_id: str, attempt: int) -> list[SaidForecast]:
+        """Return what was said in this attempt of a job, in order."""
+        mine = (FORECASTS.c.job_id == job_id, FORECASTS.c.attempt == attempt)
+        return await self._read(select(FORECASTS).where(*mine).order_by(FORECASTS.c.stage))
+
+    async def usual_errors(self, processor: str) -> dict[int, float | None]:
+        """Return by how much forecasts of the newest jobs of this processor were off, by stage."""
+        judged = {stage: await self._read(_judged(processor, stage)) for stage in STAGES}
+        return {stage: usual_error(said) for stage, said in judged.items()}
+
+    async def earlier_results(self, work: Work, *, but: str = "") -> list[Result]:
+        """Return good results of the newest jobs with the same work, `but` that job: at most `MAX_RESULTS`."""
+
+        def read(connection: Connection) -> list[Result]:
+            found: list[Result] = []
+            for job_id in _newest_jobs(connection, work, but=but):
+                found += _good_results(connection, job_id, min(RESULTS_OF_A_JOB, MAX_RESULTS - len(found)))
+                if len(found) >= MAX_RESULTS:
+                    break
+            return found
+
+        return await self._database.read(read)
+
+    async def ends_since(self, job_id: str, since: datetime) -> list[int]:
+        """Return when the results of a job since then were there, in milliseconds."""
+        ended = type_coerce(RESULTS.c.started_at, BigInteger) + RESULTS.c.duration_seconds * MILLIS
+        query = select(ended.label("at")).where(RESULTS.c.job_id == job_id, ended >= to_millis(since))
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [int(row.at) for row in rows]
+
+    async def to_do(self, job: Job) -> tuple[dict[int, str], list[DoneVideo]]:
+        """Return what this attempt still has to do (position: video ID), and what it has done, in order."""
+
+        def read(connection: Connection) -> tuple[dict[int, str], list[DoneVideo]]:
+            undone = select(VIDEOS.c.position, VIDEOS.c.video_id).where(
+                VIDEOS.c.job_id == job.id, VIDEOS.c.status.not_in(ENDED)
+            )
+            left = {row.position: row.video_id for row in connection.execute(undone.order_by(VIDEOS.c.position))}
+            return left, [DoneVideo(*row) for row in connection.execute(_done(job))]
+
+        return await self._database.read(read)
+
+    async def _read(self, query: Select[Any]) -> list[SaidForecast]:
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [_said(row) for row in rows]
+
+
+def _newest_jobs(connection: Connection, work: Work, *, but: str) -> list[str]:
+    """Return the newest jobs with this work; of the many past ones, only the newest of each status are looked at."""
+    wanted = (JOBS.c.id, JOBS.c.processor, JOBS.c.source, JOBS.c.options, JOBS.c.created_at)
+    rows = list(connection.execute(select(*wanted).where(PRESENT)))
+    for status in ENDED_BY_THEMSELVES:
+        past = select(*wanted).where(PAST, JOBS.c.status == status).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
+        rows += connection.execute(past.limit(JOBS_LOOKED_AT))
+    same = [row for row in rows if Work(row.processor, row.source, row.options) == work and row.id != but]
+    same.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+    return [row.id for row in same[:JOBS_LEARNED_FROM]]
+
+
+def _good_results(connection: Connection, job_id: str, limit: int) -> list[Result]:
+    good = (RESULTS.c.job_id == job_id, RESULTS.c.error.is_(None), RESULTS.c.duration_seconds > 0)
+    query = select(_size(connection), RESULTS.c.duration_seconds).where(*good)
+    rows = connection.execute(query.order_by(RESULTS.c.position).limit(limit))
+    return [Result(_number(size), seconds) for size, seconds in rows]
+
+
+def _size(connection: Connection) -> ColumnElement[Any]:
+    """Return the size of the file, where the processor's result has it."""
+    if connection.dialect.name == "sqlite":
+        return case((func.json_valid(RESULTS.c.result), func.json_extract(RESULTS.c.result, f"$.{SIZE}")))
+    return cast(RESULTS.c.result[SIZE], Text)
+
+
+def _number(size: Any) -> float | None:
+    """Return a size, None if a plug-in wrote something else there."""
+    try:
+        number = float(size)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < inf else None
+
+
+def _done(job: Job) -> Select[Any]:
+    """Return the query for the videos that have a result of this attempt, in the order in which they began."""
+    ended = and_(VIDEOS.c.job_id == RESULTS.c.job_id, VIDEOS.c.position == RESULTS.c.position)
+    done = (RESULTS.c.job_id == job.id, RESULTS.c.job_attempt == job.attempt)
+    columns = (RESULTS.c.position, VIDEOS.c.video_id, RESULTS.c.duration_seconds, RESULTS.c.error.is_not(None))
+    return select(*columns).join(VIDEOS, ended).where(*done).order_by(RESULTS.c.started_at, RESULTS.c.position)
+
+
+def write(connection: Connection, tick: Tick) -> list[JobMeasure]:
+    """Store what the tick says and judge what was said of the jobs that it ends; the milestones are stored already.
+
+    Returns what that means for the statistics.
+    """
+    _ADD.execute(connection, tick.forecasts)
+    ended = {milestone.job_id for milestone in tick.milestones if milestone.status in ENDED_BY_THEMSELVES}
+    return [measure for job in tick.jobs if job.id in ended for measure in _judge(connection, job)]
+
+
+def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
+    if job.finished_at is None or job.current_video < job.total_videos:  # it ended by an error of its own
+        return []
+    mine = (FORECASTS.c.job_id == job.id, FORECASTS.c.attempt == job.attempt)
+    rest = _rests(job).subquery()
+    paused = select(func.coalesce(func.sum(rest.c.until - rest.c.at), 0) / MILLIS).where(
+        rest.c.status.in_(AT_REST), rest.c.at >= FORECASTS.c.said_at
+    )
+    values = {"ended_at": job.finished_at, "paused_seconds": paused.scalar_subquery()}
+    connection.execute(update(FORECASTS).where(*mine, FORECASTS.c.ended_at.is_(None)).values(values))
+    judged = connection.execute(select(FORECASTS).where(*mine, FORECASTS.c.stage == JUDGED_STAGE)).all()
+    errors = [_said(row).error for row in judged]
+    ended_at = to_millis(job.finished_at)
+    return [
+        JobMeasure(Kind.FORECAST, ended_at, job.owner_id, job.processor, round(100_000 * error))  # 1 % counts as 1 s
+        for error in errors
+        if error is not None
+    ]
+
+
+def _rests(job: Job) -> Select[Any]:
+    """Return the query for the job's milestones of this attempt, each with the time of the next one."""
+    until = func.lead(MILESTONES.c.at).over(order_by=MILESTONES.c.seq).label("until")
+    mine = (MILESTONES.c.job_id == job.id, MILESTONES.c.attempt == job.attempt)
+    return select(MILESTONES.c.status, MILESTONES.c.at, until).where(*mine)
+
+
+def _judged(processor: str, stage: int) -> Select[Any]:
+    of_processor = (FORECASTS.c.processor == processor, FORECASTS.c.stage == stage, FORECASTS.c.ended_at.is_not(None))
+    return select(FORECASTS).where(*of_processor).order_by(FORECASTS.c.ended_at.desc()).limit(JUDGED_AT_MOST)
+
+
+def _said(row: Row[Any]) -> SaidForecast:
+    return SaidForecast(**row._mapping)

@@ -1,0 +1,281 @@
+"""The statistics of a period as a page shows them: figures, then one chart at a time with its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+from nicegui.events import GenericEventArguments
+
+from backend.clock import from_millis
+from backend.domain.moments import parse_moment
+from backend.domain.periods import Period
+from backend.domain.statistics import Figure, Statistics
+from backend.errors import Invalid
+from backend.jobs.statistics import Question
+from backend.lists.exports import csv_rows, csv_start, export_file_name
+from ui.components.shared.moment import Moment
+from ui.components.shared.tabs import Tabs
+from ui.components.stats.charts import CHARTS, LINES, USUAL_LINES, Chart, selected, shown_cells
+from ui.components.stats.data_table import DataTable
+from ui.figures import FIGURES, PERIODS, before_in_words, sample_in_words, value_in_words
+from ui.theme import button, icon, link, tag
+
+FIRST_TAB = "throughput"
+NO_LINES = "none"
+EVERYBODY, ALL = "Everybody", "All processors"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the address of the page asks for."""
+
+    period: str = ""
+    begin: str = ""
+    end: str = ""
+    processor: str = ""
+    name: str = ""
+    owner: str = ""
+    tab: str = FIRST_TAB
+    lines: frozenset[str] = USUAL_LINES
+
+    def question(self, usual: Period) -> Question:
+        """Return what is asked of the statistics; without a period the `usual` one. Raises `Invalid`."""
+        has_dates = bool(self.begin or self.end)
+        if self.end and not self.begin:
+            raise Invalid("Choose the first day, too.")
+        return Question(
+            period=None if has_dates else self.period or usual,
+            begin=parse_moment(self.begin, "from") if self.begin else None,
+            end=_end_of_day(self.end) if self.end else None,
+            processor=self.processor or None,
+            name=self.name or None,
+            owner=self.owner or None,
+        )
+
+    def address(self) -> str:
+        given = {
+            "period": self.period,
+            "from": self.begin,
+            "to": self.end,
+            "processor": self.processor,
+            "name": self.name,
+            "owner": self.owner,
+            "tab": "" if self.tab == FIRST_TAB else self.tab,
+            "lines": "" if self.lines == USUAL_LINES else " ".join(sorted(self.lines)) or NO_LINES,
+        }
+        query = urlencode({name: value for name, value in given.items() if value})
+        return f"/stats?{query}" if query else "/stats"
+
+
+def lines_in(text: str) -> frozenset[str]:
+    """Return the lines that an address names; without any the usual ones."""
+    return frozenset(text.split()) & LINES.keys() if text else USUAL_LINES
+
+
+class StatsView:
+    """The content of the page. `show` draws the statistics, again and again."""
+
+    def __init__(
+        self, choice: Choice, usual: Period, *, processors: Sequence[str], owners: Sequence[str] | None
+    ) -> None:
+        self._choice = choice
+        self._figures: dict[str, _FigureCard] = {}
+        self._charts: dict[str, _ChartPanel] = {}
+        self._draw_periods(usual)
+        self._draw_form(processors, owners)
+        self._refusal = tag("p", classes="badc said").props("role=alert data-testid=stats-refused")
+        self._refusal.set_visibility(False)
+        with tag("div") as self._content:
+            self._span = tag("p", classes="muted small span")
+            with tag("section", classes="stats").props('aria-label="Figures"'):
+                for name in FIGURES:
+                    self._figures[name] = _FigureCard(name)
+            self._draw_charts()
+
+    def show(self, statistics: Statistics) -> None:
+        """Show these statistics."""
+        self._refusal.set_visibility(False)
+        self._content.set_visibility(True)
+        self._draw_span(from_millis(statistics.span.begin), from_millis(statistics.span.end))
+        for name, card in self._figures.items():
+            card.show(statistics.figures[name])
+        for panel in self._charts.values():
+            panel.show(statistics)
+
+    def refuse(self, sentence: str) -> None:
+        """Show why there are no statistics."""
+        self._refusal.text = sentence
+        self._refusal.set_visibility(True)
+        self._content.set_visibility(False)
+
+    def _draw_periods(self, usual: Period) -> None:
+        chosen = "" if self._choice.begin else self._choice.period or usual.value
+        with tag("nav", classes="tools periods").props('aria-label="Period"'):
+            for period, words in PERIODS.items():
+                target = replace(self._choice, period=period, begin="", end="").address()
+                chip = link(words, target, classes="btn chip").props(f"data-testid=period-{period}")
+                if period == chosen:
+                    chip.props("aria-current=true")
+
+    def _draw_form(self, processors: Sequence[str], owners: Sequence[str] | None) -> None:
+        """Draw the filters as a plain form: what is chosen is in the address."""
+        choice = self._choice
+        with tag("form", classes="tools filters stats-filters").props('method="get" action="/stats"'):
+            if choice.period:
+                _input("hidden", "period", choice.period)
+            if choice.tab != FIRST_TAB:
+                _input("hidden", "tab", choice.tab)
+            if choice.lines != USUAL_LINES:
+                _input("hidden", "lines", " ".join(sorted(choice.lines)) or NO_LINES)
+            _select("processor", "Processor", ALL, processors, choice.processor)
+            if owners is not None:
+                _select("owner", "Owner", EVERYBODY, owners, choice.owner)
+            field = _input("search", "name", choice.name, label="Name of a list")
+            field.props["placeholder"] = "Name of a list"
+            _input("date", "from", choice.begin, label="First day")
+            _input("date", "to", choice.end, label="Last day")
+            with tag("button").props("type=submit"):
+                icon("filter_alt", small=True)
+                tag("span", "Show")
+            if choice != Choice(tab=choice.tab):
+                link("Reset", "/stats", classes="btn ghost")
+
+    def _draw_span(self, begin: datetime, end: datetime) -> None:
+        self._span.clear()
+        with self._span:
+            tag("span", "From ")
+            Moment(begin)
+            tag("span", " to ")
+            Moment(end, zoned=True)
+            tag(
+                "span",
+                ". A video counts once, with its newest result, when that came. Before: the period before, as long.",
+            )
+
+    def _draw_charts(self) -> None:
+        titles = {chart.name: chart.title for chart in CHARTS.values()}
+        tab = self._choice.tab if self._choice.tab in titles else FIRST_TAB
+        tabs = Tabs(titles, chosen=tab, label="Charts")
+        for chart in CHARTS.values():
+            with tabs.part(chart.name):
+                self._charts[chart.name] = _ChartPanel(chart, self._choice.lines)
+
+
+class _FigureCard:
+    """One figure with what it is made of, and the period before."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        words = FIGURES[name]
+        with tag("div", classes="stat").props(f"data-testid=stat-{name}") as self._card:
+            self._card.props["title"] = words.meaning
+            tag("div", words.label, classes="label")
+            self._value = tag("b")
+            self._sample = tag("div", classes="small muted")
+            self._before = tag("div", classes="small muted")
+
+    def show(self, figure: Figure) -> None:
+        value = "" if figure.value is None else repr(figure.value)
+        if (self._card.props.get("data-value"), self._card.props.get("data-n")) != (value, str(figure.n)):
+            self._card.props["data-value"] = value
+            self._card.props["data-n"] = str(figure.n)
+        self._value.text = value_in_words(self._name, figure.value, figure.n)
+        is_known = figure.value is not None
+        self._value.classes(add="" if is_known else "muted", remove="muted" if is_known else "")
+        self._sample.text = sample_in_words(self._name, figure.n)
+        self._before.text = before_in_words(self._name, figure.before)
+
+
+class _ChartPanel:
+    """A chart with its summary, its table and its CSV."""
+
+    def __init__(self, chart: Chart, lines: frozenset[str]) -> None:
+        self._chart = chart
+        self._lines = lines
+        self._statistics: Statistics | None = None
+        self._plot: ui.echart | None = None
+        with tag("figure", classes="chart"):
+            self._holder: Element = tag("div", classes="plot").props("role=img")
+            self._nothing: TextElement = tag("p", "No video has ended in this period.", classes="muted nothing")
+            self._summary = tag("figcaption", classes="small muted")
+        with tag("div", classes="acts"):
+            button("CSV", self._download, icon_name="download").props(f"data-testid=csv-{chart.name}")
+        self._table = DataTable(
+            chart.title, chart.columns, times=2 if chart.has_times else 0, hook=f"table-{chart.name}"
+        )
+
+    def show(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        summary = self._chart.summary(statistics)
+        is_empty = not statistics.causes if self._chart.name == "causes" else not statistics.figures["videos"].n
+        self._nothing.set_visibility(is_empty)
+        self._holder.set_visibility(not is_empty)
+        self._holder.props["aria-label"] = summary
+        self._holder.update()
+        self._summary.text = "" if is_empty else summary
+        self._table.show(shown_cells(self._chart, statistics))
+        if not is_empty:
+            self._draw(self._chart.options(statistics))
+
+    def _draw(self, options: dict[str, Any]) -> None:
+        if self._chart.name == "durations":
+            options["legend"]["selected"] = selected(self._lines)
+        if self._plot is None:
+            with self._holder:
+                self._plot = ui.echart(options, renderer="svg").props("aria-hidden=true")
+            self._plot.on("chart:legendselectchanged", self._choose_lines, ["selected"])
+        elif self._plot.options != options:
+            self._plot.options.clear()
+            self._plot.options.update(options)
+            self._plot.update()
+
+    def _choose_lines(self, event: GenericEventArguments) -> None:
+        """Put into the address which lines are shown, so that the next look shows them again."""
+        chosen = event.args.get("selected", {})
+        self._lines = frozenset(name for name, words in LINES.items() if chosen.get(words))
+        words = " ".join(sorted(self._lines)) or NO_LINES
+        ui.run_javascript(
+            "const address = new URL(location);"
+            f"address.searchParams.set('lines', '{words}');"
+            "history.replaceState(history.state, '', address)"
+        )
+
+    def _download(self) -> None:
+        if self._statistics is None:
+            return
+        content = csv_start(self._chart.columns) + csv_rows(self._chart.rows(self._statistics))
+        ui.download.content(content, export_file_name(f"statistics-{self._chart.name}"), "text/csv")
+
+
+def _input(kind: str, name: str, value: str, *, label: str = "") -> Element:
+    element = tag("input", classes="field")
+    element.props["type"] = kind
+    element.props["name"] = name
+    element.props["value"] = value
+    if label:
+        element.props["aria-label"] = label
+    return element
+
+
+def _select(name: str, label: str, everything: str, options: Sequence[str], chosen: str) -> None:
+    element = tag("select", classes="field")
+    element.props["name"] = name
+    element.props["aria-label"] = label
+    known = options if not chosen or chosen in options else (*options, chosen)
+    with element:
+        for value, words in (("", everything), *((option, option) for option in known)):
+            entry = tag("option", words)
+            entry.props["value"] = value
+            entry.props["selected"] = value == chosen
+
+
+def _end_of_day(day: str) -> datetime:
+    """Return the end of a day; of a moment the moment."""
+    return parse_moment(day if "T" in day else f"{day}T23:59:59.999Z", "to")
