@@ -42,8 +42,8 @@ class TallyRow:
     @classmethod
     def of(cls, key: tuple[Any, ...], tally: Tally) -> TallyRow:
         """Return the row of a tally."""
-        sums = (getattr(tally, name) for name in SUMS)
-        return cls(*_dated(key), *sums, histogram.encoded(tally.histogram))
+        sums = {name: getattr(tally, name) for name in SUMS}
+        return cls(*_dated(key), **sums, histogram=histogram.encoded(tally.histogram))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def add(connection: Connection, ledger: Ledger) -> None:
         sums[tuple(key)] = stored
     _PUT_TALLIES.execute(connection, [TallyRow.of(key, tally) for key, tally in sums.items()])
     changed = [(key, videos) for key, videos in ledger.causes.items() if videos]
-    _ADD_CAUSES.execute(connection, [CauseLine(*_dated(key), videos) for key, videos in changed])
+    _ADD_CAUSES.execute(connection, [CauseLine(*_dated(key), videos=videos) for key, videos in changed])
 
 
 def unnamed(connection: Connection, fingerprints: Iterable[str]) -> set[str]:

@@ -34,7 +34,7 @@ from backend.jobs.leases import Lease, VideoFinished
 from backend.jobs.outputs import Outputs
 from backend.jobs.retention import Erasure
 from backend.jobs.statistics import Question, StatisticsQueries
-from backend.settings import Settings
+from backend.settings import load_settings
 from backend.store.database import Database
 from backend.store.tables import USERS
 from progress_dashboard.protocol import Status
@@ -213,7 +213,7 @@ class Night:
         await self.store.statistics.count()
 
     async def _erase(self, _: None) -> None:
-        erasure = Erasure(self.store, Outputs(self.directory / "outputs"), Settings(), self.clock)
+        erasure = Erasure(self.store, Outputs(self.directory / "outputs"), load_settings(), self.clock)
         await erasure.run_once()
 
     async def _fold(self, _: None) -> None:
@@ -232,7 +232,12 @@ class Night:
         jobs = self.raw.jobs(self.database)
         accounts: Any = None  # nobody asks for another user here
         queries = StatisticsQueries(
-            self.store.statistics, self.parts.hub, accounts, Settings(time_zone="UTC"), self.clock, slots=lambda: SLOTS
+            self.store.statistics,
+            self.parts.hub,
+            accounts,
+            load_settings(time_zone="UTC"),
+            self.clock,
+            slots=lambda: SLOTS,
         )
         await queries.mark()
         now = self.clock.now()
