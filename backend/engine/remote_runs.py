@@ -227,6 +227,8 @@ class RemoteRuns:
         if awaited.withdrawn == "all" or state.outcome is None or state.worker is None:
             self._end(awaited)
             return
+        if state.id in self._elsewhere:
+            return
         if awaited.taken != state.taken:
             self._running(awaited, state)
         outcome = decoded(state.outcome, machine=state.worker, run_id=state.id)

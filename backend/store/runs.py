@@ -99,7 +99,8 @@ _FIND = f"{_SENT} SELECT sent.place, run.id FROM sent JOIN run ON {_KEY}"
 _LOOK = (
     "WITH known AS (SELECT * FROM json_to_recordset(?::json) AS known (id BIGINT, changes INTEGER)) "
     "SELECT known.id, state, run.changes, taken, worker, losses, fraction, doing, outcome "
-    "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes"
+    "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes "
+    "OR run.state IN ('ended', 'stopped')"  # a crash of PostgreSQL may have taken steps back, and with them their count
 )
 _IN_FLIGHT = "SELECT position, max(try) FROM run WHERE job_id = %s AND attempt = %s GROUP BY position"
 _OF_JOB = "SELECT id FROM run WHERE job_id = %s"

@@ -23,13 +23,13 @@ from random import Random
 
 import pytest
 
-from tests.support.blows import BLOWS, NEEDS_NETWORK, Blow
+from tests.support.blows import BLOWS, NEEDS_NETWORK
 from tests.support.databases import on_server
 from tests.support.homes import Home
 from tests.support.logging_processor import LogEntry, StartLog
 from tests.support.networks import HOW_TO_GET_THEM, Network, may_make_networks
 from tests.support.postgres import PostgresServer
-from tests.support.team import Hit, Round, Team, Worker, begun_without_reason
+from tests.support.team import Blow, Hit, Round, Team, Worker, begun_without_reason
 from tests.support.watched_jobs import Api, clients_of, following, prepare_home, server_of, until_caught_up
 
 pytestmark = pytest.mark.postgresql_only

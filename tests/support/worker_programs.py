@@ -49,11 +49,8 @@ class WorkerProgram(ServerProcess):
             **settings,
         }
         given["database_url"] = str(given.get("database_url", "")).replace(f"@{LOCAL}:", f"@{address}:")
-        program, *rest = [
-            *(machine.prefix if machine else ()),
-            *(("unshare", "--mount") if may_have_mounts() else ()),
-            *(sys.executable, "main.py", "worker", *arguments),
-        ]
+        begin = [*(machine.prefix if machine else ()), *(("unshare", "--mount") if may_have_mounts() else ())]
+        program, *rest = [*begin, sys.executable, "main.py", "worker", *arguments]
         super().__init__(
             *rest, port=0, environment=environment(given) | python_paths(python_path), root=root, program=program
         )
