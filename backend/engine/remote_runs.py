@@ -300,7 +300,7 @@ class RemoteRuns:
                 return await ask()
             except StoreRefused:
                 if self._is_leaving:
-                    raise
+                    raise asyncio.CancelledError from None  # the next run of the server asks again
                 await self._clock.sleep(RETRY_SECONDS)
 
 

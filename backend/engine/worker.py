@@ -201,7 +201,7 @@ class Worker:
             self._draining.set()
 
     def _allow(self, may_run: int) -> None:
-        self._delivery.allow(min(may_run, self._identity.slots))
+        self._delivery.allow(may_run)
 
     async def _run(self, run_id: int) -> None:
         """Work on a run if it can be claimed. The engine cancels this when the server has withdrawn the run."""

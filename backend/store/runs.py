@@ -37,7 +37,7 @@ class NewRun(msgspec.Struct, frozen=True):
     spec: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RunState:
     """What became of a run; `state` is None if there is no such row any more."""
 
@@ -97,7 +97,7 @@ _MAKE = (
 )
 _FIND = f"{_SENT} SELECT sent.place, run.id FROM sent JOIN run ON {_KEY}"
 _LOOK = (
-    "WITH known AS (SELECT * FROM json_to_recordset(%s::json) AS known (id BIGINT, changes INTEGER)) "
+    "WITH known AS (SELECT * FROM json_to_recordset(?::json) AS known (id BIGINT, changes INTEGER)) "
     "SELECT known.id, state, run.changes, taken, worker, losses, fraction, doing, outcome "
     "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes "
     "OR run.state IN ('ended', 'stopped')"  # a crash of PostgreSQL may have taken steps back, and with them their count
@@ -163,11 +163,9 @@ class RunStore:
     async def look(self, known: Mapping[int, int]) -> list[RunState]:
         """Return the runs that changed since (ID to `changes`), or that are gone."""
         sent = sent_json([{"id": run_id, "changes": changes} for run_id, changes in known.items()])
-
-        def read(connection: Connection) -> list[RunState]:
-            return [RunState(**row._mapping) for row in connection.exec_driver_sql(_LOOK, (sent,))]
-
-        return await self._database.read(read)
+        return await self._database.read_by_cursor(
+            lambda cursor: [RunState(*row) for row in cursor.execute(_LOOK, (sent,)).fetchall()]
+        )
 
     async def database_id(self) -> str:
         """Return the ID of the database, which moves with its data."""
