@@ -337,9 +337,15 @@ class PriorityBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SlotsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How many videos may run at once."""
+    """How many videos may run at once, on all machines together."""
 
     slots: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SLOTS})]
+
+
+class SlotsOut(msgspec.Struct):
+    """How many videos may run at once, on all machines together; 0 while no machine is connected."""
+
+    slots: int
 
 
 class WorkerOut(msgspec.Struct):

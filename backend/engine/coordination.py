@@ -60,7 +60,6 @@ class Coordination:
         self.runs = RemoteRuns(self._store, self.registry, clock)
         self._sweep = Sweep(self._store, self.registry, self.runs, clock)
         self._own: Worker | None = None
-        self._own_name: str | None = None
         self._own_ended = asyncio.Event()
         self._is_draining = False
 
@@ -93,7 +92,7 @@ class Coordination:
         self._is_draining = True
         if self._own is not None:
             self._own.drain()
-        await self.runs.leave(grace, own=self._own_name)
+        await self.runs.leave(grace, own=self.registry.own_name)
         if self._own is not None:
             await first_completed(self._until_own_ended(), self._clock.sleep(LEAVE_SECONDS))
 
@@ -114,7 +113,7 @@ class Coordination:
             worker = self._worker(name)
             try:
                 await worker.join()
-                self._own, self._own_name = worker, name
+                self._own, self.registry.own_name = worker, name
                 await worker.run(grace_seconds=self._settings.shutdown_grace_seconds)
             except CannotStart as error:
                 log.warning("the server does not work as %s: %s", name, error.sentence, extra={"action": "no_worker"})

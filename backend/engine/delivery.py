@@ -28,7 +28,7 @@ from psycopg_pool import AsyncConnectionPool
 from backend.database_url import DatabaseUrl
 from backend.engine.line import AWAY
 from backend.settings import MAX_SLOTS
-from backend.store.postgres import CONNECTION
+from backend.store.connecting import CONNECTION
 from backend.store.runs import QUEUE_LENGTH, TASK
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import psycopg
 
 from backend.database_url import DatabaseUrl
 from backend.errors import CannotStart, Unavailable
-from backend.store.postgres import CONNECTION, SESSION
+from backend.store.connecting import CONNECTION, SESSION
 
 ANSWER_SECONDS = 5.0  # without an answer, after which a statement is given up: it may have been done or not
 AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)  # the second after a failover to a reserve

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 async def run_worker(settings: Settings, url: DatabaseUrl, identity: Identity, on_ready: Callable[[], None]) -> None:
     """Join and work until SIGTERM or Ctrl-C, and finish the running videos; the second one gives them back at once.
 
-    Raises `CannotStart` with one sentence if this worker does not fit the server.
+    Where DASHBOARD_SHUTDOWN_GRACE_SECONDS is set, it gives back what does not end by then. Raises `CannotStart` with
+    one sentence if this worker does not fit the server.
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -61,5 +62,11 @@ async def run_worker(settings: Settings, url: DatabaseUrl, identity: Identity, o
         extra = {"action": "worker_joined", "worker": identity.name.worker, "slots": identity.slots}
         log.info("the worker joined the server", extra=extra)
         on_ready()
-        await worker.run(grace_seconds=math.inf)
+        await worker.run(grace_seconds=_grace_seconds(settings))
         log.info("the worker has ended", extra={"action": "worker_ended", "worker": identity.name.worker})
+
+
+def _grace_seconds(settings: Settings) -> float:
+    """Return how long a worker finishes its videos: unlike a server, nobody waits for its return."""
+    is_given = "shutdown_grace_seconds" in settings.model_fields_set
+    return settings.shutdown_grace_seconds if is_given else math.inf

@@ -245,7 +245,7 @@ class Reporter:
         for held, news in said:
             held.said(news, is_held=str(held.id) in found, is_wanted=found.get(str(held.id), False))
         if self._is_away or was_cut_off:
-            log.info("PostgreSQL is back", extra={"action": "database_back"})
+            log.info("PostgreSQL is reached again", extra={"action": "database_back"})
         self._is_away = False
         self._connected.set()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,17 @@ from progress_dashboard.tasks import first_completed
 log = logging.getLogger(__name__)
 LEAVE_SECONDS = 3.0  # for the last words of a worker that ends while PostgreSQL is away
 CLOSE_SECONDS = 1.0  # for the engine, which waits for PostgreSQL
-Claimed = tuple[int, Job, Video, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run of this worker; `stop` ends its work."""
+
+    held: HeldRun
+    stop: asyncio.Event
+    job: Job
+    video: Video
+    try_number: int
 
 
 class Worker:
@@ -73,6 +84,7 @@ class Worker:
             engine_id=lambda: self._delivery.engine_id,
         )
         self._database_id = ""
+        self._claiming = asyncio.Lock()
         self._works: set[asyncio.Task[None]] = set()
         self._draining, self._asked, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._outdated = ""
@@ -189,7 +201,7 @@ class Worker:
             self._draining.set()
 
     def _allow(self, may_run: int) -> None:
-        self._delivery.allow(min(may_run, self._identity.slots))
+        self._delivery.allow(may_run)
 
     async def _run(self, run_id: int) -> None:
         """Work on a run if it can be claimed. The engine cancels this when the server has withdrawn the run."""
@@ -208,13 +220,11 @@ class Worker:
         claimed = await self._claim(run_id)
         if claimed is None:
             return
-        taken, job, video, try_number = claimed
-        stop = asyncio.Event()
-        held = self._reporter.hold(run_id, taken, stop.set)
+        held = claimed.held
         if self._gives_back:
             held.stop(StopReason.RETURNED)
         try:
-            outcome = await self._until_stopped(self._outcome(job, video, try_number, held), stop)
+            outcome = await self._until_stopped(self._outcome(claimed), claimed.stop)
             if held.reason is not StopReason.LOST:
                 held.ended(*self._end_of(held, outcome))
                 await held.let_go
@@ -222,28 +232,48 @@ class Worker:
             self._reporter.release(held)
 
     async def _claim(self, run_id: int) -> Claimed | None:
-        """Return the run with its job and video; None if this worker does not get it."""
+        """Return the run if this worker gets it, and has not got it already: the engine may deliver it twice."""
         values, again = {"run": run_id, "worker": self._identity.name.worker}, False
         while True:
             try:
-                rows = await self._line.rows(WorkerSql.CLAIM, {**values, "again": again})
+                async with self._claiming:
+                    if any(held.id == run_id and held.end is None for held in self._reporter.held):
+                        return None
+                    rows = await self._line.rows(WorkerSql.CLAIM, {**values, "again": again})
+                    return self._claimed(run_id, rows)
             except LineLost:
                 again = True
                 await self._clock.sleep(AGAIN_SECONDS)
-            else:
-                await self._reporter.until_connected()
-                return _claimed(rows)
+
+    def _claimed(self, run_id: int, rows: Sequence[tuple[Any, ...]]) -> Claimed | None:
+        """Hold the run, with no wait after its claim, so that the next report names it."""
+        if not rows:
+            return None
+        [(taken, job_id, position, attempt, try_number, processor, spec)] = rows
+        stop = asyncio.Event()
+        return Claimed(
+            held=self._reporter.hold(run_id, taken, stop.set),
+            stop=stop,
+            job=_job(job_id, processor, spec, attempt),
+            video=Video(job_id=job_id, position=position, video_id=spec["video_id"]),
+            try_number=try_number,
+        )
 
     async def _until_stopped(self, work: Coroutine[Any, Any, RunOutcome], stop: asyncio.Event) -> RunOutcome | None:
         """Return the outcome of the work; None if it was stopped, and its process has exited."""
         return await first_completed(self._until(stop), work)
 
-    async def _outcome(self, job: Job, video: Video, try_number: int, held: HeldRun) -> RunOutcome:
+    async def _outcome(self, claimed: Claimed) -> RunOutcome:
+        await self._reporter.until_connected()
         sentence = await asyncio.to_thread(unseen, self._outputs, self._database_id)
         if sentence is not None:
             return RunOutcome(machine=self._identity.name.worker, seconds=0.0, error=sentence, fault=Fault.MACHINE)
         outcome = await self._runs.run(
-            job, video, try_number=try_number, on_start=lambda machine: None, on_step=held.step
+            claimed.job,
+            claimed.video,
+            try_number=claimed.try_number,
+            on_start=lambda machine: None,
+            on_step=claimed.held.step,
         )
         assert outcome is not None, "nothing drains the runs of a worker but the worker"  # noqa: S101
         return outcome
@@ -256,11 +286,9 @@ class Worker:
         return RunEnd.ENDED, outcome
 
 
-def _claimed(rows: Sequence[tuple[Any, ...]]) -> Claimed | None:
-    if not rows:
-        return None
-    [(taken, job_id, position, attempt, try_number, processor, spec)] = rows
-    job = Job(
+def _job(job_id: str, processor: str, spec: Mapping[str, Any], attempt: int) -> Job:
+    """Return what a run needs of its job."""
+    return Job(
         id=job_id,
         owner_id="",
         owner="",
@@ -273,7 +301,6 @@ def _claimed(rows: Sequence[tuple[Any, ...]]) -> Claimed | None:
         options=spec["options"],
         attempt=attempt,
     )
-    return taken, job, Video(job_id=job_id, position=position, video_id=spec["video_id"]), try_number
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

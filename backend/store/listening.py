@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from backend.database_url import DatabaseUrl
-from backend.store.postgres import CONNECTION
+from backend.store.connecting import CONNECTION
 
 QUIET_SECONDS, ANSWER_SECONDS, RETRY_SECONDS = 1.0, 5.0, 0.5
 

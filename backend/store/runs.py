@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection
 
-from backend.store.database import Database
 from backend.store.workers import WorkerRow, sent_json, workers
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from backend.store.database import Database
 
 TASK = "run_video"  # the engine's name of the work on a run
 QUEUE_LENGTH = 40  # characters of a processor's name: the engine's notifications have room for no more
@@ -34,7 +37,7 @@ class NewRun(msgspec.Struct, frozen=True):
     spec: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RunState:
     """What became of a run; `state` is None if there is no such row any more."""
 
@@ -94,9 +97,10 @@ _MAKE = (
 )
 _FIND = f"{_SENT} SELECT sent.place, run.id FROM sent JOIN run ON {_KEY}"
 _LOOK = (
-    "WITH known AS (SELECT * FROM json_to_recordset(%s::json) AS known (id BIGINT, changes INTEGER)) "
+    "WITH known AS (SELECT * FROM json_to_recordset(?::json) AS known (id BIGINT, changes INTEGER)) "
     "SELECT known.id, state, run.changes, taken, worker, losses, fraction, doing, outcome "
-    "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes"
+    "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes "
+    "OR run.state IN ('ended', 'stopped')"  # a crash of PostgreSQL may have taken steps back, and with them their count
 )
 _IN_FLIGHT = "SELECT position, max(try) FROM run WHERE job_id = %s AND attempt = %s GROUP BY position"
 _OF_JOB = "SELECT id FROM run WHERE job_id = %s"
@@ -159,11 +163,9 @@ class RunStore:
     async def look(self, known: Mapping[int, int]) -> list[RunState]:
         """Return the runs that changed since (ID to `changes`), or that are gone."""
         sent = sent_json([{"id": run_id, "changes": changes} for run_id, changes in known.items()])
-
-        def read(connection: Connection) -> list[RunState]:
-            return [RunState(**row._mapping) for row in connection.exec_driver_sql(_LOOK, (sent,))]
-
-        return await self._database.read(read)
+        return await self._database.read_by_cursor(
+            lambda cursor: [RunState(*row) for row in cursor.execute(_LOOK, (sent,)).fetchall()]
+        )
 
     async def database_id(self) -> str:
         """Return the ID of the database, which moves with its data."""

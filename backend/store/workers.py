@@ -11,13 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import Connection
 
-from backend.store.database import Database
-from backend.store.rows import NUL_SHOWN
+from backend.store.connecting import NUL_SHOWN
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from backend.store.database import Database
 
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not after a backslash that is a character itself
 

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from backend.settings import PREFIX, Settings
@@ -22,7 +21,6 @@ README = (ROOT / "backend" / "engine" / "README.md").read_text(encoding="utf-8")
 SETTING = re.compile(rf"\b{PREFIX}([A-Z_]+)")
 NEEDED = {"DATABASE_URL", "MEDIA_DIR", "OUTPUT_DIR"}
 LONGEST_VIDEO_SECONDS = Settings.model_fields["video_timeout_seconds"].default
-CLONE = "/opt/progress-dashboard"
 
 
 def has_compose() -> bool:
@@ -44,7 +42,8 @@ def compose() -> dict[str, Any]:
     return content
 
 
-def test_the_unit_lets_a_worker_finish_and_starts_it_again() -> None:
+def test_the_unit_lets_a_worker_finish_and_starts_it_again(tmp_path: Path) -> None:
+    """Where systemd is there, it has nothing to say about the unit either."""
     unit = configparser.ConfigParser(interpolation=None, strict=True)
     unit.optionxform = str  # type: ignore[method-assign, assignment]
     unit.read_string(block("ini"))
@@ -55,19 +54,17 @@ def test_the_unit_lets_a_worker_finish_and_starts_it_again() -> None:
     assert int(service["TimeoutStopSec"]) > LONGEST_VIDEO_SECONDS
     assert service["User"] != "root"
     assert set(SETTING.findall(block("ini"))) == NEEDED
+    if tool := shutil.which("systemd-analyze"):
+        file = tmp_path / "dashboard-worker.service"
+        here = block("ini").replace(service["WorkingDirectory"] + "/.venv/bin/python", sys.executable)
+        here = here.replace(service["WorkingDirectory"], str(ROOT)).replace("=dashboard\n", f"={getpass.getuser()}\n")
+        file.write_text(here, encoding="utf-8")
+        said = subprocess.run([tool, "verify", file], capture_output=True, text=True, check=False)
+        assert (said.returncode, [line for line in said.stderr.splitlines() if file.name in line]) == (0, [])
 
 
-@pytest.mark.parametrize("tool", ["systemd-analyze"] if shutil.which("systemd-analyze") else [])
-def test_systemd_has_nothing_to_say_about_the_unit(tool: str, tmp_path: Path) -> None:
-    unit = tmp_path / "dashboard-worker.service"
-    here = block("ini").replace(f"{CLONE}/.venv/bin/python", sys.executable).replace(CLONE, str(ROOT))
-    unit.write_text(here.replace("User=dashboard", f"User={getpass.getuser()}"), encoding="utf-8")
-    done = subprocess.run([tool, "verify", unit], capture_output=True, text=True, check=False)
-    said = [line for line in done.stderr.splitlines() if unit.name in line]
-    assert (done.returncode, said) == (0, []), done.stderr
-
-
-def test_the_compose_file_gives_all_machines_the_same() -> None:
+def test_the_compose_file_gives_all_machines_the_same(tmp_path: Path) -> None:
+    """Where Docker Compose is there, it has nothing to say about the file either."""
     services = compose()["services"]
     assert services.keys() == {"database", "server", "worker"}
     server, worker = services["server"], services["worker"]
@@ -83,13 +80,10 @@ def test_the_compose_file_gives_all_machines_the_same() -> None:
     named = {volume.partition(":")[0] for service in services.values() for volume in service["volumes"]}
     assert named == compose()["volumes"].keys()
     assert "${POSTGRES_PASSWORD:?}" in block("yaml"), "a password must be given, not be there by default"
-
-
-@pytest.mark.parametrize("tool", ["docker compose"] if has_compose() else [])
-def test_docker_has_nothing_to_say_about_the_compose_file(tool: str, tmp_path: Path) -> None:
-    file = tmp_path / "compose.yaml"
-    file.write_text(block("yaml"), encoding="utf-8")
-    command = [*tool.split(), "--file", str(file), "config", "--quiet"]
-    given = {"POSTGRES_PASSWORD": "for this test", "ADMIN_PASSWORD": "for this test"}
-    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    if has_compose():
+        file = tmp_path / "compose.yaml"
+        file.write_text(block("yaml"), encoding="utf-8")
+        given = os.environ | {"POSTGRES_PASSWORD": "for this test", "ADMIN_PASSWORD": "for this test"}
+        command = ["docker", "compose", "--file", str(file), "config", "--quiet"]
+        said = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        assert (said.returncode, said.stderr) == (0, "")

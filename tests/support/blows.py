@@ -70,6 +70,7 @@ async def cut_off(team: Team, rng: Random) -> Sequence[float]:
         order = next(order for order in team.orders if order.job_id == lost[0].job_id)
         team.requests.append(await team.api.request("cancel", order))
         begun_again = await team.until_begun_again(lost, since)
+        await team.until(lambda: team.is_over(order), "the end of the job that was cancelled meanwhile")
         await team.until_gone(lost)
         await _until_silent_for_the_lease(team, since)
     finally:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -201,6 +202,11 @@ class Team:
             assert time.monotonic() < end, f"not in {seconds:g} s: {what}\n{self._state()}"
             await asyncio.sleep(POLL_SECONDS)
 
+    def is_over(self, order: Order) -> bool:
+        """Return True if this job has ended."""
+        [(status,)] = rows(self.server.data_dir, "SELECT status FROM job WHERE id = :job_id", job_id=order.job_id)
+        return status not in UNFINISHED
+
     async def until_all_finished(self) -> None:
         """Return when all jobs have ended. Resumes those that are paused once the others have ended."""
         await self._until_none_is("pending", "processing")
@@ -212,7 +218,7 @@ class Team:
     async def assert_nothing_left(self) -> None:
         """Check that the tables of what is under way become empty."""
         for what, query in LEFT.items():
-            await self.until(lambda query=query: not rows(self.server.data_dir, query), f"no {what} left", 15.0)
+            await self.until(partial(self._is_empty, query), f"no {what} left", 15.0)
 
     def assert_end(self) -> None:
         """Check the final state of each job, all starts, and that no client went back."""
@@ -251,7 +257,7 @@ class Team:
 
     def _requests(
         self, jobs: dict[str, dict[str, Any]], rng: Random, received: int, updates: int
-    ) -> list[Awaitable[Request]]:
+    ) -> list[Coroutine[Any, Any, Request]]:
         """Return requests for some jobs, each allowed in the state that its job has now."""
         known = [order for order in self.orders if order.job_id in jobs]
         chosen = rng.sample(known, min(REQUESTS, len(known)))
@@ -285,6 +291,9 @@ class Team:
         while left := [job for job in (await self.api.jobs()).values() if job["status"] in statuses]:
             assert time.monotonic() < end, f"jobs did not end: {left}\n{self._state()}"
             await self.clients[0].changed(10 * POLL_SECONDS)
+
+    def _is_empty(self, query: str) -> bool:
+        return not rows(self.server.data_dir, query)
 
     def _is_over(self, job_id: str, position: int) -> bool:
         """Return True if this video need not begin again: it has its result, or its job has ended or is paused."""

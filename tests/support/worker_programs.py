@@ -49,14 +49,12 @@ class WorkerProgram(ServerProcess):
             **settings,
         }
         given["database_url"] = str(given.get("database_url", "")).replace(f"@{LOCAL}:", f"@{address}:")
-        program, *rest = [
-            *(machine.prefix if machine else ()),
-            *(("unshare", "--mount") if may_have_mounts() else ()),
-            *(sys.executable, "main.py", "worker", *arguments),
-        ]
-        super().__init__(
-            *rest, port=0, environment=environment(given) | python_paths(python_path), root=root, program=program
-        )
+        command = [*machine.prefix] if machine else []
+        if may_have_mounts():
+            command += ["unshare", "--mount"]
+        command += [sys.executable, "main.py", "worker", *arguments]
+        variables = environment(given) | python_paths(python_path)
+        super().__init__(*command[1:], port=0, environment=variables, root=root, program=command[0])
         self.machine = machine
         self._media = media
         self._fork_server: int | None = None

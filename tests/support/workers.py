@@ -38,6 +38,14 @@ SCAN_SECONDS = 60.0  # after which files that were added are found
 T = TypeVar("T")
 
 
+class LoneProcesses(Processes):
+    """Processes of a worker whose server is the test."""
+
+    async def until_started(self, number: int) -> None:
+        """Return when this many processes have been started in all."""
+        await self._until(lambda: len(self.started) >= number)
+
+
 class ScanClock(SystemClock):
     """A clock that a test sets forward, so that the media directory is searched again."""
 
@@ -121,9 +129,9 @@ class ServerRows:
         before = (await self.worker(name) or {"beats": 0})["beats"]
         await self.until_worker(name, lambda row: row is not None and row["beats"] >= before + number)
 
-    async def until_no_engine_jobs(self) -> None:
-        """Return when the engine has no jobs."""
-        await until(lambda: self.execute("SELECT id FROM procrastinate_jobs"), lambda jobs: not jobs)
+    async def until_no_engine_jobs(self, *, but: int = 0) -> None:
+        """Return when the engine has no jobs, or only so many."""
+        await until(lambda: self.execute("SELECT id FROM procrastinate_jobs"), lambda jobs: len(jobs) == but)
 
 
 async def until(look: Callable[[], Awaitable[T]], happened: Callable[[T], bool]) -> T:
@@ -139,7 +147,7 @@ class RunningWorker:
     """A worker that works, with processes that end when the test says so. `alarms` are what it set for them."""
 
     worker: Worker
-    processes: Processes
+    processes: LoneProcesses
     media: Path
     outputs: Path
     scans: ScanClock
@@ -190,7 +198,7 @@ async def a_worker(
     media, outputs, clock, scans = directory / "media", directory / "outputs", SystemClock(), ScanClock()
     media.mkdir(exist_ok=True)
     leave_marker(outputs, database_id(url))
-    processes, who = Processes(), who or identity()
+    processes, who = LoneProcesses(), who or identity()
     children: Any = processes
     sources = MediaSources(MediaDirectory(media, scans, may_be_empty=may_be_empty), DemoClips(outputs / "demo"))
     runs = LocalRuns(children, sources, Outputs(outputs), clock, machine=who.name.worker)

@@ -31,8 +31,8 @@ def worker(
     """Run videos for the server of a PostgreSQL database, until Ctrl-C or SIGTERM.
 
     It needs the server's DASHBOARD_DATABASE_URL, and the same shared directories in DASHBOARD_MEDIA_DIR and
-    DASHBOARD_OUTPUT_DIR. Ctrl-C lets it finish its running videos and begin no others; a second Ctrl-C gives them to
-    other workers at once.
+    DASHBOARD_OUTPUT_DIR. After Ctrl-C it begins no further video and finishes the running ones, within
+    DASHBOARD_SHUTDOWN_GRACE_SECONDS if that is set; a second Ctrl-C gives them to other workers at once.
     """
     if print_role:
         from backend.store.worker_role import role_script
@@ -75,5 +75,5 @@ def _require_engine() -> None:
     except ImportError:
         raise CannotStart(
             "A worker needs packages that are not installed; run: "
-            "pip install 'procrastinate>=3.10,<4' 'psycopg[binary,pool]>=3.3,<4'"
+            "pip install 'procrastinate>=3.10,<3.11' 'psycopg[binary,pool]>=3.3,<4'"
         ) from None

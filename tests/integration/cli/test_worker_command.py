@@ -24,16 +24,20 @@ from tests.support.workers import ServerRows, database_id, until
 from ui.cli import main
 
 SLOW = {"max_speed": 0.01}  # a clip takes minutes
-SHORT_LEASE_SECONDS = 2
+SHORT_LEASE_SECONDS = 4
 LONG_GRACE_SECONDS = 60
 
 
 @contextmanager
-def started(url: str, directory: Path, *arguments: str, **settings: object) -> Iterator[ServerProcess]:
-    """Start `python main.py worker --name attic`, and wait until it has joined. Ends it afterwards."""
+def started(url: str, directory: Path, *, grace: float | None = 0, **settings: object) -> Iterator[ServerProcess]:
+    """Start `python main.py worker --name attic`, and wait until it has joined. Ends it afterwards.
+
+    `grace` is how long it may finish its videos, None: until they have ended.
+    """
+    limit = {} if grace is None else {"shutdown_grace_seconds": grace}
     leave_marker(directory / "outputs", database_id(url))
     worker = ServerProcess(
-        *("main.py", "worker", "--name", "attic", "--slots", "2", *arguments),
+        *("main.py", "worker", "--name", "attic", "--slots", "2"),
         port=0,
         environment=environment(
             {
@@ -41,6 +45,7 @@ def started(url: str, directory: Path, *arguments: str, **settings: object) -> I
                 "data_dir": directory / "of-the-worker",
                 "media_dir": directory / "media",
                 "output_dir": directory / "outputs",
+                **limit,
                 **settings,
             }
         ),
@@ -111,6 +116,24 @@ async def test_a_worker_runs_videos_until_it_is_told_to_end(url: str, server: Se
 
 
 @pytest.mark.postgresql_only
+async def test_a_worker_that_is_told_to_end_finishes_its_videos(url: str, server: ServerRows, tmp_path: Path) -> None:
+    with started(url, tmp_path, grace=None) as worker:
+        run = await server.hand_over("one", options={"max_speed": 0.3})  # some 3 s
+        await server.until_run(run, lambda row: row["doing"] == "decoding")
+        assert worker.stop() == 0
+    row = await server.run(run)
+    assert (row["state"], row["outcome"]["error"], row["taken"]) == ("ended", None, 1)
+
+
+@pytest.mark.postgresql_only
+async def test_what_a_worker_cannot_finish_in_time_is_given_back(url: str, server: ServerRows, tmp_path: Path) -> None:
+    with started(url, tmp_path, grace=0.2) as worker:
+        run = await begun(server)
+        assert worker.stop() == 0
+    assert (await server.run(run))["state"] == "waiting"
+
+
+@pytest.mark.postgresql_only
 async def test_a_worker_runs_the_clips_of_the_demo(url: str, server: ServerRows, tmp_path: Path) -> None:
     """They lie with the outputs, where all machines see them; whoever needs one first writes it."""
     name, extension, *_ = CLIPS[0]
@@ -121,11 +144,11 @@ async def test_a_worker_runs_the_clips_of_the_demo(url: str, server: ServerRows,
 
 
 @pytest.mark.postgresql_only
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "grace"), [(signal.SIGTERM, None), (signal.SIGINT, LONG_GRACE_SECONDS)])
 async def test_the_second_signal_ends_the_videos_at_once(
-    url: str, server: ServerRows, tmp_path: Path, number: signal.Signals
+    url: str, server: ServerRows, tmp_path: Path, number: signal.Signals, grace: float | None
 ) -> None:
-    with started(url, tmp_path, shutdown_grace_seconds=LONG_GRACE_SECONDS) as worker:
+    with started(url, tmp_path, grace=grace) as worker:
         run = await begun(server)
         processes = video_processes(worker)
         os.kill(worker.pid, number)
@@ -256,3 +279,11 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr.startswith("A worker needs packages that are not installed")) == (1, True)
+
+
+def test_a_worker_starts_without_what_only_a_server_needs() -> None:
+    """One that was killed is to be back soon."""
+    unneeded = {"sqlalchemy", "alembic", "fastapi", "nicegui"}
+    code = f"import sys, backend.engine.program; print(*{unneeded} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

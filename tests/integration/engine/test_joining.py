@@ -159,7 +159,10 @@ class FullServer:
         self._room = room
 
     async def rows(self, statement: str, values: object = None) -> list[tuple[object, ...]]:
-        answers = {WorkerSql.ROOM: [(self._room,)], WorkerSql.SCHEMA: [(newest_revision(), "an-id", VERSION)]}
+        answers: dict[str, list[tuple[object, ...]]] = {
+            WorkerSql.ROOM: [(self._room,)],
+            WorkerSql.SCHEMA: [(newest_revision(), "an-id", VERSION)],
+        }
         return answers.get(statement, [])
 
 

@@ -13,7 +13,7 @@ from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
 from tests.support.workers import RunningWorker, ServerRows, a_worker, until
 
 pytestmark = pytest.mark.postgresql_only
-SHORT_LEASE_SECONDS = 1.5
+SHORT_LEASE_SECONDS = 3.0
 
 
 @pytest.fixture
@@ -116,6 +116,17 @@ async def test_a_claim_whose_answer_is_lost_is_not_lost(
     far.processes.end("clip")
     row = await server.until_state(run, "ended")
     assert (row["taken"], far.processes.started) == (2, ["clip"])
+
+
+async def test_a_run_that_is_delivered_twice_is_begun_once(
+    far: RunningWorker, link: DatabaseProxy, server: ServerRows
+) -> None:
+    run = await begun(far, server, "clip")
+    await server.tell(run)
+    await server.until_no_engine_jobs(but=1)
+    far.processes.end("clip")
+    assert (await server.until_state(run, "ended"))["taken"] == 1
+    assert far.processes.started == ["clip"]
 
 
 async def test_an_end_whose_answer_is_lost_is_not_said_again(

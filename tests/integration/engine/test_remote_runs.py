@@ -53,6 +53,24 @@ async def test_a_step_is_heard(server: Coordinated) -> None:
     await one.let_go(run_id, "stopped")
 
 
+async def test_an_end_is_heard_after_a_crash_that_took_steps_back(server: Coordinated) -> None:
+    """Steps are not durable: PostgreSQL may lose the newest ones, and what comes then has their number."""
+    one = await server.worker("one")
+    asked = server.ask(job_of())
+    run_id = await server.waiting_run()
+    await one.claim(run_id)
+    await one.step(run_id, 0.25)
+    await one.step(run_id, 0.5)
+    await asked.until(lambda: bool(asked.steps) and asked.steps[-1].fraction == 0.5)
+    await one.execute("UPDATE run SET fraction = 0.25, changes = changes - 1")
+
+    await one.end(run_id)
+
+    outcome = await asked.outcome()
+    assert outcome is not None
+    assert outcome.result == {"frames": 25}
+
+
 async def test_a_server_that_is_started_again_gets_the_same_run(database: Database) -> None:
     async with open_coordinated(database) as first:
         one = await first.worker("one")
