@@ -43,12 +43,11 @@ PLANTED = (
     Planted(
         "sent before commit",
         JOURNAL,
-        "            await self._commit(self._transaction(staged, lossless, percents), staged)\n",
-        "            transaction = self._transaction(staged, lossless, percents)\n"
+        "            await self._commit(tick, staged)\n",
         "            self._hub.take(lossless, percents)\n"
         "            self._hub.publish()\n"
         "            lossless, percents = [], []\n"
-        "            await self._commit(transaction, staged)\n",
+        "            await self._commit(tick, staged)\n",
     ),
     Planted(
         "snapshot before subscribe: what is published between the two is not sent",

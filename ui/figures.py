@@ -11,6 +11,7 @@ from backend.domain.statistics import MIN_SAMPLE
 from ui.text import count, duration, elapsed
 
 UNKNOWN = "–"
+MIN_NUMBER = 0.01
 PERIODS: Mapping[str, str] = MappingProxyType(
     {
         Period.NIGHT.value: "Last night",
@@ -37,9 +38,11 @@ def share(value: float) -> str:
 def number(value: float) -> str:
     """Return a number with a fraction where that says something.
 
-    >>> number(0.127), number(12.34), number(1234.5)
-    ('0.13', '12.3', '1,234')
+    >>> number(0.127), number(12.34), number(1234.5), number(0.0001), number(0.0)
+    ('0.13', '12.3', '1,234', '< 0.01', '0')
     """
+    if 0 < value < MIN_NUMBER:
+        return f"< {MIN_NUMBER}"
     if value < 1:
         return f"{value:.2g}"
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"

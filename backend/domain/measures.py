@@ -66,11 +66,13 @@ class JobMeasure(msgspec.Struct, frozen=True, array_like=True):
     number: int = 1
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """What a tick brings; `jobs` has the owner and the processor of each job with results."""
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """What a tick brings: by job its owner, its processor, and position and attempt of each result; and the measures.
 
-    jobs: dict[str, tuple[str, str]]
-    results: list[VideoResult]
+    The results themselves are stored with the same tick.
+    """
+
+    jobs: dict[str, tuple[str, str, list[int]]]
     measures: list[JobMeasure]
 
 

@@ -113,7 +113,7 @@ def _in_equal_bins(begin: int, end: int, width: int) -> Span:
 
 
 def _in_days(begin: datetime, end: datetime, zone: tzinfo | None) -> Span:
-    day, edges = begin.astimezone(zone).date(), []
+    day, edges = begin.astimezone(zone).date(), list[int]()
     while not edges or edges[-1] < to_millis(end):
         edges.append(quarter_of(to_millis(_local(day, 0, zone))))
         day += timedelta(days=1)

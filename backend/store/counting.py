@@ -5,22 +5,21 @@ The notes are counted, and go, in one transaction: nothing counts twice or not a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, text
 
-from backend.clock import to_millis
-from backend.domain.measures import Entry, Ledger, VideoResult
+from backend.domain.measures import Ledger, Note, VideoResult
 from backend.store import bulk
-from backend.store.changes import Tick, VideoChange
+from backend.store.changes import Tick
 from backend.store.rollups import CauseWords, add, name_causes, unnamed
 from backend.store.rows import RowCodec
 from backend.store.tables import RESULTS
 
-NOTES_AT_ONCE = 200
+NOTES_AT_ONCE = 100
 FILM = "duration_seconds"  # in the result of a processor that knows how long the film is
 MAX_FILM_SECONDS = 10**7
 FILM_SQL = {
@@ -42,7 +41,7 @@ _ERROR = text(
     "LEFT JOIN video ON video.job_id = result.job_id AND video.position = result.position "
     "WHERE result.job_id = :job_id AND result.position = :position AND result.attempt = :attempt"
 )
-_ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(Entry)
+_ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(Note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Place:
     attempt: int
 
 
-_PREVIOUS = {
+_RESULTS = {
     dialect: bulk.select(RowCodec[Place](RESULTS, ["job_id", "position", "attempt"]), RESULT_SQL.format(film=film))
     for dialect, film in FILM_SQL.items()
 }
@@ -70,14 +69,21 @@ class Counted:
 
 
 def note(connection: Connection, tick: Tick) -> None:
-    """Note what the tick brings to the statistics."""
-    results = [_result_of(change) for change in tick.videos if change.duration_seconds is not None]
-    if not results and not tick.measures:
+    """Note what the tick brings to the statistics: where its results are, which are stored with it."""
+    places: dict[str, list[int]] = {}
+    for change in tick.videos:
+        if change.duration_seconds is not None:
+            places.setdefault(change.job_id, []).extend((change.position, change.attempts))
+    if not places and not tick.measures:
         return
-    jobs = {job.id: (job.owner_id, job.processor) for job in (*tick.jobs, *(new.job for new in tick.new))}
-    entry = Entry({result.job_id: jobs[result.job_id] for result in results}, results, list(tick.measures))
-    body = _ENCODER.encode(entry).decode()
-    connection.exec_driver_sql(_NOTE[connection.dialect.name], (tick.last_seq, body))
+    jobs = {
+        job.id: (job.owner_id, job.processor, places[job.id])
+        for job in (*tick.jobs, *(new.job for new in tick.new))
+        if job.id in places
+    }
+    body = _ENCODER.encode(Note(jobs, list(tick.measures))).decode()
+    driver: Any = connection.connection.dbapi_connection  # this runs in every tick: SQLAlchemy would cost most of it
+    driver.execute(_NOTE[connection.dialect.name], (tick.last_seq, body))
 
 
 def read_notes(connection: Connection) -> Counted | None:
@@ -85,16 +91,20 @@ def read_notes(connection: Connection) -> Counted | None:
     rows = connection.execute(_NOTES, {"limit": NOTES_AT_ONCE}).all()
     if not rows:
         return None
-    entries, ledger = [_DECODER.decode(row.body) for row in rows], Ledger()
-    previous = _previous(connection, [result for entry in entries for result in entry.results])
-    for entry in entries:
-        for result in entry.results:
-            owner_id, processor = entry.jobs[result.job_id]
-            before = previous.get((result.job_id, result.position, result.attempt - 1))
+    notes, ledger = [_DECODER.decode(row.body) for row in rows], Ledger()
+    places = [place for noted in notes for place in _places(noted)]
+    results = _results(connection, places)
+    for noted in notes:
+        for place in _places(noted):
+            owner_id, processor, _ = noted.jobs[place.job_id]
+            before = results.get((place.job_id, place.position, place.attempt - 1))
+            result = results.get((place.job_id, place.position, place.attempt))
+            if result is None:
+                continue  # rows of the job were deleted by hand
             ledger.add_result(result, owner_id=owner_id, processor=processor, previous=before)
-        for measure in entry.measures:
+        for measure in noted.measures:
             ledger.add_measure(measure)
-    return Counted(rows[-1].seq, ledger, list(_new_causes(connection, entries)))
+    return Counted(rows[-1].seq, ledger, list(_new_causes(connection, results.values())))
 
 
 def count(connection: Connection, counted: Counted) -> None:
@@ -128,16 +138,6 @@ def result_of_row(
     )
 
 
-def _result_of(change: VideoChange) -> VideoResult:
-    """Return what counts of a result that a tick brings."""
-    if change.started_at is None or change.duration_seconds is None:
-        raise ValueError("this change brings no result")
-    return result_of_row(
-        *(change.job_id, change.position, change.attempts, to_millis(change.started_at), change.duration_seconds),
-        *(change.error is not None, change.fingerprint, change.result and change.result.get(FILM)),
-    )
-
-
 def _film_millis(seconds: object) -> int:
     """Return the length of a film, 0 where a processor gives none: a plug-in may write there what it likes."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_FILM_SECONDS:
@@ -145,16 +145,22 @@ def _film_millis(seconds: object) -> int:
     return round(seconds * 1000)
 
 
-def _previous(connection: Connection, results: Sequence[VideoResult]) -> Mapping[tuple[str, int, int], VideoResult]:
-    """Return the results that these take the place of, by job, position and attempt."""
-    places = [Place(result.job_id, result.position, result.attempt - 1) for result in results if result.attempt > 1]
-    rows: list[Any] = _PREVIOUS[connection.dialect.name].fetch(connection, places)
+def _places(noted: Note) -> Iterator[Place]:
+    for job_id, (_, _, numbers) in noted.jobs.items():
+        for position, attempt in zip(numbers[::2], numbers[1::2], strict=True):
+            yield Place(job_id, position, attempt)
+
+
+def _results(connection: Connection, places: Sequence[Place]) -> Mapping[tuple[str, int, int], VideoResult]:
+    """Return these results, and those that they take the place of, by job, position and attempt."""
+    earlier = [Place(place.job_id, place.position, place.attempt - 1) for place in places if place.attempt > 1]
+    rows: list[Any] = _RESULTS[connection.dialect.name].fetch(connection, [*places, *earlier])
     return {(row[0], row[1], row[2]): result_of_row(*row) for row in rows}
 
 
-def _new_causes(connection: Connection, entries: Sequence[Entry]) -> Iterator[CauseWords]:
-    """Yield the causes whose words are not stored, from the first result that met each."""
-    failures = {result.fingerprint: result for entry in entries for result in entry.results if result.fingerprint}
+def _new_causes(connection: Connection, results: Iterable[VideoResult]) -> Iterator[CauseWords]:
+    """Yield the causes whose words are not stored, each from a result that met it."""
+    failures = {result.fingerprint: result for result in results if result.fingerprint}
     for fingerprint in unnamed(connection, [name for name in failures if name]):
         place = failures[fingerprint]
         key = {"job_id": place.job_id, "position": place.position, "attempt": place.attempt}

@@ -110,7 +110,7 @@ def _fill_some(connection: Connection) -> int:
     ledger, videos = Ledger(), 0
     jobs = connection.execute(_JOBS, {"after": done, "limit": JOBS_AT_ONCE}).all()
     for row in jobs:
-        job = PastJob(*row[:4], from_millis(row.created_at), *row[5:])
+        job = PastJob(**{**row._mapping, "created_at": from_millis(row.created_at)})
         count_job(connection, ledger, job)
         _name_causes_of(connection, job)
         done, videos = job.number, videos + job.total_videos

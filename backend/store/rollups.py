@@ -42,8 +42,9 @@ class TallyRow:
     @classmethod
     def of(cls, key: tuple[Any, ...], tally: Tally) -> TallyRow:
         """Return the row of a tally."""
-        sums = (getattr(tally, name) for name in SUMS)
-        return cls(*_dated(key), *sums, histogram.encoded(tally.histogram))
+        at, owner_id, processor, kind = key
+        sums = {name: getattr(tally, name) for name in SUMS} | {"histogram": histogram.encoded(tally.histogram)}
+        return cls(from_millis(at), owner_id, processor, kind, **sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,18 @@ _NAME_CAUSES = bulk.upsert(
 def add(connection: Connection, ledger: Ledger) -> None:
     """Add to the stored tallies."""
     sums = dict(ledger.tallies)
-    keys = [TallyRow(*_dated(key)) for key in sums]
+    keys = [TallyRow(from_millis(at), owner_id, processor, kind) for at, owner_id, processor, kind in sums]
     for *key, count, millis, film, film_work, work, buckets in _TALLIES.fetch(connection, keys):
         stored = Tally(count, millis, film, film_work, work, histogram.decoded(buckets))
         stored.add(sums[tuple(key)])
         sums[tuple(key)] = stored
     _PUT_TALLIES.execute(connection, [TallyRow.of(key, tally) for key, tally in sums.items()])
-    changed = [(key, videos) for key, videos in ledger.causes.items() if videos]
-    _ADD_CAUSES.execute(connection, [CauseLine(*_dated(key), videos) for key, videos in changed])
+    lines = [
+        CauseLine(from_millis(at), owner_id, processor, fingerprint, job_id, videos)
+        for (at, owner_id, processor, fingerprint, job_id), videos in ledger.causes.items()
+        if videos
+    ]
+    _ADD_CAUSES.execute(connection, lines)
 
 
 def unnamed(connection: Connection, fingerprints: Iterable[str]) -> set[str]:
@@ -112,7 +117,3 @@ def unnamed(connection: Connection, fingerprints: Iterable[str]) -> set[str]:
 def name_causes(connection: Connection, causes: Iterable[CauseWords]) -> None:
     """Store the words of causes."""
     _NAME_CAUSES.execute(connection, causes)
-
-
-def _dated(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (from_millis(key[0]), *key[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -156,13 +156,12 @@ def _jobs_of_name(connection: Connection, scope: Scope, span: Span) -> list[Past
         named.append(table.owner_id == scope.owner_id)
     if scope.processor is not None:
         named.append(table.processor == scope.processor)
-    columns = (table.number, table.id, table.owner_id, table.processor, table.created_at)
-    columns = (*columns, table.total_videos, table.current_video, table.failed)
+    columns = [table[field.name] for field in fields(PastJob)]
     jobs: dict[int, PastJob] = {}
     for is_shown in (True, False):
         query = select(*columns).where(table.on_dashboard.is_(is_shown), *named)
         for row in connection.execute(query.order_by(table.created_at.desc()).limit(MAX_NAMED_JOBS)):
-            jobs[row.number] = PastJob(*row)
+            jobs[row.number] = PastJob(**row._mapping)
     return list(jobs.values())
 
 
@@ -185,8 +184,10 @@ def _fold(connection: Connection, before: int) -> int:
     for *key, count, millis, film, film_work, work, buckets in connection.execute(_LATE_QUARTERS, {"before": before}):
         late = Key(*key)
         gone.append(late._asdict())
-        hour = late._replace(at=late.at - late.at % HOUR_MILLIS)
-        ledger.tallies[tuple(hour)].add(Tally(count, millis, film, film_work, work, histogram.decoded(buckets)))
+        hour = late.at - late.at % HOUR_MILLIS
+        ledger.tallies[hour, late.owner_id, late.processor, late.kind].add(
+            Tally(count, millis, film, film_work, work, histogram.decoded(buckets))
+        )
     if gone:
         add(connection, ledger)
         connection.execute(_DELETE, gone)

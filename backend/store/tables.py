@@ -364,7 +364,7 @@ class RollupRow(SQLModel, table=True):
 
 
 class UncountedRow(SQLModel, table=True):
-    """What a tick brought to the statistics (`domain.measures.Entry` as JSON), until it is counted and goes."""
+    """What a tick brought to the statistics (`domain.measures.Note` as JSON), until it is counted and goes."""
 
     __tablename__ = "uncounted"
 

@@ -87,6 +87,13 @@ def go_to_job(page: Page) -> None:
     until_live(page)
 
 
+def go_to_statistics(page: Page) -> None:
+    """Go to the statistics, at the outcomes of the last day."""
+    page.goto(f"{page.url.split('?')[0]}stats?period=24h&tab=outcomes")
+    page.get_by_role("tabpanel").locator("svg").wait_for()
+    until_live(page)
+
+
 PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = (
     ("dashboard-light", go_to_cards, WIDE, "light"),
     ("dashboard-dark", go_to_cards, WIDE, "dark"),
@@ -94,6 +101,7 @@ PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = 
     ("dashboard-table", go_to_table, WIDE, "light"),
     ("job-light", go_to_job, WIDE, "light"),
     ("job-phone", go_to_job, PHONE, "dark"),
+    ("stats-light", go_to_statistics, WIDE, "light"),
 )
 
 

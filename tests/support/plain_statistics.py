@@ -87,7 +87,7 @@ def plain_work(jobs: dict[str, RawJob], begin: int, end: int) -> float:
     """Return the seconds of work on results within the period."""
     end = -(-end // QUARTER) * QUARTER
     spans = ((row.started_at, _ended_at(row)) for job in jobs.values() for row in job.results)
-    return sum(max(0, min(end, until) - max(begin, since)) for since, until in spans) / 1000
+    return float(sum(max(0, min(end, until) - max(begin, since)) for since, until in spans) / 1000)
 
 
 def plain_causes(jobs: dict[str, RawJob], begin: int, end: int) -> dict[str, tuple[int, int]]:
@@ -97,7 +97,7 @@ def plain_causes(jobs: dict[str, RawJob], begin: int, end: int) -> dict[str, tup
     of_jobs = defaultdict(set)
     for job_id, job in jobs.items():
         for row in _newest(job.results):
-            if row.has_failed and begin <= _ended_at(row) < end:
+            if row.fingerprint is not None and begin <= _ended_at(row) < end:
                 videos[row.fingerprint] += 1
                 of_jobs[row.fingerprint].add(job_id)
     return {name: (number, len(of_jobs[name])) for name, number in videos.items()}
@@ -150,7 +150,8 @@ class RawResult:
     def of(cls, row: Any) -> RawResult:
         facts = json.loads(row.result) if isinstance(row.result, str) else row.result or {}
         film = facts.get("duration_seconds") if not row.has_failed else None
-        return cls(*row[:4], bool(row.has_failed), row.fingerprint, film)
+        times = (row.started_at, row.duration_seconds)
+        return cls(row.position, row.attempt, *times, bool(row.has_failed), row.fingerprint, film)
 
 
 def _newest(results: Iterable[RawResult]) -> Iterable[RawResult]:

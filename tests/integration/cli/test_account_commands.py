@@ -140,6 +140,14 @@ def test_a_token_expires_after_the_requested_days(run: Run, ana: None, given: li
     assert claims["exp"] - claims["iat"] in range(days * 86_400 - 1, days * 86_400 + 1)
 
 
+def test_a_token_may_be_for_the_metrics_alone(run: Run, ana: None) -> None:
+    answer = run("token", "ana", "--scope", "metrics")
+    claims = jwt.decode(answer.out.strip(), options={"verify_signature": False})
+    assert claims["purpose"] == "metrics"
+    assert "reads /metrics and nothing else" in answer.err
+    assert run("token", "ana", "--scope", "everything").code == 2
+
+
 @pytest.mark.parametrize("days", ["0", "366", "-1", "many", "1e3"])
 def test_invalid_numbers_of_days_are_refused(run: Run, ana: None, days: str) -> None:
     answer = run("token", "ana", "--days", days)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -18,7 +19,7 @@ from backend.errors import Fault, Invalid, NotAllowed, UserNotFound
 from backend.jobs.outputs import Outputs
 from backend.jobs.retention import Erasure
 from backend.jobs.statistics import Counting, Question, StatisticsQueries
-from backend.settings import Settings
+from backend.settings import load_settings
 from backend.store import Store
 from backend.store.database import Database
 from backend.store.filling import LEFT, finish_filling
@@ -35,12 +36,12 @@ class Asking:
 
     def __init__(self, managed: Managed, accounts: Accounts) -> None:
         self.slots = 2
-        settings = Settings(time_zone="UTC")
+        settings = load_settings(time_zone="UTC")
         self.queries = StatisticsQueries(
             managed.store.statistics, managed.hub, accounts, settings, managed.clock, slots=lambda: self.slots
         )
 
-    async def figures(self, by: User = ADMIN, **asked: str) -> dict[str, Figure]:
+    async def figures(self, by: User = ADMIN, **asked: Any) -> dict[str, Figure]:
         """Return the figures of the last 24 hours."""
         return dict((await self.queries.of(Question(period="24h", **asked), by=by)).figures)
 
@@ -125,7 +126,7 @@ async def test_deleting_a_job_does_not_rewrite_the_past(managed: Managed, asking
     job_id = await run_job(managed, *[None] * 5, CUT_OFF)
     await managed.manager.act(job_id, Action.DELETE, by=ANA)
     await managed.journal.durable()
-    await Erasure(managed.store, Outputs(tmp_path / "outputs"), Settings(), managed.clock).run_once()
+    await Erasure(managed.store, Outputs(tmp_path / "outputs"), load_settings(), managed.clock).run_once()
     assert await managed.store.jobs.deleted() == []
     found = await asking.queries.of(Question(), by=ANA)
     assert found.figures["videos"].value == 6

@@ -13,7 +13,6 @@ from tests.support.clock import NOON
 from tests.support.jobs import a_job
 
 AT = to_millis(NOON)
-OWNED = {"owner_id": "ana", "processor": "probe"}
 
 
 def a_result(**given: object) -> VideoResult:
@@ -33,13 +32,13 @@ def sums(ledger: Ledger) -> dict[tuple[int, str], tuple[int, int, int]]:
 
 def test_a_result_counts_in_the_quarter_in_which_it_ended() -> None:
     ledger = Ledger()
-    ledger.add_result(a_result(started_at=AT + QUARTER_MILLIS - 1000), **OWNED)
+    ledger.add_result(a_result(started_at=AT + QUARTER_MILLIS - 1000), owner_id="ana", processor="probe")
     assert sums(ledger) == {(1, "ok"): (1, 2000, 1000), (0, "work"): (0, 0, 1000)}
 
 
 def test_long_work_is_shared_by_all_its_quarters() -> None:
     ledger = Ledger()
-    ledger.add_result(a_result(millis=int(2.5 * QUARTER_MILLIS)), **OWNED)
+    ledger.add_result(a_result(millis=int(2.5 * QUARTER_MILLIS)), owner_id="ana", processor="probe")
     work = {quarter: tally[2] for (quarter, _), tally in sums(ledger).items()}
     assert work == {0: QUARTER_MILLIS, 1: QUARTER_MILLIS, 2: QUARTER_MILLIS // 2}
 
@@ -48,8 +47,8 @@ def test_a_newer_result_takes_the_earlier_one_out_of_its_quarter() -> None:
     failed = a_result(has_failed=True, fingerprint="f" * 12)
     retried = a_result(attempt=2, started_at=AT + QUARTER_MILLIS, millis=3000)
     ledger = Ledger()
-    ledger.add_result(failed, **OWNED)
-    ledger.add_result(retried, previous=failed, **OWNED)
+    ledger.add_result(failed, owner_id="ana", processor="probe")
+    ledger.add_result(retried, previous=failed, owner_id="ana", processor="probe")
     assert sums(ledger) == {
         (0, "failed"): (0, 0, 2000),  # the work was done
         (1, "ok"): (1, 3000, 3000),
@@ -62,14 +61,14 @@ def test_a_newer_result_takes_the_earlier_one_out_of_its_quarter() -> None:
 
 def test_a_retry_of_a_good_video_is_none_that_could_help() -> None:
     ledger = Ledger()
-    ledger.add_result(a_result(), **OWNED)
-    ledger.add_result(a_result(attempt=2), previous=a_result(), **OWNED)
+    ledger.add_result(a_result(), owner_id="ana", processor="probe")
+    ledger.add_result(a_result(attempt=2), previous=a_result(), owner_id="ana", processor="probe")
     assert sums(ledger) == {(0, "ok"): (1, 2000, 4000)}
 
 
 def test_an_unknown_duration_is_in_no_percentile() -> None:
     ledger = Ledger()
-    ledger.add_result(a_result(millis=0, has_failed=True), **OWNED)
+    ledger.add_result(a_result(millis=0, has_failed=True), owner_id="ana", processor="probe")
     (tally,) = ledger.tallies.values()
     assert (tally.count, tally.histogram) == (1, 0)
 
