@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from progress_dashboard.protocol import Status
 
 CHECK_SECONDS = 2.0
 LOOKED_AHEAD = 40  # waiting jobs whose files are looked up: behind them no time is said
+LOOKED_AT_A_SECOND = 500
 NAMED_WITHIN = 50  # jobs before it, the nearest of which that the user may see is named
 ROUNDING, LONG_STEP = ((1_800, 60), (3 * 3_600, 300)), 600  # times nearer than so many seconds, to so many
 STARTING = "It starts in a moment"
@@ -74,10 +76,18 @@ class WaitingLine:
     async def run_once(self) -> None:
         """Work out the turn of each job in the queue."""
         queue = self._queue()
+        if self._is_fresh(queue):
+            return
         running = {job.job_id: self._alone(job.job_id, len(queue.running)) for job in queue.running}
         waiting = {job_id: self._expected(job_id) for job_id in self._order[:LOOKED_AHEAD]}
-        self._seen, self._turns, self._at = queue, turns(queue, running | waiting), self._clock.now()
+        self._at, self._seen = self._clock.now(), queue
+        self._turns = await asyncio.to_thread(turns, queue, running | waiting)
         self._order = [job_id for job_id, turn in self._turns.items() if turn.place]
+
+    def _is_fresh(self, queue: Queue) -> bool:
+        """Return True if it is too early to look at so many again: thousands cost a tenth of a second."""
+        seconds = (self._clock.now() - self._at).total_seconds()
+        return self._seen is not None and seconds < len(queue.waiting) // LOOKED_AT_A_SECOND
 
     def of(self, job: Job, by: User) -> Wait | None:
         """Return why the job waits, without names of jobs that the user may not see; None unless it waits."""

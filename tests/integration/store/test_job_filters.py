@@ -134,6 +134,7 @@ async def test_very_many_are_not_counted(database: Database, jobs: list[Job]) ->
     assert await database.read(partial(count_jobs, wanted=wanted, max_counted=20)) is None
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("owner", [None, "ana"])
 async def test_a_time_is_found_by_the_index_of_ends(database: Database, store: Store, owner: str | None) -> None:
     await stored(store, 20)
