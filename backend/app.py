@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -22,7 +22,7 @@ from backend.delivery.journal import Journal
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
-from backend.executors.runs import LocalRuns, machine_name
+from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -47,6 +47,10 @@ from backend.settings import Settings
 from backend.store import Store
 from backend.store.database import Database, open_database
 from backend.store.filling import finish_filling
+from progress_dashboard.tasks import running as running
+
+if TYPE_CHECKING:
+    from backend.engine.coordination import Coordination
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +101,20 @@ class Backend:
     stalls: Stalls
     statistics: StatisticsQueries
     metrics: Metrics
+    coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
     async def drain(self) -> None:
-        """Start no further videos and end running ones. This is the first part of closing and may run beside others."""
+        """Start no further videos and end running ones. This is the first part of closing and may run beside others.
+
+        Videos on workers go on.
+        """
+        grace = self.settings.shutdown_grace_seconds
         self.leases.drain()
-        await self.executor.shutdown(self.settings.shutdown_grace_seconds)
+        if self.coordination is None:
+            await self.executor.shutdown(grace)
+        else:
+            await asyncio.gather(self.executor.shutdown(grace), self.coordination.drain(grace))
 
 
 @asynccontextmanager
@@ -126,7 +138,8 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
             output_mib=settings.video_output_mib,
             clock=clock,
         )
-        await children.start()
+        if settings.max_running_videos:
+            await children.start()
         stack.push_async_callback(children.stop)
         demo = DemoClips(settings.outputs / "demo")  # where workers see them
         demo.adopt(settings.data_dir / "demo")
@@ -138,17 +151,6 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         except StoreRefused as error:
             raise CannotStart(error.with_advice("fix that and start again.").sentence) from None
         yield backend
-
-
-@asynccontextmanager
-async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Run `work` as a task during the block; behind it the task is cancelled and has ended."""
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def only_server(data_dir: Path) -> FileLock:
@@ -166,20 +168,17 @@ def only_server(data_dir: Path) -> FileLock:
 def _build(
     settings: Settings, clock: Clock, database: Database, children: ChildRunner, sources: MediaSources
 ) -> Backend:
-    store, hub = Store(database), ProgressHub()
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
+    store, hub, outputs = Store(database), ProgressHub(), Outputs(settings.outputs)
+
+    def make_runs(machine: str) -> LocalRuns:
+        return LocalRuns(children, sources, outputs, clock, machine=machine)
+
+    slots = Slots(settings.max_running_videos if isinstance(settings.database, Path) else None)
+    coordination = _coordination(settings, database, slots, clock, children, make_runs)
     executor = _executor(settings)
     stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
-    slots = Slots(settings.max_running_videos)
-    metrics = Metrics(
-        hub,
-        stalls,
-        clock,
-        version=VERSION,
-        buckets=settings.metrics_buckets_seconds,
-        slots=lambda: (slots.number, slots.taken),
-        directories={"data": settings.data_dir, "media": settings.media},
-    )
+    metrics = _metrics(settings, hub, stalls, slots, clock)
     journal = Journal(store, hub, clock, on_stored=metrics.take)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
@@ -193,11 +192,13 @@ def _build(
         executor=executor,
         sources=sources,
         clock=clock,
+        jobs_in_flight=coordination.jobs_in_flight if coordination else None,
     )
-    outputs = Outputs(settings.outputs)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
-    machines = Machines(LocalMachine(machine_name(), slots, names(), clock))
-    work = VideoWork(leases, LocalRuns(children, sources, outputs, clock), slots, clock, policy)
+    runs: Runs = coordination.runs if coordination else make_runs(machine_name())
+    registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
+    machines = Machines(registry)
+    work = VideoWork(leases, runs, slots, clock, policy)
     return Backend(
         settings=settings,
         clock=clock,
@@ -221,6 +222,35 @@ def _build(
         stalls=stalls,
         metrics=metrics,
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
+        coordination=coordination,
+    )
+
+
+def _coordination(
+    settings: Settings,
+    database: Database,
+    slots: Slots,
+    clock: Clock,
+    children: ChildRunner,
+    make_runs: Callable[[str], LocalRuns],
+) -> Coordination | None:
+    """Return what hands videos to workers; None with an SQLite file, which only one machine can use."""
+    if isinstance(settings.database, Path):
+        return None
+    from backend.engine.coordination import Coordination  # what it needs is an extra, and takes its time to load
+
+    return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
+
+
+def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
+    return Metrics(
+        hub,
+        stalls,
+        clock,
+        version=VERSION,
+        buckets=settings.metrics_buckets_seconds,
+        slots=lambda: (slots.number, slots.taken),
+        directories={"data": settings.data_dir, "media": settings.media},
     )
 
 
@@ -241,7 +271,6 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
-    await stack.enter_async_context(running(backend.waits.run(), "waits"))
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
     pruning = Pruning(backend.store.history, backend.settings, backend.clock)
@@ -252,6 +281,11 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
+    if coordination := backend.coordination:
+        await coordination.leave_marker()
+        for name, work in coordination.works().items():
+            await stack.enter_async_context(running(_coordinate(backend, work), name))
+    await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 
@@ -266,8 +300,15 @@ async def _watch(backend: Backend) -> None:
         await backend.journal.watch()
 
 
+async def _coordinate(backend: Backend, work: Coroutine[Any, Any, None]) -> None:
+    with _stopping(backend, "the work on machines ended; no further video begins", "coordination_failed"):
+        await work
+
+
 @contextmanager
-def _stopping(backend: Backend) -> Iterator[None]:
+def _stopping(
+    backend: Backend, failure: str = "a tick cannot be stored; nothing more is shown", action: str = "tick_failed"
+) -> Iterator[None]:
     """Let the server stop if the data cannot be stored any more."""
     try:
         yield
@@ -278,7 +319,7 @@ def _stopping(backend: Backend) -> Iterator[None]:
         log.error("the last tick cannot be stored: %s", error.sentence, extra={"action": "last_tick_refused"})
         backend.failure.report()
     except Exception:
-        log.exception("a tick cannot be stored; nothing more is shown", extra={"action": "tick_failed"})
+        log.exception("%s", failure, extra={"action": action})
         backend.failure.report()
 
 

@@ -18,19 +18,24 @@ import pytest
 from tests import ROOT
 from tests.support.databases import KINDS, OPTION, drop_databases, is_postgresql, on_postgresql
 from tests.support.postgres import HOW_TO_GET_IT, LOCALES, programs
+from tests.support.run_places import OPTION as RUNS_OPTION
+from tests.support.run_places import PLACES, VARIABLE
 
 MARKED_FOLDERS = ("acceptance", "browser")
 OTHER = {"sqlite": "postgresql_only", "postgresql": "sqlite_only"}  # the marker of what does not run on it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options for the database."""
+    """Add the options for the database, and for where videos run."""
     parser.addoption(OPTION, choices=KINDS, default=KINDS[0], help="the database of all tests")
     parser.addoption("--database-locale", choices=LOCALES, default="C", help="the locale of the PostgreSQL databases")
+    parser.addoption(RUNS_OPTION, choices=PLACES, help="where videos run; default: as in the program on this database")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start PostgreSQL; the workers of xdist inherit its address."""
+    """Start PostgreSQL; the workers of xdist inherit its address, and where videos run."""
+    if place := config.getoption(RUNS_OPTION):
+        os.environ[VARIABLE] = place
     if config.getoption(OPTION) == "postgresql" and programs() is not None:
         stack = ExitStack()
         stack.enter_context(on_postgresql(locale=config.getoption("--database-locale")))

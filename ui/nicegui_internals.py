@@ -215,6 +215,7 @@ class SocketGuard:
         client_id = parse_qs(environ["QUERY_STRING"]).get("client_id", [""])[0]
         if user is None or page_owner(client_id) not in (None, user.id):
             raise ConnectionRefusedError("You are not signed in, or this page belongs to another user; open it again.")
+        _take_user({"client_id": client_id}, user)
         return await self.handlers["connect"](sid, environ, auth)
 
     async def _handshake(self, sid: str, message: object) -> bool:
@@ -223,7 +224,7 @@ class SocketGuard:
             user = await self._ask_store(environ) if environ else None
         except StoreRefused:  # the page is loaded again, and says why nothing is there
             return False
-        if user is None or _page_of(message, user) is None:
+        if user is None or not _take_user(message, user):
             return False
         return bool(await self.handlers["handshake"](sid, message))
 
@@ -239,8 +240,7 @@ class SocketGuard:
                 return
             if user is None:
                 await close_pages(environ["asgi.scope"]["state"]["authority"].key)
-            elif client := _page_of(message, user):
-                client.storage["user"] = user
+            elif _take_user(message, user):
                 self.handlers["event"](sid, message)
 
     def _checked(self, handler: Callable[..., Any]) -> Callable[[str, object], None]:
@@ -412,6 +412,17 @@ def _page_of(message: object, user: User) -> Client | None:
     client_id = message.get("client_id") if isinstance(message, dict) else None
     client = Client.instances.get(client_id) if isinstance(client_id, str) else None
     return client if client is not None and page_owner(client.id) == user.id else None
+
+
+def _take_user(message: object, user: User) -> bool:
+    """Let the page that a message is about have its user's newest role; False if there is no such page of theirs.
+
+    What a page does by itself goes by that role, too.
+    """
+    page = _page_of(message, user)
+    if page is not None:
+        page.storage["user"] = user
+    return page is not None
 
 
 def _say(environ: dict[str, Any], message: object, sentence: str) -> None:

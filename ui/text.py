@@ -197,6 +197,7 @@ class Totals:
     jobs: int = 0
     running: int = 0
     waiting: int = 0
+    without_machine: int = 0
     finished: int = 0
     troubled: int = 0
     videos: int = 0
@@ -213,6 +214,7 @@ class Totals:
     def add(self, job: Job, sign: int) -> None:
         """Add a job (`sign` 1), or take it out (-1)."""
         self.jobs += sign
+        self.without_machine += sign * (job.waiting_reason is not None)
         if job.status is Status.PROCESSING:
             self.running += sign
             self.videos += sign * job.total_videos
@@ -230,6 +232,8 @@ class Totals:
             parts.append(f"{counted(self.running, 'job')} running")
         if self.waiting:
             parts.append(f"{count(self.waiting)} waiting")
+        if self.without_machine:
+            parts.append(f"{count(self.without_machine)} wait{'s' if self.without_machine == 1 else ''} for a worker")
         if attention:
             number = count(attention) if parts else counted(attention, "job")
             parts.append(f"{number} need{'s' if attention == 1 else ''} attention")

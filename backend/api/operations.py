@@ -12,7 +12,7 @@ from backend.api.bodies import decoded, json_response
 from backend.api.deps import Caller, KnownCaller, TheBackend
 from backend.api.openapi import answers, body
 from backend.api.security import HEALTH_PATH
-from backend.api.types import SlotsBody, WorkerBody, WorkerOut
+from backend.api.types import SlotsBody, SlotsOut, WorkerBody, WorkerOut
 from backend.settings import MAX_SLOTS
 
 router = APIRouter(tags=["operations"])
@@ -50,21 +50,21 @@ async def check_health(backend: TheBackend) -> Response:
     return PlainTextResponse("ok" if healthy else "failing", 200 if healthy else 503, {"Allow": "GET, HEAD, OPTIONS"})
 
 
-@router.get("/api/slots", responses=answers(SlotsBody, ERRORS), summary="Get how many videos may run at once")
+@router.get("/api/slots", responses=answers(SlotsOut, ERRORS), summary="Get how many videos may run at once")
 async def find_slots(backend: TheBackend, caller: Caller) -> Response:
-    return json_response(SlotsBody(backend.slots.number))
+    return json_response(SlotsOut(backend.slots.number))
 
 
 @router.put(
     "/api/slots",
-    responses=answers(SlotsBody, CHANGE_ERRORS),
+    responses=answers(SlotsOut, CHANGE_ERRORS),
     openapi_extra=body(SlotsBody),
     summary="Change how many videos may run at once, until the next start",
 )
 async def change_slots(request: Request, backend: TheBackend, caller: Caller) -> Response:
     """Change the number. Running videos above the new number are not stopped."""
     backend.slots.change(decoded(SLOTS, await request.body()).slots, by=caller)
-    return json_response(SlotsBody(backend.slots.number))
+    return json_response(SlotsOut(backend.slots.number))
 
 
 @router.get(

@@ -185,6 +185,8 @@ class VideoOut(msgspec.Struct):
     duration: float | None
     # How often the work began for the newest result.
     tries: int | None
+    # Name of the machine that the newest result is from.
+    machine: str | None
 
     @classmethod
     def of(cls, video: Video) -> VideoOut:
@@ -203,6 +205,7 @@ class VideoOut(msgspec.Struct):
             started_at=_timestamp(video.started_at),
             duration=video.duration_seconds,
             tries=video.tries,
+            machine=video.machine,
         )
 
 
@@ -228,6 +231,8 @@ class AttemptOut(msgspec.Struct):
     started_at: Timestamp
     # Seconds of work.
     duration: float | None
+    # Name of the machine.
+    machine: str | None
 
     @classmethod
     def of(cls, outcome: Outcome) -> AttemptOut:
@@ -240,6 +245,7 @@ class AttemptOut(msgspec.Struct):
             tries=outcome.tries,
             started_at=iso(outcome.started_at),
             duration=outcome.duration_seconds,
+            machine=outcome.machine,
         )
 
 
@@ -321,9 +327,15 @@ class PriorityBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SlotsBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How many videos may run at once."""
+    """How many videos may run at once, on all machines together."""
 
     slots: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_SLOTS})]
+
+
+class SlotsOut(msgspec.Struct):
+    """How many videos may run at once, on all machines together; 0 while no machine is connected."""
+
+    slots: int
 
 
 class WorkerOut(msgspec.Struct):

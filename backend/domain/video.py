@@ -69,11 +69,12 @@ class ExportedVideo(NamedTuple):
     error: str | None
     attempts: int
     duration_seconds: float | None
+    machine: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The result of a video in one attempt of its job; without an error it is a good one."""
+    """The result of a video in one attempt of its job, by `machine`; without an error it is a good one."""
 
     attempt: int
     error: str | None
@@ -82,6 +83,7 @@ class Outcome:
     tries: int
     started_at: datetime
     duration_seconds: float | None
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

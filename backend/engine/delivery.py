@@ -6,7 +6,7 @@ It pins the inside of Procrastinate 3 where that has holes (issue numbers are th
 - Its heartbeats stop while a worker drains (#1585): the worker's own beat writes them (`WorkerSql.REPORT`).
 - A notification that comes during a fetch is forgotten: `Wakeup` keeps it.
 - Its concurrency is fixed: `GatedJobs` fetches nothing while the worker runs as much as it may.
-- An end that is not found any more raises: `GatedJobs` deletes silently, and the server's sweep deletes leftovers (#1518).
+- An end that is not found any more raises: `GatedJobs` deletes silently; the server's sweep deletes leftovers (#1518).
 - Four round trips a statement: connections commit by themselves, and are not asked before each use.
 """
 
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from procrastinate import App, PsycopgConnector, exceptions
@@ -26,10 +26,12 @@ from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
 from backend.database_url import DatabaseUrl
+from backend.engine.line import AWAY
 from backend.settings import MAX_SLOTS
-from backend.store.postgres import CONNECTION
-from backend.store.runs import TASK
+from backend.store.connecting import CONNECTION
+from backend.store.runs import QUEUE_LENGTH, TASK
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 CONNECTIONS = 2  # for statements; one more listens
 RETRY_SECONDS = 0.5
@@ -99,7 +101,7 @@ class Delivery:
     def __init__(self, url: DatabaseUrl, processors: Iterable[str], run_video: RunVideo) -> None:
         for name in ("procrastinate", "psycopg.pool"):
             logging.getLogger(name).setLevel(logging.ERROR)  # an absence is said once, by the worker
-        self._processors = list(processors)
+        self._queues = sorted({name[:QUEUE_LENGTH] for name in processors})
         self._run_video = run_video
         self._wakeup = Wakeup()
         self._allowed = self._running = 0
@@ -124,13 +126,13 @@ class Delivery:
         """Take no further runs; `run` returns when the last one has ended."""
         self._is_stopping = True
         if self._worker is not None:
-            self._worker.stop()
+            self._worker.stop()  # type: ignore[no-untyped-call]
 
     async def run(self) -> None:
         """Take runs until `stop`, through absences of PostgreSQL."""
         while not self._is_stopping:
             self._worker = self._app._worker(
-                queues=self._processors,
+                queues=self._queues,
                 concurrency=MAX_SLOTS,
                 fetch_job_polling_interval=POLL_SECONDS,
                 abort_job_polling_interval=POLL_SECONDS,
@@ -140,7 +142,7 @@ class Delivery:
                 install_signal_handlers=False,
             )
             self._worker._new_job_event = self._wakeup
-            await self._worker.run()
+            await self._worker.run()  # type: ignore[no-untyped-call]
             if not self._is_stopping:
                 log.warning("the engine ended and is started again", extra={"action": "engine_restarted"})
                 await asyncio.sleep(RETRY_SECONDS)
@@ -182,11 +184,11 @@ def _connector(url: DatabaseUrl) -> PatientConnector:
     )
 
 
-async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
         except exceptions.ConnectorException as error:
-            if not isinstance(error.__cause__, psycopg.OperationalError):
+            if not isinstance(error.__cause__, AWAY):
                 raise
             await asyncio.sleep(RETRY_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from backend.domain.causes import fingerprint
 from backend.engine.watch import Watch
@@ -22,7 +23,9 @@ class WorkerRegistry:
     def __init__(self, store: WorkerStore, slots: Slots, *, lease_seconds: float) -> None:
         self._store = store
         self._slots = slots
+        self.own_name: str | None = None
         self._watch = Watch(lease_seconds)
+        self._fit()
 
     def list(self) -> Sequence[Machine]:
         """Return the workers that are known, in the order of their names."""
@@ -40,10 +43,10 @@ class WorkerRegistry:
     def look(self, rows: Collection[WorkerRow], holders: Collection[str], now: float) -> None:
         """Take what is there at the monotonic time `now`; `holders` are the workers at which runs are at work."""
         connected = {name for name in self._names() if self._watch.is_connected(name)}
-        self._watch.look(rows, holders, now)
+        self._watch.look(self._offered(rows), holders, now)
         for name in self._names():
             if self._watch.is_connected(name) != (name in connected):
-                state = "lost" if name in connected else "connected"
+                state = "silent" if name in connected else "connected"
                 log.info("worker %s", state, extra={"action": f"worker_{state}", "worker": name})
         self._fit()
 
@@ -80,11 +83,18 @@ class WorkerRegistry:
         """Take a success of this worker: whatever was wrong with its machine is over."""
         self._watch.succeeded(name)
 
+    def _offered(self, rows: Collection[WorkerRow]) -> Collection[WorkerRow]:
+        """Return the workers with their slots. A server that works alone offers as many as it was asked to."""
+        if len(rows) != 1 or self._slots.asked is None:
+            return rows
+        [alone] = rows
+        return [replace(alone, slots=max(alone.slots, self._slots.asked))] if alone.name == self.own_name else rows
+
     def _fit(self) -> None:
         by_processor = {name: self._watch.capacity(name) for name in self._watch.processors()}
         self._slots.fit(self._watch.capacity(), by_processor)
 
-    def _names(self) -> list[str]:
+    def _names(self) -> Sequence[str]:
         return [row.name for row in self._watch.rows()]
 
     def _machine(self, row: WorkerRow) -> Machine:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from backend.clock import Clock
 from backend.domain.job import Job
@@ -23,6 +22,7 @@ from backend.processors import Step
 from backend.store.runs import MAX_LOSSES, NewRun, RunState, RunStore
 from progress_dashboard.tasks import first_completed
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5  # while the database is away
 LOOK_SECONDS = 0.005  # between two looks at what changed
@@ -45,6 +45,7 @@ class Awaited:
     id: int | None = None
     changes: int = -1
     taken: int = 0
+    given_back: int = 0
     machine: str | None = None
     withdrawn: str | None = None
     is_asked: bool = False
@@ -59,7 +60,10 @@ class Awaited:
 
 
 class RemoteRuns:
-    """Runs on any worker. `work` has to run meanwhile; `look` is called when something may have changed."""
+    """Runs on any worker.
+
+    `give_orders` and `look_at_news` have to go on meanwhile; `look` says that something may have changed.
+    """
 
     def __init__(self, store: RunStore, registry: WorkerRegistry, clock: Clock) -> None:
         self._store = store
@@ -70,9 +74,9 @@ class RemoteRuns:
         self._elsewhere: set[int] = set()
         self._given_back: set[int] = set()
         self._ended: dict[int, Awaited] = {}
-        self._withdrawing: Counter[str] = Counter()
         self._has_orders, self._has_news = asyncio.Event(), asyncio.Event()
         self._is_leaving = False
+        self._left: set[str] = set()
 
     @property
     def awaited(self) -> Sequence[int]:
@@ -106,7 +110,7 @@ class RemoteRuns:
             raise
 
     async def withdraw(self, job: Job) -> None:
-        if self._is_leaving and self._withdrawing[job.id]:
+        if job.id in self._left:
             return
         for run_id in await self._patiently(lambda: self._store.of_job(job.id)):
             awaited = self._awaited.get(run_id) or Awaited(NewRun(0, job.id, 0, job.attempt, 0), id=run_id)
@@ -114,29 +118,36 @@ class RemoteRuns:
             await self._withdraw(awaited)
 
     def goes_on(self, job: Job) -> bool:
-        return self._withdrawing[job.id] > 0
+        return job.id in self._left
 
     async def leave(self, grace: float, *, own: str | None) -> None:
         """Let the runs go on without this server: those of its own machine after `grace` seconds."""
         self._is_leaving = True
         for awaited in (*self._new, *self._awaited.values()):
             if awaited.withdrawn != "all" and (own is None or awaited.machine != own):
-                awaited.over.cancel()
-        await self._clock.sleep(grace)
+                self._leave(awaited)
+        if own_runs := [awaited.over for awaited in (*self._new, *self._awaited.values()) if not awaited.over.done()]:
+            await first_completed(self._clock.sleep(grace), _all_done(own_runs))
         for awaited in (*self._new, *self._awaited.values(), *self._ended.values()):
-            awaited.over.cancel()
+            self._leave(awaited)
+
+    def _leave(self, awaited: Awaited) -> None:
+        if awaited.over.cancel():
+            self._left.add(awaited.new.job_id)
 
     def look(self) -> None:
         """Look soon at what changed."""
         self._has_news.set()
 
-    async def work(self) -> None:
-        """Hand over, look and withdraw, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._loop(self._has_orders, self._give_orders))
-            tasks.create_task(self._loop(self._has_news, self._look))
+    async def give_orders(self) -> None:
+        """Hand runs over and withdraw them, until cancelled."""
+        await self._loop(self._has_orders, self._give_orders)
 
-    async def _loop(self, event: asyncio.Event, work: Callable[[], Any]) -> None:
+    async def look_at_news(self) -> None:
+        """Look at what changed whenever something may have, until cancelled."""
+        await self._loop(self._has_news, self._look)
+
+    async def _loop(self, event: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await event.wait()
             event.clear()
@@ -201,12 +212,16 @@ class RemoteRuns:
                 self._stopped(awaited, state)
 
     def _returned(self, awaited: Awaited, state: RunState) -> None:
-        if awaited.machine is not None:
-            awaited.machine = None
+        """Tell the workers again of a run that one of them had claimed, and gave back."""
+        awaited.machine = None
+        if state.taken > awaited.given_back:
+            awaited.given_back = state.taken
             self._given_back.add(state.id)
             self._has_orders.set()
 
     def _running(self, awaited: Awaited, state: RunState) -> None:
+        if awaited.withdrawn == "all":
+            return  # nothing more is to be seen of it
         if awaited.taken != state.taken and state.worker is not None:
             awaited.taken, awaited.machine = state.taken, state.worker
             awaited.begun.set()
@@ -217,6 +232,8 @@ class RemoteRuns:
     def _over(self, awaited: Awaited, state: RunState) -> None:
         if awaited.withdrawn == "all" or state.outcome is None or state.worker is None:
             self._end(awaited)
+            return
+        if state.id in self._elsewhere:
             return
         if awaited.taken != state.taken:
             self._running(awaited, state)
@@ -257,7 +274,7 @@ class RemoteRuns:
         if awaited.withdrawn is not None:
             awaited.finish(None)
             return
-        awaited.id, awaited.changes, awaited.taken, awaited.machine = None, -1, 0, None
+        awaited.id, awaited.changes, awaited.taken, awaited.given_back, awaited.machine = None, -1, 0, 0, None
         awaited.is_handed_over = False
         self._new.append(awaited)  # it was stopped for an earlier run of the server, or its row was lost
         self._has_orders.set()
@@ -272,24 +289,20 @@ class RemoteRuns:
 
     async def _withdraw(self, awaited: Awaited) -> None:
         """Return when no process works on the run any more, also when cancelled meanwhile."""
-        job_id = awaited.new.job_id
-        self._withdrawing[job_id] += 1
         self._ask_withdrawal(awaited, "all")
         while not awaited.over.done():
             try:
                 await asyncio.shield(awaited.over)
             except asyncio.CancelledError:
                 continue
-        if not awaited.over.cancelled():
-            self._withdrawing[job_id] -= 1
 
-    async def _patiently(self, ask: Callable[[], Any]) -> Any:
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await ask()
             except StoreRefused:
                 if self._is_leaving:
-                    raise
+                    raise asyncio.CancelledError from None  # the next run of the server asks again
                 await self._clock.sleep(RETRY_SECONDS)
 
 
@@ -300,6 +313,10 @@ def _new_run(job: Job, video: Video, try_number: int) -> NewRun:
 
 def _key(new: NewRun) -> tuple[Any, ...]:
     return (new.job_id, new.position, new.attempt, new.try_number, new.processor, new.spec)
+
+
+async def _all_done(futures: Collection[asyncio.Future[Any]]) -> None:
+    await asyncio.wait(futures)
 
 
 async def _true(until: UntilDraining) -> bool:

@@ -58,6 +58,7 @@ class Sweep:
         """Look once, and do what follows from it."""
         found = await self._store.look_round(self._runs.awaited)
         self._registry.look(found.workers, found.holders, self._clock.monotonic())
+        self._runs.look()
         await self._registry.decide()
         await self._lose(self._registry.lost(found.holders))
         if ids := self._unscheduled.of(found.unscheduled):

@@ -130,11 +130,11 @@ class Watch:
         return False
 
     def succeeded(self, name: str) -> None:
-        """Take a success of this worker: whatever was wrong with its machine is over."""
-        if watched := self._watched.get(name):
+        """Take a success of this worker: what was wrong with its machine is over. One at rest began before that."""
+        watched = self._watched.get(name)
+        if watched is not None and (watched.rest is None or watched.rest.left <= 0):
             watched.causes.clear()
-            if watched.rest is not None and watched.rest.left <= 0:
-                watched.rest = None
+            watched.rest = None
 
     def _fit(self, processor: str | None) -> list[WorkerRow]:
         return [

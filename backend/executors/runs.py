@@ -26,7 +26,6 @@ from backend.processors.child import ChildRunner
 from backend.processors.settling import FileChanged
 
 log = logging.getLogger(__name__)
-REPORTED = ("seconds", "result", "error", "traceback", "fault", "is_changing")
 OnStart = Callable[[str], None]
 """Called with the machine's name when a process of it begins to work on the video; again if it is lost on the way."""
 OnStep = Callable[[Step], None]
@@ -50,16 +49,26 @@ class RunOutcome:
     run_id: int | None = None
 
 
-def encoded(outcome: RunOutcome) -> bytes:
-    """Return the outcome as a worker reports it, in JSON."""
-    how = {name: getattr(outcome, name) for name in REPORTED}
-    return msgspec.json.encode({name: value for name, value in how.items() if value is not None})
-
-
 def decoded(how: Mapping[str, Any], *, machine: str, run_id: int) -> RunOutcome:
     """Return the outcome that a worker reported."""
-    fault = Fault(how["fault"]) if how.get("fault") else None
-    return RunOutcome(**{**how, "fault": fault}, machine=machine, run_id=run_id)
+    try:
+        said = msgspec.convert(how, Said)
+    except msgspec.ValidationError as error:
+        extra = {"action": "outcome_not_valid", "worker": machine, "run": run_id}
+        log.error("a worker reported something that is no outcome: %s", error, extra=extra)
+        said = Said(error=f"The worker {machine} reported something that is no outcome.", fault=Fault.PERMANENT)
+    return RunOutcome(**msgspec.structs.asdict(said), machine=machine, run_id=run_id)
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a worker reports of the end of a run."""
+
+    seconds: float = 0.0
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    traceback: str | None = None
+    fault: Fault | None = None
+    is_changing: bool = False
 
 
 class Runs(Protocol):

@@ -37,6 +37,11 @@ class Slots:
         return self._capacity or 0 if self._cap is None else self._cap
 
     @property
+    def asked(self) -> int | None:
+        """The number that was given or asked for; None: as many as the machines can take."""
+        return self._cap
+
+    @property
     def taken(self) -> int:
         """How many videos have a slot."""
         return self._all.borrowed_tokens

@@ -87,9 +87,7 @@ class VideoWork:
     async def _let_go(self, lease: Lease) -> None:
         if lease.stop.is_killed:
             await self._runs.withdraw(lease.job)
-            if self._runs.goes_on(lease.job):
-                return  # "cancelled" is for the next run of the server to say
-        await self._leases.release(lease)
+        await self._leases.release(lease, goes_on=self._runs.goes_on(lease.job))
 
     async def _process_videos(self, lease: Lease) -> None:
         in_flight = await self._runs.in_flight(lease.job)
@@ -132,11 +130,13 @@ class VideoWork:
             outcome = await self._try(lease, video, number)
             if outcome is None:
                 return
-            if outcome.error is None or outcome.fault is None or number > self._max_retries(outcome):
+            fault = outcome.fault
+            max_retries = self._policy.max_retries(fault, is_changing=outcome.is_changing) if fault else 0
+            if outcome.error is None or fault is None or number > max_retries:
                 self._leases.record(lease, _finished(video, outcome, tries=number, at=self._clock.now()))
                 return
             seconds = self._delay(number)
-            self._leases.record(lease, TryFailed(video, outcome.error, outcome.fault, seconds, outcome.run_id))
+            self._leases.record(lease, TryFailed(video, outcome.error, fault, seconds, outcome.run_id))
             slot.give_back()
             await first_completed(self._clock.sleep(seconds), lease.stop.until_draining())
 
@@ -162,10 +162,6 @@ class VideoWork:
             on_step=on_step,
             until_draining=lease.stop.until_draining,
         )
-
-    def _max_retries(self, outcome: RunOutcome) -> int:
-        assert outcome.fault is not None
-        return self._policy.max_retries(outcome.fault, is_changing=outcome.is_changing)
 
     def _delay(self, tries: int) -> float:
         """Return the seconds before the next try: twice as many each time, up to a tenth longer by chance."""

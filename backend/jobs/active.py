@@ -77,9 +77,10 @@ class VideoStep:
 class ActiveJob:
     """A job with the state of its work that is not stored.
 
-    `fractions` are the shares of the running videos (0 to 1) by position. `retried` is what the current attempt took,
-    if it began in this run of the server. For an external job: `positions` of its videos by ID, read with the first
-    report that names one, `failed_positions`, and `last_report_at`, the monotonic time of the newest report.
+    `fractions` are the shares of the running videos (0 to 1) by position. `retried` is what the current attempt
+    took, if it began in this run of the server. `is_left_over`: its videos go on, on workers, since an earlier run
+    of it. For an external job: `positions` of its videos by ID, read with the first report that names one,
+    `failed_positions`, and `last_report_at`, the monotonic time of the newest report.
     """
 
     job: Job
@@ -88,6 +89,7 @@ class ActiveJob:
     stop: StopSignal = field(default_factory=StopSignal)
     streak: FailureStreak = FailureStreak()
     retried: Selection | None = None
+    is_left_over: bool = False
     positions: Mapping[str, int] = field(default_factory=dict)
     failed_positions: set[int] = field(default_factory=set)
     _step: VideoStep | None = None

@@ -23,7 +23,7 @@ from backend.jobs.active import ActiveJob, ActiveJobs, FailureStreak, StopSignal
 from backend.jobs.executor import Executor, enqueue
 from backend.store.changes import Reset, VideoChange
 from backend.store.videos import VideoStore
-from progress_dashboard.protocol import MAX_ERROR_LENGTH, MAX_TEXT_LENGTH, PAUSE, Status
+from progress_dashboard.protocol import CANCEL, MAX_ERROR_LENGTH, MAX_TEXT_LENGTH, PAUSE, Status
 
 log = logging.getLogger(__name__)
 VIDEOS_AT_ONCE = 200
@@ -69,8 +69,8 @@ class TryFailed:
 class VideoFinished:
     """A video has its result after `tries` tries: `error`, `traceback` and `fault`, or `result`.
 
-    `is_changing` is True if the file is still changing. `machine` worked on it; `run_id` is its run there, if that has a
-    row (`store.runs`).
+    `is_changing` is True if the file is still changing. `machine` worked on it; `run_id` is its run there, if that has
+    a row (`store.runs`).
     """
 
     video: Video
@@ -121,11 +121,25 @@ class Leases:
         active = self._active.get(job_id)
         if active is not None and active.job.lease_id:
             await self._journal.durable()  # the new holder reads the unfinished videos from the store
+        if active is not None and active.is_left_over and not self._draining:
+            return self._claim_left_over(active)
         if active is None or active.job.status is not Status.PENDING or self._draining:
             return None
         active.fractions.clear()
         active.stop, active.streak = StopSignal(), FailureStreak()
         return Lease(self._active.change(active, active.job.claimed(at=self._clock.now())), active.stop)
+
+    def _claim_left_over(self, active: ActiveJob) -> Lease | None:
+        """Return a lease to end what goes on since an earlier run of the server, and was requested to end."""
+        active.is_left_over = False
+        if active.job.status is not Status.PROCESSING:
+            return None
+        if active.job.requested == CANCEL:
+            active.stop.kill()
+        elif active.job.requested == PAUSE:
+            active.stop.drain()
+        job = active.snapshot().evolve(lease_id=active.job.lease_id + 1)
+        return Lease(self._active.change(active, job), active.stop)
 
     def is_held(self, lease: Lease) -> bool:
         """Return True if the job is still under this lease."""
@@ -162,13 +176,14 @@ class Leases:
             case VideoFinished():
                 self._finished(active, report)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, goes_on: bool = False) -> None:
         """Release the job after all its child processes have exited. Unfinished videos become pending again.
 
-        Applies a pending cancel or pause; otherwise the job waits again.
+        Applies a pending cancel or pause; otherwise the job waits again. `goes_on`: its videos go on without this
+        server, so that the next run of the server applies what is pending.
         """
         active = self._held(lease)
-        if active is None:
+        if active is None or (goes_on and active.job.requested is not None):
             return
         now, job = self._clock.now(), active.snapshot()
         continues = job.requested is None and not self._draining

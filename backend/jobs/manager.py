@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 INSERTED_AT_ONCE = 2_000
 MAX_RETRIED_IDS, MAX_RETRIED_GROUPS = 10_000, 1_000
 MAX_PRIORITY = 1_000
+JobsInFlight = Callable[[Iterable[str]], Awaitable[Set[str]]]
+"""Returns those of the jobs whose videos go on, on workers, since an earlier run of the server."""
 
 
 class JobManager:
@@ -49,6 +51,7 @@ class JobManager:
         executor: Executor,
         sources: MediaSources,
         clock: Clock,
+        jobs_in_flight: JobsInFlight | None = None,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -58,6 +61,7 @@ class JobManager:
         self._executor = executor
         self._sources = sources
         self._clock = clock
+        self._jobs_in_flight = jobs_in_flight
         self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
         self._actions = MappingProxyType(
             {
@@ -80,11 +84,12 @@ class JobManager:
         by_age = sorted(jobs, key=lambda job: (job.created_at, job.id))
         unfinished = {job.id: job for job in by_age if not job.is_finished}  # these are all on the dashboard
         await self._store.videos.reset_running(unfinished)
+        in_flight = await self._in_flight([job.id for job in unfinished.values() if job.requested])
         for job in unfinished.values():
             if job.is_external:
                 await self._external.load_failures(job.id)
             elif active := self._active.get(job.id):
-                await self._recover(active)
+                await self._recover(active, is_in_flight=job.id in in_flight)
 
     async def submit(
         self, videos: VideoList, order: Order, *, by: User, idempotency_key: str | None = None
@@ -267,9 +272,16 @@ class JobManager:
             if active.job.is_finished and leaves(active.job, now):
                 self._active.remove(active.job)
 
-    async def _recover(self, active: ActiveJob) -> None:
+    async def _in_flight(self, job_ids: Sequence[str]) -> Set[str]:
+        return await self._jobs_in_flight(job_ids) if job_ids and self._jobs_in_flight else set()
+
+    async def _recover(self, active: ActiveJob, *, is_in_flight: bool) -> None:
+        """Let the job wait again. What was requested of it happens now, or when its videos on workers have ended."""
         job, now = active.job, self._clock.now()
-        if job.status is Status.PROCESSING:
+        if job.status is Status.PROCESSING and is_in_flight:
+            active.is_left_over = True
+            await enqueue(self._executor, job)
+        elif job.status is Status.PROCESSING:
             job = self._active.change(active, job.released(at=now, message=messages.WAITING_AFTER_RESTART))
         if job.status is Status.PENDING:
             await enqueue(self._executor, job)

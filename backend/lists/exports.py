@@ -66,7 +66,7 @@ def result_columns(own: Sequence[str]) -> tuple[str, ...]:
     """Return a list's `own` columns and those of its results, renamed if the list has one of that name.
 
     >>> result_columns(["video_id", "status"])
-    ('video_id', 'status', 'result_status', 'error', 'attempts', 'duration_seconds')
+    ('video_id', 'status', 'result_status', 'error', 'attempts', 'duration_seconds', 'machine')
     """
     columns = [*own]
     for name in RESULT_COLUMNS:
@@ -106,7 +106,8 @@ def unnamed_columns(videos: Sequence[Video]) -> tuple[str, ...]:
 def result_row(video: Video | ExportedVideo, width: int) -> Sequence[object]:
     """Return a video's own cells, filled up to `width`, and its result."""
     missing = [""] * (width - len(video.cells))
-    return [*video.cells, *missing, video.status.value, video.error, video.attempts, video.duration_seconds]
+    results = (video.status.value, video.error, video.attempts, video.duration_seconds, video.machine)
+    return [*video.cells, *missing, *results]
 
 
 def neutral(cell: str) -> str:

@@ -26,7 +26,8 @@ ID_NAMES = (
     "content",  # YouTube Studio's own export
 )
 """Names of ID columns, the most certain first. Others that say the same are known too, such as `Video-IDs`."""
-RESULT_COLUMNS = ("status", "error", "attempts", "duration_seconds")
+RESULT_COLUMNS = ("status", "error", "attempts", "duration_seconds", "machine")
+EARLIER_RESULT_COLUMNS = RESULT_COLUMNS[:-1]  # of exports by versions before the column `machine`
 RESULT_PREFIX = "result_"
 RESULT_PREFIXES = re.compile(rf"\A(?:{RESULT_PREFIX})+")
 OWN_ID_COLUMN = "video_id"  # added to an export whose ID column would not be found again
@@ -124,16 +125,22 @@ def is_placeholder(cell: str) -> bool:
     return words_of(cell) in PLACEHOLDERS or not words_of(cell)
 
 
-def is_own_export(header: Sequence[str]) -> bool:
-    """Return True for the header of an export of this program, of any depth."""
-    return tuple(map(_own_name, header[-len(RESULT_COLUMNS) :])) == RESULT_COLUMNS
+def first_result_column(header: Sequence[str]) -> int | None:
+    """Return the place of the first column of results in an export of this program, of any depth; None in others.
+
+    >>> first_result_column(["id", "status", "error", "attempts", "duration_seconds"])
+    1
+    """
+    for columns in (RESULT_COLUMNS, EARLIER_RESULT_COLUMNS):
+        if tuple(map(_own_name, header[-len(columns) :])) == columns:
+            return len(header) - len(columns)
+    return None
 
 
 def own_id_column(header: Sequence[str]) -> int | None:
     """Return the place of the ID column that an export added in front of its results; None without one."""
-    place = len(header) - len(RESULT_COLUMNS) - 1
-    is_there = place >= 0 and is_own_export(header) and _own_name(header[place]) == OWN_ID_COLUMN
-    return place if is_there else None
+    results = first_result_column(header)
+    return results - 1 if results and _own_name(header[results - 1]) == OWN_ID_COLUMN else None
 
 
 def _own_name(name: str) -> str:

@@ -10,7 +10,7 @@ from backend.domain.video import VideoStatus
 from backend.domain.video_ids import VIDEO_ID
 from backend.errors import Invalid, InvalidVideoId
 from backend.lists.cells import LETTERS_OF_AN_ID, read_id
-from backend.lists.names import RESULT_COLUMNS, is_own_export, is_placeholder, is_sum, is_sure_name
+from backend.lists.names import first_result_column, is_placeholder, is_sum, is_sure_name
 from backend.lists.table import DELIMITERS, ONE_COLUMN, SPACED_QUOTE, Table
 
 MAX_SHOWN_LENGTH = 200  # characters
@@ -99,7 +99,7 @@ class FoundRows:
         self._header = [trimmed(name) for name in table.columns] if table.has_header else []
         self._names = frozenset((*self._header, *table.columns)) if self._header else frozenset()
         self._id_name = self._header[table.id_column] if self._header else None
-        self._status = self._width - len(RESULT_COLUMNS) if is_own_export(table.columns) else None
+        self._status = first_result_column(table.columns)
 
     @property
     def total(self) -> int:

@@ -1,7 +1,7 @@
 """The demo's videos: small real clips. Another process writes them on first use, while the first ones are processed.
 
-Two of them are damaged in different ways and one never exists, so that the demo shows failures too. Several machines may
-write into the same directory at once: a clip appears when it is complete.
+Two of them are damaged in different ways and one never exists, so that the demo shows failures too. Several machines
+may write into the same directory at once: a clip appears when it is complete.
 """
 
 from __future__ import annotations

@@ -56,6 +56,10 @@ class _Index:
     skipped: tuple[_SkippedDirectory, ...] = ()
     error: str = ""
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.files or self.outside or self.skipped)
+
 
 @dataclass(frozen=True)
 class _SkippedDirectory:
@@ -82,12 +86,13 @@ class MediaDirectory:
     """The files below `root`, found by an index that is renewed on a request when it is no longer fresh.
 
     One scan runs at a time, in a thread. While its result is fresh (20 times its own duration, from 0.1 to 30 s), newer
-    files are not found.
+    files are not found. `may_be_empty=False`: without any file it counts as not mounted.
     """
 
-    def __init__(self, root: Path, clock: Clock) -> None:
+    def __init__(self, root: Path, clock: Clock, *, may_be_empty: bool = True) -> None:
         self.root = root.absolute()
         self._clock = clock
+        self._may_be_empty = may_be_empty
         self._scan: _Scan | None = None
         self._scanning: asyncio.Task[_Scan] | None = None
 
@@ -103,6 +108,9 @@ class MediaDirectory:
 
     async def check(self) -> None:
         if sentence := await asyncio.to_thread(_scan_error, self.root):
+            raise VideoFailed(sentence, fault=Fault.MACHINE)
+        if not self._may_be_empty and (await asyncio.to_thread(_is_bare, self.root) or (await self._index()).is_empty):
+            sentence = f"The media directory {quoted(self.root)} is empty on this machine; mount the videos there."
             raise VideoFailed(sentence, fault=Fault.MACHINE)
 
     async def _index(self) -> _Index:
@@ -158,6 +166,12 @@ def _scan_error(root: Path) -> str:
     except OSError as error:
         return _unusable(root, error)
     return ""
+
+
+def _is_bare(root: Path) -> bool:
+    """Return True if there is nothing to be seen now, whatever an earlier scan has found."""
+    with os.scandir(os.path.realpath(root)) as entries:
+        return all(entry.name.startswith(".") for entry in entries)
 
 
 def _unusable(root: Path, error: OSError) -> str:

@@ -16,7 +16,8 @@ import msgspec
 from sqlalchemy import Connection, CursorResult, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-from backend.store.rows import NUL, NUL_SHOWN, Row, RowCodec
+from backend.store.connecting import NUL, NUL_SHOWN
+from backend.store.rows import Row, RowCodec
 
 T = TypeVar("T")
 CHUNKS = (256, 64, 16, 4, 1)  # rows of a statement: few texts, so that the driver has them compiled already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from backend.database_url import DatabaseUrl
@@ -11,7 +12,11 @@ from backend.store.sqlite import open_sqlite
 from backend.store.transactions import Cursor as Cursor
 from backend.store.transactions import Database as Database
 
-NO_DRIVER = "PostgreSQL needs a driver that is not installed; run: pip install 'psycopg[binary]>=3.3,<4'"
+NEEDED = ("psycopg", "psycopg_pool", "procrastinate")  # for PostgreSQL; the extra `postgresql`
+NO_DRIVER = (
+    "PostgreSQL needs packages that are not installed; run: "
+    "pip install 'psycopg[binary,pool]>=3.3,<4' 'procrastinate>=3.10,<3.11'"
+)
 
 
 def open_database(where: Path | DatabaseUrl, *, backups: Path, migrations: Path = MIGRATIONS) -> Database:
@@ -21,10 +26,12 @@ def open_database(where: Path | DatabaseUrl, *, backups: Path, migrations: Path 
     """
     if isinstance(where, Path):
         return open_sqlite(where, backups=backups, migrations=migrations)
+    if any(find_spec(name) is None for name in NEEDED):
+        raise CannotStart(NO_DRIVER)
     try:
         from backend.store.postgres import open_postgres  # its driver is an extra
     except ModuleNotFoundError as error:
-        if error.name not in ("psycopg", "psycopg_binary"):
+        if error.name != "psycopg_binary":
             raise
         raise CannotStart(NO_DRIVER) from None
     except ImportError:  # psycopg without libpq

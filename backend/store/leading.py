@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine
 
+from backend import VERSION
 from backend.errors import CannotStart, LeadLost, StoreRefused
 
 LOCK = 7_363_521  # any number, the same in all versions: advisory locks count for one database
@@ -26,8 +27,8 @@ POLL_SECONDS = 0.1
 _TRY = f"SELECT pg_try_advisory_lock({LOCK})"
 _LOOK = "SELECT node, process, since, seen_at, seen_at > now() - make_interval(secs => %s) AS is_fresh FROM life"
 _TAKE = (
-    "UPDATE life SET life = life + 1, node = %s, process = %s, backend_pid = pg_backend_pid(), since = now(), "
-    "seen_at = now() RETURNING life"
+    "UPDATE life SET life = life + 1, node = %s, process = %s, version = %s, backend_pid = pg_backend_pid(), "
+    "since = now(), seen_at = now() RETURNING life"
 )
 _RETAKE = "UPDATE life SET backend_pid = pg_backend_pid(), seen_at = now() WHERE life = %s RETURNING 1"
 _BEAT = "UPDATE life SET seen_at = now() WHERE life = %s RETURNING 1"
@@ -83,7 +84,7 @@ class Lead:
                 first = first or leader
                 has_lock = bool(connection.exec_driver_sql(_TRY).scalar())
                 if has_lock and (leader.is_dead or not leader.is_fresh):
-                    name = (socket.gethostname(), os.getpid())
+                    name = (socket.gethostname(), os.getpid(), VERSION)
                     self.life = connection.exec_driver_sql(_TAKE, name).scalar_one()
                     self._note(connection.connection.dbapi_connection)
                     return

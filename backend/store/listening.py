@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import psycopg
 
 from backend.database_url import DatabaseUrl
-from backend.store.postgres import CONNECTION
+from backend.store.connecting import CONNECTION
 
 QUIET_SECONDS, ANSWER_SECONDS, RETRY_SECONDS = 1.0, 5.0, 0.5
 
 
-async def notifications(url: DatabaseUrl, channel: str) -> AsyncIterator[None]:
-    """Yield when something was said in the channel, and after each connection: something may have been missed.
+async def notifications(url: DatabaseUrl, *channels: str) -> AsyncGenerator[str, None]:
+    """Yield a channel when something was said in it, and each after a connection: something may have been missed.
 
     Connects again whenever the connection is lost.
     """
     while True:
         try:
             async with await _connect(url) as connection:
-                await _answer(connection, f"LISTEN {channel}")
-                yield
+                for channel in channels:
+                    await _answer(connection, f"LISTEN {channel}")
+                    yield channel
                 while True:
-                    has_heard = False
-                    async for _ in connection.notifies(timeout=QUIET_SECONDS, stop_after=1):
-                        has_heard = True
-                    if has_heard:
-                        yield
-                    else:
+                    heard = {said.channel async for said in connection.notifies(timeout=QUIET_SECONDS, stop_after=1)}
+                    for channel in heard:
+                        yield channel
+                    if not heard:
                         await _answer(connection, "SELECT 1")
         except (psycopg.Error, OSError, TimeoutError):  # the journal says that the database is away
             await asyncio.sleep(RETRY_SECONDS)

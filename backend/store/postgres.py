@@ -27,11 +27,12 @@ from sqlalchemy.exc import DBAPIError
 from backend.command import command
 from backend.database_url import DatabaseUrl
 from backend.errors import CannotStart, Invalid, StoreRefused
+from backend.store.connecting import CONNECTION, NUL, NUL_SHOWN, SESSION
 from backend.store.leading import Lead
 from backend.store.migrating import MARKER, known_revisions, migrate, revision_of
 from backend.store.postgres_tables import BEGINS_AT, TABLES
 from backend.store.revisions import newest_revision
-from backend.store.rows import NUL, NUL_SHOWN, compact_json
+from backend.store.rows import compact_json
 from backend.store.transactions import READERS, Database
 
 log = logging.getLogger(__name__)
@@ -43,21 +44,6 @@ MIGRATION_LOCK = 7_363_522
 ANSWER_SECONDS = 10.0  # without an answer, after which a connection is given up
 CHECK_SECONDS = 2.0  # without an answer to a question that costs nothing
 BEAT_SECONDS = 1.0  # without a write, after which the leader says that it is there
-CONNECTION = MappingProxyType(  # a host that vanished is noticed within 11 s
-    {
-        "connect_timeout": 5,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 10_000,
-        "fallback_application_name": "progress-dashboard",
-    }
-)
-SESSION = (  # the same for the other end, so that it releases the lead of a host that vanished
-    "SET synchronous_commit = on; SET lock_timeout = '5s'; "
-    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
-    "SET tcp_user_timeout = 10000"
-)
 UNREACHABLE = ("PostgreSQL cannot be reached", "start it, or correct DASHBOARD_DATABASE_URL")
 SILENT = "The data cannot be reached right now (PostgreSQL does not answer); try again in a moment."
 TEMPORARY_STATES: Mapping[str, tuple[str, str]] = MappingProxyType(

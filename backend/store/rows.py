@@ -22,7 +22,6 @@ T = TypeVar("T")
 compact_json = partial(json.dumps, separators=(",", ":"))
 DIALECT: Dialect = sqlite_dialect(json_serializer=compact_json)
 Row = tuple[object, ...]
-NUL, NUL_SHOWN = "\x00", "\ufffd"  # no text of PostgreSQL has the first, so that it stores the second
 
 
 class exact_text(FunctionElement[str]):  # noqa: N801  named as SQLAlchemy's functions are

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection
 
-from backend.store.database import Database
-from backend.store.workers import WorkerRow, workers
+from backend.store.workers import WorkerRow, sent_json, workers
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from backend.store.database import Database
 
 TASK = "run_video"  # the engine's name of the work on a run
+QUEUE_LENGTH = 40  # characters of a processor's name: the engine's notifications have room for no more
 MAX_LOSSES = 5
 MAX_SENT = 500  # rows of a statement
 
@@ -33,7 +37,7 @@ class NewRun(msgspec.Struct, frozen=True):
     spec: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RunState:
     """What became of a run; `state` is None if there is no such row any more."""
 
@@ -61,8 +65,10 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What the server sees each second on one view: workers, those at which runs are at work (`holders`), runs that the
-    engine has lost, runs that nobody waits for, and jobs of the engine without a run.
+    """What the server sees each second on one view.
+
+    Workers, those at which runs are at work (`holders`), runs that the engine has lost, runs that nobody waits for,
+    and jobs of the engine without a run.
     """
 
     workers: Sequence[WorkerRow]
@@ -80,8 +86,9 @@ _SENT = (
 )
 _KEY = "run.job_id = sent.job_id AND run.position = sent.position AND run.attempt = sent.attempt AND run.try = sent.try"
 _DEFER = (  # one call for all, and one notification
-    "SELECT procrastinate_defer_jobs_v1(array_agg((processor, '" + TASK + "', 0, NULL, NULL, "
-    "jsonb_build_object('run', id), NULL)::procrastinate_job_to_defer_v1 ORDER BY id)) FROM {source} HAVING count(*) > 0"
+    f"SELECT procrastinate_defer_jobs_v1(array_agg((left(processor, {QUEUE_LENGTH}), '{TASK}', 0, NULL, NULL, "
+    "jsonb_build_object('run', id), NULL)::procrastinate_job_to_defer_v1 ORDER BY id)) FROM {source} "
+    "HAVING count(*) > 0"
 )
 _MAKE = (
     f"{_SENT}, made AS (INSERT INTO run (job_id, position, attempt, try, processor, spec) "
@@ -90,9 +97,10 @@ _MAKE = (
 )
 _FIND = f"{_SENT} SELECT sent.place, run.id FROM sent JOIN run ON {_KEY}"
 _LOOK = (
-    "WITH known AS (SELECT * FROM json_to_recordset(%s::json) AS known (id BIGINT, changes INTEGER)) "
+    "WITH known AS (SELECT * FROM json_to_recordset(?::json) AS known (id BIGINT, changes INTEGER)) "
     "SELECT known.id, state, run.changes, taken, worker, losses, fraction, doing, outcome "
-    "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes"
+    "FROM known LEFT JOIN run ON run.id = known.id WHERE run.id IS NULL OR run.changes <> known.changes "
+    "OR run.state IN ('ended', 'stopped')"  # a crash of PostgreSQL may have taken steps back, and with them their count
 )
 _IN_FLIGHT = "SELECT position, max(try) FROM run WHERE job_id = %s AND attempt = %s GROUP BY position"
 _OF_JOB = "SELECT id FROM run WHERE job_id = %s"
@@ -145,7 +153,7 @@ class RunStore:
         def write(connection: Connection) -> list[int]:
             ids: dict[int, int] = {}
             for some in _parts(new):
-                sent = (_json(some),)
+                sent = (sent_json(some),)
                 connection.exec_driver_sql(_MAKE, sent)
                 ids.update({row.place: row.id for row in connection.exec_driver_sql(_FIND, sent)})
             return [ids[run.place] for run in new]
@@ -154,12 +162,15 @@ class RunStore:
 
     async def look(self, known: Mapping[int, int]) -> list[RunState]:
         """Return the runs that changed since (ID to `changes`), or that are gone."""
-        sent = _json([{"id": run_id, "changes": changes} for run_id, changes in known.items()])
+        sent = sent_json([{"id": run_id, "changes": changes} for run_id, changes in known.items()])
+        return await self._database.read_by_cursor(
+            lambda cursor: [RunState(*row) for row in cursor.execute(_LOOK, (sent,)).fetchall()]
+        )
 
-        def read(connection: Connection) -> list[RunState]:
-            return [RunState(**row._mapping) for row in connection.exec_driver_sql(_LOOK, (sent,))]
-
-        return await self._database.read(read)
+    async def database_id(self) -> str:
+        """Return the ID of the database, which moves with its data."""
+        [(database_id,)] = await self._rows("SELECT database_id::TEXT FROM life", ())
+        return str(database_id)
 
     async def in_flight(self, job_id: str, attempt: int) -> dict[int, int]:
         """Return the runs of this attempt of the job that are stored: position to try."""
@@ -242,7 +253,3 @@ def delete_ended(connection: Connection, ids: Sequence[int]) -> None:
 
 def _parts(new: Sequence[NewRun]) -> Iterable[Sequence[NewRun]]:
     return (new[start : start + MAX_SENT] for start in range(0, len(new), MAX_SENT))
-
-
-def _json(rows: Sequence[Any]) -> str:
-    return msgspec.json.encode(rows).decode()

@@ -228,7 +228,7 @@ class VideoStore:
         mine = (RESULTS.c.job_id == job_id, RESULTS.c.position == position)
         query = select(
             RESULTS.c.job_attempt.label("attempt"),
-            *(RESULTS.c[name] for name in ("error", "fault", "tries", "started_at")),
+            *(RESULTS.c[name] for name in ("error", "fault", "tries", "started_at", "machine")),
             TRACEBACK,
             KNOWN_SECONDS.label("duration_seconds"),
         )
@@ -312,14 +312,14 @@ def contains(columns: Any, words: str) -> ColumnElement[bool]:
 def _select_lines() -> Select[Any]:
     own = (VIDEOS.c.position, VIDEOS.c.video_id, cast(VIDEOS.c.cells, Text).label("cells"), VIDEOS.c.status)
     seconds = case((KNOWN_SECONDS.is_not(None), exact_text(RESULTS.c.duration_seconds)))
-    query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, seconds.label("seconds"))
+    query = select(*own, RESULTS.c.error, VIDEOS.c.attempts, seconds.label("seconds"), RESULTS.c.machine)
     return query.outerjoin(RESULTS, and_(NEWEST_RESULT, HAS_ENDED))
 
 
 def _line(row: Sequence[Any]) -> ExportedVideo:
-    _, video_id, cells, status, error, attempts, seconds = row
+    _, video_id, cells, status, error, attempts, seconds, machine = row
     return ExportedVideo(
-        video_id, msgspec.json.decode(cells), STATUSES[status], error, attempts, seconds and float(seconds)
+        video_id, msgspec.json.decode(cells), STATUSES[status], error, attempts, seconds and float(seconds), machine
     )
 
 

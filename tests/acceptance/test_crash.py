@@ -29,6 +29,7 @@ from tests.support.homes import Home
 from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.server_runs import Remains, Server
+from tests.support.stored_jobs import assert_never_back
 from tests.support.watched_jobs import (
     END_SECONDS,
     JOBS,
@@ -259,11 +260,7 @@ def _check_end(series: Series) -> None:
         if request.action == "cancel" and request.job_id in series.cancelling:
             assert end.remains.jobs[request.job_id]["status"] == "cancelled", f"{request}: finished nevertheless"
     assert len(end.remains.jobs) == len(series.orders), "a job was created twice"
-    for client in series.clients:
-        assert client.stepped_back == [], f"{client} showed an older state after a newer one"
-        for updates in client.delivered.values():
-            counts = [(update.attempt, update.current_video, update.failed) for update in updates]
-            assert counts == sorted(counts), f"{client} received a smaller number of finished videos"
+    assert_never_back(series.clients)
 
 
 async def _until_a_video_has_finished(client: MirrorClient) -> None:

@@ -21,9 +21,7 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import msgspec
 import pytest
 
 from backend.delivery.journal import INTERVAL_SECONDS
@@ -35,6 +33,7 @@ from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.postgres import FAST, IMMEDIATE, PostgresServer
 from tests.support.server_runs import Server
+from tests.support.stored_jobs import assert_never_back, assert_stored_once
 from tests.support.watched_jobs import (
     JOBS,
     MAX_UPDATES,
@@ -60,29 +59,6 @@ BACK_SECONDS = 2.0  # what is promised, on a machine that is not busy …
 MAX_BACK_SECONDS = 10.0  # … and what is asserted on any
 END_SECONDS = 90.0
 BUGS = ("number=", "never retrieved")  # in the log: a request or a task that failed for a cause that nothing expects
-WHAT_HAPPENED = (
-    "status",
-    "attempt",
-    "current_video",
-    "failed",
-    "progress",
-    "video_id",
-    "message",
-    "error",
-    "timestamp",
-)
-# Each of these queries finds what must not be, all in one view of the database.
-WRONG = {
-    "the count of a job differs from its finished videos": (
-        "SELECT id FROM job WHERE current_video <> (SELECT count(*) FROM video"
-        " WHERE job_id = job.id AND video.status IN ('completed', 'failed'))"
-    ),
-    "a finished video has no result, or a result belongs to none": (
-        "SELECT job_id, position FROM video LEFT JOIN result USING (job_id, position)"
-        " WHERE (video.status IN ('completed', 'failed')) <> (result.attempt IS NOT NULL)"
-    ),
-    "a video has two results": "SELECT job_id, position FROM result GROUP BY job_id, position HAVING count(*) > 1",
-}
 
 
 @dataclass
@@ -243,7 +219,7 @@ async def _round(scene: Scene, fault: str, rng: Random) -> Round:
     await submitting
     assert scene.server.is_running, f"the server ended:\n{scene.server.output}"
     assert back_seconds < MAX_BACK_SECONDS, f"{fault}: nothing new for {back_seconds:.1f} s"
-    finished = await asyncio.to_thread(_check_database, scene)
+    finished = await asyncio.to_thread(assert_stored_once, scene.data_dir, scene.clients)
     return Round(fault, back_seconds, scene.api.refusals[refused:], finished)
 
 
@@ -255,27 +231,6 @@ async def _submit_all(scene: Scene) -> None:
             await asyncio.sleep(POLL_SECONDS if scene.unanswered else 0)
 
 
-def _check_database(scene: Scene) -> int:
-    """Check that everything that was received is stored, and each thing once. Returns the number of finished videos."""
-    received = [(client, update) for client in scene.clients for update in tuple(client.received_updates)]
-    stored = {row.id: row.seq for row in rows(scene.data_dir, "SELECT id, seq FROM job")}
-    for client, (job_id, seq) in received:
-        assert seq <= stored[job_id], f"{client} received a state of {job_id} that was not stored"
-    for what, query in WRONG.items():
-        assert rows(scene.data_dir, query) == [], what
-    _check_history(scene)
-    return int(rows(scene.data_dir, "SELECT count(*) FROM video WHERE status IN ('completed', 'failed')")[0][0])
-
-
-def _check_history(scene: Scene) -> None:
-    """Check that no update is in a job's history twice, as a tick that was stored again would be."""
-    events = Counter[tuple[Any, ...]]()
-    for row in rows(scene.data_dir, "SELECT job_id, body FROM progress_event"):
-        update = msgspec.json.decode(row.body)
-        events[row.job_id, *(str(update.get(name)) for name in WHAT_HAPPENED)] += 1
-    assert [event for event, number in events.items() if number > 1] == [], "a tick was stored twice"
-
-
 async def _until_all_finished(scene: Scene) -> None:
     async with asyncio.timeout(END_SECONDS):
         while any(job["status"] in UNFINISHED for job in (await scene.api.jobs()).values()):
@@ -284,17 +239,13 @@ async def _until_all_finished(scene: Scene) -> None:
 
 def _check_end(scene: Scene) -> None:
     """Check the final state of each job, that each video was started once, and that no client went back."""
-    _check_database(scene)
+    assert_stored_once(scene.data_dir, scene.clients)
     columns = "id, status, current_video, failed, progress"
     stored = {row.id: tuple(row)[1:] for row in rows(scene.data_dir, f"SELECT {columns} FROM job")}
     assert stored == {order.job_id: (order.end, len(order.video_ids), 1, 100) for order in scene.orders}
     again = [video for video, number in Counter(start.video for start in scene.log.starts()).items() if number > 1]
     assert again == [], "a video was started again, although the server never ended"
-    for client in scene.clients:
-        assert client.stepped_back == [], f"{client} showed an older state after a newer one"
-        for updates in client.delivered.values():
-            counts = [(update.attempt, update.current_video, update.failed) for update in updates]
-            assert counts == sorted(counts), f"{client} received a smaller number of finished videos"
+    assert_never_back(scene.clients)
 
 
 async def test_all_goes_on_after_the_database_was_away(tmp_path: Path) -> None:

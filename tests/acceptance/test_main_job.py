@@ -257,6 +257,6 @@ def test_the_export_has_the_uploaded_rows_with_their_results(story: Story) -> No
     with story.api("ana") as client:
         text = client.get(f"/api/jobs/{story.jobs['ana-mixed.csv']['job_id']}/export.csv").content.decode("utf-8-sig")
     lines = text.splitlines()
-    assert lines[0] == "video_id,title,status,error,attempts,duration_seconds"
+    assert lines[0] == "video_id,title,status,error,attempts,duration_seconds,machine"
     assert len(lines) == 21
     assert any(line.startswith("missing,Title of missing,failed,No file for this ID") for line in lines)

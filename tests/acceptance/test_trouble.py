@@ -8,39 +8,31 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from backend.app import Backend, open_backend
-from backend.clock import SystemClock
 from backend.domain.auth import User
 from backend.domain.job import Job
 from backend.errors import StoreRefused
 from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
 from progress_dashboard.protocol import Status
-from tests.support.accounts import open_account_store
-from tests.support.clips import make_clip
 from tests.support.clock import JumpingClock
-from tests.support.databases import locked, rows, settings_of
+from tests.support.databases import locked, settings_of
 from tests.support.full_disks import fill, limit_files, make_read_only, may_mount, memory_mib, small_file_system
-from tests.support.logging_processor import LogEntry, StartLog, install_plug_in
+from tests.support.gated_jobs import FINAL, VIDEO_IDS, ClipHome, GatedJob, Scene
+from tests.support.logging_processor import LogEntry
 from tests.support.processes import fork_server
-from tests.support.servers import Program, api, running
+from tests.support.servers import Program
 from tests.support.watchers import Watcher
 
-VIDEO_IDS = tuple(f"clip-{number}" for number in range(6))
-FINAL = ("completed", "completed_with_errors", "failed", "cancelled")
 TIMEOUT_SECONDS = 5
 GRACE_SECONDS, MARGIN_SECONDS = 1.0, 2.0
 REFUSED_REQUESTS, MAX_GROWTH_MIB = 50, 8
@@ -48,127 +40,10 @@ WAIT_SECONDS, POLL_SECONDS = 30.0, 0.01
 AN_HOUR = timedelta(hours=1)
 
 
-@dataclass(frozen=True)
-class Home:
-    """A media directory with six clips, a plug-in, an account, and a data directory."""
-
-    path: Path
-    jwt: str
-
-    @classmethod
-    def prepare(cls, path: Path) -> Home:
-        """Make everything in this directory."""
-        first = make_clip(path / "media" / f"{VIDEO_IDS[0]}.mp4", seconds=0.3)
-        for video_id in VIDEO_IDS[1:]:
-            shutil.copy(first, first.with_stem(video_id))
-        install_plug_in(path / "plug-ins")
-        (path / "data").mkdir(exist_ok=True)
-        return cls(path, asyncio.run(_admin_token(path / "data")))
-
-    @property
-    def media(self) -> Path:
-        return self.path / "media"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data"
-
-    @contextmanager
-    def served(self, **settings: Any) -> Iterator[Scene]:
-        """Run the program over this home, with a watcher that receives batches."""
-        plug_ins = self.path / "plug-ins"
-        with (
-            running(self.data, python_path=plug_ins, media_dir=self.media, **settings) as program,
-            api(program, self.jwt) as client,
-            Watcher(program, self.jwt, batch=True) as watcher,
-        ):
-            yield Scene(self, program, client, watcher)
-
-
-async def _admin_token(data: Path) -> str:
-    with open_account_store(data, SystemClock()) as account_store:
-        admin = await account_store.accounts.ensure_admin()
-        return await account_store.accounts.issue_token(admin, lifetime_seconds=86_400)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The running program, its client and its watcher."""
-
-    home: Home
-    program: Program
-    client: httpx.Client
-    watcher: Watcher
-
-    def submit(self, name: str, **options: Any) -> GatedJob:
-        """Submit a job over the six clips, each of which waits until its gate is opened; `name` must be new."""
-        gate = self.home.path / f"{name}.gate"
-        gate.mkdir()
-        log = StartLog(self.home.path / f"{name}.log")
-        answer = self.post_job(name, {"log": str(log.path), "gate": str(gate), **options})
-        assert answer.status_code == 201, answer.text
-        return GatedJob(self, answer.json()["job_id"], log, gate)
-
-    def post_job(self, name: str, options: dict[str, Any]) -> httpx.Response:
-        """Request a job over the six clips."""
-        job = {"video_ids": VIDEO_IDS, "name": name, "processor": "logged", "options": options}
-        return self.client.post("/api/jobs", json=job)
-
-    def stored(self, query: str) -> list[Any]:
-        """Return the rows of a query on the server's database."""
-        return rows(self.home.data, query)
-
-
-@dataclass(frozen=True)
-class GatedJob:
-    """A job of a scene, whose videos wait for their gates."""
-
-    scene: Scene
-    job_id: str
-    log: StartLog
-    gate: Path
-
-    def open_gates(self, *video_ids: str) -> None:
-        """Let these videos continue."""
-        for video_id in video_ids:
-            (self.gate / video_id).touch()
-
-    def request(self, action: str) -> httpx.Response:
-        """Request an action for the job."""
-        return self.scene.client.post(f"/api/jobs/{self.job_id}/{action}")
-
-    @property
-    def job(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self.scene.client.get(f"/api/jobs/{self.job_id}").json()
-        return answer
-
-    @property
-    def videos(self) -> dict[str, dict[str, Any]]:
-        items = self.scene.client.get(f"/api/jobs/{self.job_id}/videos").json()["items"]
-        return {video["video_id"]: video for video in items}
-
-    def until(self, *statuses: str) -> dict[str, Any]:
-        """Return the newest update of this job when it has one of these statuses."""
-        newest: list[dict[str, Any]] = []
-
-        def has_status(watcher: Watcher) -> bool:
-            newest[:] = [update for update in watcher.updates if update["job_id"] == self.job_id][-1:]
-            return bool(newest) and newest[0]["status"] in statuses
-
-        self.scene.watcher.until(has_status, f"{self.job_id} {statuses}")
-        return newest[0]
-
-    def assert_completed(self) -> None:
-        """Wait until the job has finished, and check that every video has one good result."""
-        end = self.until(*FINAL)
-        assert (end["status"], end["current_video"], end["failed"]) == ("completed", len(VIDEO_IDS), 0), end
-        assert {video["attempts"] for video in self.videos.values()} == {1}
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """One server for many tests, with its outputs on a small disk of their own if this machine can mount one."""
-    home = Home.prepare(tmp_path_factory.mktemp("trouble"))
+    home = ClipHome.prepare(tmp_path_factory.mktemp("trouble"))
     settings = {"video_timeout_seconds": TIMEOUT_SECONDS, "video_retries": 0, "max_running_videos": len(VIDEO_IDS)}
     with _small_disk(home.data / "outputs"), home.served(**settings) as served:
         yield served
@@ -186,7 +61,7 @@ def _small_disk(path: Path) -> Iterator[None]:
 @pytest.mark.sqlite_only
 def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
-    with Home.prepare(tmp_path).served(max_running_videos=2) as scene:
+    with ClipHome.prepare(tmp_path).served(max_running_videos=2) as scene:
         job = _assert_a_full_disk_loses_nothing(scene, limit_files)
         assert sorted(job.log.started()) == sorted(VIDEO_IDS)  # the running videos kept their outputs: none is repeated
 
@@ -194,7 +69,7 @@ def test_files_that_cannot_grow_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.sqlite_only
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """Requests are refused meanwhile, and the work continues afterwards."""
-    with _small_disk(tmp_path / "data"), Home.prepare(tmp_path).served(max_running_videos=2) as scene:
+    with _small_disk(tmp_path / "data"), ClipHome.prepare(tmp_path).served(max_running_videos=2) as scene:
         job = _assert_a_full_disk_loses_nothing(scene, _fill_data if may_mount() else limit_files)
         assert job.job["status"] == "completed"
 
@@ -343,7 +218,7 @@ def test_running_videos_stay_pending_without_the_media_directory(scene: Scene) -
 
 
 def test_a_stop_under_load_is_quick_and_the_next_start_continues(tmp_path: Path) -> None:
-    home = Home.prepare(tmp_path)
+    home = ClipHome.prepare(tmp_path)
     with home.served(max_running_videos=18, shutdown_grace_seconds=GRACE_SECONDS) as scene:
         jobs = [scene.submit(name) for name in ("one", "two", "three")]
         for job in jobs:
@@ -374,7 +249,7 @@ def _finished(watcher: Watcher) -> int:
 
 @pytest.mark.sqlite_only
 async def test_a_database_that_cannot_grow_for_a_while_loses_nothing(tmp_path: Path) -> None:
-    home = await asyncio.to_thread(Home.prepare, tmp_path)
+    home = await asyncio.to_thread(ClipHome.prepare, tmp_path)
     async with open_backend(settings_of(home.data, media_dir=home.media)) as backend:
         admin = await backend.accounts.user("admin")
         job = await _submit_absent(backend, "absent", by=admin)
@@ -401,7 +276,7 @@ async def _limit_pages(backend: Backend, pages: int) -> None:
 
 async def test_a_jumping_wall_clock_does_no_harm(tmp_path: Path) -> None:
     """The work finishes with its updates in order, and no session or token ends."""
-    home, clock = await asyncio.to_thread(Home.prepare, tmp_path), JumpingClock()
+    home, clock = await asyncio.to_thread(ClipHome.prepare, tmp_path), JumpingClock()
     settings = settings_of(home.data, media_dir=home.media, cleanup_interval_seconds=0.05)
     async with open_backend(settings, clock) as backend:
         admin = await backend.accounts.user("admin")

@@ -284,15 +284,20 @@ def nothing_in_history(scene: Scene) -> None:
     expect(scene.page.get_by_text("No job matches")).to_be_visible()
 
 
+def machines(scene: Scene) -> None:
+    scene.open("/machines")
+    expect(scene.page.get_by_test_id("machine")).to_have_count(1)
+
+
 STATES: tuple[Callable[[Scene], None], ...] = (
     *(sign_in_page, refused_sign_in, sign_in_by_link, used_link, no_such_job, no_such_page),
     *(dashboard, table_of_jobs, filtered_dashboard, nothing_on_the_dashboard_matches, empty_dashboard),
     *(menu_of_a_card, question_before_cancelling, account_menu),
     *(lists, pasting, preview_of_a_list, refused_list),
     *(failed_job, causes_with_a_trace, video_with_its_trace, timeline_on_a_phone, running_job),
-    *(history, nothing_in_history, list_of_keys),
+    *(history, nothing_in_history, list_of_keys, machines),
 )
-LOST: tuple[Callable[[Scene], None], ...] = (dashboard, table_of_jobs, failed_job, history)
+LOST: tuple[Callable[[Scene], None], ...] = (dashboard, table_of_jobs, failed_job, history, machines)
 
 
 @pytest.fixture(scope="module", params=STATES, ids=lambda state: state.__name__.replace("_", " "))

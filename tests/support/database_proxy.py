@@ -12,7 +12,7 @@ from progress_dashboard.tasks import first_completed
 from tests.support.tcp_proxies import TcpProxy, cut, listening
 
 COMMIT = b"Q" + struct.pack("!I", 4 + len(b"COMMIT\0")) + b"COMMIT\0"  # the whole message, as the driver sends it
-COMMITTED = b"C" + struct.pack("!I", 4 + len(b"COMMIT\0")) + b"COMMIT\0"  # the server's answer
+COMMITTED = "COMMIT"  # in the server's answer
 PIECE_BYTES = 65_536
 
 
@@ -30,15 +30,19 @@ class DatabaseProxy(TcpProxy):
         super().__init__()
         self._target_port = target_port
         self._loss: Loss | None = None
+        self._answer = b""
         self._lost = asyncio.Event()
         self._speaking = asyncio.Event()
         self._speaking.set()
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def lose(self, loss: Loss) -> None:
-        """Lose this of the next commit, whichever it is; returns when it is lost and its connection is cut."""
+    async def lose(self, loss: Loss, *, tag: str = COMMITTED) -> None:
+        """Lose this of the next commit, whichever it is; returns when it is lost and its connection is cut.
+
+        `tag`: lose the answer to another command, as "UPDATE 1".
+        """
         self._lost.clear()
-        self._loss = loss
+        self._loss, self._answer = loss, _completed(tag)
         await self._lost.wait()
 
     def cut(self) -> None:
@@ -85,7 +89,7 @@ class DatabaseProxy(TcpProxy):
 
     def _is_lost(self, message: bytes) -> bool:
         return (self._loss is Loss.REQUEST and message == COMMIT) or (
-            self._loss is Loss.ANSWER and message == COMMITTED
+            self._loss is Loss.ANSWER and message == self._answer
         )
 
     def _lose(self, writers: set[asyncio.StreamWriter]) -> None:
@@ -93,6 +97,12 @@ class DatabaseProxy(TcpProxy):
         for writer in writers:
             cut(writer, is_reset=True)
         self._lost.set()
+
+
+def _completed(tag: str) -> bytes:
+    """Return the message with which the server answers a command."""
+    body = tag.encode() + b"\0"
+    return b"C" + struct.pack("!I", 4 + len(body)) + body
 
 
 class Messages:

@@ -35,6 +35,12 @@ FILE = "dashboard.sqlite3"
 TEMPLATE = "migrated"
 LEAVE_SECONDS, POLL_SECONDS = 30, 0.01
 LOCK_SECONDS = 30
+OTHER_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+OF_WORKERS = "(tablename IN ('run', 'worker') OR tablename LIKE 'procrastinate%')"
+LEADING_SESSIONS = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+    " WHERE locktype = 'advisory' AND objid = :lock AND datname = current_database()"
+)
 _made: dict[Path, str] = {}
 
 
@@ -179,11 +185,17 @@ def change(data_dir: Path, statement: str, **values: object) -> None:
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    """Lock the database of this data directory while the block runs, so that it can be read but not written."""
+    """Lock the database of this data directory while the block runs, so that it can be read but not written.
+
+    Workers go on writing what is theirs.
+    """
     with _engine(data_dir).connect() as connection:
         if is_postgresql():
             tables = connection.scalars(
-                text("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'")
+                text(
+                    f"SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' AND NOT {OF_WORKERS} "
+                    "ORDER BY tablename <> 'life'"  # each transaction of a server begins there, so that none is within
+                )
             )
             connection.execute(text(f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE"))
         else:
@@ -197,12 +209,21 @@ def until_left(data_dir: Path) -> None:
 
     PostgreSQL's side of a connection finishes what it was told last. SQLite needs no waiting.
     """
-    if not is_postgresql():
-        return
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    if is_postgresql():
+        _until_none(data_dir, OTHER_SESSIONS)
+
+
+def until_led_by_none(data_dir: Path) -> None:
+    """Return when PostgreSQL has finished what a killed server told it last; workers go on using the database."""
+    from backend.store.leading import LOCK  # most tests need no driver for it
+
+    _until_none(data_dir, LEADING_SESSIONS, lock=LOCK)
+
+
+def _until_none(data_dir: Path, sessions: str, **values: object) -> None:
     end = time.monotonic() + LEAVE_SECONDS
     with _engine(data_dir).connect() as connection:
-        while connection.scalar(text(others)):
+        while connection.scalar(text(sessions), values):
             connection.rollback()  # the view is as it was when the transaction began
             assert time.monotonic() < end, "a killed server still uses its database"
             time.sleep(POLL_SECONDS)  # the end of a session has no event

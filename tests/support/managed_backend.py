@@ -17,7 +17,7 @@ from backend.domain.job import Job
 from backend.domain.video import Video
 from backend.errors import Fault, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
-from backend.executors.runs import LocalRuns
+from backend.executors.runs import LocalRuns, OnStart, OnStep, RunOutcome, Runs, UntilDraining
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -32,12 +32,14 @@ from backend.lists.csv_files import list_of_ids
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.processors import Step
 from backend.store import Store
 from backend.store.changes import Tick
 from backend.store.database import Database
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON, QuickClock, VirtualClock
 from tests.support.fake_children import Processes
+from tests.support.run_places import JobsInFlight, placed
 
 TIMEOUT_SECONDS = 10
 SCAN_SECONDS = 60  # after which files that were added are found
@@ -223,6 +225,7 @@ def build_parts(
     *,
     hub: ProgressHub | None = None,
     pause_after_failures: int = PAUSE_AFTER_FAILURES,
+    jobs_in_flight: JobsInFlight | None = None,
 ) -> Parts:
     """Return the parts over `store`, with the media directory `directory/media`."""
     hub = hub or ProgressHub()
@@ -230,7 +233,7 @@ def build_parts(
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
     leases = Leases(active, journal, store.videos, executor, clock, pause_after_failures=pause_after_failures)
-    sources = MediaSources(MediaDirectory(directory / "media", clock), DemoClips(directory / "demo"))
+    sources = media_sources(directory, clock)
     manager = JobManager(
         store=store,
         journal=journal,
@@ -240,6 +243,7 @@ def build_parts(
         executor=executor,
         sources=sources,
         clock=clock,
+        jobs_in_flight=jobs_in_flight,
     )
     return Parts(store, hub, journal, active, queries, external, leases, manager, sources, clock)
 
@@ -248,7 +252,7 @@ def build_parts(
 async def open_managed(store: Store, directory: Path) -> AsyncIterator[Managed]:
     """Yield the parts over `store`; they end with the journal's last tick."""
     executor = RecordingExecutor(store)
-    async with _opened(store, directory, executor) as parts:
+    async with _opened(store, directory, executor, QuickClock()) as parts:
         yield Managed(**vars(parts), executor=executor)
 
 
@@ -256,30 +260,79 @@ async def open_managed(store: Store, directory: Path) -> AsyncIterator[Managed]:
 async def open_working(
     store: Store, directory: Path, *, slots: int = 2, max_running: int = 4, max_running_per_user: int = 4
 ) -> AsyncIterator[Working]:
-    """Yield the parts over `store`, with jobs that run."""
+    """Yield the parts over `store`, with jobs that run: here, or as runs of a worker (`tests.support.run_places`)."""
     executor = InProcessExecutor(max_running=max_running, max_running_per_user=max_running_per_user)
-    async with _opened(store, directory, executor) as parts:
-        processes, waits, shared = Processes(), VirtualClock(), Slots(slots)
-        children: Any = processes
-        work = VideoWork(
-            parts.leases,
-            LocalRuns(children, parts.sources, Outputs(directory / "outputs"), waits),
-            shared,
-            waits,
-            RetryPolicy(RETRIES, PAUSE_AFTER_FAILURES),
-            rng=lambda: 0.0,
-        )
+    clock, waits, processes, shared = QuickClock(), VirtualClock(), Processes(), Slots(slots)
+    children: Any = processes
+    sources, outputs = media_sources(directory, clock), Outputs(directory / "outputs")
+
+    def make_runs(machine: str) -> LocalRuns:
+        return LocalRuns(children, sources, outputs, waits, machine=machine)
+
+    async with (
+        placed(directory, shared, children, make_runs) as place,
+        _opened(store, directory, executor, clock, jobs_in_flight=place.jobs_in_flight) as parts,
+    ):
+        policy = RetryPolicy(RETRIES, PAUSE_AFTER_FAILURES)
+        work = VideoWork(parts.leases, KnownRuns(place.runs, processes), shared, waits, policy, rng=lambda: 0.0)
         await executor.start(work.process_job)
         yield Working(**vars(parts), executor=executor, work=work, slots=shared, processes=processes, waits=waits)
         processes.may_exit.set()
         parts.leases.drain()
-        await executor.shutdown(0)
+        await asyncio.gather(executor.shutdown(0), place.drain())
+
+
+class KnownRuns:
+    """Runs of which the processes learn what the server knows: on a worker, all is a little earlier than here."""
+
+    def __init__(self, runs: Runs, processes: Processes) -> None:
+        self._runs = runs
+        self._processes = processes
+        self.in_flight, self.withdraw, self.goes_on = runs.in_flight, runs.withdraw, runs.goes_on
+
+    async def run(
+        self,
+        job: Job,
+        video: Video,
+        *,
+        try_number: int,
+        on_start: OnStart,
+        on_step: OnStep,
+        until_draining: UntilDraining,
+    ) -> RunOutcome | None:
+        is_known = False
+
+        def has_begun() -> None:
+            nonlocal is_known
+            if not is_known:
+                is_known = True
+                self._processes.has_begun()
+
+        def stepped(step: Step) -> None:  # each process takes one, as soon as it begins
+            on_step(step)
+            has_begun()
+
+        try:
+            outcome = await self._runs.run(
+                job, video, try_number=try_number, on_start=on_start, on_step=stepped, until_draining=until_draining
+            )
+        finally:
+            has_begun()
+        self._processes.has_ended()
+        return outcome
+
+
+def media_sources(directory: Path, clock: QuickClock) -> MediaSources:
+    """Return the sources with the media directory `directory/media`."""
+    return MediaSources(MediaDirectory(directory / "media", clock), DemoClips(directory / "demo"))
 
 
 @asynccontextmanager
-async def _opened(store: Store, directory: Path, executor: Executor) -> AsyncIterator[Parts]:
+async def _opened(
+    store: Store, directory: Path, executor: Executor, clock: QuickClock, **more: Any
+) -> AsyncIterator[Parts]:
     (directory / "media").mkdir(exist_ok=True)
-    parts = build_parts(store, directory, executor, QuickClock())
+    parts = build_parts(store, directory, executor, clock, **more)
     await parts.journal.load()
     ticking = asyncio.create_task(parts.journal.run())
     yield parts

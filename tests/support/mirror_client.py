@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -34,6 +35,8 @@ class MirrorClient:
 
     # True if the server may refuse history for a while, because its database is away.
     may_refuse = False
+    # Called with each update as it arrives on the socket, before anything else happens with it.
+    on_arrival: Callable[[dict[str, Any]], None] | None = None
 
     def __init__(self, name: str, *, port: int, jwt: str, in_batches: bool, is_slow: bool, rng: Random) -> None:
         self.name = name
@@ -115,6 +118,8 @@ class MirrorClient:
         self.received_seqs.add(message["seq"])
         for update in message.get("updates", [message] if "job_id" in message else []):
             job_id, seq = update["job_id"], update["seq"]
+            if self.on_arrival is not None:
+                self.on_arrival(update)
             self.received_seqs.add(seq)
             self.received_updates.add((job_id, seq))
             self.steps.add((job_id, self._last.get(job_id, seq), seq))

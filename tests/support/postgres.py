@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 import psycopg.sql
 
+from tests.support.networks import Network
 from tests.support.servers import ServerProcess, free_port
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -33,11 +34,11 @@ LOCALES = {
     "en_US.UTF-8": ("--locale=C", "--locale-provider=icu", "--icu-locale=en-US"),  # needs no locale of the system
 }
 HOW_TO_GET_IT = "PostgreSQL 14 or newer is not installed: apt-get install postgresql, or put its initdb on the PATH"
-# Much memory and many connections for many small databases at once; no listening outside this machine.
+MAX_CONNECTIONS = 300  # many, for many small databases at once
+# No listening outside this machine.
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "300",
     "lc_messages": "C",
     "log_checkpoints": "off",
 }
@@ -69,15 +70,28 @@ class PostgresServer:
 
     @classmethod
     @contextmanager
-    def made(cls, *, locale: str = "C", is_durable: bool = False) -> Iterator[PostgresServer]:
+    def made(
+        cls,
+        *,
+        locale: str = "C",
+        is_durable: bool = False,
+        max_connections: int = MAX_CONNECTIONS,
+        network: Network | None = None,
+    ) -> Iterator[PostgresServer]:
         """Create a data directory and start a server over it; both are gone after the block.
 
-        `is_durable`: each commit is on the disk before it is answered, as PostgreSQL does by default.
+        `is_durable`: each commit is on the disk before it is answered, as PostgreSQL does by default. `network`: its
+        machines reach the server, too.
         """
         with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as temporary:
             directory, password = Path(temporary), secrets.token_hex(16)
             _initialize(directory, password, locale)
             options = OPTIONS if is_durable else OPTIONS | WITHOUT_DISK
+            options = options | {"max_connections": f"{max_connections}"}
+            if network is not None:
+                options = options | {"listen_addresses": f"127.0.0.1,{network.address}"}
+                with (directory / "data" / "pg_hba.conf").open("a") as clients:
+                    clients.write(f"host all all {network.mask} md5\n")
             server = cls(directory / "data", password, [f"--{name}={value}" for name, value in options.items()])
             server.start()
             try:
@@ -90,9 +104,9 @@ class PostgresServer:
         """The address of the server, without a database."""
         return self.url_through(self.port)
 
-    def url_through(self, port: int) -> str:
-        """Return the address of the server behind a proxy that listens on this port."""
-        return f"postgresql://{USER}:{self.password}@127.0.0.1:{port}"
+    def url_through(self, port: int, host: str = "127.0.0.1") -> str:
+        """Return the address of the server behind a proxy that listens on this port, or as another host reaches it."""
+        return f"postgresql://{USER}:{self.password}@{host}:{port}"
 
     @property
     def pid(self) -> int:

@@ -12,6 +12,7 @@ from typing import Self
 
 FORK_SERVER = b"backend.processors.forkserver"
 LOOK_SECONDS = 0.002
+DEAD_STATES = "ZX"  # exited, but not reaped
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class ProcessInfo:
     pid: int
     parent: int
     session: int
+    # When it began, in the system's ticks since its start: another process of the same ID has another moment.
+    since: int
+    is_dead: bool
 
 
 def process_ids() -> set[int]:
@@ -34,8 +38,9 @@ def process_info(pid: int) -> ProcessInfo | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    _, parent, _, session, *_ = text.rpartition(")")[2].split()  # the name before it may contain anything
-    return ProcessInfo(pid, int(parent), int(session))
+    fields = text.rpartition(")")[2].split()  # the name before it may contain anything
+    state, parent, session, since = fields[0], fields[1], fields[3], fields[19]
+    return ProcessInfo(pid, int(parent), int(session), int(since), state in DEAD_STATES)
 
 
 def fork_server(server: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ class Server:
         assert self._program is not None
         await asyncio.to_thread(self._program.kill)
         return Remains.of(self.data_dir)
+
+    async def end(self, number: int | None = None) -> None:
+        """Kill the server, or stop it with this signal, and leave its database to others."""
+        assert self._program is not None
+        stop = self._program.kill if number is None else partial(self._program.stop, number)
+        await asyncio.to_thread(stop)
 
     async def start_and_kill(self, after_seconds: float) -> Remains:
         """Start the server, kill it after this time, ready or not, and return its database."""

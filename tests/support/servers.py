@@ -61,6 +61,12 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     return inherited | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+def python_paths(first: Path | None) -> dict[str, str]:
+    """Return the variable with which a program finds packages in this directory, too."""
+    inherited = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(first), *([inherited] if inherited else [])])} if first else {}
+
+
 def run_command(
     *arguments: str, data_dir: Path, stdin: str | None = None, **settings: object
 ) -> subprocess.CompletedProcess[str]:
@@ -175,8 +181,7 @@ class Program(ServerProcess):
         self.data_dir = data_dir
         port = port or free_port()
         arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
-        plug_ins = {"PYTHONPATH": str(python_path)} if python_path else {}
-        variables = environment({**database_settings(data_dir), **settings}) | plug_ins
+        variables = environment({**database_settings(data_dir), **settings}) | python_paths(python_path)
         if max_descriptors is None:
             super().__init__(*arguments, port=port, environment=variables, root=root)
         else:

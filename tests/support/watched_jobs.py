@@ -80,25 +80,30 @@ async def prepare_home(path: Path) -> Home:
 
 def server_of(home: Home, **more: Any) -> Server:
     """Return a server that runs all jobs of these stories at once."""
+    settings = {"max_running_videos": SLOTS, **more}
     return Server(
         home.path / "data",
         python_path=home.path / "plug-ins",
         media_dir=home.path / "media",
         max_running_jobs=2 * JOBS,
         max_running_jobs_per_user=2 * JOBS,
-        max_running_videos=SLOTS,
-        **more,
+        **settings,
     )
 
 
 class Api:
     """The REST routes, as all users."""
 
-    def __init__(self, url: str, tokens: Mapping[str, str], log: StartLog, *, may_refuse: bool = False) -> None:
-        """`may_refuse`: the server may refuse to write for a while; `refusals` are its sentences."""
+    def __init__(
+        self, url: str, tokens: Mapping[str, str], log: StartLog, *, may_refuse: bool = False, seconds: float = 0.0
+    ) -> None:
+        """`may_refuse`: the server may refuse to write for a while; `refusals` are its sentences.
+
+        Each video takes up to `seconds` longer.
+        """
         self.refusals: list[str] = []
         self._may_refuse = may_refuse
-        self._options = {"log": str(log.path)}
+        self._options = {"log": str(log.path), "seconds": seconds}
         self._https = {name: _http(url, jwt) for name, jwt in tokens.items()}
 
     async def close(self) -> None:

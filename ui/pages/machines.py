@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from nicegui import context
@@ -74,7 +73,7 @@ class MachinesView:
         self._table.show(machines)
         self._panel.set_visibility(bool(machines))
         self._empty.set_visibility(not machines)
-        self._total.show(machines, is_shared=self._machines.keeps_changes)
+        self._total.show(is_needed=self._machines.keeps_changes and bool(machines))
 
     async def follow(self) -> None:
         """Keep the page up to date, until cancelled."""
@@ -104,9 +103,9 @@ class TotalField:
         self._slots = slots
         self._field = NumberField(least=1, most=MAX_SLOTS, on_number=self._change)
 
-    def show(self, machines: Sequence[Machine], *, is_shared: bool) -> None:
+    def show(self, *, is_needed: bool) -> None:
         """Show the number. Text that the user is typing stays."""
-        self._field.set_visibility(is_shared)
+        self._field.set_visibility(is_needed)
         noun = "video" if self._slots.number == 1 else "videos"
         self._field.show(self._slots.number, f"{noun} at once on all machines together, at most")
 

@@ -1,9 +1,10 @@
-"""Racing coroutines."""
+"""Racing coroutines, and tasks for the time of a block."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,3 +26,14 @@ async def first_completed(*works: Coroutine[Any, Any, T]) -> T:
     completed = [task for task in tasks if task in done]
     failed = [task for task in completed if task.cancelled() or task.exception()]
     return (failed or completed)[0].result()
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[asyncio.Task[None]]:
+    """Run `work` as a task during the block; behind it the task is cancelled and has ended."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

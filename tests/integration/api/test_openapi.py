@@ -31,10 +31,11 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass
 class Api:
-    """A client of a running API, with its document."""
+    """A client of a running API as ana, with its document."""
 
     client: httpx.AsyncClient
     document: dict[str, Json]
+    admin: str  # a token
     path_values: dict[str, object] = field(default_factory=dict)
 
     async def assert_answer(self, method: str, path: str, status: int, **request: Any) -> Json:
@@ -103,11 +104,12 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     async with open_backend(settings_of(tmp_path / "data")) as backend:
         ana = await backend.accounts.add_user("ana", PASSWORD)
         headers = {"Authorization": f"Bearer {await backend.accounts.issue_token(ana, lifetime_seconds=600)}"}
+        admin = await backend.accounts.issue_token(await backend.accounts.user("admin"), lifetime_seconds=600)
         app = build_app(backend)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000", headers=headers
         ) as client:
-            yield Api(client, (await client.get("/openapi.json")).json())
+            yield Api(client, (await client.get("/openapi.json")).json(), admin)
 
 
 async def test_the_document_lists_exactly_the_routes(api: Api) -> None:
@@ -168,13 +170,22 @@ async def test_the_answers_of_the_api_fit_their_schemas(api: Api) -> None:
         await api.assert_answer("POST", f"/api/jobs/{{job_id}}/{action}", 200)
     await api.assert_answer("GET", "/api/slots", 200)
     await api.assert_answer("GET", "/api/auth/me", 200)
+    boss = {"Authorization": f"Bearer {api.admin}"}
+    [machine] = await api.assert_answer("GET", "/api/workers", 200, headers=boss)
+    api.path_values |= {"name": machine["name"]}
+    await api.assert_answer("PUT", "/api/workers/{name}", 200, json={"drain": True, "slots": 3}, headers=boss)
     await api.assert_answer("POST", "/api/auth/token", 200, data={"username": "ana", "password": PASSWORD})
 
 
 async def test_the_refusals_of_the_api_fit_their_schemas(api: Api) -> None:
-    api.path_values = {"job_id": "00000000-0000-4000-8000-000000000000"}
+    api.path_values = {"job_id": "00000000-0000-4000-8000-000000000000", "name": "never-was"}
     await api.assert_answer("GET", "/api/auth/me", 401, headers={"Authorization": "Bearer nonsense"})
     await api.assert_answer("PUT", "/api/slots", 403, json={"slots": 1})
+    await api.assert_answer("GET", "/api/workers", 403)
+    await api.assert_answer("PUT", "/api/workers/{name}", 403, json={"drain": True})
+    boss = {"Authorization": f"Bearer {api.admin}"}
+    await api.assert_answer("PUT", "/api/workers/{name}", 404, json={"drain": True}, headers=boss)
+    await api.assert_answer("PUT", "/api/workers/{name}", 422, json={"slots": "many"}, headers=boss)
     await api.assert_answer("GET", "/api/jobs/{job_id}", 404)
     await api.assert_answer("POST", "/api/jobs/{job_id}/cancel", 404)
     await api.assert_answer("POST", "/api/jobs", 400, content=b"{", headers={"Content-Type": "application/json"})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.store.database import NO_DRIVER
 from tests import ROOT
 from tests.support.servers import environment
 from ui.cli import main
@@ -65,8 +66,9 @@ def test_an_interrupted_start_of_a_move_leaves_the_file(capsys: pytest.CaptureFi
     assert (tmp_path / "dashboard.sqlite3").read_bytes() == before
 
 
-def test_a_missing_driver_is_one_sentence_with_what_to_install(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['psycopg'] = None; from ui.cli import main; main(sys.argv[1:])"
+@pytest.mark.parametrize("missing", ["psycopg", "psycopg_pool", "procrastinate"])
+def test_a_missing_driver_is_one_sentence_with_what_to_install(tmp_path: Path, missing: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; from ui.cli import main; main(sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code, "users", "list", "--data-dir", str(tmp_path)],
         cwd=ROOT,
@@ -75,5 +77,4 @@ def test_a_missing_driver_is_one_sentence_with_what_to_install(tmp_path: Path) -
         text=True,
         check=False,
     )
-    said = "PostgreSQL needs a driver that is not installed; run: pip install 'psycopg[binary]>=3.3,<4'\n"
-    assert (done.returncode, done.stderr) == (1, said)
+    assert (done.returncode, done.stderr) == (1, f"{NO_DRIVER}\n")

@@ -21,6 +21,7 @@ async def fail_and_wait(working: Working, error: VideoFailed) -> None:
     """Let both tries before the last one at the only video fail."""
     for number, seconds in ((1, 2), (2, 4)):
         working.processes.end("clip-0", error)
+        await working.processes.until_known()
         await working.journal.durable()
         await working.waits.advance(seconds)
         await working.processes.until_started(number + 1)
@@ -60,6 +61,7 @@ async def test_a_stopped_job_does_not_wait_for_the_next_try(
 ) -> None:
     job = await one_slot.started_job("clip", 1, running=1)
     one_slot.processes.end("clip-0", BUSY)
+    await one_slot.processes.until_known()
     await one_slot.journal.durable()
     await getattr(one_slot.manager, request_name)(job.id, by=ANA)
     await one_slot.reaches(job, status)
@@ -145,6 +147,7 @@ async def test_a_file_that_is_being_copied_is_tried_until_it_is_complete(one_slo
     await processes.until_started(2)
     processes.end("clip-1")
     for tries in range(2, 12):
+        await processes.until_known()
         await one_slot.journal.durable()
         await one_slot.waits.advance(70)
         await processes.until_started(tries + 1)

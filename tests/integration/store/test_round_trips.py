@@ -19,7 +19,7 @@ from progress_dashboard.protocol import CANCEL, Status
 from tests.support.clock import NOON
 from tests.support.jobs import ERA, a_job
 
-NOT_STORED = {"running": 0, "doing": None}
+NOT_STORED = {"running": 0, "doing": None, "waiting_reason": None}
 ODD = 'żółć 🎬 "quoted" \\ %s ? :name\n'
 FULL_JOB = Job(
     id="job-1",
@@ -42,6 +42,7 @@ FULL_JOB = Job(
     failed=5,
     running=2,
     doing="decoding",
+    waiting_reason="Waiting for a worker: none is connected",
     progress=42,
     message=ODD,
     video_id="v-1",
@@ -65,6 +66,7 @@ CHANGED_JOB = FULL_JOB.evolve(
     failed=6,
     running=0,
     doing=None,
+    waiting_reason=None,
     progress=100,
     message="Done",
     video_id=None,
@@ -139,6 +141,7 @@ async def test_a_video_is_read_back_as_it_was(store: Store) -> None:
             fingerprint="0123456789ab",
             job_attempt=4,
             tries=3,
+            machine="rack-2",
         ),
         VideoChange(
             job_id="job-1",
@@ -172,6 +175,7 @@ async def test_a_result_is_read_back_as_it_was(store: Store, change: VideoChange
         started_at=change.started_at,
         duration_seconds=change.duration_seconds,
         tries=change.tries,
+        machine=change.machine,
     )
     assert await store.videos.outcomes("job-1", 3) == [
         Outcome(
@@ -182,6 +186,7 @@ async def test_a_result_is_read_back_as_it_was(store: Store, change: VideoChange
             tries=change.tries,
             started_at=NOON,
             duration_seconds=change.duration_seconds,
+            machine=change.machine,
         )
     ]
 

@@ -74,6 +74,7 @@ KEEPING: Mapping[str, Callable[[Job], Job]] = MappingProxyType(
     {
         "evolve": lambda job: job.evolve(progress=50),
         "with_request": lambda job: job.with_request(CANCEL, at=NOON, message="Cancelling..."),
+        "waiting_for": lambda job: job.waiting_for("Waiting for a worker: none is connected", at=NOON),
         "progressed": lambda job: job.progressed(fractions=0.5, running=1, at=NOON),
         "with_result, not the last": lambda job: last_result(job.evolve(current_video=0), "cut off"),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -99,8 +100,23 @@ def test_a_list_with_a_chosen_column_is_read_back_with_the_same_videos(content: 
 
 def test_names_of_results_are_unique_at_any_depth() -> None:
     columns = result_columns(result_columns(result_columns(["video_id", "status", "result_status"])))
-    assert len(set(columns)) == len(columns) == 15
+    assert len(set(columns)) == len(columns) == 18
     assert result_columns(["video_id", "status", "result_status"])[3] == "result_result_status"
+
+
+def test_an_export_of_an_earlier_version_is_read_back() -> None:
+    """Exports had no column `machine` before; a sum in them is a video, too."""
+    listed = read(
+        "title,video_id,status,error,attempts,duration_seconds\nx,abc,completed,,1,2.5\nTotal,Total,failed,,1,\n"
+    )
+    assert ids(listed) == ["abc", "Total"]
+    assert ids(read(exported(listed))) == ["abc", "Total"]
+
+
+def test_an_export_names_the_machine_that_worked_on_a_video() -> None:
+    video = replace(videos_of(read("video_id,title\nabc,x\n"))[0], machine="=rack-2", attempts=1, duration_seconds=2.5)
+    rows = csv_rows([export_columns(("video_id", "title"), [video]).row(video)]).decode()
+    assert rows == "abc,x,completed,,1,2.5,'=rack-2\r\n"
 
 
 def test_a_sum_that_is_a_video_is_read_back_as_one() -> None:

@@ -224,6 +224,18 @@ async def test_a_missing_directory_is_a_fault_of_the_machine(tmp_path: Path) -> 
     assert (await expect_failure(media)).fault is Fault.MACHINE
 
 
+async def test_an_empty_directory_that_must_be_mounted_is_a_fault_of_the_machine(root: Path) -> None:
+    """Where files are expected, it is a mount that is missing, also while a scan from before is still fresh."""
+    media = MediaDirectory(root, VirtualClock(), may_be_empty=False)
+    file = put(root / "abc.mp4")
+    assert await media.locate("abc") == file.resolve()
+    await media.check()
+    file.unlink()
+    with pytest.raises(VideoFailed, match="is empty on this machine; mount the videos there") as raised:
+        await media.check()
+    assert raised.value.fault is Fault.MACHINE
+
+
 async def test_an_unreadable_directory_is_reported_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     failure = await expect_failure(MediaDirectory(tmp_path / "circle", VirtualClock()))

@@ -171,6 +171,7 @@ def test_of_many_changes_those_that_a_tab_shows_are_due_and_of_the_others_so_man
         {"attempt": 2},
         {"pinned": True},
         {"pause_reason": "The disk is full"},
+        {"waiting_reason": "Waiting for a worker: none is connected"},
     ],
 )
 def test_what_a_user_would_miss_never_waits(change: dict[str, Any]) -> None:
@@ -224,6 +225,7 @@ def test_totals_that_are_kept_up_to_date_equal_totals_that_are_counted_again() -
             paused = chance.choice([None, "The disk is full"])
             progress, videos = chance.randrange(100), chance.randrange(1, 50)
             facts = {"progress": progress, "total_videos": videos, "pause_reason": paused}
+            facts["waiting_reason"] = chance.choice([None, "Waiting for a worker: none is connected"])
             audience.take(view(a_job(id=job_id, status=chance.choice(list(Status)), **facts)))
         assert audience.headline == headline(audience.jobs.values())
         assert audience.tab_state == tab_state(audience.jobs.values())

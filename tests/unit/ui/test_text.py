@@ -38,6 +38,13 @@ def test_the_headline_counts_what_runs_and_what_needs_attention() -> None:
     assert text.headline(jobs) == "3 jobs running, 2 need attention."
 
 
+def test_the_headline_counts_what_waits_for_a_worker() -> None:
+    waiting = {"waiting_reason": "Waiting for a worker: none is connected"}
+    jobs = [job(Status.PROCESSING, **waiting), job(Status.PENDING, **waiting), job(Status.PENDING)]
+    assert text.headline(jobs) == "1 job running, 2 waiting, 2 wait for a worker."
+    assert text.headline(jobs[:1]) == "1 job running, 1 waits for a worker."
+
+
 def test_the_headline_has_the_singular() -> None:
     assert text.headline([job(Status.PROCESSING), job(Status.FAILED)]) == "1 job running, 1 needs attention."
 

@@ -49,6 +49,21 @@ def test_each_quarter_and_each_status_change_is_reported() -> None:
     assert texts(update(1, progress=26), update(2, progress=49)) == []
 
 
+def test_a_wait_for_a_machine_is_reported_when_it_begins_and_when_it_ends() -> None:
+    why = "Waiting for a worker: none is connected"
+    waiting = update(2, message=why, video_id="abc")
+    assert texts(update(1), waiting) == [f"processing, 0 %, 0/40: {why}"]
+    assert texts(waiting, msgspec.structs.replace(waiting, seq=3)) == []
+    assert texts(waiting, update(3)) == ["processing, 0 %, 0/40"]
+
+
+@pytest.mark.parametrize("status", ["pending", "processing"])
+def test_a_job_that_waits_for_a_machine_shows_why_in_place_of_its_video(status: str) -> None:
+    why = "Waiting for a worker: none has the processor probe"
+    assert job_line(FollowedJob.first(update(1, status=status, message=why, video_id="abc"))).detail == why
+    assert job_line(FollowedJob.first(update(1, video_id="abc"))).detail == "abc"
+
+
 def test_rate_and_time_left_appear_and_stay_for_5_s() -> None:
     past = [update(seq, seconds=3 * seq, current_video=seq) for seq in range(1, 7)]
     job = FollowedJob.from_history(past, update(7, seconds=21, current_video=7))

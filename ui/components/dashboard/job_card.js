@@ -110,7 +110,7 @@ export const JobCard = {
         <span class="i s" :data-icon="job.now.icon" aria-hidden="true"></span>
         <span :class="{ mono: job.now.is_id, id: job.now.is_id }" :translate="job.now.is_id ? 'no' : null" :title="job.now.text">{{ job.now.text }}</span>
         <copy-button v-if="job.now.is_id" :value="job.now.text" label="Copy the video ID"></copy-button>
-        <span v-if="job.error" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
+        <span v-if="job.error && !job.now.is_waiting" class="badc trouble" :title="job.error"><span class="i s badc" data-icon="error_outline" aria-hidden="true"></span>Earlier error: {{ job.error }}</span>
         <span v-if="job.now.more && !job.error" class="more" :class="{ long: job.now.is_long }" :title="job.now.more">{{ job.now.more }}</span>
       </div>
       <job-actions class="foot" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" :quick="job.quick" :looks="actions" @act="$emit('act', $event)">

@@ -98,13 +98,14 @@ def _row(video: Video) -> Mapping[str, Any]:
 def _outcome(outcome: Outcome) -> Mapping[str, Any]:
     status = VideoStatus.FAILED if outcome.error is not None else VideoStatus.COMPLETED
     tries = f"after {count(outcome.tries)} tries" if outcome.tries > 1 else ""
+    machine = f"on {outcome.machine}" if outcome.machine else ""
     return {
         "attempt": outcome.attempt,
         "status": status.value,
         "error": outcome.error,
         "trace": outcome.traceback,
         "started": iso(outcome.started_at),
-        "took": " ".join(filter(None, (_took(outcome.duration_seconds), tries))),
+        "took": " ".join(filter(None, (_took(outcome.duration_seconds), tries, machine))),
     }
 
 
@@ -116,9 +117,10 @@ def _details(video: Video, columns: Sequence[str]) -> Mapping[str, Any]:
     own = [
         (column, cell) for column, cell in zip(columns, video.cells, strict=False) if cell and cell != video.video_id
     ]
+    ran_on = [("Ran on", video.machine)] if video.machine else []
     return {
         "poster": _poster_address(video) if video.result and video.result.get("poster") else None,
-        "facts": [*facts(video.result or {}), *own],
+        "facts": [*facts(video.result or {}), *ran_on, *own],
         "error": video.error,
         "trace": video.traceback,
     }

@@ -88,10 +88,10 @@ def headline(machines: Sequence[Machine]) -> str:
     connected = [machine for machine in machines if machine.is_connected]
     if not connected:
         return "No machine is connected."
-    running, allowed = sum(machine.running for machine in connected), sum(machine.limit for machine in connected)
+    taken, slots = sum(machine.running for machine in connected), sum(machine.limit for machine in connected)
     lost = len(machines) - len(connected)
     missing = f", {count(lost)} not connected" if lost else ""
-    return f"{counted(len(connected), 'machine')}, {count(running)} of {counted(allowed, 'video')} running{missing}."
+    return f"{counted(len(connected), 'machine')}, {count(taken)} of {counted(slots, 'slot')} taken{missing}."
 
 
 def _note(machine: Machine) -> str:
