@@ -184,15 +184,7 @@ def _build(
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
     stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
-    metrics = Metrics(
-        hub,
-        stalls,
-        clock,
-        version=VERSION,
-        buckets=settings.metrics_buckets_seconds,
-        slots=lambda: (slots.number, slots.taken),
-        directories={"data": settings.data_dir, "media": settings.media},
-    )
+    metrics = _metrics(settings, hub, stalls, slots, clock)
     journal = Journal(store, hub, clock, on_stored=metrics.take)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
@@ -267,6 +259,18 @@ def _coordination(
     from backend.engine.coordination import Coordination  # what it needs is an extra, and takes its time to load
 
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
+
+
+def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
+    return Metrics(
+        hub,
+        stalls,
+        clock,
+        version=VERSION,
+        buckets=settings.metrics_buckets_seconds,
+        slots=lambda: (slots.number, slots.taken),
+        directories={"data": settings.data_dir, "media": settings.media},
+    )
 
 
 def _executor(settings: Settings) -> InProcessExecutor:

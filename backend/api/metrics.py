@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from backend.api.deps import TheBackend, bearer
 from backend.api.openapi import files
@@ -19,14 +19,10 @@ ERRORS = {401: "no token that reads the metrics", 403: "the token is no administ
 
 
 @router.get(METRICS_PATH, responses=files(TEXT, ERRORS), summary="Get the metrics for Prometheus")
-async def metrics(
-    backend: TheBackend,
-    token: Annotated[str | None, Depends(bearer)],
-    accept: Annotated[str, Header()] = "",
-) -> Response:
+async def metrics(request: Request, backend: TheBackend, token: Annotated[str | None, Depends(bearer)]) -> Response:
     """Answer a token of scope `metrics`, or an administrator's token. A session does not count."""
     await _require_reader(backend, token)
-    content, content_type = await backend.metrics.read(accept)
+    content, content_type = await backend.metrics.read(request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": content_type})
 
 

@@ -31,11 +31,11 @@ RESULT_SQL = (
     "found.error IS NOT NULL, found.fingerprint, {film}"
 )
 _NOTE = {
-    "sqlite": "INSERT INTO uncounted (seq, body) VALUES (?, ?)",
-    "postgresql": "INSERT INTO uncounted (seq, body) VALUES (%s, %s)",
+    dialect: f"INSERT INTO uncounted (number, body) SELECT coalesce(max(number), 0) + 1, {mark} FROM uncounted"  # noqa: S608
+    for dialect, mark in (("sqlite", "?"), ("postgresql", "%s"))
 }
-_NOTES = text("SELECT seq, body FROM uncounted ORDER BY seq LIMIT :limit")
-_DELETE = text("DELETE FROM uncounted WHERE seq <= :last")
+_NOTES = text("SELECT number, body FROM uncounted ORDER BY number LIMIT :limit")
+_DELETE = text("DELETE FROM uncounted WHERE number <= :last")
 _ERROR = text(
     "SELECT result.error, video.video_id FROM result "
     "LEFT JOIN video ON video.job_id = result.job_id AND video.position = result.position "
@@ -74,16 +74,16 @@ def note(connection: Connection, tick: Tick) -> None:
     for change in tick.videos:
         if change.duration_seconds is not None:
             places.setdefault(change.job_id, []).extend((change.position, change.attempts))
-    if not places and not tick.measures:
-        return
     jobs = {
         job.id: (job.owner_id, job.processor, places[job.id])
         for job in (*tick.jobs, *(new.job for new in tick.new))
         if job.id in places
     }
+    if not jobs and not tick.measures:
+        return
     body = _ENCODER.encode(Note(jobs, list(tick.measures))).decode()
     driver: Any = connection.connection.dbapi_connection  # this runs in every tick: SQLAlchemy would cost most of it
-    driver.execute(_NOTE[connection.dialect.name], (tick.last_seq, body))
+    driver.execute(_NOTE[connection.dialect.name], (body,))
 
 
 def read_notes(connection: Connection) -> Counted | None:
@@ -104,7 +104,7 @@ def read_notes(connection: Connection) -> Counted | None:
             ledger.add_result(result, owner_id=owner_id, processor=processor, previous=before)
         for measure in noted.measures:
             ledger.add_measure(measure)
-    return Counted(rows[-1].seq, ledger, list(_new_causes(connection, results.values())))
+    return Counted(rows[-1].number, ledger, list(_new_causes(connection, results.values())))
 
 
 def count(connection: Connection, counted: Counted) -> None:

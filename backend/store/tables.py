@@ -368,7 +368,7 @@ class UncountedRow(SQLModel, table=True):
 
     __tablename__ = "uncounted"
 
-    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     body: bytes = Field(sa_type=EncodedText)
 
 

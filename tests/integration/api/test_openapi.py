@@ -122,7 +122,7 @@ async def test_the_document_lists_exactly_the_routes(api: Api) -> None:
     }
     documented = {(method, path) for path, methods in api.document["paths"].items() for method in methods}
     assert documented == routes
-    assert {path.split("/")[1] for _, path in documented} == {"api", "healthz"}
+    assert {path.split("/")[1] for _, path in documented} == {"api", "healthz", "metrics"}
 
 
 async def test_every_reference_resolves(api: Api) -> None:

@@ -26,7 +26,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "uncounted",
-        sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("number", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("body", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
     )
     op.create_table(
