@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -46,6 +45,7 @@ class Awaited:
     id: int | None = None
     changes: int = -1
     taken: int = 0
+    given_back: int = 0
     machine: str | None = None
     withdrawn: str | None = None
     is_asked: bool = False
@@ -74,9 +74,9 @@ class RemoteRuns:
         self._elsewhere: set[int] = set()
         self._given_back: set[int] = set()
         self._ended: dict[int, Awaited] = {}
-        self._withdrawing: Counter[str] = Counter()
         self._has_orders, self._has_news = asyncio.Event(), asyncio.Event()
         self._is_leaving = False
+        self._left: set[str] = set()
 
     @property
     def awaited(self) -> Sequence[int]:
@@ -110,7 +110,7 @@ class RemoteRuns:
             raise
 
     async def withdraw(self, job: Job) -> None:
-        if self._is_leaving and self._withdrawing[job.id]:
+        if job.id in self._left:
             return
         for run_id in await self._patiently(lambda: self._store.of_job(job.id)):
             awaited = self._awaited.get(run_id) or Awaited(NewRun(0, job.id, 0, job.attempt, 0), id=run_id)
@@ -118,18 +118,22 @@ class RemoteRuns:
             await self._withdraw(awaited)
 
     def goes_on(self, job: Job) -> bool:
-        return self._withdrawing[job.id] > 0
+        return job.id in self._left
 
     async def leave(self, grace: float, *, own: str | None) -> None:
         """Let the runs go on without this server: those of its own machine after `grace` seconds."""
         self._is_leaving = True
         for awaited in (*self._new, *self._awaited.values()):
             if awaited.withdrawn != "all" and (own is None or awaited.machine != own):
-                awaited.over.cancel()
+                self._leave(awaited)
         if own_runs := [awaited.over for awaited in (*self._new, *self._awaited.values()) if not awaited.over.done()]:
             await first_completed(self._clock.sleep(grace), _all_done(own_runs))
         for awaited in (*self._new, *self._awaited.values(), *self._ended.values()):
-            awaited.over.cancel()
+            self._leave(awaited)
+
+    def _leave(self, awaited: Awaited) -> None:
+        if awaited.over.cancel():
+            self._left.add(awaited.new.job_id)
 
     def look(self) -> None:
         """Look soon at what changed."""
@@ -208,8 +212,10 @@ class RemoteRuns:
                 self._stopped(awaited, state)
 
     def _returned(self, awaited: Awaited, state: RunState) -> None:
-        if awaited.machine is not None:
-            awaited.machine = None
+        """Tell the workers again of a run that one of them had claimed, and gave back."""
+        awaited.machine = None
+        if state.taken > awaited.given_back:
+            awaited.given_back = state.taken
             self._given_back.add(state.id)
             self._has_orders.set()
 
@@ -268,7 +274,7 @@ class RemoteRuns:
         if awaited.withdrawn is not None:
             awaited.finish(None)
             return
-        awaited.id, awaited.changes, awaited.taken, awaited.machine = None, -1, 0, None
+        awaited.id, awaited.changes, awaited.taken, awaited.given_back, awaited.machine = None, -1, 0, 0, None
         awaited.is_handed_over = False
         self._new.append(awaited)  # it was stopped for an earlier run of the server, or its row was lost
         self._has_orders.set()
@@ -283,16 +289,12 @@ class RemoteRuns:
 
     async def _withdraw(self, awaited: Awaited) -> None:
         """Return when no process works on the run any more, also when cancelled meanwhile."""
-        job_id = awaited.new.job_id
-        self._withdrawing[job_id] += 1
         self._ask_withdrawal(awaited, "all")
         while not awaited.over.done():
             try:
                 await asyncio.shield(awaited.over)
             except asyncio.CancelledError:
                 continue
-        if not awaited.over.cancelled():
-            self._withdrawing[job_id] -= 1
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:

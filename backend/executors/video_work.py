@@ -87,9 +87,7 @@ class VideoWork:
     async def _let_go(self, lease: Lease) -> None:
         if lease.stop.is_killed:
             await self._runs.withdraw(lease.job)
-            if self._runs.goes_on(lease.job):
-                return  # "cancelled" is for the next run of the server to say
-        await self._leases.release(lease)
+        await self._leases.release(lease, goes_on=self._runs.goes_on(lease.job))
 
     async def _process_videos(self, lease: Lease) -> None:
         in_flight = await self._runs.in_flight(lease.job)

@@ -176,13 +176,14 @@ class Leases:
             case VideoFinished():
                 self._finished(active, report)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, goes_on: bool = False) -> None:
         """Release the job after all its child processes have exited. Unfinished videos become pending again.
 
-        Applies a pending cancel or pause; otherwise the job waits again.
+        Applies a pending cancel or pause; otherwise the job waits again. `goes_on`: its videos go on without this
+        server, so that the next run of the server applies what is pending.
         """
         active = self._held(lease)
-        if active is None:
+        if active is None or (goes_on and active.job.requested is not None):
             return
         now, job = self._clock.now(), active.snapshot()
         continues = job.requested is None and not self._draining
