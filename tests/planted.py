@@ -74,7 +74,7 @@ PLANTED = (
         "        self._staged.percents.pop(job.id, None)\n        self._staged.lossless.append(job)\n",
         "        self._staged.lossless.append(job)\n",
     ),
-    Planted("since exclusive", HISTORY, "AND at >= ?", "AND at > ?"),
+    Planted("since exclusive", HISTORY, "seq >= ? AND at >= ?", "seq >= ? AND at > ?"),
     Planted(
         "a resume that repeats",
         HUB,

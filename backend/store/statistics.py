@@ -85,8 +85,8 @@ def _rolled_up(connection: Connection, scope: Scope, span: Span) -> tuple[Tallie
     narrowed = "".join(f" AND {name} = :{name}" for name in given)
     query = text(f"SELECT {TALLY} FROM rollup WHERE at >= :begin AND at < :end{narrowed}")  # noqa: S608  our own names
     rows = connection.execute(query, {"begin": span.before, "end": span.end, **given})
-    for at, _, _, kind, count, millis, film, film_work, work, buckets in rows:
-        tallies.add(at, kind, Tally(count, millis, film, film_work, work, histogram.decoded(buckets)))
+    for at, _, _, kind, number, millis, film, film_work, work, buckets in rows:
+        tallies.add(at, kind, Tally(number, millis, film, film_work, work, histogram.decoded(buckets)))
     return tallies, _causes(connection, scope, span)
 
 
@@ -181,12 +181,12 @@ def _add_mark(connection: Connection, mark: dict[str, Any]) -> None:
 def _fold(connection: Connection, before: int) -> int:
     """Add late quarters of hours to the row of their hour, which is that of its first quarter."""
     ledger, gone = Ledger(), []
-    for *key, count, millis, film, film_work, work, buckets in connection.execute(_LATE_QUARTERS, {"before": before}):
+    for *key, number, millis, film, film_work, work, buckets in connection.execute(_LATE_QUARTERS, {"before": before}):
         late = Key(*key)
         gone.append(late._asdict())
         hour = late.at - late.at % HOUR_MILLIS
         ledger.tallies[hour, late.owner_id, late.processor, late.kind].add(
-            Tally(count, millis, film, film_work, work, histogram.decoded(buckets))
+            Tally(number, millis, film, film_work, work, histogram.decoded(buckets))
         )
     if gone:
         add(connection, ledger)

@@ -9,6 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -159,7 +160,7 @@ def _newest(results: Iterable[RawResult]) -> Iterable[RawResult]:
 
 
 def _retries(results: Sequence[RawResult]) -> Iterator[RawResult]:
-    for before, row in zip(results, results[1:], strict=False):
+    for before, row in pairwise(results):
         if before.position == row.position and before.has_failed:
             yield row
 

@@ -137,7 +137,7 @@ async def test_other_users_are_none_of_a_users_business(site: Site) -> None:
 
 
 async def test_empty_values_count_as_not_given(site: Site) -> None:
-    empty = {name: "" for name in ("period", "from", "to", "processor", "name", "owner")}
+    empty = dict.fromkeys(("period", "from", "to", "processor", "name", "owner"), "")
     assert (await site.get("/api/stats", **empty)).json()["bin_seconds"] == 3600
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,10 +46,10 @@ class Asking:
 
 
 @pytest.fixture
-async def asking(managed: Managed, database: Database, tmp_path: Path) -> AsyncIterator[Asking]:
+async def asking(managed: Managed, database: Database, tmp_path: Path) -> Asking:
     settings = settings_of(tmp_path / "accounts")
     settings.data_dir.mkdir()
-    yield Asking(managed, accounts_over(database, managed.clock, settings))
+    return Asking(managed, accounts_over(database, managed.clock, settings))
 
 
 async def run_job(managed: Managed, *errors: str | None, by: User = ANA, name: str = "nightly.csv") -> str:

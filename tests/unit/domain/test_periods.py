@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -74,8 +74,8 @@ def test_a_day_with_a_clock_change_has_its_own_length(month: int, day: int, hour
     lengths = {
         from_millis(begin).astimezone(BERLIN).date(): (end - begin) / HOUR_MILLIS for begin, end in pairwise(span.edges)
     }
-    assert lengths[datetime(2026, month, day).date()] == hours
-    assert {length for date, length in lengths.items() if (date.month, date.day) != (month, day)} == {24}
+    assert lengths[date(2026, month, day)] == hours
+    assert {length for found, length in lengths.items() if found != date(2026, month, day)} == {24}
 
 
 def test_days_of_a_zone_with_half_an_hour_begin_at_its_midnight() -> None:
@@ -84,7 +84,7 @@ def test_days_of_a_zone_with_half_an_hour_begin_at_its_midnight() -> None:
 
 
 @given(
-    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
+    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),  # noqa: DTZ001  zones follow
     st.timedeltas(timedelta(minutes=1), timedelta(days=400)),
     st.sampled_from(ZONES),
 )

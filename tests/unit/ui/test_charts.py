@@ -41,7 +41,7 @@ def drawn(name: str, statistics: Statistics) -> dict[str, Any]:
 
 
 def test_throughput_is_videos_an_hour_and_its_newest_bin_so_far(statistics: Statistics) -> None:
-    *others, newest = [bar for bar in drawn("throughput", statistics)["series"][0]["data"]]
+    *others, newest = drawn("throughput", statistics)["series"][0]["data"]
     assert {bar["value"][1] for bar in others} == {0, 40}  # ten in a quarter of an hour
     assert newest["value"][1] == 72  # twelve in ten minutes
     assert newest["itemStyle"]["borderType"] == "dashed"

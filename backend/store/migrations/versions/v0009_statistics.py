@@ -1,4 +1,4 @@
-"""Statistics that outlive their jobs: tallies of each quarter of an hour, what is to be counted, the words of causes, marks.
+"""Statistics that outlive their jobs: tallies of each quarter of an hour, notes, the words of causes, marks.
 
 They are filled from the results that there are afterwards, in steps that can be interrupted (`store.filling`).
 """
