@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from backend.engine.coordination import Coordination
 
 log = logging.getLogger(__name__)
+SETTLING_SECONDS = 10.0  # after a start, in which workers connect again, that of this server too
 
 
 class ServerFailure:
@@ -230,7 +231,7 @@ def _build(
         work=work,
         slots=slots,
         machines=machines,
-        waits=Waits(active, machines.waiting_reason, clock),
+        waits=Waits(active, machines.waiting_reason, clock, settling_seconds=SETTLING_SECONDS if coordination else 0.0),
         outputs=outputs,
         sources=sources,
         executor=executor,

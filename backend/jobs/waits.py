@@ -16,17 +16,27 @@ WAITING = (Status.PENDING, Status.PROCESSING)
 class Waits:
     """`reason` returns why no machine takes the videos of a processor; None if one does, be it a busy one.
 
-    A reason counts when it is found twice in a row, so that a machine that connects again at once is not missed.
+    A reason counts when it is found twice in a row, so that a machine that connects again at once is not missed, and
+    not in the first `settling_seconds`, in which all machines connect again.
     """
 
-    def __init__(self, active: ActiveJobs, reason: Callable[[str], str | None], clock: Clock) -> None:
+    def __init__(
+        self,
+        active: ActiveJobs,
+        reason: Callable[[str], str | None],
+        clock: Clock,
+        *,
+        settling_seconds: float = 0.0,
+    ) -> None:
         self._active = active
         self._reason = reason
         self._clock = clock
+        self._settling_seconds = settling_seconds
         self._found: dict[str, str | None] = {}
 
     async def run(self) -> None:
         """Check once a second, until cancelled."""
+        await self._clock.sleep(self._settling_seconds)
         await repeat(self.run_once, every=CHECK_SECONDS, clock=self._clock, what="the check of waiting jobs")
 
     async def run_once(self) -> None:

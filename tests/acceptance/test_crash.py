@@ -172,7 +172,9 @@ async def _run(series: Series, server: Server, api: Api, rng: Random) -> None:
     await until_received(series.clients[0], received + updates)
     if len(series.runs) == KILLS - 1:  # on a slow machine, all kills before may have come too early for these
         await _until_a_video_has_finished(series.clients[0])
-        await asyncio.wait(requesting)
+        if not requesting:  # before, no order was known to be accepted
+            requesting = [asyncio.create_task(request) for request in _requests(series, api, rng, received, updates)]
+        await asyncio.gather(*requesting)
     await asyncio.sleep(rng.uniform(0, INTERVAL_SECONDS))  # anywhere within a tick
     run = await _kill(series, server, time.perf_counter() - began)
     await submitting

@@ -140,8 +140,8 @@ class ServerProcess:
         self._process.wait(STOP_SECONDS)
 
     def ended(self) -> int:
-        """Wait until it exits without a signal, and return its exit code."""
-        return self._process.wait(STOP_SECONDS)
+        """Wait until it exits without a signal, perhaps before it was ready, and return its exit code."""
+        return self._process.wait(START_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal to stop, and return its exit code."""

@@ -8,8 +8,10 @@ import pytest
 from backend.domain.job import Job
 from backend.errors import Fault
 from backend.jobs.leases import TryFailed, VideoStarted
-from backend.jobs.waits import Waits
+from backend.jobs.waits import CHECK_SECONDS, Waits
 from progress_dashboard.protocol import EXTERNAL, ProgressUpdate, Status
+from progress_dashboard.tasks import running
+from tests.support.clock import VirtualClock
 from tests.support.managed_backend import ANA, Managed
 
 NONE = "Waiting for a worker: none is connected"
@@ -108,3 +110,20 @@ async def test_what_a_user_asks_for_is_said_in_place_of_the_reason(managed: Mana
     await waiting.check()
     assert (waiting.said_of(lease.job), waiting.said_of(pending)) == ("Pausing...", "Paused at 0/1")
     assert paused.status is Status.PAUSED
+
+
+async def test_nothing_is_said_while_machines_connect_after_a_start(managed: Managed) -> None:
+    job = await managed.submit("one")
+    clock = VirtualClock()
+    waits = Waits(managed.active, {"probe": NONE}.get, clock, settling_seconds=10)
+    async with running(waits.run(), "waits"):
+        await clock.advance(9)
+        assert _message(managed, job) == "Waiting to start"
+        await clock.advance(1 + CHECK_SECONDS)
+        assert _message(managed, job) == NONE
+
+
+def _message(managed: Managed, job: Job) -> str:
+    active = managed.active.get(job.id)
+    assert active is not None
+    return active.snapshot().update().message
