@@ -12,6 +12,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from backend.api import ROUTERS
+from backend.executors.runs import machine_name
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, running, token
 
@@ -257,7 +258,9 @@ def test_an_export_has_the_own_columns_without_formulas(client: httpx.Client) ->
 
 def test_health_shows_its_parts_only_to_signed_in_users(program: Program, client: httpx.Client) -> None:
     assert httpx.get(f"{program.url}/healthz").text == "ok"
-    assert client.get("/healthz").json() == {"status": "ok", "parts": {"database": "ok", "media_directory": "ok"}}
+    parts = {"database": "ok", "media_directory": "ok"}
+    workers = {machine_name(): "working"}
+    assert client.get("/healthz").json() == {"status": "ok", "parts": parts, "workers": workers}
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
@@ -323,7 +326,7 @@ def test_an_exported_job_can_be_uploaded_again_and_again(client: httpx.Client) -
         content = client.get(f"/api/jobs/{answer.json()['job_id']}/export.csv").content
         names = content.decode("utf-8-sig").splitlines()[0].split(",")
         assert len(set(names)) == len(names)
-    assert len(names) == 3 + 3 * 4
+    assert len(names) == 3 + 3 * 5
 
 
 @pytest.mark.parametrize("q", ["übung", "ÜBUNG", "u\u0308bung", "UBUNG".replace("U", "Ü", 1)])
