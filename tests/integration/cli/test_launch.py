@@ -64,7 +64,7 @@ def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
 def assert_shows_command(program: tuple[str, ...], shown: str) -> None:
     """Check the version, the help and an error of the program, started like this."""
     version, usage, refusal = (
-        run_program(*program, *words) for words in (["--version"], ["worker", "--help"], ["watch"])
+        run_program(*program, *words) for words in (["--version"], ["worker", "--help"], ["pause", "abc"])
     )
     assert (version.returncode, version.stdout) == (0, f"progress-dashboard {VERSION}\n")
     assert f"Usage: {shown} worker" in usage.stdout
