@@ -21,6 +21,7 @@ from tests.support.worker_programs import WorkerProgram, working
 pytestmark = pytest.mark.postgresql_only
 
 NONE = "Waiting for a worker: none is connected"
+SAID_MS = 20_000  # nothing is said in the first 10 s of a server
 SETTINGS: dict[str, Any] = {"max_running_videos": 0, "worker_lease_seconds": 3}
 LOST_SECONDS = 20
 
@@ -68,7 +69,7 @@ def test_a_job_without_a_worker_says_so_everywhere_until_there_is_one(team: Team
     job_id = team.submit("one")
     team.open("/")
     card = team.page.locator(f'[data-job-id="{job_id}"]')
-    expect(card).to_contain_text(NONE)
+    expect(card).to_contain_text(NONE, timeout=SAID_MS)
     watch = start_command("watch", job_id, url=team.program.url, token=team.jwt)
     team.stack.callback(watch.end)
     assert NONE in watch.until_says("waits.csv")
@@ -109,7 +110,9 @@ def test_a_drained_worker_gets_no_videos_and_another_one_does(team: Team) -> Non
     expect(team.row("alpha")).to_have_attribute("data-state", "draining")
     job_id = team.submit("one")
     team.open(f"/jobs/{job_id}")
-    expect(team.page.get_by_test_id("job-message")).to_contain_text("Waiting for a worker: alpha is draining")
+    expect(team.page.get_by_test_id("job-message")).to_contain_text(
+        "Waiting for a worker: alpha is draining", timeout=SAID_MS
+    )
     team.start_worker("beta")
     expect(team.page.get_by_test_id("job-message")).to_contain_text("All done")
     [video] = team.client.get(f"/api/jobs/{job_id}/videos").json()["items"]

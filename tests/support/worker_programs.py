@@ -53,7 +53,9 @@ class WorkerProgram(ServerProcess):
         if may_have_mounts():
             command += ["unshare", "--mount"]
         command += [sys.executable, "main.py", "worker", *arguments]
-        variables = environment(given) | python_paths(python_path)
+        variables = environment(given) | python_paths(python_path or (root if root != ROOT else None))
+        if root != ROOT:  # what is installed is that of this checkout
+            variables["PYTHONPATH"] = os.pathsep.join((str(root / "backend" / "client"), variables["PYTHONPATH"]))
         super().__init__(*command[1:], port=0, environment=variables, root=root, program=command[0])
         self.machine = machine
         self._media = media
