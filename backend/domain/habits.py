@@ -105,7 +105,8 @@ def spread_of(habit: Habit, results: Iterable[Result]) -> float:
 
     It is that between one result and the next: a machine that becomes slower does not count.
     """
-    ratios = [log(result.seconds / habit.seconds(result.size)) for result in results if result.seconds > 0]
+    pairs = ((result.seconds, habit.seconds(result.size)) for result in results)
+    ratios = [log(seconds / expected) for seconds, expected in pairs if seconds > 0 and expected > 0]
     squares = sum((after - before) ** 2 for before, after in pairwise(ratios)) / 2
     number = max(0, len(ratios) - 1)
     return min(MAX_SPREAD, sqrt((squares + habit.spread**2 * USUAL_RESULTS) / (number + USUAL_RESULTS)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backend.domain.course import Course
@@ -151,6 +151,7 @@ finished = st.tuples(st.floats(0, 5000), st.booleans(), st.floats(0, 3))
     wait=st.floats(0, 1e5),
     earlier=st.sampled_from([None, TEN_SECONDS_A_MIB, learned([Result(None, 7.0)] * 9)]),
 )
+@example(files=[0.0, None], ends=[(1.0, False, 0.0)], lanes=1.0, wait=0.0, earlier=TEN_SECONDS_A_MIB)  # an empty file
 @settings(max_examples=150, deadline=None)
 def test_what_is_said_is_positive_and_its_bounds_ordered(
     files: list[float | None],
