@@ -17,6 +17,7 @@ import msgspec
 from backend.domain.job import Job, Source
 from backend.domain.video import MIN_WORK_SECONDS
 
+MIN_BASE = 1e-9  # seconds
 MIN_RESULTS = 5  # fewer tell nothing
 USUAL_BASE = 0.3  # the share of the seconds that is the same for all, while nothing else is known
 USUAL_SPREAD, USUAL_RESULTS = 0.5, 6  # of the logarithm of real to expected seconds, as if so many had been seen
@@ -55,6 +56,10 @@ class Habit(msgspec.Struct, frozen=True):
     usual_size: float
     spread: float = USUAL_SPREAD
     results: int = 0
+
+    def __post_init__(self) -> None:
+        if self.base < MIN_BASE:  # nothing takes no time at all, not even an empty file
+            msgspec.structs.force_setattr(self, "base", MIN_BASE)
 
     def seconds(self, size: float | None) -> float:
         """Return the seconds that a video of this size is expected to take."""
@@ -105,8 +110,7 @@ def spread_of(habit: Habit, results: Iterable[Result]) -> float:
 
     It is that between one result and the next: a machine that becomes slower does not count.
     """
-    pairs = ((result.seconds, habit.seconds(result.size)) for result in results)
-    ratios = [log(seconds / expected) for seconds, expected in pairs if seconds > 0 and expected > 0]
+    ratios = [log(result.seconds / habit.seconds(result.size)) for result in results if result.seconds > 0]
     squares = sum((after - before) ** 2 for before, after in pairwise(ratios)) / 2
     number = max(0, len(ratios) - 1)
     return min(MAX_SPREAD, sqrt((squares + habit.spread**2 * USUAL_RESULTS) / (number + USUAL_RESULTS)))

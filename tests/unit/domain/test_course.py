@@ -141,11 +141,11 @@ def test_a_video_that_is_tried_again_is_still_to_do() -> None:
     assert course.estimate(40, 1) is None
 
 
-finished = st.tuples(st.floats(0, 5000), st.booleans(), st.floats(0, 3))
+finished = st.tuples(st.integers(0, 5_000_000).map(lambda millis: millis / 1000), st.booleans(), st.floats(0, 3))
 
 
 @given(
-    files=st.lists(st.one_of(st.none(), st.floats(0, 1e10)), min_size=1, max_size=80),
+    files=st.lists(st.one_of(st.none(), st.integers(0, 10**10)), min_size=1, max_size=80),
     ends=st.lists(finished, max_size=80),
     lanes=st.floats(0.3, 16),
     wait=st.floats(0, 1e5),
@@ -154,7 +154,7 @@ finished = st.tuples(st.floats(0, 5000), st.booleans(), st.floats(0, 3))
 @example(files=[0.0, None], ends=[(1.0, False, 0.0)], lanes=1.0, wait=0.0, earlier=TEN_SECONDS_A_MIB)  # an empty file
 @settings(max_examples=150, deadline=None)
 def test_what_is_said_is_positive_and_its_bounds_ordered(
-    files: list[float | None],
+    files: list[int | None],
     ends: list[tuple[float, bool, float]],
     lanes: float,
     wait: float,
