@@ -143,10 +143,15 @@ def _is_another_type(context: object, _: object, __: object, found: Any, wanted:
     return False if both_are_texts and found.collation == "C" else None
 
 
+def _table_of(item: Any) -> str:
+    """Return the name of the table that a table, column or index belongs to."""
+    return str(getattr(item, "table", item).name)
+
+
 def test_the_migrations_lead_to_the_models(database: Database) -> None:
     beside = BESIDE_THE_MODELS[database.dialect]
     ours = {
-        "include_object": lambda item, name, *_: not {name, getattr(item, "table", item).name} & beside,
+        "include_object": lambda item, name, *_: not {name, _table_of(item)} & beside,
         "compare_type": _is_another_type,
     }
     changes = database.read_now(
