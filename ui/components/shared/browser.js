@@ -129,17 +129,20 @@ export function takeSaved(name) {
 const MAX_SCROLL_WAIT_MS = 10000;
 
 // Restores the scroll position after a reload. The browser would scroll before the content is there; this waits for the
-// content, unless the user scrolls first.
+// content, unless the user scrolls first. A page that is left before that leaves the position to the next one.
 export function restoreScroll() {
-  const position = takeSaved("scroll");
-  saveOnLeave("scroll", () => scrollY);
-  if (!position) return;
+  let pending = takeSaved("scroll") || null;
+  saveOnLeave("scroll", () => pending ?? scrollY);
+  if (pending === null) return;
   const observer = new ResizeObserver(() => {
-    if (document.documentElement.scrollHeight - innerHeight < position) return;
+    if (pending === null || document.documentElement.scrollHeight - innerHeight < pending) return;
+    scrollTo(0, pending);
     stop();
-    scrollTo(0, position);
   });
-  const stop = () => observer.disconnect();
+  const stop = () => {
+    pending = null;
+    observer.disconnect();
+  };
   for (const type of ["wheel", "touchstart", "pointerdown", "keydown"]) addEventListener(type, stop, { once: true, passive: true });
   setTimeout(stop, MAX_SCROLL_WAIT_MS);
   observer.observe(document.body);
