@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,8 +200,9 @@ async def open_coordinated(database: Database) -> AsyncIterator[Coordinated]:
     runs = RemoteRuns(store, registry, SystemClock())
 
     async def listen() -> None:
-        async for _ in notifications(database.url, "runs"):
-            runs.look()
+        async with aclosing(notifications(database.url, "runs")) as channels:
+            async for _ in channels:
+                runs.look()
 
     async with AsyncExitStack() as stack:
         for work in (runs.give_orders(), runs.look_at_news(), listen()):
