@@ -91,6 +91,14 @@ async def said_of(managed: Managed, job: Job, attempt: int = 1) -> dict[int, Sai
     return {said.stage: said for said in await managed.store.forecasts.of(job.id, attempt)}
 
 
+async def begun(managed: Managed, name: str, kib: Sequence[int]) -> tuple[Job, Lease]:
+    """Submit a job of files of these sizes and claim it, once its sizes are known."""
+    job = await new_job(managed, name, kib)
+    lease = await managed.claim(job)
+    await settled(managed, managed.courses, job)
+    return job, lease
+
+
 async def test_earlier_results_tell_the_end_at_the_start(managed: Managed) -> None:
     async with forecasting(managed) as forecasts:
         await earlier_job(managed)
@@ -147,9 +155,7 @@ async def test_what_was_said_is_stored_once_at_each_stage(managed: Managed) -> N
     async with forecasting(managed) as forecasts:
         await earlier_job(managed)
         kib = [20] * 40
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib[:30])
         said = await said_of(managed, job)
         assert sorted(said) == [0, 10, 25, 50]
@@ -163,9 +169,7 @@ async def test_what_was_said_is_judged_when_the_job_ends(managed: Managed) -> No
     async with forecasting(managed):
         await earlier_job(managed)
         kib = [20] * 40
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib[:20])
         await work(managed, lease, kib[20:], pace=2 * SECONDS_A_KIB)  # slower than foreseen
         said = await said_of(managed, job)
@@ -180,9 +184,7 @@ async def test_a_pause_is_no_error_of_what_was_said(managed: Managed) -> None:
     async with forecasting(managed):
         await earlier_job(managed)
         kib = [20] * 40
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib[:20])
         await managed.manager.act(job.id, Action.PAUSE, by=ANA)
         await managed.leases.release(lease)
@@ -201,9 +203,7 @@ async def test_a_cancelled_job_is_not_judged(managed: Managed) -> None:
     async with forecasting(managed):
         await earlier_job(managed)
         kib = [20] * 40
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib[:12])
         await managed.manager.act(job.id, Action.CANCEL, by=ANA)
         await managed.leases.release(lease)
@@ -216,9 +216,7 @@ async def test_each_attempt_is_judged_by_its_own_videos(managed: Managed) -> Non
     async with forecasting(managed):
         await earlier_job(managed)
         kib = [20] * 40
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib[:30])
         for _ in range(10):
             video = await anext(managed.leases.pending_videos(lease))
@@ -254,9 +252,7 @@ async def test_judged_forecasts_count_in_the_statistics(managed: Managed, tmp_pa
     async with forecasting(managed):
         earlier = await earlier_job(managed)
         kib = [20] * 40
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib[:20])
         await work(managed, lease, kib[20:], pace=2 * SECONDS_A_KIB)
         errors = [(await said_of(managed, one))[25].error or 0 for one in (earlier, job)]
@@ -309,9 +305,7 @@ async def test_deleted_jobs_take_what_was_said_along(managed: Managed) -> None:
     async with forecasting(managed):
         await earlier_job(managed)
         kib = [20] * 20
-        job = await new_job(managed, "tonight", kib)
-        lease = await managed.claim(job)
-        await settled(managed, managed.courses, job)
+        job, lease = await begun(managed, "tonight", kib)
         await work(managed, lease, kib)
         assert await said_of(managed, job)
         await managed.manager.act(job.id, Action.DELETE, by=ANA)
