@@ -17,7 +17,7 @@ from math import exp, log, sqrt
 
 import msgspec
 
-from backend.domain.habits import Habit, Result, assumed, learned, spread_of
+from backend.domain.habits import Habit, PastResult, assumed, learned, spread_of
 from backend.domain.pace import MAX_RANGE_RATIO, MIN_SECONDS, MIN_VIDEOS, MINUTE, Estimate
 from backend.domain.video import MIN_WORK_SECONDS
 
@@ -123,7 +123,7 @@ class Course:
         self._groups: list[Group] = []
         self._group_size = 1
         self._all = Group()
-        self._own: deque[Result] = deque(maxlen=MAX_OWN_RESULTS)
+        self._own: deque[PastResult] = deque(maxlen=MAX_OWN_RESULTS)
         self._at, self._worked, self._is_paused = at, 0.0, False
         self._instants, self._run = 0, 0  # those that count, and those in a row just now
 
@@ -209,7 +209,7 @@ class Course:
             if not failed:
                 self._add(running, Group(quick=Amount.of(running.size), quick_seconds=seconds))
         if not failed:
-            self._own.append(Result(running.size if self._is_sized else None, seconds))
+            self._own.append(PastResult(running.size if self._is_sized else None, seconds))
 
     def recall(self, position: int, seconds: float, *, failed: bool) -> None:
         """Note a result from before; they come in the order in which the videos began."""

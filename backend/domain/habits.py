@@ -37,7 +37,7 @@ class Work(NamedTuple):
         return cls(job.processor, job.source, job.options)
 
 
-class Result(msgspec.Struct, frozen=True):
+class PastResult(msgspec.Struct, frozen=True):
     """A video that was worked on: the size of its file (None if unknown), and the seconds that it took."""
 
     size: float | None
@@ -79,10 +79,10 @@ def assumed(sizes: Iterable[float | None]) -> Habit:
     return Habit(USUAL_BASE, (1 - USUAL_BASE) / mean, mean)
 
 
-def learned(results: Iterable[Result]) -> Habit | None:
+def learned(results: Iterable[PastResult]) -> Habit | None:
     """Return the habit that these results show; None if there are too few.
 
-    >>> habit = learned([Result(1e6 * n, 2 + 3 * n) for n in range(1, 30)])
+    >>> habit = learned([PastResult(1e6 * n, 2 + 3 * n) for n in range(1, 30)])
     >>> round(habit.seconds(10e6), 1), round(habit.seconds(1e9)), habit.results
     (32.0, 3002, 29)
     """
@@ -96,16 +96,16 @@ def learned(results: Iterable[Result]) -> Habit | None:
         return _with_spread(flat, worked_on)
     base, slope = _line(_groups(sized))
     usual = sum(size for size, _ in sized) / len(sized)
-    return _with_spread(Habit(base, slope, usual), [Result(*result) for result in sized])
+    return _with_spread(Habit(base, slope, usual), [PastResult(*result) for result in sized])
 
 
-def _worked_on(results: Sequence[Result]) -> Sequence[Result]:
+def _worked_on(results: Sequence[PastResult]) -> Sequence[PastResult]:
     """Return the results without those that were passed over; where most are quick, being quick is the work."""
     slow = [result for result in results if result.seconds >= MIN_WORK_SECONDS]
     return slow if 2 * len(slow) >= len(results) else results
 
 
-def spread_of(habit: Habit, results: Iterable[Result]) -> float:
+def spread_of(habit: Habit, results: Iterable[PastResult]) -> float:
     """Return the standard deviation of the logarithm of real to expected seconds, as these results change it.
 
     It is that between one result and the next: a machine that becomes slower does not count.
@@ -116,7 +116,7 @@ def spread_of(habit: Habit, results: Iterable[Result]) -> float:
     return min(MAX_SPREAD, sqrt((squares + habit.spread**2 * USUAL_RESULTS) / (number + USUAL_RESULTS)))
 
 
-def _with_spread(habit: Habit, results: Sequence[Result]) -> Habit:
+def _with_spread(habit: Habit, results: Sequence[PastResult]) -> Habit:
     return msgspec.structs.replace(habit, spread=spread_of(habit, results), results=len(results))
 
 

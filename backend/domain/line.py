@@ -94,33 +94,33 @@ def _place(job: QueuedJob) -> tuple[int, int]:
     return -job.priority, job.turn
 
 
-class Span(msgspec.Struct, frozen=True):
+class SecondsRange(msgspec.Struct, frozen=True):
     """About `seconds`, probably between `low` and `high`."""
 
     seconds: float
     low: float
     high: float
 
-    def __add__(self, other: Span) -> Span:
-        return Span(self.seconds + other.seconds, self.low + other.low, self.high + other.high)
+    def __add__(self, other: SecondsRange) -> SecondsRange:
+        return SecondsRange(self.seconds + other.seconds, self.low + other.low, self.high + other.high)
 
-    def times(self, factor: float) -> Span:
+    def times(self, factor: float) -> SecondsRange:
         """Return so many times as much."""
-        return Span(self.seconds * factor, self.low * factor, self.high * factor)
+        return SecondsRange(self.seconds * factor, self.low * factor, self.high * factor)
 
 
-NOW = Span(0.0, 0.0, 0.0)
+NOW = SecondsRange(0.0, 0.0, 0.0)
 
 
 class Turn(msgspec.Struct, frozen=True):
     """The `place` of a waiting job (from 1; 0 for one that runs), and when it begins and ends, if that is known."""
 
     place: int
-    begins: Span | None
-    ends: Span | None
+    begins: SecondsRange | None
+    ends: SecondsRange | None
 
 
-def turns(queue: Queue, alone: Mapping[str, Span | None]) -> dict[str, Turn]:
+def turns(queue: Queue, alone: Mapping[str, SecondsRange | None]) -> dict[str, Turn]:
     """Return the turn of each job, but of those that wait to run once more.
 
     `alone` is how long a job still takes with all slots for itself, if that is known. Running jobs share the slots
@@ -130,7 +130,7 @@ def turns(queue: Queue, alone: Mapping[str, Span | None]) -> dict[str, Turn]:
     line = _Line(queue)
     left = {job_id: alone.get(job_id) for job_id in line.running}
     found = {job_id: Turn(0, NOW, None) for job_id in left}
-    now: Span | None = NOW
+    now: SecondsRange | None = NOW
     place = 0
     while True:
         while (job := line.next()) is not None:
@@ -147,11 +147,11 @@ def turns(queue: Queue, alone: Mapping[str, Span | None]) -> dict[str, Turn]:
         line.end(first)
 
 
-def _first_to_end(left: Mapping[str, Span | None]) -> str:
+def _first_to_end(left: Mapping[str, SecondsRange | None]) -> str:
     return min(left, key=lambda job_id: inf if (span := left[job_id]) is None else span.seconds)
 
 
-def _passed(now: Span | None, left: dict[str, Span | None], first: str) -> Span | None:
+def _passed(now: SecondsRange | None, left: dict[str, SecondsRange | None], first: str) -> SecondsRange | None:
     """Return the moment at which the first one ends, and take what was done until then from the others."""
     took = left[first]
     if took is None or now is None:
@@ -163,14 +163,14 @@ def _passed(now: Span | None, left: dict[str, Span | None], first: str) -> Span 
     return now + took.times(len(left))
 
 
-def last(ends: Iterable[Span | None]) -> Span | None:
+def last(ends: Iterable[SecondsRange | None]) -> SecondsRange | None:
     """Return when all have ended; None if one of them is not known, or there is none."""
     known = list(ends)
     spans = [span for span in known if span is not None]
     if not spans or len(spans) < len(known):
         return None
     latest = max(spans, key=lambda span: span.seconds)
-    return Span(latest.seconds, max(span.low for span in spans), max(span.high for span in spans))
+    return SecondsRange(latest.seconds, max(span.low for span in spans), max(span.high for span in spans))
 
 
 def ordinal(number: int) -> str:

@@ -23,7 +23,7 @@ QUARTER_MILLIS = 900_000
 ENDED_BY_ITSELF = frozenset({Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.FAILED})
 
 
-class Kind(StrEnum):
+class MeasureKind(StrEnum):
     """What a tally counts."""
 
     OK = "ok"  # videos whose newest result is good
@@ -58,7 +58,7 @@ class VideoResult(msgspec.Struct, frozen=True, array_like=True):
 class JobMeasure(msgspec.Struct, frozen=True, array_like=True):
     """Something that happened to a job as a whole: `number` things of a kind, with their duration if they have one."""
 
-    kind: Kind
+    kind: MeasureKind
     at: int
     owner_id: str
     processor: str
@@ -103,7 +103,7 @@ class JobState(Protocol):
     def succeeded(self) -> int: ...
 
 
-class Key(NamedTuple):
+class TallyKey(NamedTuple):
     """What a tally is about; `at` is the beginning of its quarter."""
 
     at: int
@@ -151,7 +151,7 @@ class Ledger:
     """What some results and changes add to the tallies."""
 
     def __init__(self) -> None:
-        self.tallies: dict[tuple[int, str, str, str], Tally] = defaultdict(Tally)  # by `Key`
+        self.tallies: dict[tuple[int, str, str, str], Tally] = defaultdict(Tally)  # by `TallyKey`
         self.causes: dict[tuple[int, str, str, str, str], int] = defaultdict(int)  # by `CauseKey`
 
     def add_result(
@@ -168,9 +168,9 @@ class Ledger:
             return
         self._count(previous, owner_id, processor, -1)
         if previous.has_failed:
-            self.tallies[(result.quarter, owner_id, processor, Kind.RETRY)].count += 1
+            self.tallies[(result.quarter, owner_id, processor, MeasureKind.RETRY)].count += 1
             if not result.has_failed:
-                self.tallies[(result.quarter, owner_id, processor, Kind.HELPED)].count += 1
+                self.tallies[(result.quarter, owner_id, processor, MeasureKind.HELPED)].count += 1
 
     def add_measure(self, measure: JobMeasure) -> None:
         """Count something that happened to a job as a whole."""
@@ -181,7 +181,7 @@ class Ledger:
             tally.histogram += histogram.one(measure.millis)
 
     def _count(self, result: VideoResult, owner_id: str, processor: str, sign: int) -> Tally:
-        kind = Kind.FAILED if result.has_failed else Kind.OK
+        kind = MeasureKind.FAILED if result.has_failed else MeasureKind.OK
         quarter, millis = result.quarter, result.millis
         tally = self.tallies[(quarter, owner_id, processor, kind)]
         tally.count += sign
@@ -198,7 +198,7 @@ class Ledger:
     def _share_work(self, result: VideoResult, owner_id: str, processor: str, last: Tally) -> None:
         for quarter, millis in _shares(result.started_at, result.millis):
             is_last = quarter == result.quarter
-            tally = last if is_last else self.tallies[(quarter, owner_id, processor, Kind.WORK)]
+            tally = last if is_last else self.tallies[(quarter, owner_id, processor, MeasureKind.WORK)]
             tally.work_millis += millis
 
 
@@ -208,11 +208,11 @@ def job_measures(earlier: JobState | None, job: JobState) -> Iterator[JobMeasure
     The successes of an external job count at its end, since nothing is known of each.
     """
     if _starts_for_the_first_time(earlier, job) and job.started_at is not None:
-        yield _measure(Kind.WAIT, job, job.started_at, since=job.created_at)
+        yield _measure(MeasureKind.WAIT, job, job.started_at, since=job.created_at)
     if job.status in ENDED_BY_ITSELF and (earlier is None or earlier.status is not job.status):
         yield from _measures_of_end(job)
     if job.status is Status.PAUSED and job.pause_reason and (earlier is None or earlier.status is not Status.PAUSED):
-        yield _measure(Kind.SELF_PAUSE, job, job.updated_at)
+        yield _measure(MeasureKind.SELF_PAUSE, job, job.updated_at)
 
 
 def quarter_of(millis: int) -> int:
@@ -228,12 +228,14 @@ def _starts_for_the_first_time(earlier: JobState | None, job: JobState) -> bool:
 def _measures_of_end(job: JobState) -> Iterator[JobMeasure]:
     ended_at = job.finished_at or job.updated_at
     if job.started_at is not None:
-        yield _measure(Kind.RUN, job, ended_at, since=job.started_at)
+        yield _measure(MeasureKind.RUN, job, ended_at, since=job.started_at)
     if job.is_external and job.succeeded > 0:
-        yield _measure(Kind.OK, job, ended_at, number=job.succeeded)
+        yield _measure(MeasureKind.OK, job, ended_at, number=job.succeeded)
 
 
-def _measure(kind: Kind, job: JobState, at: datetime, *, since: datetime | None = None, number: int = 1) -> JobMeasure:
+def _measure(
+    kind: MeasureKind, job: JobState, at: datetime, *, since: datetime | None = None, number: int = 1
+) -> JobMeasure:
     moment = to_millis(at)
     millis = None if since is None else max(0, moment - to_millis(since))
     return JobMeasure(kind, moment, job.owner_id, job.processor, millis, number)

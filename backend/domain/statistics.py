@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from backend.domain import histogram
-from backend.domain.measures import Kind, Tally
+from backend.domain.measures import MeasureKind, Tally
 from backend.domain.periods import Span
 
 MIN_SAMPLE = 5  # fewer are too few to say anything
@@ -111,7 +111,7 @@ class Sample:
     hours: float
     slot_millis: float = 0.0
 
-    def tally(self, *kinds: Kind) -> Tally:
+    def tally(self, *kinds: MeasureKind) -> Tally:
         """Return the sum of these kinds."""
         whole = Tally()
         for kind in kinds:
@@ -121,13 +121,13 @@ class Sample:
 
     @property
     def videos(self) -> Tally:
-        return self.tally(Kind.OK, Kind.FAILED)
+        return self.tally(MeasureKind.OK, MeasureKind.FAILED)
 
 
 Measured = tuple[float | None, int]
 
 
-def _percentile(percent: int, *kinds: Kind) -> Callable[[Sample], Measured]:
+def _percentile(percent: int, *kinds: MeasureKind) -> Callable[[Sample], Measured]:
     def measure(sample: Sample) -> Measured:
         durations = sample.tally(*kinds).histogram
         return histogram.percentile(durations, percent), histogram.total(durations)
@@ -141,7 +141,7 @@ def _videos(sample: Sample) -> Measured:
 
 def _success_rate(sample: Sample) -> Measured:
     ended = sample.videos.count
-    return _ratio(sample.tally(Kind.OK).count, ended), ended
+    return _ratio(sample.tally(MeasureKind.OK).count, ended), ended
 
 
 def _videos_per_hour(sample: Sample) -> Measured:
@@ -149,35 +149,35 @@ def _videos_per_hour(sample: Sample) -> Measured:
 
 
 def _film_hours_per_hour(sample: Sample) -> Measured:
-    good = sample.tally(Kind.OK)
+    good = sample.tally(MeasureKind.OK)
     return _ratio(good.film_millis / HOUR_MILLIS, sample.hours), good.count
 
 
 def _work_per_film_minute(sample: Sample) -> Measured:
-    good = sample.tally(Kind.OK)
+    good = sample.tally(MeasureKind.OK)
     return _ratio(60 * good.film_work_millis, good.film_millis), good.count
 
 
 def _slots_busy(sample: Sample) -> Measured:
-    work = sample.tally(Kind.OK, Kind.FAILED, Kind.WORK).work_millis
+    work = sample.tally(MeasureKind.OK, MeasureKind.FAILED, MeasureKind.WORK).work_millis
     busy = _ratio(work, sample.slot_millis)
     return None if busy is None else min(1.0, busy), sample.videos.count
 
 
 def _retries(sample: Sample) -> Measured:
-    return sample.tally(Kind.RETRY).count, sample.videos.count
+    return sample.tally(MeasureKind.RETRY).count, sample.videos.count
 
 
 def _retries_helped(sample: Sample) -> Measured:
-    return sample.tally(Kind.HELPED).count, sample.tally(Kind.RETRY).count
+    return sample.tally(MeasureKind.HELPED).count, sample.tally(MeasureKind.RETRY).count
 
 
 def _self_pauses(sample: Sample) -> Measured:
-    return sample.tally(Kind.SELF_PAUSE).count, sample.tally(Kind.RUN).count
+    return sample.tally(MeasureKind.SELF_PAUSE).count, sample.tally(MeasureKind.RUN).count
 
 
 def _forecast_error(sample: Sample) -> Measured:
-    errors = sample.tally(Kind.FORECAST).histogram
+    errors = sample.tally(MeasureKind.FORECAST).histogram
     median = histogram.percentile(errors, 50)
     return None if median is None else median / 100, histogram.total(errors)
 
@@ -188,13 +188,13 @@ MEASURES: Mapping[str, Callable[[Sample], Measured]] = {  # in the order in whic
     "success_rate": _success_rate,
     "videos_per_hour": _videos_per_hour,
     "film_hours_per_hour": _film_hours_per_hour,
-    "wait_p50": _percentile(50, Kind.WAIT),
-    "wait_p95": _percentile(95, Kind.WAIT),
-    "run_p50": _percentile(50, Kind.RUN),
-    "run_p95": _percentile(95, Kind.RUN),
-    "video_p50": _percentile(50, Kind.OK, Kind.FAILED),
-    "video_p95": _percentile(95, Kind.OK, Kind.FAILED),
-    "video_p99": _percentile(99, Kind.OK, Kind.FAILED),
+    "wait_p50": _percentile(50, MeasureKind.WAIT),
+    "wait_p95": _percentile(95, MeasureKind.WAIT),
+    "run_p50": _percentile(50, MeasureKind.RUN),
+    "run_p95": _percentile(95, MeasureKind.RUN),
+    "video_p50": _percentile(50, MeasureKind.OK, MeasureKind.FAILED),
+    "video_p95": _percentile(95, MeasureKind.OK, MeasureKind.FAILED),
+    "video_p99": _percentile(99, MeasureKind.OK, MeasureKind.FAILED),
     "work_per_film_minute": _work_per_film_minute,
     "slots_busy": _slots_busy,
     WAITING: lambda _: (None, 0),  # only the present knows it
@@ -246,9 +246,9 @@ class SlotTime:
 
 def _bin(begin: int, end: int, sample: Sample, *, is_complete: bool) -> Bin:
     def seconds(percent: int) -> float | None:
-        return _said(*_percentile(percent, Kind.OK, Kind.FAILED)(sample))
+        return _said(*_percentile(percent, MeasureKind.OK, MeasureKind.FAILED)(sample))
 
-    failed = sample.tally(Kind.FAILED).count
+    failed = sample.tally(MeasureKind.FAILED).count
     return Bin(begin, end, sample.videos.count, failed, seconds(50), seconds(95), seconds(99), is_complete)
 
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from backend.clock import Clock
 from backend.delivery.hub import ProgressHub
-from backend.domain.measures import Kind
+from backend.domain.measures import MeasureKind
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import waiting
 from backend.store.changes import Tick
@@ -68,11 +68,11 @@ class Metrics:
                 if change.duration_seconds:  # 0 is unknown
                     self._video_seconds.labels(processor).observe(change.duration_seconds)
         for measure in tick.measures:
-            if measure.kind is Kind.OK:
+            if measure.kind is MeasureKind.OK:
                 outcomes[measure.processor, OK] += measure.number
-            elif measure.kind is Kind.WAIT:
+            elif measure.kind is MeasureKind.WAIT:
                 self._wait_seconds.observe((measure.millis or 0) / 1000)
-            elif measure.kind is Kind.SELF_PAUSE:
+            elif measure.kind is MeasureKind.SELF_PAUSE:
                 self._self_pauses.inc()
         for (processor, outcome), number in outcomes.items():
             self._videos.labels(processor, outcome).inc(number)

@@ -17,7 +17,7 @@ from backend.domain.statistics import Now, SlotTime, Statistics, bins_of, figure
 from backend.domain.texts import checked_text
 from backend.errors import Invalid, NotAllowed, StoreRefused
 from backend.settings import Settings
-from backend.store.statistics import Scope, StatisticsStore
+from backend.store.statistics import StatisticsStore, TallyScope
 from progress_dashboard.protocol import Status
 
 MARKING_SECONDS = 5.0
@@ -67,7 +67,7 @@ class StatisticsQueries:
         """Return the statistics. Raises `Invalid`, `NotAllowed`, and `UserNotFound` for an owner who does not exist."""
         now = self._clock.now()
         span = self._span(question, now)
-        scope = Scope(
+        scope = TallyScope(
             owner_id=await self._owner_id(question.owner, by),
             processor=_text(question.processor, "processor"),
             name=_text(question.name, "name"),
@@ -163,7 +163,7 @@ def _waits_since(job: Job) -> datetime:
     return job.created_at if is_new else job.updated_at
 
 
-def _of_scope(jobs: Iterable[Job], scope: Scope) -> Iterable[Job]:
+def _of_scope(jobs: Iterable[Job], scope: TallyScope) -> Iterable[Job]:
     return (
         job
         for job in jobs

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from backend.clock import Clock, repeat
 from backend.domain.auth import User
 from backend.domain.job import Job
-from backend.domain.line import Queue, Span, Turn, last, ordinal, turns
+from backend.domain.line import Queue, SecondsRange, Turn, last, ordinal, turns
 from backend.domain.pace import Estimate
 from backend.domain.texts import counted
 from backend.jobs.courses import Courses
@@ -112,19 +112,19 @@ class WaitingLine:
             return None
         return DoneAt(*(self._clock_time(seconds) for seconds in (span.seconds, span.low, span.high)))
 
-    def _end(self, job: Job) -> Span | None:
+    def _end(self, job: Job) -> SecondsRange | None:
         if job.is_external:
             return _span(self._forecasts.of(job))
         turn = self._turns.get(job.id)
         return None if turn is None else turn.ends
 
-    def _alone(self, job_id: str, running: int) -> Span | None:
+    def _alone(self, job_id: str, running: int) -> SecondsRange | None:
         """Return how long a running job still takes with all slots, from how long it takes with its share."""
         job = self._find(job_id)
         span = None if job is None else _span(self._forecasts.of(job))
         return None if span is None else span.times(1 / max(1, running))
 
-    def _expected(self, job_id: str) -> Span | None:
+    def _expected(self, job_id: str) -> SecondsRange | None:
         job = self._find(job_id)
         return None if job is None else _span(self._courses.expected(job))
 
@@ -150,7 +150,7 @@ class WaitingLine:
             return f"{seen.name} is before it"
         return f"{seen.name} and {counted(others, 'other')} are before it"
 
-    def _moment(self, span: Span | None) -> datetime | None:
+    def _moment(self, span: SecondsRange | None) -> datetime | None:
         return None if span is None else self._clock_time(span.seconds)
 
     def _clock_time(self, seconds: float) -> datetime:
@@ -160,5 +160,5 @@ class WaitingLine:
         return datetime.fromtimestamp(round(moment / step) * step, UTC)
 
 
-def _span(estimate: Estimate | None) -> Span | None:
-    return None if estimate is None else Span(estimate.seconds, estimate.low, estimate.high)
+def _span(estimate: Estimate | None) -> SecondsRange | None:
+    return None if estimate is None else SecondsRange(estimate.seconds, estimate.low, estimate.high)

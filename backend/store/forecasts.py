@@ -24,10 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Row
 
 from backend.clock import to_millis
-from backend.domain.habits import Result, Work
+from backend.domain.habits import PastResult, Work
 from backend.domain.job import Job
 from backend.domain.judgement import JUDGED_AT_MOST, JUDGED_STAGE, STAGES, SaidForecast, usual_error
-from backend.domain.measures import JobMeasure, Kind
+from backend.domain.measures import JobMeasure, MeasureKind
 from backend.store import bulk
 from backend.store.changes import Tick
 from backend.store.database import Database
@@ -73,11 +73,11 @@ class ForecastStore:
         judged = {stage: await self._read(_judged(processor, stage)) for stage in STAGES}
         return {stage: usual_error(said) for stage, said in judged.items()}
 
-    async def earlier_results(self, work: Work, *, but: str = "") -> list[Result]:
+    async def earlier_results(self, work: Work, *, but: str = "") -> list[PastResult]:
         """Return good results of the newest jobs with the same work, `but` that job: at most `MAX_RESULTS`."""
 
-        def read(connection: Connection) -> list[Result]:
-            found: list[Result] = []
+        def read(connection: Connection) -> list[PastResult]:
+            found: list[PastResult] = []
             for job_id in _newest_jobs(connection, work, but=but):
                 found += _good_results(connection, job_id, min(RESULTS_OF_A_JOB, MAX_RESULTS - len(found)))
                 if len(found) >= MAX_RESULTS:
@@ -122,11 +122,11 @@ def _newest_jobs(connection: Connection, work: Work, *, but: str) -> list[str]:
     return [row.id for row in same[:JOBS_LEARNED_FROM]]
 
 
-def _good_results(connection: Connection, job_id: str, limit: int) -> list[Result]:
+def _good_results(connection: Connection, job_id: str, limit: int) -> list[PastResult]:
     good = (RESULTS.c.job_id == job_id, RESULTS.c.error.is_(None), RESULTS.c.duration_seconds > 0)
     query = select(_size(connection), RESULTS.c.duration_seconds).where(*good)
     rows = connection.execute(query.order_by(RESULTS.c.position).limit(limit))
-    return [Result(_number(size), seconds) for size, seconds in rows]
+    return [PastResult(_number(size), seconds) for size, seconds in rows]
 
 
 def _size(connection: Connection) -> ColumnElement[Any]:
@@ -177,7 +177,9 @@ def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
     errors = [_said(row).error for row in judged]
     ended_at = to_millis(job.finished_at)
     return [
-        JobMeasure(Kind.FORECAST, ended_at, job.owner_id, job.processor, round(100_000 * error))  # 1 % counts as 1 s
+        JobMeasure(
+            MeasureKind.FORECAST, ended_at, job.owner_id, job.processor, round(100_000 * error)
+        )  # 1 % counts as 1 s
         for error in errors
         if error is not None
     ]

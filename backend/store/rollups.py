@@ -15,12 +15,12 @@ from sqlalchemy import Connection
 from backend.clock import from_millis
 from backend.domain import histogram
 from backend.domain.causes import general_words
-from backend.domain.measures import CauseKey, Key, Ledger, Tally
+from backend.domain.measures import CauseKey, Ledger, Tally, TallyKey
 from backend.store import bulk
 from backend.store.rows import RowCodec
 from backend.store.tables import CAUSE_ROLLUPS, CAUSES, ROLLUPS
 
-KEY, SUMS = Key._fields, ("count", "millis", "film_millis", "film_work_millis", "work_millis")
+KEY, SUMS = TallyKey._fields, ("count", "millis", "film_millis", "film_work_millis", "work_millis")
 TALLY = ", ".join((*KEY, *SUMS, "histogram"))
 
 

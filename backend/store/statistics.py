@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from backend.clock import from_millis, to_millis
 from backend.domain import histogram
-from backend.domain.measures import Key, Ledger, Tally
+from backend.domain.measures import Ledger, Tally, TallyKey
 from backend.domain.periods import HOUR_MILLIS, Span
 from backend.domain.statistics import MAX_CAUSES, CauseCount, Mark, Tallies
 from backend.domain.words import sort_key
@@ -34,7 +34,7 @@ START = "start"
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class TallyScope:
     """Whose jobs, and which of them. None: all; `name` is that of a list."""
 
     owner_id: str | None = None
@@ -49,7 +49,7 @@ class StatisticsStore:
         self._database = database
         self._counting = asyncio.Lock()
 
-    async def tallies(self, scope: Scope, span: Span) -> tuple[Tallies, list[CauseCount]]:
+    async def tallies(self, scope: TallyScope, span: Span) -> tuple[Tallies, list[CauseCount]]:
         """Return the tallies of the period and of the one before, and the commonest causes of the period."""
         if scope.name is None:
             return await self._database.read(_rolled_up, scope, span)
@@ -78,7 +78,7 @@ class StatisticsStore:
         return await self._database.write(_fold, to_millis(before) - to_millis(before) % HOUR_MILLIS)
 
 
-def _rolled_up(connection: Connection, scope: Scope, span: Span) -> tuple[Tallies, list[CauseCount]]:
+def _rolled_up(connection: Connection, scope: TallyScope, span: Span) -> tuple[Tallies, list[CauseCount]]:
     tallies = Tallies(span)
     wanted = {"owner_id": scope.owner_id, "processor": scope.processor}
     given = {name: value for name, value in wanted.items() if value is not None}
@@ -90,7 +90,7 @@ def _rolled_up(connection: Connection, scope: Scope, span: Span) -> tuple[Tallie
     return tallies, _causes(connection, scope, span)
 
 
-def _causes(connection: Connection, scope: Scope, span: Span) -> list[CauseCount]:
+def _causes(connection: Connection, scope: TallyScope, span: Span) -> list[CauseCount]:
     table = CAUSE_ROLLUPS.c
     conditions = [table.at >= from_millis(span.begin), table.at < from_millis(span.end)]
     if scope.owner_id is not None:
@@ -122,7 +122,7 @@ def _named(connection: Connection, counts: list[tuple[str, int, int]]) -> list[C
     return [CauseCount(name, words.get(name, ""), videos, jobs) for name, videos, jobs in counts]
 
 
-def _of_name(connection: Connection, scope: Scope, span: Span) -> tuple[Tallies, list[CauseCount]]:
+def _of_name(connection: Connection, scope: TallyScope, span: Span) -> tuple[Tallies, list[CauseCount]]:
     """Count the results of the jobs with this name, as the tallies were counted; those of deleted jobs are gone."""
     ledger = Ledger()
     for job in _jobs_of_name(connection, scope, span):
@@ -147,7 +147,7 @@ def _commonest(videos: dict[tuple[str, str], int]) -> Iterator[tuple[str, int, i
     return ((fingerprint, sum(numbers), len(numbers)) for fingerprint, numbers in ordered[:MAX_CAUSES])
 
 
-def _jobs_of_name(connection: Connection, scope: Scope, span: Span) -> list[PastJob]:
+def _jobs_of_name(connection: Connection, scope: TallyScope, span: Span) -> list[PastJob]:
     table = JOBS.c
     # the order of names has an index for each status of the jobs that left the dashboard
     named = [table.name_key == sort_key(scope.name or ""), table.name == scope.name, table.status.in_(list(Status))]
@@ -182,7 +182,7 @@ def _fold(connection: Connection, before: int) -> int:
     """Add late quarters of hours to the row of their hour, which is that of its first quarter."""
     ledger, gone = Ledger(), []
     for *key, number, millis, film, film_work, work, buckets in connection.execute(_LATE_QUARTERS, {"before": before}):
-        late = Key(*key)
+        late = TallyKey(*key)
         gone.append(late._asdict())
         hour = late.at - late.at % HOUR_MILLIS
         ledger.tallies[hour, late.owner_id, late.processor, late.kind].add(

@@ -115,8 +115,7 @@ def test_results_stored_twice_or_never(postgres: PostgresServer, tmp_path: Path)
         with home.served(**SETTINGS) as scene:
             job.of(scene).assert_completed()
             assert sorted(job.log.started()) == sorted(VIDEO_IDS)
-            [(results, videos)] = scene.stored("SELECT count(*), count(DISTINCT position) FROM result")
-        return int(results), int(videos)
+            assert scene.stored("SELECT count(*), count(DISTINCT position) FROM result") == [(6, 6)]
             until(lambda: scene.stored("SELECT id FROM run") == [], "no run is left")
 
 
@@ -218,7 +217,8 @@ def _results_after(home: ClipHome, url: str, lose_an_answer: Callable[[], None])
         job.open_gates(*VIDEO_IDS)
         job.assert_completed()
         assert scene.program.is_running
-        assert scene.stored("SELECT count(*), count(DISTINCT position) FROM result") == [(6, 6)]
+        [(results, videos)] = scene.stored("SELECT count(*), count(DISTINCT position) FROM result")
+        return int(results), int(videos)
 
 
 def test_silence_when_no_worker_is_there(postgres: PostgresServer, tmp_path: Path) -> None:

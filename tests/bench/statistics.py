@@ -27,7 +27,7 @@ from backend.api.statistics_types import StatsOut
 from backend.clock import to_millis
 from backend.delivery.batches import Change
 from backend.domain.job import Job
-from backend.domain.measures import JobMeasure, Kind, Ledger, VideoResult
+from backend.domain.measures import JobMeasure, Ledger, MeasureKind, VideoResult
 from backend.domain.video import VideoStatus
 from backend.jobs.statistics import Question, StatisticsQueries
 from backend.settings import load_settings
@@ -120,8 +120,10 @@ def count_job(ledger: Ledger, number: int, jobs: int, rng: random.Random) -> Non
         )
         ledger.add_result(result, owner_id=owner, processor=processor)
         at += millis // 2
-    ledger.add_measure(JobMeasure(Kind.WAIT, to_millis(begin), owner, processor, int(rng.expovariate(1 / 300_000))))
-    ledger.add_measure(JobMeasure(Kind.RUN, at, owner, processor, at - to_millis(begin)))
+    ledger.add_measure(
+        JobMeasure(MeasureKind.WAIT, to_millis(begin), owner, processor, int(rng.expovariate(1 / 300_000)))
+    )
+    ledger.add_measure(JobMeasure(MeasureKind.RUN, at, owner, processor, at - to_millis(begin)))
 
 
 async def ask(database: Database) -> None:

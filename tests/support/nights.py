@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import exp
 from random import Random
 
-from backend.domain.habits import Result
+from backend.domain.habits import PastResult
 
 MIB = 2.0**20
 STEPS = 5  # a running video tells its share so often
@@ -47,7 +47,7 @@ class Night:
     kind: str
     files: list[File]
     slots: int
-    earlier: list[Result]
+    earlier: list[PastResult]
     pauses: Sequence[tuple[float, float]] = ()
     slowness: Callable[[float], float] = field(default=lambda _: 1.0)
 
@@ -126,12 +126,12 @@ class _Machine:
         factor = exp(self._rng.gauss(-(self._noise**2) / 2, self._noise)) * (1 + self._crowding * (slots - 1))
         return (self._base + size / self._speed) * factor * (self._tonight if tonight is None else tonight)
 
-    def earlier(self, count: int) -> list[Result]:
+    def earlier(self, count: int) -> list[PastResult]:
         """Return results of earlier nights."""
         nights = [exp(self._rng.gauss(0, 0.2)) for _ in range(6)]
         slots = self._rng.randint(1, 4)
         sizes = self.sizes(count, heavy=False)
-        return [Result(size, self.seconds(size, slots, self._rng.choice(nights))) for size in sizes]
+        return [PastResult(size, self.seconds(size, slots, self._rng.choice(nights))) for size in sizes]
 
 
 def _pauses(usual: float, rng: Random) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ from backend.app import running
 from backend.domain.habits import Work
 from backend.domain.job import Action, Job, Source
 from backend.domain.judgement import SaidForecast
-from backend.domain.measures import Kind
+from backend.domain.measures import MeasureKind
 from backend.domain.pace import REPAINT_SECONDS, Estimate
 from backend.errors import Fault
 from backend.jobs.courses import Courses
@@ -257,7 +257,7 @@ async def test_judged_forecasts_count_in_the_statistics(managed: Managed, tmp_pa
         await work(managed, lease, kib[20:], pace=2 * SECONDS_A_KIB)
         errors = [(await said_of(managed, one))[25].error or 0 for one in (earlier, job)]
         await managed.store.statistics.count()
-    tallies = rows(tmp_path, f"SELECT count, millis FROM rollup WHERE kind = '{Kind.FORECAST}'")
+    tallies = rows(tmp_path, f"SELECT count, millis FROM rollup WHERE kind = '{MeasureKind.FORECAST}'")
     assert sum(count for count, _ in tallies) == 2
     assert sum(millis for _, millis in tallies) == pytest.approx(100_000 * sum(errors), abs=2)
     assert min(errors) > 0

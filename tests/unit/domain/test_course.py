@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backend.domain.course import Course
-from backend.domain.habits import Habit, Result, learned
+from backend.domain.habits import Habit, PastResult, learned
 from backend.domain.pace import Estimate
 from tests.acceptance.forecasts import NEW, OLD, Score, nights
 
@@ -149,7 +149,7 @@ finished = st.tuples(st.integers(0, 5_000_000).map(lambda millis: millis / 1000)
     ends=st.lists(finished, max_size=80),
     lanes=st.floats(0.3, 16),
     wait=st.floats(0, 1e5),
-    earlier=st.sampled_from([None, TEN_SECONDS_A_MIB, learned([Result(None, 7.0)] * 9)]),
+    earlier=st.sampled_from([None, TEN_SECONDS_A_MIB, learned([PastResult(None, 7.0)] * 9)]),
 )
 @example(files=[0.0, None], ends=[(1.0, False, 0.0)], lanes=1.0, wait=0.0, earlier=TEN_SECONDS_A_MIB)  # an empty file
 @settings(max_examples=150, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.domain.line import Queue, QueuedJob, Span, last, turns
+from backend.domain.line import Queue, QueuedJob, SecondsRange, last, turns
 
 HOUR = 3600.0
 
@@ -21,8 +21,8 @@ def queue(running: Sequence[QueuedJob], waiting: Sequence[QueuedJob], *, most: i
     return Queue(running=running, waiting=waiting, served={}, max_running=most, max_running_per_user=each)
 
 
-def hours(number: float) -> Span:
-    return Span(number * HOUR, number * HOUR / 2, number * HOUR * 2)
+def hours(number: float) -> SecondsRange:
+    return SecondsRange(number * HOUR, number * HOUR / 2, number * HOUR * 2)
 
 
 def test_jobs_begin_when_those_before_them_end() -> None:
@@ -30,7 +30,7 @@ def test_jobs_begin_when_those_before_them_end() -> None:
     waiting = [job("b", turn=1), job("c", turn=2)]
     found = turns(queue([job("a")], waiting, most=1), {"a": hours(0.5), "b": hours(1), "c": hours(1)})
     assert [(found[name].place, found[name].begins) for name in "abc"] == [
-        (0, Span(0, 0, 0)),
+        (0, SecondsRange(0, 0, 0)),
         (1, hours(0.5)),
         (2, hours(1.5)),
     ]
@@ -60,7 +60,7 @@ def test_one_user_does_not_hold_up_the_others() -> None:
     waiting = [job("c", turn=1), job("d", "ben", turn=2)]
     found = turns(queue(running, waiting, most=3), dict.fromkeys("abcd", hours(1)))
     assert (found["d"].place, found["c"].place) == (1, 2)
-    assert found["d"].begins == Span(0, 0, 0)
+    assert found["d"].begins == SecondsRange(0, 0, 0)
 
 
 def test_a_higher_priority_goes_first() -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from backend.clock import to_millis
-from backend.domain.measures import QUARTER_MILLIS, Kind, Ledger, VideoResult, job_measures
+from backend.domain.measures import QUARTER_MILLIS, Ledger, MeasureKind, VideoResult, job_measures
 from progress_dashboard.protocol import EXTERNAL, Status
 from tests.support.clock import NOON
 from tests.support.jobs import a_job
@@ -77,7 +77,7 @@ def test_a_first_start_is_a_wait() -> None:
     waiting = a_job(created_at=NOON, updated_at=NOON)
     started = waiting.claimed(at=NOON + timedelta(seconds=90))
     (measure,) = job_measures(waiting, started)
-    assert (measure.kind, measure.millis) == (Kind.WAIT, 90_000)
+    assert (measure.kind, measure.millis) == (MeasureKind.WAIT, 90_000)
 
 
 def test_starting_again_is_no_wait() -> None:
@@ -93,7 +93,7 @@ def test_a_retry_is_a_run_but_no_wait() -> None:
     assert not list(job_measures(retried, again))
     ended = again.with_result(video_id="a", error=None, fractions=0, running=0, at=NOON + timedelta(minutes=3))
     (measure,) = job_measures(again, ended)
-    assert (measure.kind, measure.millis) == (Kind.RUN, 120_000)
+    assert (measure.kind, measure.millis) == (MeasureKind.RUN, 120_000)
 
 
 def test_a_cancelled_run_says_nothing_about_how_long_jobs_take() -> None:
@@ -106,7 +106,7 @@ def test_a_job_that_pauses_itself_counts_when_it_is_paused() -> None:
     asked = started.with_request("pause", at=NOON, message="", pause_reason="The disk is full.")
     assert not list(job_measures(started, asked))
     (measure,) = job_measures(asked, asked.released(at=NOON, message=""))
-    assert measure.kind is Kind.SELF_PAUSE
+    assert measure.kind is MeasureKind.SELF_PAUSE
 
 
 def test_a_pause_that_a_user_asked_for_is_no_self_pause() -> None:
@@ -119,4 +119,4 @@ def test_the_good_videos_of_an_external_job_count_at_its_end(done: int, failed: 
     started = a_job(processor=EXTERNAL, current_video=done, failed=failed).claimed(at=NOON)
     ended = started.evolve(status=Status.COMPLETED_WITH_ERRORS, finished_at=NOON)
     counted = {measure.kind: measure.number for measure in job_measures(started, ended)}
-    assert counted == {Kind.RUN: 1, Kind.OK: done - failed}
+    assert counted == {MeasureKind.RUN: 1, MeasureKind.OK: done - failed}

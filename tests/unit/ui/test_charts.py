@@ -10,7 +10,7 @@ import pytest
 
 from backend.clock import to_millis
 from backend.domain import histogram
-from backend.domain.measures import Kind, Tally, quarter_of
+from backend.domain.measures import MeasureKind, Tally, quarter_of
 from backend.domain.periods import Period, span_of
 from backend.domain.statistics import CauseCount, Mark, Now, SlotTime, Statistics, Tallies, bins_of, figures_of
 from ui.components.stats.charts import CHARTS, MAX_MARKS, P95, shown_cells
@@ -26,8 +26,8 @@ def statistics() -> Statistics:
     tallies = Tallies(span)
     for hours in range(20):
         at = quarter_of(to_millis(NOW - timedelta(hours=hours)))
-        tallies.add(at, Kind.OK, Tally(10, 40_000, histogram=10 * histogram.one(4_000)))
-    tallies.add(quarter_of(to_millis(NOW)), Kind.FAILED, Tally(2, 2_000, histogram=2 * histogram.one(1_000)))
+        tallies.add(at, MeasureKind.OK, Tally(10, 40_000, histogram=10 * histogram.one(4_000)))
+    tallies.add(quarter_of(to_millis(NOW)), MeasureKind.FAILED, Tally(2, 2_000, histogram=2 * histogram.one(1_000)))
     causes = [CauseCount("f" * 12, "The file is cut off, at a place that takes very many words to name.", 2, 1)]
     marks = [Mark(span.begin + number, "start", 2) for number in range(40)]
     figures = figures_of(tallies, now=Now(), slots=SlotTime(marks))
