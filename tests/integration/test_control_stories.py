@@ -463,6 +463,7 @@ class Control(RuleBasedStateMachine):
         """Check that each result is stored once, each mirror is equal to the store, and deleted jobs leave no rows."""
         self.server.store.accept()
         await self.server.parts.journal.durable()
+        await self.until_published()
         for job in await self.stored_jobs():
             for video in (await self.queries.videos(job.id, by=ADMIN)).items:
                 assert len(await self.queries.outcomes(job.id, video.position, by=ADMIN)) == video.attempts
@@ -475,6 +476,12 @@ class Control(RuleBasedStateMachine):
         for table in ("video", "result", "progress_event"):
             left = self.execute(f"DELETE FROM {table} WHERE job_id NOT IN (SELECT id FROM job)")
             assert left == 0, f"rows of deleted jobs are left in {table}"
+
+    async def until_published(self) -> None:
+        """Return when readers get everything that is stored, which may be a tick later."""
+        hub = self.server.parts.hub
+        while hub.seq < hub.stored_seq:
+            await hub.wait_past(hub.seq)
 
 
 def assert_follows(before: ProgressUpdate, update: ProgressUpdate) -> None:
