@@ -119,6 +119,7 @@ async def compare(sides: Sequence[Side], bare: ServerProcess, bare_token: str, s
             rounds: list[list[tuple[Measured, Measured]]] = [[] for _ in sides]
             for _, number in product(range(ROUNDS), range(len(sides))):
                 reference = await measure(bare, theirs, lambda line: line.get(PATH), seconds)
+                await asyncio.gather(*(line.reopen() for line in ours[number]))
                 measured = await measure(sides[number].server, ours[number], same[number].act, seconds)
                 rounds[number].append((reference, measured))
             for side, route, results in zip(sides, same, rounds, strict=True):

@@ -27,6 +27,7 @@ class Sender:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, jwt: str) -> None:
         self._reader = reader
         self._writer = writer
+        self._port = port
         authority = f"Authorization: Bearer {jwt}\r\n" if jwt else ""
         self._head = f"Host: 127.0.0.1:{port}\r\n{authority}Content-Type: application/json\r\n"
 
@@ -41,6 +42,11 @@ class Sender:
 
     async def get(self, path: str) -> bytes:
         return await self._request("GET", path, b"")
+
+    async def reopen(self) -> None:
+        """Connect again: a server closes a connection that is silent for long."""
+        self.close()
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
 
     def close(self) -> None:
         """Close the connection."""

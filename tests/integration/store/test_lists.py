@@ -163,7 +163,6 @@ async def explained(database: Database, action: Callable[[], Awaitable[object]])
     return steps(database, statements)
 
 
-@pytest.mark.sqlite_only
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("owner", [None, "ana"])
 async def test_every_list_walks_an_index_of_its_order(
