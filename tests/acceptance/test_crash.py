@@ -118,6 +118,8 @@ class Series:
         _check_run(self, run)
         _check_starts(self, run, retried={request.job_id for request in requests if request.action == "retry"})
         for request in requests:
+            if request.action == "retry":  # it may be accepted, also without an answer
+                self.cancelling.discard(request.job_id)
             if request.answer is not None:
                 stored = run.remains.jobs[request.job_id]
                 assert stored["seq"] >= request.answer["seq"], f"{request}: its answer was not stored"
@@ -246,7 +248,19 @@ def _check_starts(series: Series, run: Run, *, retried: set[str]) -> None:
         new = {start.video for start in starts[series.runs[-1].starts : run.starts] if start.job_id not in retried}
         assert not new & series.runs[-1].finished, "started again after its result was stored"
     once = [(start.starter, start.video) for start in starts if start.job_id not in series.jobs_with_request("retry")]
-    assert len(once) == len(set(once)), "started twice in one run"
+    twice = [video for (_, video), number in Counter(once).items() if number > 1]
+    assert not twice, f"started twice in one run: {_told_of(series, twice)}"
+
+
+def _told_of(series: Series, videos: Sequence[Place]) -> str:
+    """Return what the database and the users say of the jobs of these videos."""
+    jobs = {job_id for job_id, _ in videos}
+    requests = [request for request in series.requests if request.job_id in jobs]
+    stored = rows(
+        series.log.path.parent / "data",
+        "SELECT job_id, position, attempt, job_attempt, status, error FROM result ORDER BY job_id, position, attempt",
+    )
+    return f"{videos}, {requests}, {[row for row in stored if (row.job_id, row.position) in videos]}"
 
 
 def _check_end(series: Series) -> None:
