@@ -150,8 +150,11 @@ class Delivery:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Connect to PostgreSQL for the time of the block."""
-        async with self._app.open_async():
+        try:
+            await self._app.open_async()
             yield
+        finally:
+            await self._app.close_async()  # also when `open_async` was cancelled: the pool's tasks do not end with it
 
     async def _run(self, run: int) -> None:
         self._running += 1

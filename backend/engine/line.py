@@ -69,14 +69,21 @@ class Line:
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._url.secret,
-                autocommit=True,
-                **CONNECTION,  # type: ignore[arg-type]
-            )
-            await self._connection.execute(SESSION)
-            self._is_durable = True
+            self._connection, self._is_durable = await self._new_connection(), True
         return self._connection
+
+    async def _new_connection(self) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._url.secret,
+            autocommit=True,
+            **CONNECTION,  # type: ignore[arg-type]
+        )
+        try:
+            await connection.execute(SESSION)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     async def _set_durable(self, connection: psycopg.AsyncConnection[Any], durable: bool) -> None:
         if durable is not self._is_durable:
