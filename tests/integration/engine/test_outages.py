@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from backend.database_url import DatabaseUrl
-from backend.engine.delivery import Delivery
 from tests.support.database_proxy import DatabaseProxy, Loss, database_proxy
 from tests.support.workers import RunningWorker, ServerRows, a_worker, until
 
@@ -160,6 +158,19 @@ async def test_a_worker_ends_although_postgresql_is_away(
     assert (far.processes.stopping, far.processes.running) == (["clip"], {})
 
 
+async def test_a_worker_that_loses_postgresql_as_it_begins_waits_for_it(
+    url: str, link: DatabaseProxy, server: ServerRows, tmp_path: Path
+) -> None:
+    async with a_worker(url, tmp_path, through=through(url, link)) as worker:
+        assert await worker.worker.join()
+        link.fall_silent()
+        link.cut()
+        worker.task = asyncio.create_task(worker.worker.run(grace_seconds=0))
+        await asyncio.sleep(0)
+        link.speak()
+        await begun(worker, server, "clip")
+
+
 async def test_all_waits_for_postgresql_after_many_cuts(
     far: RunningWorker, link: DatabaseProxy, server: ServerRows
 ) -> None:
@@ -172,26 +183,3 @@ async def test_all_waits_for_postgresql_after_many_cuts(
     rows = await until(lambda: server.execute("SELECT state FROM run"), lambda rows: len(rows) == 8)
     assert {row["state"] for row in rows} == {"ended"}
     assert far.processes.started == [f"clip-{number}" for number in range(8)]
-
-
-async def test_an_engine_that_is_cancelled_while_it_connects_leaves_no_task(link: DatabaseProxy, url: str) -> None:
-    async def run_video(run_id: int) -> None:
-        raise AssertionError(f"run {run_id} began")
-
-    async def open_and_close() -> None:
-        async with Delivery(DatabaseUrl(through(url, link)), ["probe"], run_video).opened():
-            pass
-
-    before = asyncio.all_tasks()
-    link.fall_silent()
-    opening = asyncio.create_task(open_and_close())
-    await until(_tasks, lambda tasks: len(tasks - before) > 1)
-    opening.cancel()
-    await asyncio.wait({opening})
-    link.speak()
-
-    assert {task for task in asyncio.all_tasks() - before if "pool" in task.get_name()} == set()
-
-
-async def _tasks() -> set[asyncio.Task[object]]:
-    return asyncio.all_tasks()
