@@ -145,7 +145,10 @@ _COLUMNS = (
 )
 _ALL = f"SELECT {_COLUMNS} FROM worker ORDER BY name"  # noqa: S608  our own names
 _ALLOW = "UPDATE worker SET may_run = %s, resting = %s WHERE name = %s"
-_CHANGE = f"UPDATE worker SET cap = %s, draining = %s WHERE name = %s RETURNING {_COLUMNS}"  # noqa: S608
+_CHANGE = (
+    "UPDATE worker SET cap = coalesce(%s, cap), draining = coalesce(%s, draining) WHERE name = %s "  # noqa: S608
+    f"RETURNING {_COLUMNS}"
+)
 _FORGET = "DELETE FROM worker WHERE name = %s AND beats = %s"
 
 
@@ -165,8 +168,8 @@ class WorkerStore:
         rows = [(number, resting, name) for name, number, resting in decisions]
         await self._database.write(lambda connection: connection.exec_driver_sql(_ALLOW, rows))
 
-    async def change(self, name: str, *, cap: int | None, draining: bool) -> WorkerRow | None:
-        """Store what an administrator asks of a worker, and return it; None if it has left."""
+    async def change(self, name: str, *, cap: int | None, draining: bool | None) -> WorkerRow | None:
+        """Store what an administrator asks of a worker, where it is not None, and return it; None if it has left."""
 
         def write(connection: Connection) -> WorkerRow | None:
             row = connection.exec_driver_sql(_CHANGE, (cap, draining, name)).first()
