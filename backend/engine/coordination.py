@@ -94,10 +94,7 @@ class Coordination:
             self._own.drain()
         await self.runs.leave(grace, own=self.registry.own_name)
         if self._own is not None:
-            await first_completed(self._until_own_ended(), self._clock.sleep(LEAVE_SECONDS))
-
-    async def _until_own_ended(self) -> None:
-        await self._own_ended.wait()
+            await first_completed(self._own_ended.wait(), self._clock.sleep(LEAVE_SECONDS))
 
     async def _listen(self) -> None:
         looks = {"runs": self.runs.look, "workers": self._sweep.soon}

@@ -1,4 +1,4 @@
-"""All of Procrastinate: it tells one worker that there is a run to claim. The truth about the run is in its own row.
+"""All of Procrastinate: it notifies one worker of a run to claim. The truth about the run is in its own row.
 
 It pins the inside of Procrastinate 3 where that has holes (issue numbers are theirs):
 

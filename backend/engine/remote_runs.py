@@ -1,4 +1,4 @@
-"""Runs on workers: hands them over, hears how they get on, and withdraws them.
+"""Runs on workers: hands them over, follows them, and withdraws them.
 
 The truth about a run is in its row. What is here in memory only waits for it, so that a server that is started again
 asks for its runs, gets the same ones, and goes on waiting.
@@ -19,7 +19,8 @@ from backend.engine.registry import WorkerRegistry
 from backend.errors import Fault, StoreRefused
 from backend.executors.runs import OnReturn, OnStart, OnStep, RunOutcome, UntilDraining, decoded
 from backend.processors import Step
-from backend.store.runs import MAX_LOSSES, NewRun, RunState, RunStore
+from backend.store.runs import NewRun, RunState, RunStore
+from backend.store.workers import MAX_LOSSES
 from progress_dashboard.tasks import first_completed
 
 T = TypeVar("T")
@@ -106,7 +107,8 @@ class RemoteRuns:
             return await asyncio.shield(awaited.over)
         except asyncio.CancelledError:
             if not (self._is_leaving or awaited.over.done()):
-                await self._withdraw(awaited)
+                self._ask_withdrawal(awaited, "all")
+                await _until_over(awaited)
             raise
 
     async def withdraw(self, job: Job) -> None:
@@ -119,7 +121,7 @@ class RemoteRuns:
         for awaited in left:
             self._ask_withdrawal(awaited, "all")
         for awaited in left:
-            await _over(awaited)
+            await _until_over(awaited)
 
     def goes_on(self, job: Job) -> bool:
         return job.id in self._left
@@ -302,11 +304,6 @@ class RemoteRuns:
         awaited.withdrawn, awaited.is_asked = scope, False
         self._has_orders.set()
 
-    async def _withdraw(self, awaited: Awaited) -> None:
-        """Return when no process works on the run any more, also when cancelled meanwhile."""
-        self._ask_withdrawal(awaited, "all")
-        await _over(awaited)
-
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
@@ -326,8 +323,8 @@ def _key(new: NewRun) -> tuple[Any, ...]:
     return (new.job_id, new.position, new.attempt, new.try_number, new.processor, new.spec)
 
 
-async def _over(awaited: Awaited) -> None:
-    """Return when the run is over, also when cancelled meanwhile."""
+async def _until_over(awaited: Awaited) -> None:
+    """Return when no process works on the run any more, also when cancelled meanwhile."""
     while not awaited.over.done():
         try:
             await asyncio.shield(awaited.over)

@@ -52,7 +52,7 @@ class Sweep:
                 await self.run_once()
             except StoreRefused:  # the journal says so
                 self._registry.look_away()
-            await first_completed(self._clock.sleep(SWEEP_SECONDS), _done(self._soon))
+            await first_completed(self._clock.sleep(SWEEP_SECONDS), self._soon.wait())
 
     async def run_once(self) -> None:
         """Look once, and do what follows from it."""
@@ -91,7 +91,3 @@ class Sweep:
 
 def _is_over(stray: Stray) -> bool:
     return stray.state in ("ended", "stopped")
-
-
-async def _done(event: asyncio.Event) -> None:
-    await event.wait()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from backend.store.database import Database
 
+MAX_LOSSES = 5  # of a run with its worker, after which it is stopped
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not after a backslash that is a character itself
 
 
@@ -49,11 +50,11 @@ class WorkerSql:
             may_run = least(excluded.slots, coalesce(worker.cap, excluded.slots)),
             resting = NULL, seen_at = now(), since = now()
     """
-    RETURN_OLD: Final = """
-        UPDATE run SET state = CASE WHEN wanted AND losses < 4 THEN 'waiting' ELSE 'stopped' END, worker = NULL,
-            losses = losses + 1, changes = changes + 1
+    RETURN_OLD: Final = f"""
+        UPDATE run SET state = CASE WHEN wanted AND losses + 1 < {MAX_LOSSES} THEN 'waiting' ELSE 'stopped' END,
+            worker = NULL, losses = losses + 1, changes = changes + 1
         WHERE worker = %(worker)s AND state = 'running' RETURNING id
-    """
+    """  # noqa: S608  our own number
     """The runs of a worker of this name that has died: their processes died with it."""
     CLAIM: Final = """
         UPDATE run SET state = 'running', worker = %(worker)s, taken = taken + 1, fraction = 0, doing = '',

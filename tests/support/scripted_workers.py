@@ -69,7 +69,7 @@ class ScriptedWorker:
     async def step(self, run_id: int, fraction: float, doing: str = "decoding") -> None:
         await self.report(ReportedRun(run_id, self.taken[run_id], fraction=fraction, doing=doing))
 
-    async def let_go(self, run_id: int, state: str) -> None:
+    async def release(self, run_id: int, state: str) -> None:
         """Stop the run or give it back: `stopped` or `waiting`."""
         await self.report(ReportedRun(run_id, self.taken.pop(run_id), state=state))
 

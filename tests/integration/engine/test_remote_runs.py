@@ -9,8 +9,7 @@ import pytest
 
 from backend.errors import Fault
 from backend.store.database import Database
-from backend.store.runs import MAX_LOSSES
-from backend.store.workers import WorkerSql
+from backend.store.workers import MAX_LOSSES, WorkerSql
 from tests.support.scripted_workers import LOST_AFTER, Coordinated, job_of, open_coordinated
 
 pytestmark = pytest.mark.postgresql_only
@@ -51,7 +50,7 @@ async def test_a_step_is_heard(server: Coordinated) -> None:
 
     assert [(step.fraction, step.doing) for step in asked.steps] == [(0.25, "looking")]
     asked.task.cancel()
-    await one.let_go(run_id, "stopped")
+    await one.release(run_id, "stopped")
 
 
 async def test_an_end_is_heard_after_a_crash_that_took_steps_back(server: Coordinated) -> None:
@@ -129,7 +128,7 @@ async def test_a_cancelled_run_is_over_when_its_worker_has_ended_it(server: Coor
     await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,)])
     assert not await one.is_wanted(run_id)
     assert not asked.task.done()
-    await one.let_go(run_id, "stopped")
+    await one.release(run_id, "stopped")
     await asked.cancelled()
 
     assert await server.rows("SELECT id FROM run") == []
@@ -182,7 +181,7 @@ async def test_a_run_that_is_given_back_while_its_job_drains_begins_nowhere_else
     await asked.until(lambda: bool(asked.machines))
 
     asked.draining.set()
-    await one.let_go(run_id, "waiting")
+    await one.release(run_id, "waiting")
 
     assert await asked.outcome() is None
     await server.nothing_is_left()
@@ -235,7 +234,7 @@ async def test_all_runs_that_an_earlier_server_left_are_withdrawn_at_once(databa
             await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,), (False,)])
             for worker in (two, one):
                 assert not withdrawing.done()
-                await worker.let_go(next(iter(worker.taken)), "stopped")
+                await worker.release(next(iter(worker.taken)), "stopped")
             await withdrawing
 
             assert await server.rows("SELECT id FROM run") == []
@@ -263,7 +262,7 @@ async def test_a_run_that_is_given_back_is_offered_again_at_once(server: Coordin
     await one.claim(run_id)
     await server.execute("DELETE FROM procrastinate_jobs")  # as after the end of the engine's own job
 
-    await one.let_go(run_id, "waiting")
+    await one.release(run_id, "waiting")
     assert await server.waiting_run() == run_id
     await two.claim(run_id)
     await two.end(run_id)
@@ -361,7 +360,7 @@ async def test_runs_of_a_job_that_is_gone_are_ended_and_deleted(database: Databa
         async with open_coordinated(database) as server:
             await server.look(2)
             assert not await one.is_wanted(run_id)
-            await one.let_go(run_id, "stopped")
+            await one.release(run_id, "stopped")
             await server.look(2)
 
             assert await server.rows("SELECT id FROM run") == []

@@ -18,8 +18,8 @@ from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.waits import Waits
 from backend.store import Store
 from backend.store.database import Database
-from backend.store.runs import MAX_LOSSES, RunStore
-from backend.store.workers import WorkerSql
+from backend.store.runs import RunStore
+from backend.store.workers import MAX_LOSSES, WorkerSql
 from progress_dashboard.protocol import Status
 from tests.support.clock import QuickClock
 from tests.support.managed_backend import ADMIN, ANA, Parts, build_parts
@@ -146,7 +146,7 @@ async def test_a_job_is_cancelled_after_its_videos_have_ended_although_the_serve
         assert (job.status, job.requested) == (Status.PROCESSING, "cancel")
         for run_id in runs:
             assert not await worker.is_wanted(run_id)
-            await worker.let_go(run_id, "stopped")
+            await worker.release(run_id, "stopped")
 
         job = await second.reaches(Status.CANCELLED)
         assert job.current_video == 0
