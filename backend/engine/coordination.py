@@ -12,7 +12,7 @@ from typing import Any
 from backend.clock import Clock
 from backend.database_url import DatabaseUrl
 from backend.domain.os_errors import quoted, reason_of
-from backend.engine.joining import Identity
+from backend.engine.joining import Identity, NameTaken
 from backend.engine.marker import leave_marker
 from backend.engine.registry import WorkerRegistry
 from backend.engine.remote_runs import RemoteRuns
@@ -94,32 +94,39 @@ class Coordination:
             self._own.drain()
         await self.runs.leave(grace, own=self.registry.own_name)
         if self._own is not None:
-            await first_completed(self._until_own_ended(), self._clock.sleep(LEAVE_SECONDS))
-
-    async def _until_own_ended(self) -> None:
-        await self._own_ended.wait()
+            await first_completed(self._own_ended.wait(), self._clock.sleep(LEAVE_SECONDS))
 
     async def _listen(self) -> None:
-        hear = {"runs": self.runs.look, "workers": self._sweep.soon}
-        async with aclosing(notifications(self._url, *hear)) as channels:
+        looks = {"runs": self.runs.look, "workers": self._sweep.soon}
+        async with aclosing(notifications(self._url, *looks)) as channels:
             async for channel in channels:
-                hear[channel]()
+                looks[channel]()
 
     async def _work(self) -> None:
         """Be a worker, too, under the second name if a worker on this machine has the first one."""
         names = cycle((machine_name(), f"{machine_name()}-server"))
-        while self._settings.max_running_videos and not self._is_draining:
-            name = next(names)
-            worker = self._worker(name)
-            try:
-                await worker.join()
-                self._own, self.registry.own_name = worker, name
+        name = next(names)
+        try:
+            while self._settings.max_running_videos and not self._is_draining:
+                try:
+                    await self._work_as(name)
+                except CannotStart as error:
+                    extra = {"action": "no_worker"}
+                    log.warning("the server does not work as %s: %s", name, error.sentence, extra=extra)
+                    name = next(names) if isinstance(error, NameTaken) else name
+                    await self._clock.sleep(AGAIN_SECONDS)
+        finally:
+            self._own_ended.set()
+
+    async def _work_as(self, name: str) -> None:
+        """Be a worker of this name until `drain`. Raises `CannotStart`."""
+        self._own = worker = self._worker(name)
+        try:
+            if await worker.join():
+                self.registry.own_name = name
                 await worker.run(grace_seconds=self._settings.shutdown_grace_seconds)
-            except CannotStart as error:
-                log.warning("the server does not work as %s: %s", name, error.sentence, extra={"action": "no_worker"})
-                await self._clock.sleep(AGAIN_SECONDS)
-            finally:
-                self._own_ended.set()
+        finally:
+            await worker.close()
 
     def _worker(self, name: str) -> Worker:
         return Worker(

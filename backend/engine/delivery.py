@@ -1,8 +1,9 @@
-"""All of Procrastinate: it tells one worker that there is a run to claim. The truth about the run is in its own row.
+"""All of Procrastinate: it notifies one worker of a run to claim. The truth about the run is in its own row.
 
 It pins the inside of Procrastinate 3 where that has holes (issue numbers are theirs):
 
-- A statement that fails while PostgreSQL is away would end the worker (#1463, #1116): `PatientConnector` waits.
+- A statement that fails while PostgreSQL is away would end the worker (#1463, #1116): `PatientConnector` waits, and
+  `PatientPool` opens without it.
 - Its heartbeats stop while a worker drains (#1585): the worker's own beat writes them (`WorkerSql.REPORT`).
 - A notification that comes during a fetch is forgotten: `Wakeup` keeps it.
 - Its concurrency is fixed: `GatedJobs` fetches nothing while the worker runs as much as it may.
@@ -57,6 +58,16 @@ class PatientConnector(PsycopgConnector):
 
     async def listen_notify(self, on_notification: Any, channels: Iterable[str]) -> None:
         await _patiently(lambda: PsycopgConnector.listen_notify(self, on_notification, channels))
+
+
+class PatientPool(AsyncConnectionPool):
+    """Opens without a wait for PostgreSQL: each statement waits. Does not ask a connection before each use."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{**arguments, "check": None})
+
+    async def open(self, wait: bool = False, timeout: float = ANSWER_SECONDS) -> None:
+        await super().open()
 
 
 class Wakeup(asyncio.Event):
@@ -169,9 +180,6 @@ def _connector(url: DatabaseUrl) -> PatientConnector:
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
         await connection.set_autocommit(True)
 
-    def pool(**arguments: Any) -> AsyncConnectionPool:
-        return AsyncConnectionPool(**{**arguments, "check": None})
-
     return PatientConnector(
         conninfo=url.secret,
         kwargs=dict(CONNECTION),
@@ -180,7 +188,7 @@ def _connector(url: DatabaseUrl) -> PatientConnector:
         timeout=ANSWER_SECONDS,
         reconnect_timeout=DAY_SECONDS,
         configure=configure,
-        pool_factory=pool,
+        pool_factory=PatientPool,
     )
 
 

@@ -30,6 +30,10 @@ MAX_NAME_LENGTH = 64
 CONNECTIONS = 4  # the line, one that listens, two for the engine's statements
 
 
+class NameTaken(CannotStart):
+    """A worker of this name works already; give each its own with --name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a worker says of itself when it joins."""
@@ -71,7 +75,7 @@ async def join(
         if not again:
             await _until_free(line, identity, clock, lease_seconds)
         elif await line.rows(WorkerSql.BEATS, identity.values):
-            raise CannotStart(f'Another worker took the name "{identity.name.worker}"; give each its own with --name.')
+            raise NameTaken(f'Another worker took the name "{identity.name.worker}"; give each its own with --name.')
         await line.rows(WorkerSql.JOIN, _joining(identity))
         if not again:
             await line.rows(WorkerSql.RETURN_OLD, identity.values)
@@ -133,7 +137,7 @@ async def _until_free(line: Line, identity: Identity, clock: Clock, lease_second
         if not rows or rows[0][1:] == (identity.name.node, identity.name.process):
             return
         if rows[0] != (beats, node, process):
-            raise CannotStart(
+            raise NameTaken(
                 f'A worker of the name "{identity.name.worker}" works already (process {rows[0][2]} on {rows[0][1]}); '
                 f"give this one another name: `{command('worker --name NAME')}`."
             )

@@ -41,17 +41,19 @@ class Line:
         driver's error for a statement that is refused.
         """
         async with self._turn:
+            answer = asyncio.ensure_future(self._answer(statement, values, durable))
             try:
-                async with asyncio.timeout(self._answer_seconds):
-                    connection = await self._connected()
-                    await self._set_durable(connection, durable)
-                    cursor = await connection.execute(statement, values)
-                    return await cursor.fetchall() if cursor.description else []
-            except (*AWAY, OSError, TimeoutError) as error:
+                await asyncio.wait({answer}, timeout=self._answer_seconds)
+            finally:
+                if not answer.done():
+                    await self._give_up(answer)
+            try:
+                return answer.result()
+            except (*AWAY, OSError, asyncio.CancelledError) as error:
                 await self._drop()
-                raise LineLost(str(error)) from error
+                raise LineLost(_reason(error)) from error
             except BaseException:
-                await self._drop()  # its answer may still come, and would be taken for that of the next statement
+                await self._drop()
                 raise
 
     async def open(self) -> None:
@@ -67,16 +69,38 @@ class Line:
         async with self._turn:
             await self._drop()
 
+    async def _answer(self, statement: str, values: Mapping[str, Any] | None, durable: bool) -> list[tuple[Any, ...]]:
+        connection = await self._connected()
+        await self._set_durable(connection, durable)
+        cursor = await connection.execute(statement, values)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _give_up(self, answer: asyncio.Future[Any]) -> None:
+        """End the connection, so that no late answer is taken for that of the next statement.
+
+        Closed before, the driver does not ask PostgreSQL to cancel the statement, and waits 10 s for that.
+        """
+        await self._drop()
+        answer.cancel()
+        await asyncio.wait({answer})
+
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._url.secret,
-                autocommit=True,
-                **CONNECTION,  # type: ignore[arg-type]
-            )
-            await self._connection.execute(SESSION)
-            self._is_durable = True
+            self._connection, self._is_durable = await self._new_connection(), True
         return self._connection
+
+    async def _new_connection(self) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._url.secret,
+            autocommit=True,
+            **CONNECTION,  # type: ignore[arg-type]
+        )
+        try:
+            await connection.execute(SESSION)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     async def _set_durable(self, connection: psycopg.AsyncConnection[Any], durable: bool) -> None:
         if durable is not self._is_durable:
@@ -92,7 +116,7 @@ class Line:
 
 def cannot_connect(url: DatabaseUrl, error: Exception) -> CannotStart:
     """Return why a worker cannot start, in one sentence."""
-    words = (str(error).strip() or "it does not answer").splitlines()[0].removeprefix("connection failed: ").rstrip(".")
+    words = _reason(error)
     for secret in url.secrets:
         words = words.replace(secret, "***")
     if getattr(error, "sqlstate", None) == "53300" or "too many" in words or "remaining connection slots" in words:
@@ -101,3 +125,8 @@ def cannot_connect(url: DatabaseUrl, error: Exception) -> CannotStart:
             "max_connections, or stop a worker."
         )
     return CannotStart(f"The database {url} cannot be opened ({words}); start PostgreSQL, or correct the address.")
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what the driver says, for the middle of a sentence."""
+    return (str(error).strip() or "it does not answer").splitlines()[0].removeprefix("connection failed: ").rstrip(".")

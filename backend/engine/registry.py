@@ -33,9 +33,7 @@ class WorkerRegistry:
 
     async def change(self, name: str, *, slots: int | None = None, drain: bool | None = None) -> None:
         """Let the worker use so many of its slots, or start no further videos; None leaves that as it is."""
-        row = next(row for row in self._watch.rows() if row.name == name)
-        cap, draining = row.cap if slots is None else slots, row.draining if drain is None else drain
-        changed = await self._store.change(name, cap=cap, draining=draining)
+        changed = await self._store.change(name, cap=slots, draining=drain)
         if changed is not None:
             self._watch.take(changed)
             await self.decide()

@@ -1,4 +1,4 @@
-"""Runs on workers: hands them over, hears how they get on, and withdraws them.
+"""Runs on workers: hands them over, follows them, and withdraws them.
 
 The truth about a run is in its row. What is here in memory only waits for it, so that a server that is started again
 asks for its runs, gets the same ones, and goes on waiting.
@@ -17,9 +17,10 @@ from backend.domain.job import Job
 from backend.domain.video import Video
 from backend.engine.registry import WorkerRegistry
 from backend.errors import Fault, StoreRefused
-from backend.executors.runs import OnStart, OnStep, RunOutcome, UntilDraining, decoded
+from backend.executors.runs import OnReturn, OnStart, OnStep, RunOutcome, UntilDraining, decoded
 from backend.processors import Step
-from backend.store.runs import MAX_LOSSES, NewRun, RunState, RunStore
+from backend.store.runs import NewRun, RunState, RunStore
+from backend.store.workers import MAX_LOSSES
 from progress_dashboard.tasks import first_completed
 
 T = TypeVar("T")
@@ -36,11 +37,12 @@ LOST_TOO_OFTEN = (
 class Awaited:
     """A run that this server waits for. `over` gets its outcome, or None when it is stopped and nobody works on it.
 
-    `withdrawn` is "all" when it is to be stopped, "waiting" when it is to be stopped unless a machine has begun.
+    `withdrawn` is "all" when it is to be stopped, "waiting" when it is to be stopped unless a machine works on it.
     """
 
     new: NewRun
-    on_start: Callable[[str], None] = lambda machine: None
+    on_start: OnStart = lambda machine: None
+    on_return: OnReturn = lambda: None
     on_step: OnStep = lambda step: None
     id: int | None = None
     changes: int = -1
@@ -50,13 +52,11 @@ class Awaited:
     withdrawn: str | None = None
     is_asked: bool = False
     is_handed_over: bool = False
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Future[RunOutcome | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def finish(self, outcome: RunOutcome | None) -> None:
         if not self.over.done():
             self.over.set_result(outcome)
-        self.begun.set()
 
 
 class RemoteRuns:
@@ -93,29 +93,35 @@ class RemoteRuns:
         *,
         try_number: int,
         on_start: OnStart,
+        on_return: OnReturn,
         on_step: OnStep,
         until_draining: UntilDraining,
     ) -> RunOutcome | None:
-        awaited = Awaited(_new_run(job, video, try_number), on_start, on_step)
+        awaited = Awaited(_new_run(job, video, try_number), on_start, on_return, on_step)
         self._new.append(awaited)
         self._has_orders.set()
         try:
-            await first_completed(awaited.begun.wait(), _true(until_draining))
-            if not awaited.begun.is_set():
+            await first_completed(_all_done([awaited.over]), until_draining())
+            if not awaited.over.done():
                 self._ask_withdrawal(awaited, "waiting")
             return await asyncio.shield(awaited.over)
         except asyncio.CancelledError:
             if not (self._is_leaving or awaited.over.done()):
-                await self._withdraw(awaited)
+                self._ask_withdrawal(awaited, "all")
+                await _until_over(awaited)
             raise
 
     async def withdraw(self, job: Job) -> None:
         if job.id in self._left:
             return
-        for run_id in await self._patiently(lambda: self._store.of_job(job.id)):
-            awaited = self._awaited.get(run_id) or Awaited(NewRun(0, job.id, 0, job.attempt, 0), id=run_id)
-            self._awaited[run_id] = awaited
-            await self._withdraw(awaited)
+        left = [
+            self._awaited.setdefault(run_id, Awaited(NewRun(0, job.id, 0, job.attempt, 0), id=run_id))
+            for run_id in await self._patiently(lambda: self._store.of_job(job.id))
+        ]
+        for awaited in left:
+            self._ask_withdrawal(awaited, "all")
+        for awaited in left:
+            await _until_over(awaited)
 
     def goes_on(self, job: Job) -> bool:
         return job.id in self._left
@@ -212,11 +218,14 @@ class RemoteRuns:
                 self._stopped(awaited, state)
 
     def _returned(self, awaited: Awaited, state: RunState) -> None:
-        """Tell the workers again of a run that one of them had claimed, and gave back."""
+        """Offer a run again that a worker had claimed, and gave back; or withdraw it if its job has to stop."""
         awaited.machine = None
         if state.taken > awaited.given_back:
             awaited.given_back = state.taken
-            self._given_back.add(state.id)
+            awaited.on_return()
+            if awaited.withdrawn is None:
+                self._given_back.add(state.id)
+            awaited.is_asked = False
             self._has_orders.set()
 
     def _running(self, awaited: Awaited, state: RunState) -> None:
@@ -224,7 +233,6 @@ class RemoteRuns:
             return  # nothing more is to be seen of it
         if awaited.taken != state.taken and state.worker is not None:
             awaited.taken, awaited.machine = state.taken, state.worker
-            awaited.begun.set()
             awaited.on_start(state.worker)
         if state.doing:
             awaited.on_step(Step(state.fraction, state.doing))
@@ -241,11 +249,18 @@ class RemoteRuns:
         if outcome.error is None:
             self._registry.succeeded(state.worker)
         elif outcome.fault is Fault.MACHINE and not self._counts(awaited, outcome):
-            self._elsewhere.add(state.id)
-            self._has_orders.set()
+            self._send_elsewhere(awaited, state)
             return
         del self._awaited[state.id]
         awaited.finish(outcome)
+
+    def _send_elsewhere(self, awaited: Awaited, state: RunState) -> None:
+        """Offer a run again that ended by the fault of its machine, unless its job has to stop."""
+        if awaited.withdrawn is not None:
+            self._end(awaited)
+            return
+        self._elsewhere.add(state.id)
+        self._has_orders.set()
 
     def _counts(self, awaited: Awaited, outcome: RunOutcome) -> bool:
         video_id = str(awaited.new.spec.get("video_id", ""))
@@ -271,6 +286,8 @@ class RemoteRuns:
             self._has_orders.set()
 
     def _settle(self, awaited: Awaited) -> None:
+        if awaited.withdrawn != "all":
+            awaited.on_return()
         if awaited.withdrawn is not None:
             awaited.finish(None)
             return
@@ -286,15 +303,6 @@ class RemoteRuns:
             return
         awaited.withdrawn, awaited.is_asked = scope, False
         self._has_orders.set()
-
-    async def _withdraw(self, awaited: Awaited) -> None:
-        """Return when no process works on the run any more, also when cancelled meanwhile."""
-        self._ask_withdrawal(awaited, "all")
-        while not awaited.over.done():
-            try:
-                await asyncio.shield(awaited.over)
-            except asyncio.CancelledError:
-                continue
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
@@ -315,10 +323,14 @@ def _key(new: NewRun) -> tuple[Any, ...]:
     return (new.job_id, new.position, new.attempt, new.try_number, new.processor, new.spec)
 
 
+async def _until_over(awaited: Awaited) -> None:
+    """Return when no process works on the run any more, also when cancelled meanwhile."""
+    while not awaited.over.done():
+        try:
+            await asyncio.shield(awaited.over)
+        except asyncio.CancelledError:
+            continue
+
+
 async def _all_done(futures: Collection[asyncio.Future[Any]]) -> None:
     await asyncio.wait(futures)
-
-
-async def _true(until: UntilDraining) -> bool:
-    await until()
-    return True

@@ -32,7 +32,7 @@ ALARM_SECONDS = 1.0  # after the end of the lease: a worker that is not frozen e
 
 
 class RunEnd(StrEnum):
-    """How a worker lets go of a run, as a state of its row."""
+    """How a worker releases a run, as a state of its row."""
 
     ENDED = "ended"
     STOPPED = "stopped"  # it was not wanted any more, and its process has exited
@@ -63,7 +63,7 @@ class HeldRun:
         self.id = run_id
         self.taken = taken
         self.reason: StopReason | None = None
-        self.let_go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.end: RunEnd | None = None
         self._stop = stop
         self._changed = changed
@@ -104,8 +104,8 @@ class HeldRun:
         if self._step is self._said:
             self._step = None
         if news.state is not None:
-            if not self.let_go.done():
-                self.let_go.set_result(None)
+            if not self.acknowledged.done():
+                self.acknowledged.set_result(None)
         elif not is_held:
             self.stop(StopReason.LOST)
         elif not is_wanted:
@@ -155,11 +155,11 @@ class Reporter:
 
     @property
     def held(self) -> list[HeldRun]:
-        """The runs that this worker has claimed and not let go of."""
+        """The runs that this worker has claimed and not released."""
         return list(self._held)
 
     def hold(self, run_id: int, taken: int, stop: Callable[[], object]) -> HeldRun:
-        """Report on this run until it is let go of."""
+        """Report on this run until it is released."""
         held = HeldRun(run_id, taken, stop, self._changed)
         self._held.append(held)
         self._owes_notice = True  # it has begun
@@ -250,7 +250,7 @@ class Reporter:
         self._connected.set()
 
     async def _notified(self) -> bool:
-        """Tell the server that there are news, in a transaction of its own: a notification locks out all others."""
+        """Notify the server of news, in a transaction of its own: a notification locks out all others."""
         if self._owes_notice:
             try:
                 await self._line.rows(WorkerSql.NOTIFY, durable=False)

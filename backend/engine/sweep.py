@@ -52,7 +52,7 @@ class Sweep:
                 await self.run_once()
             except StoreRefused:  # the journal says so
                 self._registry.look_away()
-            await first_completed(self._clock.sleep(SWEEP_SECONDS), _done(self._soon))
+            await first_completed(self._clock.sleep(SWEEP_SECONDS), self._soon.wait())
 
     async def run_once(self) -> None:
         """Look once, and do what follows from it."""
@@ -77,22 +77,17 @@ class Sweep:
         self._runs.look()
 
     async def _tidy(self, found: Round) -> None:
-        """End and delete the runs that nobody waits for, and that no job will ask for."""
+        """End and delete the runs that nobody waits for, and that no job will ask for.
+
+        A job asks for how a run ended also if it was stopped after too many losses; what is not wanted is made again.
+        """
         known = {stray.id: stray for stray in found.strays}
         strays = [known[run_id] for run_id in self._strays.of(known)]
         if unwanted := [stray.id for stray in strays if stray.wanted and not stray.is_due and not _is_over(stray)]:
             await self._store.withdraw(unwanted)
-        if over := [stray.id for stray in strays if _is_over(stray) and not _has_outcome_due(stray)]:
+        if over := [stray.id for stray in strays if _is_over(stray) and not (stray.wanted and stray.is_due)]:
             await self._store.delete(over)
 
 
 def _is_over(stray: Stray) -> bool:
     return stray.state in ("ended", "stopped")
-
-
-def _has_outcome_due(stray: Stray) -> bool:
-    return stray.state == "ended" and stray.wanted and stray.is_due
-
-
-async def _done(event: asyncio.Event) -> None:
-    await event.wait()

@@ -78,7 +78,7 @@ class Worker:
             clock,
             lease_seconds=lease_seconds,
             set_alarm=set_alarm,
-            allow=self._allow,
+            allow=self._delivery.allow,
             see_version=self._see_version,
             rejoin=self._join_again,
             engine_id=lambda: self._delivery.engine_id,
@@ -200,9 +200,6 @@ class Worker:
             log.warning("%s", self._outdated, extra={"action": "worker_outdated"})
             self._draining.set()
 
-    def _allow(self, may_run: int) -> None:
-        self._delivery.allow(may_run)
-
     async def _run(self, run_id: int) -> None:
         """Work on a run if it can be claimed. The engine cancels this when the server has withdrawn the run."""
         work = asyncio.create_task(self._work(run_id), name=f"run {run_id}")
@@ -227,7 +224,7 @@ class Worker:
             outcome = await self._until_stopped(self._outcome(claimed), claimed.stop)
             if held.reason is not StopReason.LOST:
                 held.ended(*self._end_of(held, outcome))
-                await held.let_go
+                await held.acknowledged
         finally:
             self._reporter.release(held)
 

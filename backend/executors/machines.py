@@ -32,7 +32,7 @@ class MachineState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A machine that works on videos, as it was heard of last.
+    """A machine that works on videos, as it was seen last.
 
     `slots` is how many it offers, `cap` how many an administrator allows (None: all of them), `running` how many are
     taken. `resting` is the sentence of the fault for which it rests, `since` when it was started.
@@ -79,7 +79,7 @@ class MachineRegistry(Protocol):
         """True if changes outlast the server, and machines come and go."""
 
     def list(self) -> Sequence[Machine]:
-        """Return the machines in the order of their names, as they were heard of last."""
+        """Return the machines in the order of their names, as they were seen last."""
 
     async def change(self, name: str, *, slots: int | None = None, drain: bool | None = None) -> None:
         """Let the machine use so many of its slots, or start no further videos; None leaves that as it is."""

@@ -28,6 +28,8 @@ from backend.processors.settling import FileChanged
 log = logging.getLogger(__name__)
 OnStart = Callable[[str], None]
 """Called with the machine's name when a process of it begins to work on the video; again if it is lost on the way."""
+OnReturn = Callable[[], None]
+"""Called when no machine works on the video any more, although it has not ended: another one may begin with it."""
 OnStep = Callable[[Step], None]
 UntilDraining = Callable[[], Coroutine[Any, Any, None]]
 
@@ -84,13 +86,14 @@ class Runs(Protocol):
         *,
         try_number: int,
         on_start: OnStart,
+        on_return: OnReturn,
         on_step: OnStep,
         until_draining: UntilDraining,
     ) -> RunOutcome | None:
         """Run this try and return how it ended; an error is an outcome, too.
 
-        None: `until_draining` returned before a machine had begun, and now none will. Cancelled, it returns only when
-        no process works on the video any more, or this server leaves its runs alone because it stops (`goes_on`).
+        None: `until_draining` returned while no machine worked on it, and now none will. Cancelled, it returns only
+        when no process works on the video any more, or this server leaves its runs to the next one (`goes_on`).
         """
 
     async def withdraw(self, job: Job) -> None:
@@ -128,6 +131,7 @@ class LocalRuns:
         *,
         try_number: int = 1,
         on_start: OnStart,
+        on_return: OnReturn | None = None,
         on_step: OnStep,
         until_draining: UntilDraining | None = None,
     ) -> RunOutcome:

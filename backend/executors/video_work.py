@@ -15,7 +15,7 @@ from backend.domain.video import Video
 from backend.errors import Fault
 from backend.executors.runs import RunOutcome, Runs
 from backend.executors.slots import Slot, Slots
-from backend.jobs.leases import Lease, Leases, TryFailed, VideoFinished, VideoProgressed, VideoStarted
+from backend.jobs.leases import Lease, Leases, TryFailed, VideoFinished, VideoProgressed, VideoReturned, VideoStarted
 from backend.processors import Step
 from backend.settings import MAX_SLOTS
 from progress_dashboard.tasks import first_completed
@@ -82,9 +82,9 @@ class VideoWork:
             log.exception("a job failed", extra={"action": "job_failed", "job_id": job_id})
             self._leases.fail(lease, "The server had a problem with this job; its log has the details.")
         finally:
-            await self._let_go(lease)
+            await self._release(lease)
 
-    async def _let_go(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease) -> None:
         if lease.stop.is_killed:
             await self._runs.withdraw(lease.job)
         await self._leases.release(lease, goes_on=self._runs.goes_on(lease.job))
@@ -146,10 +146,13 @@ class VideoWork:
         await self._leases.until_storing()
 
     async def _try(self, lease: Lease, video: Video, number: int) -> RunOutcome | None:
-        """Return how this try ended; None if the job had to stop before a machine began with it."""
+        """Return how this try ended; None if the job had to stop while no machine worked on it."""
 
         def on_start(machine: str) -> None:
             self._leases.record(lease, VideoStarted(video))
+
+        def on_return() -> None:
+            self._leases.record(lease, VideoReturned(video))
 
         def on_step(step: Step) -> None:
             self._leases.record(lease, VideoProgressed(video, step.fraction, step.doing))
@@ -159,6 +162,7 @@ class VideoWork:
             video,
             try_number=number,
             on_start=on_start,
+            on_return=on_return,
             on_step=on_step,
             until_draining=lease.stop.until_draining,
         )

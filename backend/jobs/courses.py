@@ -17,7 +17,7 @@ from backend.domain.job import Job
 from backend.domain.judgement import doubted, stage_of
 from backend.domain.pace import Estimate
 from backend.errors import StoreRefused
-from backend.jobs.leases import Report, TryFailed, VideoFinished, VideoProgressed, VideoStarted
+from backend.jobs.leases import Report, TryFailed, VideoFinished, VideoProgressed, VideoReturned, VideoStarted
 from backend.media.sources import MediaSources
 from backend.store.forecasts import DoneVideo, ForecastStore
 from progress_dashboard.protocol import Status
@@ -217,7 +217,7 @@ def _take(course: Course, report: Report, at: float) -> None:
             course.start(position, at)
         case VideoProgressed(_, fraction, _):
             course.progress(position, fraction, at)
-        case TryFailed():
+        case TryFailed() | VideoReturned():
             course.give_back(position, at)
         case VideoFinished(_, _, seconds):
             course.end(position, seconds, failed=report.error is not None, at=at)

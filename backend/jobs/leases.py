@@ -55,6 +55,13 @@ class VideoProgressed:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoReturned:
+    """No machine works on a video any more, although its try has not ended; another one may begin with it."""
+
+    video: Video
+
+
+@dataclass(frozen=True, slots=True)
 class TryFailed:
     """A try at a video failed in a way that may pass; the next try follows in `seconds`."""
 
@@ -86,7 +93,7 @@ class VideoFinished:
     run_id: int | None = None
 
 
-Report = VideoStarted | VideoProgressed | TryFailed | VideoFinished
+Report = VideoStarted | VideoProgressed | VideoReturned | TryFailed | VideoFinished
 
 
 class Leases:
@@ -176,6 +183,8 @@ class Leases:
                 self._started(active, video)
             case VideoProgressed(video, fraction, doing):
                 self._progressed(active, video, fraction, doing)
+            case VideoReturned(video):
+                self._returned(active, video)
             case TryFailed():
                 self._try_failed(active, report)
             case VideoFinished():
@@ -230,6 +239,10 @@ class Leases:
     def _progressed(self, active: ActiveJob, video: Video, fraction: float, doing: str) -> None:
         active.fractions[video.position] = min(1.0, max(active.fractions.get(video.position, 0.0), fraction))
         self._step(active, video, doing)
+
+    def _returned(self, active: ActiveJob, video: Video) -> None:
+        if active.fractions.pop(video.position, None) is not None:
+            self._step(active, video, "waiting for a worker", videos=(_with_status(video, VideoStatus.PENDING),))
 
     def _try_failed(self, active: ActiveJob, report: TryFailed) -> None:
         video = report.video

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backend.store.workers import WorkerRow, sent_json, workers
+from backend.store.workers import MAX_LOSSES, WorkerRow, sent_json, workers
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from backend.store.database import Database
 
 TASK = "run_video"  # the engine's name of the work on a run
-QUEUE_LENGTH = 40  # characters of a processor's name: the engine's notifications have room for no more
-MAX_LOSSES = 5
+QUEUE_LENGTH = 40  # characters of a processor's name: longer ones do not fit into the engine's notifications
 MAX_SENT = 500  # rows of a statement
 
 
@@ -197,7 +196,7 @@ class RunStore:
         await self._execute((_DELETE, (list(ids),)))
 
     async def schedule(self, ids: Sequence[int]) -> None:
-        """Tell the workers again of runs that wait."""
+        """Offer runs that wait to the workers again."""
         await self._execute((_UNDEFER, (list(ids),)), (_DEFER_AGAIN, (list(ids),)))
 
     async def send_elsewhere(self, ids: Sequence[int]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from backend.store.database import Database
 
+MAX_LOSSES = 5  # of a run with its worker, after which it is stopped
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # not after a backslash that is a character itself
 
 
@@ -49,11 +50,11 @@ class WorkerSql:
             may_run = least(excluded.slots, coalesce(worker.cap, excluded.slots)),
             resting = NULL, seen_at = now(), since = now()
     """
-    RETURN_OLD: Final = """
-        UPDATE run SET state = CASE WHEN wanted AND losses < 4 THEN 'waiting' ELSE 'stopped' END, worker = NULL,
-            losses = losses + 1, changes = changes + 1
+    RETURN_OLD: Final = f"""
+        UPDATE run SET state = CASE WHEN wanted AND losses + 1 < {MAX_LOSSES} THEN 'waiting' ELSE 'stopped' END,
+            worker = NULL, losses = losses + 1, changes = changes + 1
         WHERE worker = %(worker)s AND state = 'running' RETURNING id
-    """
+    """  # noqa: S608  our own number
     """The runs of a worker of this name that has died: their processes died with it."""
     CLAIM: Final = """
         UPDATE run SET state = 'running', worker = %(worker)s, taken = taken + 1, fraction = 0, doing = '',
@@ -145,7 +146,10 @@ _COLUMNS = (
 )
 _ALL = f"SELECT {_COLUMNS} FROM worker ORDER BY name"  # noqa: S608  our own names
 _ALLOW = "UPDATE worker SET may_run = %s, resting = %s WHERE name = %s"
-_CHANGE = f"UPDATE worker SET cap = %s, draining = %s WHERE name = %s RETURNING {_COLUMNS}"  # noqa: S608
+_CHANGE = (
+    "UPDATE worker SET cap = coalesce(%s, cap), draining = coalesce(%s, draining) WHERE name = %s "  # noqa: S608
+    f"RETURNING {_COLUMNS}"
+)
 _FORGET = "DELETE FROM worker WHERE name = %s AND beats = %s"
 
 
@@ -165,8 +169,8 @@ class WorkerStore:
         rows = [(number, resting, name) for name, number, resting in decisions]
         await self._database.write(lambda connection: connection.exec_driver_sql(_ALLOW, rows))
 
-    async def change(self, name: str, *, cap: int | None, draining: bool) -> WorkerRow | None:
-        """Store what an administrator asks of a worker, and return it; None if it has left."""
+    async def change(self, name: str, *, cap: int | None, draining: bool | None) -> WorkerRow | None:
+        """Store what an administrator asks of a worker, where it is not None, and return it; None if it has left."""
 
         def write(connection: Connection) -> WorkerRow | None:
             row = connection.exec_driver_sql(_CHANGE, (cap, draining, name)).first()

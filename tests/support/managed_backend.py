@@ -17,7 +17,7 @@ from backend.domain.job import Job
 from backend.domain.video import Video
 from backend.errors import Fault, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
-from backend.executors.runs import LocalRuns, OnStart, OnStep, RunOutcome, Runs, UntilDraining
+from backend.executors.runs import LocalRuns, OnReturn, OnStart, OnStep, RunOutcome, Runs, UntilDraining
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
@@ -308,6 +308,7 @@ class KnownRuns:
         *,
         try_number: int,
         on_start: OnStart,
+        on_return: OnReturn,
         on_step: OnStep,
         until_draining: UntilDraining,
     ) -> RunOutcome | None:
@@ -325,7 +326,13 @@ class KnownRuns:
 
         try:
             outcome = await self._runs.run(
-                job, video, try_number=try_number, on_start=on_start, on_step=stepped, until_draining=until_draining
+                job,
+                video,
+                try_number=try_number,
+                on_start=on_start,
+                on_return=on_return,
+                on_step=stepped,
+                until_draining=until_draining,
             )
         finally:
             has_begun()

@@ -69,7 +69,7 @@ class ScriptedWorker:
     async def step(self, run_id: int, fraction: float, doing: str = "decoding") -> None:
         await self.report(ReportedRun(run_id, self.taken[run_id], fraction=fraction, doing=doing))
 
-    async def let_go(self, run_id: int, state: str) -> None:
+    async def release(self, run_id: int, state: str) -> None:
         """Stop the run or give it back: `stopped` or `waiting`."""
         await self.report(ReportedRun(run_id, self.taken.pop(run_id), state=state))
 
@@ -98,6 +98,7 @@ class Asked:
     draining: asyncio.Event
     machines: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    returns: list[None] = field(default_factory=list)
 
     async def outcome(self) -> RunOutcome | None:
         """Return how the run ended."""
@@ -147,7 +148,7 @@ class Coordinated:
 
     def ask(self, job: Job, position: int = 0, *, try_number: int = 1) -> Asked:
         """Ask for a run of this video."""
-        draining, machines, steps = asyncio.Event(), list[str](), list[Step]()
+        draining, machines, steps, returns = asyncio.Event(), list[str](), list[Step](), list[None]()
         video = Video(job_id=job.id, position=position, video_id=f"video-{position}")
 
         async def until_draining() -> None:
@@ -158,10 +159,11 @@ class Coordinated:
             video,
             try_number=try_number,
             on_start=machines.append,
+            on_return=lambda: returns.append(None),
             on_step=steps.append,
             until_draining=until_draining,
         )
-        return Asked(asyncio.create_task(run), draining, machines, steps)
+        return Asked(asyncio.create_task(run), draining, machines, steps, returns)
 
     async def rows(self, query: str) -> list[Any]:
         """Return the rows of a query."""

@@ -14,7 +14,7 @@ from backend.errors import DashboardError, NotAllowed
 from backend.executors.machines import Machine
 from backend.executors.slots import Slots
 from backend.settings import MAX_SLOTS
-from ui.components.machines.machine_table import MachineTable, headline
+from ui.components.machines.machine_table import MachineTable, ending, headline
 from ui.components.shared.number_field import NumberField
 from ui.components.shared.page_frame import page_frame
 from ui.following import while_connected
@@ -135,5 +135,4 @@ def _explanation(*, is_alone: bool) -> str:
 def _said_of_drain(name: str, machine: Machine) -> str:
     if not machine.is_draining:
         return f"{name} takes videos again"
-    ending = f"; {counted(machine.running, 'running video')} end{'s' if machine.running == 1 else ''}"
-    return f"{name} starts no further videos{ending if machine.running else ''}"
+    return f"{name} starts no further videos{ending(machine)}"

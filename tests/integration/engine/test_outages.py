@@ -158,6 +158,19 @@ async def test_a_worker_ends_although_postgresql_is_away(
     assert (far.processes.stopping, far.processes.running) == (["clip"], {})
 
 
+async def test_a_worker_that_loses_postgresql_as_it_begins_waits_for_it(
+    url: str, link: DatabaseProxy, server: ServerRows, tmp_path: Path
+) -> None:
+    async with a_worker(url, tmp_path, through=through(url, link)) as worker:
+        assert await worker.worker.join()
+        link.fall_silent()
+        link.cut()
+        worker.task = asyncio.create_task(worker.worker.run(grace_seconds=0))
+        await asyncio.sleep(0)
+        link.speak()
+        await begun(worker, server, "clip")
+
+
 async def test_all_waits_for_postgresql_after_many_cuts(
     far: RunningWorker, link: DatabaseProxy, server: ServerRows
 ) -> None:

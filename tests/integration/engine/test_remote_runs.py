@@ -9,7 +9,7 @@ import pytest
 
 from backend.errors import Fault
 from backend.store.database import Database
-from backend.store.runs import MAX_LOSSES
+from backend.store.workers import MAX_LOSSES, WorkerSql
 from tests.support.scripted_workers import LOST_AFTER, Coordinated, job_of, open_coordinated
 
 pytestmark = pytest.mark.postgresql_only
@@ -50,7 +50,7 @@ async def test_a_step_is_heard(server: Coordinated) -> None:
 
     assert [(step.fraction, step.doing) for step in asked.steps] == [(0.25, "looking")]
     asked.task.cancel()
-    await one.let_go(run_id, "stopped")
+    await one.release(run_id, "stopped")
 
 
 async def test_an_end_is_heard_after_a_crash_that_took_steps_back(server: Coordinated) -> None:
@@ -128,7 +128,7 @@ async def test_a_cancelled_run_is_over_when_its_worker_has_ended_it(server: Coor
     await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,)])
     assert not await one.is_wanted(run_id)
     assert not asked.task.done()
-    await one.let_go(run_id, "stopped")
+    await one.release(run_id, "stopped")
     await asked.cancelled()
 
     assert await server.rows("SELECT id FROM run") == []
@@ -173,6 +173,34 @@ async def test_a_run_that_has_begun_ends_although_its_job_drains(server: Coordin
     assert outcome.error is None
 
 
+async def test_a_run_that_is_given_back_while_its_job_drains_begins_nowhere_else(server: Coordinated) -> None:
+    one, _ = await server.worker("one"), await server.worker("two")
+    asked = server.ask(job_of())
+    run_id = await server.waiting_run()
+    await one.claim(run_id)
+    await asked.until(lambda: bool(asked.machines))
+
+    asked.draining.set()
+    await one.release(run_id, "waiting")
+
+    assert await asked.outcome() is None
+    await server.nothing_is_left()
+
+
+async def test_a_fault_of_a_machine_while_its_job_drains_sends_the_video_to_no_other(server: Coordinated) -> None:
+    one, _ = await server.worker("one"), await server.worker("two")
+    asked = server.ask(job_of())
+    run_id = await server.waiting_run()
+    await one.claim(run_id)
+    await asked.until(lambda: bool(asked.machines))
+
+    asked.draining.set()
+    await one.end(run_id, **FAULT)
+
+    assert await asked.outcome() is None
+    await server.nothing_is_left()
+
+
 async def test_a_run_of_a_lost_worker_begins_elsewhere_and_its_late_result_is_ignored(server: Coordinated) -> None:
     one, two = await server.worker("one"), await server.worker("two")
     asked = server.ask(job_of())
@@ -190,6 +218,26 @@ async def test_a_run_of_a_lost_worker_begins_elsewhere_and_its_late_result_is_ig
     assert outcome is not None
     assert (outcome.machine, outcome.error) == ("two", None)
     assert asked.machines == ["one", "two"]
+    assert len(asked.returns) == 1
+
+
+async def test_all_runs_that_an_earlier_server_left_are_withdrawn_at_once(database: Database) -> None:
+    """One of the machines may be cut off, so that its run is over a lease later."""
+    async with open_coordinated(database) as first:
+        one, two = await first.worker("one"), await first.worker("two")
+        for worker, position in ((one, 0), (two, 1)):
+            first.ask(job_of(), position)
+            await worker.claim(await first.waiting_run())
+        await first.runs.leave(0, own=None)
+        async with open_coordinated(database) as server:
+            withdrawing = asyncio.create_task(server.runs.withdraw(job_of()))
+            await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,), (False,)])
+            for worker in (two, one):
+                assert not withdrawing.done()
+                await worker.release(next(iter(worker.taken)), "stopped")
+            await withdrawing
+
+            assert await server.rows("SELECT id FROM run") == []
 
 
 async def test_a_video_that_loses_machine_after_machine_fails(server: Coordinated) -> None:
@@ -214,7 +262,7 @@ async def test_a_run_that_is_given_back_is_offered_again_at_once(server: Coordin
     await one.claim(run_id)
     await server.execute("DELETE FROM procrastinate_jobs")  # as after the end of the engine's own job
 
-    await one.let_go(run_id, "waiting")
+    await one.release(run_id, "waiting")
     assert await server.waiting_run() == run_id
     await two.claim(run_id)
     await two.end(run_id)
@@ -312,7 +360,7 @@ async def test_runs_of_a_job_that_is_gone_are_ended_and_deleted(database: Databa
         async with open_coordinated(database) as server:
             await server.look(2)
             assert not await one.is_wanted(run_id)
-            await one.let_go(run_id, "stopped")
+            await one.release(run_id, "stopped")
             await server.look(2)
 
             assert await server.rows("SELECT id FROM run") == []
@@ -351,6 +399,16 @@ async def test_a_cancel_that_the_end_of_the_server_interrupts_goes_on(server: Co
     await asked.cancelled()
 
     assert server.runs.goes_on(job_of())
+
+
+async def test_a_change_of_slots_leaves_a_worker_draining_that_ends(server: Coordinated) -> None:
+    """It has said so since the server looked last."""
+    one = await server.worker("one")
+    await one.execute(WorkerSql.DRAIN)
+
+    await server.registry.change("one", slots=1)
+
+    assert await server.rows("SELECT cap, draining FROM worker") == [(1, True)]
 
 
 async def test_slots_follow_the_machines_and_their_processors(server: Coordinated) -> None:

@@ -13,14 +13,17 @@ import pytest
 from backend.clock import SystemClock
 from backend.domain.job import Job
 from backend.executors.inprocess import InProcessExecutor
+from backend.executors.machines import Machines
 from backend.executors.video_work import RetryPolicy, VideoWork
+from backend.jobs.waits import Waits
 from backend.store import Store
 from backend.store.database import Database
 from backend.store.runs import RunStore
+from backend.store.workers import MAX_LOSSES, WorkerSql
 from progress_dashboard.protocol import Status
 from tests.support.clock import QuickClock
 from tests.support.managed_backend import ADMIN, ANA, Parts, build_parts
-from tests.support.scripted_workers import Coordinated, ScriptedWorker, open_coordinated
+from tests.support.scripted_workers import LOST_AFTER, Coordinated, ScriptedWorker, open_coordinated
 
 pytestmark = pytest.mark.postgresql_only
 TIMEOUT_SECONDS = 10.0
@@ -143,7 +146,7 @@ async def test_a_job_is_cancelled_after_its_videos_have_ended_although_the_serve
         assert (job.status, job.requested) == (Status.PROCESSING, "cancel")
         for run_id in runs:
             assert not await worker.is_wanted(run_id)
-            await worker.let_go(run_id, "stopped")
+            await worker.release(run_id, "stopped")
 
         job = await second.reaches(Status.CANCELLED)
         assert job.current_video == 0
@@ -169,6 +172,39 @@ async def test_a_job_is_paused_after_its_videos_have_ended_although_the_server_w
         job = await second.reaches(Status.PAUSED)
         assert job.current_video == 2
         await second.server.nothing_is_left()
+
+
+async def test_losses_without_a_server_count(database: Database, tmp_path: Path, worker: ScriptedWorker) -> None:
+    """The next server sweeps before it comes to the job, which may wait for its turn."""
+    async with a_life(database, tmp_path, worker) as first:
+        await first.parts.new_job("clip", 1)
+        [run_id] = await claim(first, worker, 1)
+    for number in range(MAX_LOSSES):
+        assert number == 0 or await worker.claim(run_id)
+        await worker.execute(WorkerSql.RETURN_OLD)
+
+    async with a_life(database, tmp_path, worker) as second:
+        job = await second.reaches(Status.FAILED)
+
+        [video] = await second.parts.videos(job)
+        assert (video.error or "").startswith(f"{MAX_LOSSES} machines were lost")
+
+
+async def test_silence_when_the_only_worker_is_lost_with_running_videos(
+    database: Database, tmp_path: Path, worker: ScriptedWorker
+) -> None:
+    async with a_life(database, tmp_path, worker) as life:
+        waits = Waits(life.parts.active, Machines(life.server.registry).waiting_reason, SystemClock())
+        await life.parts.new_job("clip", 3)
+        await claim(life, worker, 2)
+        await worker.execute("DELETE FROM worker")
+        await life.server.look(LOST_AFTER)
+        await life.until_running(0)
+        await waits.run_once()
+        await waits.run_once()
+
+        job = await life.parts.queries.find((await life.job()).id, by=ADMIN)
+        assert (job.waiting_reason, job.running) == ("Waiting for a worker: none is connected", 0)
 
 
 async def test_a_failed_try_is_followed_by_the_next_one(

@@ -94,10 +94,16 @@ def headline(machines: Sequence[Machine]) -> str:
     return f"{counted(len(connected), 'machine')}, {count(taken)} of {counted(slots, 'slot')} taken{missing}."
 
 
+def ending(machine: Machine) -> str:
+    """Return which videos of a machine that drains still run, as the end of a sentence; none: an empty text."""
+    if not machine.running:
+        return ""
+    return f"; {counted(machine.running, 'running video')} end{'s' if machine.running == 1 else ''}"
+
+
 def _note(machine: Machine) -> str:
     if machine.is_draining and machine.is_connected:
-        rest = f"; {counted(machine.running, 'running video')} end{'s' if machine.running == 1 else ''}"
-        return f"Starts no further videos{rest if machine.running else ''}"
+        return f"Starts no further videos{ending(machine)}"
     return machine.resting or ""
 
 
