@@ -168,7 +168,8 @@ def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
         return []
     mine = (FORECASTS.c.job_id == job.id, FORECASTS.c.attempt == job.attempt)
     rest = _rests(job).subquery()
-    paused = select(func.coalesce(func.sum(rest.c.until - rest.c.at), 0) / MILLIS).where(
+    begin = case((rest.c.begin < FORECASTS.c.said_at, FORECASTS.c.said_at), else_=rest.c.begin)
+    paused = select(func.coalesce(func.sum(rest.c.until - begin), 0) / MILLIS).where(
         rest.c.status.in_(AT_REST), rest.c.at >= FORECASTS.c.said_at
     )
     values = {"ended_at": job.finished_at, "paused_seconds": paused.scalar_subquery()}
@@ -186,10 +187,15 @@ def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
 
 
 def _rests(job: Job) -> Select[Any]:
-    """Return the query for the job's milestones of this attempt, each with the time of the next one."""
-    until = func.lead(MILESTONES.c.at).over(order_by=MILESTONES.c.seq).label("until")
-    mine = (MILESTONES.c.job_id == job.id, MILESTONES.c.attempt == job.attempt)
-    return select(MILESTONES.c.status, MILESTONES.c.at, until).where(*mine)
+    """Return the query for the job's milestones of this attempt, each with when it begins, and the next one is.
+
+    What ends the work begins with the last that was heard of the work: if no server ran since, nothing was done.
+    """
+    at, status = MILESTONES.c.at, MILESTONES.c.status
+    until = func.lead(at).over(order_by=MILESTONES.c.seq).label("until")
+    before = func.lag(status, type_=status.type).over(order_by=MILESTONES.c.seq)
+    begin = case((before == Status.PROCESSING, func.coalesce(MILESTONES.c.previous_at, at)), else_=at).label("begin")
+    return select(status, at, begin, until).where(MILESTONES.c.job_id == job.id, MILESTONES.c.attempt == job.attempt)
 
 
 def _judged(processor: str, stage: int) -> Select[Any]:

@@ -22,9 +22,10 @@ from backend.jobs.courses import Courses
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Lease, VideoFinished, VideoStarted
 from backend.jobs.submission import Order
+from backend.store import Store
 from tests.support.clock import NOON
 from tests.support.databases import rows
-from tests.support.managed_backend import ADMIN, ANA, SCAN_SECONDS, Managed
+from tests.support.managed_backend import ADMIN, ANA, SCAN_SECONDS, Managed, open_managed
 
 KIB = 1024
 SECONDS_A_KIB = 0.5
@@ -197,6 +198,24 @@ async def test_a_pause_is_no_error_of_what_was_said(managed: Managed) -> None:
         said = await said_of(managed, job)
         assert said[25].paused_seconds == pytest.approx(7260, abs=1)
         assert said[25].error == pytest.approx(0, abs=0.03)
+
+
+async def test_the_time_in_which_no_server_ran_is_no_error_of_what_was_said(store: Store, tmp_path: Path) -> None:
+    kib = [20] * 40
+    async with open_managed(store, tmp_path) as killed, forecasting(killed):
+        await earlier_job(killed)
+        job, lease = await begun(killed, "tonight", kib)
+        await work(killed, lease, kib[:20])
+    away = (killed.clock.now() - NOON).total_seconds() + 6 * 3600
+    async with open_managed(store, tmp_path) as managed:
+        await managed.clock.advance(away)
+        await managed.manager.recover()
+        async with forecasting(managed):
+            await managed.clock.advance(60)
+            await work(managed, await managed.claim(job), kib[20:])
+            said = await said_of(managed, job)
+            assert said[25].paused_seconds == pytest.approx(6 * 3600 + 60, abs=1)
+            assert said[25].error == pytest.approx(0, abs=0.03)
 
 
 async def test_a_cancelled_job_is_not_judged(managed: Managed) -> None:
