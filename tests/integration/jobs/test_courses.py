@@ -346,3 +346,18 @@ async def test_a_list_is_forecast_before_its_start(managed: Managed) -> None:
     assert preview.estimate.seconds == pytest.approx(SECONDS_A_KIB * sum(LARGE_LAST), rel=0.02)
     other_options = PROBE._replace(options={**PROBE.options, "max_speed": 2.0})
     assert await managed.courses.preview(ids, other_options) is None
+
+
+async def test_a_list_is_forecast_as_far_as_such_forecasts_were_true(managed: Managed) -> None:
+    await earlier_job(managed)
+    await new_job(managed, "tonight", [20] * 40)
+    ids = [f"tonight-{number}" for number in range(40)]
+    trusted = await managed.courses.preview(ids, PROBE)
+    await judged_nights(managed, error=0.8)
+    doubted = await managed.courses.preview(ids, PROBE)
+    await judged_nights(managed, error=9.0)
+    assert await managed.courses.preview(ids, PROBE) is None
+    assert trusted is not None
+    assert doubted is not None
+    assert doubted.estimate.high / doubted.estimate.low > trusted.estimate.high / trusted.estimate.low
+    assert doubted.estimate.high >= 1.8 * doubted.estimate.seconds
