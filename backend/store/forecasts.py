@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     select,
     type_coerce,
+    union_all,
     update,
 )
 from sqlalchemy.engine import Row
@@ -32,10 +33,10 @@ from backend.store import bulk
 from backend.store.changes import Tick
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT
-from backend.store.rows import RowCodec
+from backend.store.rows import RowCodec, past
 from backend.store.tables import FORECASTS, JOBS, MILESTONES, RESULTS, VIDEOS
 from backend.store.videos import ENDED
-from progress_dashboard.protocol import Status
+from progress_dashboard.protocol import EXTERNAL, Status
 
 MILLIS = 1000.0
 SIZE = "size_bytes"  # in the result of a processor that knows it
@@ -86,12 +87,14 @@ class ForecastStore:
 
         return await self._database.read(read)
 
-    async def ends_since(self, job_id: str, since: datetime) -> list[int]:
-        """Return when the results of a job since then were there, in milliseconds."""
+    async def ends_since(self, since: datetime) -> list[tuple[str, int]]:
+        """Return the owner of each result since then, and when it was there, in milliseconds; not of external jobs."""
+        recent = union_all(*_jobs_since(since)).subquery()
         ended = type_coerce(RESULTS.c.started_at, BigInteger) + RESULTS.c.duration_seconds * MILLIS
-        query = select(ended.label("at")).where(RESULTS.c.job_id == job_id, ended >= to_millis(since))
+        query = select(recent.c.owner_id, ended.label("at")).join(recent, recent.c.id == RESULTS.c.job_id)
+        query = query.where(ended >= to_millis(since))
         rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [int(row.at) for row in rows]
+        return [(row.owner_id, int(row.at)) for row in rows]
 
     async def to_do(self, job: Job) -> tuple[dict[int, str], list[DoneVideo]]:
         """Return what this attempt still has to do (position: video ID), and what it has done, in order."""
@@ -108,6 +111,14 @@ class ForecastStore:
     async def _read(self, query: Select[Any]) -> list[SaidForecast]:
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return [_said(row) for row in rows]
+
+
+def _jobs_since(since: datetime) -> Iterator[Select[Any]]:
+    """Yield the queries for the jobs that changed since then: those on the dashboard, and the past ones by status."""
+    jobs = select(JOBS.c.id, JOBS.c.owner_id).where(JOBS.c.processor != EXTERNAL)
+    yield jobs.where(PRESENT, JOBS.c.updated_at >= since)
+    for status in Status:
+        yield jobs.where(PAST, JOBS.c.status == status, past(JOBS.c.updated_at) >= since)
 
 
 def _newest_jobs(connection: Connection, work: Work, *, but: str) -> list[str]:
