@@ -150,7 +150,8 @@ def _videos_per_hour(sample: Sample) -> Measured:
 
 def _film_hours_per_hour(sample: Sample) -> Measured:
     good = sample.tally(MeasureKind.OK)
-    return _ratio(good.film_millis / HOUR_MILLIS, sample.hours), good.count
+    film_hours = good.film_millis / HOUR_MILLIS
+    return (_ratio(film_hours, sample.hours) if film_hours else None), good.count  # 0: no length is known
 
 
 def _work_per_film_minute(sample: Sample) -> Measured:
