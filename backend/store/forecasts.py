@@ -176,7 +176,7 @@ def write(connection: Connection, tick: Tick) -> list[JobMeasure]:
 
 def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
     if job.finished_at is None or job.current_video < job.total_videos:  # it ended by an error of its own
-        return []
+        return ()
     mine = (FORECASTS.c.job_id == job.id, FORECASTS.c.attempt == job.attempt)
     rest = _rests(job).subquery()
     begin = case((rest.c.begin < FORECASTS.c.said_at, FORECASTS.c.said_at), else_=rest.c.begin)
@@ -185,22 +185,25 @@ def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
     )
     values = {"ended_at": job.finished_at, "paused_seconds": paused.scalar_subquery()}
     connection.execute(update(FORECASTS).where(*mine, FORECASTS.c.ended_at.is_(None)).values(values))
-    judged = connection.execute(select(FORECASTS).where(*mine, FORECASTS.c.stage == JUDGED_STAGE)).all()
-    errors = [_said(row).error for row in judged]
-    ended_at = to_millis(job.finished_at)
-    return [
-        JobMeasure(
-            MeasureKind.FORECAST, ended_at, job.owner_id, job.processor, round(100_000 * error)
-        )  # 1 % counts as 1 s
-        for error in errors
-        if error is not None
-    ]
+    return judged_measures(connection, job.id, job.owner_id, FORECASTS.c.attempt == job.attempt)
+
+
+def judged_measures(
+    connection: Connection, job_id: str, owner_id: str, *only: ColumnElement[bool]
+) -> Iterator[JobMeasure]:
+    """Yield what the judged forecasts of a job, or `only` some of them, are in the statistics: 1 % counts as 1 s."""
+    judged = (FORECASTS.c.job_id == job_id, FORECASTS.c.stage == JUDGED_STAGE, FORECASTS.c.ended_at.is_not(None))
+    for row in connection.execute(select(FORECASTS).where(*judged, *only)).all():
+        said = _said(row)
+        if said.ended_at is not None and said.error is not None:
+            millis = round(100_000 * said.error)
+            yield JobMeasure(MeasureKind.FORECAST, to_millis(said.ended_at), owner_id, said.processor, millis)
 
 
 def _rests(job: Job) -> Select[Any]:
-    """Return the query for the job's milestones of this attempt, each with when it begins, and the next one is.
+    """Return the query for the job's milestones of this attempt, each with its beginning and the time of the next one.
 
-    What ends the work begins with the last that was heard of the work: if no server ran since, nothing was done.
+    A rest begins with the last news of the work before it: if no server ran since, nothing was done.
     """
     at, status = MILESTONES.c.at, MILESTONES.c.status
     until = func.lead(at).over(order_by=MILESTONES.c.seq).label("until")

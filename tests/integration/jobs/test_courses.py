@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,12 +17,14 @@ from backend.domain.job import Action, Job, Source
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import MeasureKind
 from backend.domain.pace import REPAINT_SECONDS, Estimate
+from backend.domain.periods import Period, span_of
 from backend.errors import Fault
 from backend.jobs.courses import Courses
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Lease, VideoFinished, VideoStarted
 from backend.jobs.submission import Order
 from backend.store import Store
+from backend.store.statistics import TallyScope
 from tests.support.clock import NOON
 from tests.support.databases import rows
 from tests.support.managed_backend import ADMIN, ANA, SCAN_SECONDS, Managed, open_managed
@@ -280,6 +282,20 @@ async def test_judged_forecasts_count_in_the_statistics(managed: Managed, tmp_pa
     assert sum(count for count, _ in tallies) == 2
     assert sum(millis for _, millis in tallies) == pytest.approx(100_000 * sum(errors), abs=2)
     assert min(errors) > 0
+
+
+async def test_judged_forecasts_count_among_those_of_their_list(managed: Managed) -> None:
+    """The statistics of one list come from what is stored of its jobs, and not from the tallies."""
+    async with forecasting(managed):
+        await earlier_job(managed)
+        kib = [20] * 40
+        job, lease = await begun(managed, "tonight", kib)
+        await work(managed, lease, kib, pace=2 * SECONDS_A_KIB)
+        error = (await said_of(managed, job))[25].error or 0
+    span = span_of(Period.DAY, now=managed.clock.now(), zone=UTC)
+    tallies, _ = await managed.store.statistics.tallies(TallyScope(name="tonight"), span)
+    assert tallies.whole()[MeasureKind.FORECAST].count == 1
+    assert tallies.whole()[MeasureKind.FORECAST].millis == pytest.approx(100_000 * error, abs=2)
 
 
 async def test_forecasts_that_are_usually_far_off_are_shown_as_ranges(managed: Managed) -> None:
