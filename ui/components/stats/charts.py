@@ -5,6 +5,7 @@ Colours are the tokens of `theme.css`: a chart is drawn as SVG, so that it follo
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +27,25 @@ MAX_MARKS = 12
 MANY_POINTS = 120
 HOUR_SECONDS = 3600
 MAX_CAUSE_LENGTH = 42
+TEXTS = frozenset({"Cause", "Fingerprint", "Marks"})  # columns of words
 Options = dict[str, Any]
 Cell = str | int | float | None
 
 
+def _without_videos(statistics: Statistics) -> str:
+    return "" if statistics.figures["videos"].n else "No video has ended in this period."
+
+
+def _without_causes(statistics: Statistics) -> str:
+    return "" if statistics.causes else _without_videos(statistics) or "No video failed in this period."
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: its name in the address, its title, how it is drawn, and what is in its table and its CSV."""
+    """A chart: its name in the address, its title, how it is drawn, and what is in its table and its CSV.
+
+    `nothing` is what is said in its place if there is nothing to draw, "" if there is.
+    """
 
     name: str
     title: str
@@ -41,13 +54,19 @@ class Chart:
     rows: Callable[[Statistics], list[list[Cell]]]
     summary: Callable[[Statistics], str]
     has_times: bool = True
+    nothing: Callable[[Statistics], str] = _without_videos
+
+    @property
+    def texts(self) -> list[int]:
+        """The places of the columns of words."""
+        return [place for place, column in enumerate(self.columns) if column in TEXTS]
 
 
 def throughput(statistics: Statistics) -> Options:
     """Return bars of videos an hour; the newest, unfinished one is dashed."""
     bars = [_bar(part, _per_hour(part, statistics), OK) for part in statistics.bins]
-    series = {"name": "Videos an hour", "type": "bar", "data": bars, "markLine": _marks(statistics.marks)}
-    return _over_time(series, unit="videos an hour")
+    series = {"name": "Videos an hour", "type": "bar", "data": bars}
+    return _over_time(series, marks=statistics.marks, unit="videos an hour")
 
 
 def outcomes(statistics: Statistics) -> Options:
@@ -57,6 +76,7 @@ def outcomes(statistics: Statistics) -> Options:
     return _over_time(
         {"name": "ok", "type": "bar", "stack": "videos", "data": good, "color": OK},
         {"name": "failed", "type": "bar", "stack": "videos", "data": bad, "color": BAD},
+        marks=statistics.marks,
         unit="videos",
     )
 
@@ -68,9 +88,9 @@ def durations(statistics: Statistics) -> Options:
         for name, value in ((P50, _p50), (P95, _p95), (P99, _p99))
         for line in _lines(name, [(part, value(part)) for part in statistics.bins])
     ]
-    options = _over_time(*lines, unit="seconds a video, logarithmic")
+    options = _over_time(*lines, marks=statistics.marks, unit="seconds a video, logarithmic")
     options["yAxis"] |= {"type": "log", "minorTick": {"show": True}}
-    options["legend"] |= {"selected": selected(USUAL_LINES), "data": list(COLOURS)}
+    options["legend"] |= {"selected": selected(USUAL_LINES)}
     return options
 
 
@@ -97,15 +117,15 @@ def causes(statistics: Statistics) -> Options:
 
 
 def _throughput_rows(statistics: Statistics) -> list[list[Cell]]:
-    return [[*_times(part), part.videos, round(_per_hour(part, statistics), 2)] for part in statistics.bins]
+    return _rows(statistics, lambda part: [part.videos, round(_per_hour(part, statistics), 2)])
 
 
 def _duration_rows(statistics: Statistics) -> list[list[Cell]]:
-    return [[*_times(part), part.videos, _p50(part), _p95(part), _p99(part)] for part in statistics.bins]
+    return _rows(statistics, lambda part: [part.videos, _p50(part), _p95(part), _p99(part)])
 
 
 def _outcome_rows(statistics: Statistics) -> list[list[Cell]]:
-    return [[*_times(part), part.videos, part.videos - part.failed, part.failed] for part in statistics.bins]
+    return _rows(statistics, lambda part: [part.videos, part.videos - part.failed, part.failed])
 
 
 def _cause_rows(statistics: Statistics) -> list[list[Cell]]:
@@ -131,8 +151,8 @@ def _outcome_summary(statistics: Statistics) -> str:
 
 
 def _cause_summary(statistics: Statistics) -> str:
-    if not statistics.causes:
-        return "No video failed."
+    if nothing := _without_causes(statistics):
+        return nothing
     commonest = statistics.causes[0]
     return f"The commonest causes of failures: {count(commonest.videos)} videos by the first, {commonest.error}"
 
@@ -144,7 +164,7 @@ CHARTS: Mapping[str, Chart] = {
             "throughput",
             "Throughput",
             throughput,
-            ("From", "To", "Videos", "Videos an hour"),
+            ("From", "To", "Videos", "Videos an hour", "Marks"),
             _throughput_rows,
             _throughput_summary,
         ),
@@ -152,12 +172,17 @@ CHARTS: Mapping[str, Chart] = {
             "durations",
             "Durations",
             durations,
-            ("From", "To", "Videos", "50 % up to (s)", "95 % up to (s)", "99 % up to (s)"),
+            ("From", "To", "Videos", "50 % up to (s)", "95 % up to (s)", "99 % up to (s)", "Marks"),
             _duration_rows,
             _duration_summary,
         ),
         Chart(
-            "outcomes", "Outcomes", outcomes, ("From", "To", "Videos", "Ok", "Failed"), _outcome_rows, _outcome_summary
+            "outcomes",
+            "Outcomes",
+            outcomes,
+            ("From", "To", "Videos", "Ok", "Failed", "Marks"),
+            _outcome_rows,
+            _outcome_summary,
         ),
         Chart(
             "causes",
@@ -167,6 +192,7 @@ CHARTS: Mapping[str, Chart] = {
             _cause_rows,
             _cause_summary,
             has_times=False,
+            nothing=_without_causes,
         ),
     )
 }
@@ -202,8 +228,16 @@ def _p99(part: Bin) -> float | None:
     return part.video_p99
 
 
-def _times(part: Bin) -> tuple[str, str]:
-    return iso_of_millis(part.begin), iso_of_millis(part.end)
+def _rows(statistics: Statistics, numbers: Callable[[Bin], list[Cell]]) -> list[list[Cell]]:
+    """Return a row for each part: its times, its numbers, and the marks in it."""
+    bin_of = statistics.span.bin_of
+    words: dict[int, list[str]] = defaultdict(list)
+    for mark in statistics.marks:
+        words[bin_of(mark.at)].append(_mark_in_words(mark))
+    return [
+        [iso_of_millis(part.begin), iso_of_millis(part.end), *numbers(part), ", ".join(words[place])]
+        for place, part in enumerate(statistics.bins)
+    ]
 
 
 def _bar(part: Bin, value: float, colour: str) -> Options:
@@ -229,12 +263,15 @@ def _lines(name: str, points: Sequence[tuple[Bin, float | None]]) -> list[Option
     return [{**usual, "data": placed[:finished]}, {**dashed, "data": placed[max(0, finished - 1) :]}]
 
 
-def _over_time(*series: Options, unit: str) -> Options:
+def _over_time(*series: Options, marks: Sequence[Mark], unit: str) -> Options:
+    """Return a chart over time; its marks are a series of their own, since the others may be switched off."""
+    names = list(dict.fromkeys(one["name"] for one in series))
+    marked = {"name": "marks", "type": "line", "data": [], "markLine": _mark_lines(marks)}
     return {
         "animation": False,
         "textStyle": FONT,
         "grid": {"left": 8, "right": 16, "top": 56, "bottom": 8, "containLabel": True},
-        "legend": {"top": 0, "right": 0, "textStyle": {"color": TEXT}, "inactiveColor": MUTED},
+        "legend": {"top": 0, "right": 0, "textStyle": {"color": TEXT}, "inactiveColor": MUTED, "data": names},
         "tooltip": _tooltip("axis"),
         "xAxis": {**_axis(), "type": "time", "axisLabel": {"color": MUTED, "hideOverlap": True}},
         "yAxis": {
@@ -244,7 +281,9 @@ def _over_time(*series: Options, unit: str) -> Options:
             "nameLocation": "end",
             "nameTextStyle": {"color": MUTED, "align": "left"},
         },
-        "series": [{"barMaxWidth": 28, "emphasis": {"disabled": True}, "color": OK, **one} for one in series],
+        "series": [
+            {"barMaxWidth": 28, "emphasis": {"disabled": True}, "color": OK, **one} for one in (*series, marked)
+        ],
     }
 
 
@@ -269,7 +308,7 @@ def _tooltip(trigger: str) -> Options:
     }
 
 
-def _marks(marks: Sequence[Mark]) -> Options:
+def _mark_lines(marks: Sequence[Mark]) -> Options:
     """Return lines where the server was started or the slots changed."""
     lines = [{"xAxis": mark.at, "name": _mark_in_words(mark)} for mark in marks[-MAX_MARKS:]]
     return {
