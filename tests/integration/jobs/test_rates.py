@@ -71,6 +71,7 @@ async def test_a_restart_finds_those_of_jobs_that_left_the_dashboard(managed: Ma
     await managed.clock.advance(60)
     async with counting(managed) as rates, asyncio.timeout(10):
         while not sum(rates.of(ANA.id)):
+            await managed.journal.durable()
             await asyncio.sleep(0.001)
         assert (sum(rates.of(ANA.id)), sum(rates.of(BEN.id))) == (12, 0)
 
