@@ -16,8 +16,7 @@ from sqlalchemy import Connection, inspect, text
 
 from backend.clock import from_millis
 from backend.domain.measures import Ledger, job_measures
-from backend.store.counting import FILM_SQL, RESULT_SQL, result_of_row
-from backend.store.forecasts import judged_measures
+from backend.store.counting import FILM_SQL, RESULT_SQL, judged_measures, result_of_row
 from backend.store.rollups import CauseWords, add, name_causes
 from backend.store.transactions import Database
 from backend.store.upkeep import Countdown, Interrupted, stop_requests

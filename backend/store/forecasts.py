@@ -27,10 +27,11 @@ from sqlalchemy.engine import Row
 from backend.clock import to_millis
 from backend.domain.habits import PastResult, Work
 from backend.domain.job import Job
-from backend.domain.judgement import JUDGED_AT_MOST, JUDGED_STAGE, STAGES, SaidForecast, usual_error
-from backend.domain.measures import JobMeasure, MeasureKind
+from backend.domain.judgement import JUDGED_AT_MOST, STAGES, SaidForecast, usual_error
+from backend.domain.measures import JobMeasure
 from backend.store import bulk
 from backend.store.changes import Tick
+from backend.store.counting import judged_measures
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT
 from backend.store.rows import RowCodec, past
@@ -186,18 +187,6 @@ def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
     values = {"ended_at": job.finished_at, "paused_seconds": paused.scalar_subquery()}
     connection.execute(update(FORECASTS).where(*mine, FORECASTS.c.ended_at.is_(None)).values(values))
     return judged_measures(connection, job.id, job.owner_id, FORECASTS.c.attempt == job.attempt)
-
-
-def judged_measures(
-    connection: Connection, job_id: str, owner_id: str, *only: ColumnElement[bool]
-) -> Iterator[JobMeasure]:
-    """Yield what the judged forecasts of a job, or `only` some of them, are in the statistics: 1 % counts as 1 s."""
-    judged = (FORECASTS.c.job_id == job_id, FORECASTS.c.stage == JUDGED_STAGE, FORECASTS.c.ended_at.is_not(None))
-    for row in connection.execute(select(FORECASTS).where(*judged, *only)).all():
-        said = _said(row)
-        if said.ended_at is not None and said.error is not None:
-            millis = round(100_000 * said.error)
-            yield JobMeasure(MeasureKind.FORECAST, to_millis(said.ended_at), owner_id, said.processor, millis)
 
 
 def _rests(job: Job) -> Select[Any]:
