@@ -94,6 +94,20 @@ def test_marks_cannot_be_switched_off_with_a_line(name: str, statistics: Statist
     assert {one["name"] for one in others} == set(options["legend"]["data"])
 
 
+def test_marks_that_lie_close_together_share_a_label(statistics: Statistics) -> None:
+    at, minute = to_millis(NOW - timedelta(hours=9)), 60_000
+    marks = [
+        Mark(at, "start", 2),
+        Mark(at + minute, "start", 2),
+        Mark(at + 2 * minute, "slots", 4),
+        Mark(at + 10**7, "start", 4),
+    ]
+    *_, marked = drawn("outcomes", replace(statistics, marks=marks))["series"]
+    lines = marked["markLine"]["data"]
+    assert [line["name"] for line in lines] == ["", "", "started, 4 slots", "started"]
+    assert [line["xAxis"] for line in lines] == [mark.at for mark in marks]
+
+
 @pytest.mark.parametrize("name", OVER_TIME)
 def test_the_table_names_the_marks_of_each_bin(name: str, statistics: Statistics) -> None:
     changed = replace(statistics, marks=[statistics.marks[0], Mark(to_millis(NOW), "slots", 4)])

@@ -6,11 +6,13 @@ Colours are the tokens of `theme.css`: a chart is drawn as SVG, so that it follo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from backend.clock import iso_of_millis
+from backend.domain.periods import Span
 from backend.domain.statistics import Bin, Mark, Statistics
 from ui.figures import UNKNOWN, number
 from ui.text import count, duration
@@ -24,6 +26,7 @@ USUAL_LINES = frozenset({"p95"})
 COLOURS = {P50: "var(--completed)", P95: "var(--processing)", P99: "var(--stalled)"}
 FONT = {"fontFamily": "Roboto, system-ui, sans-serif", "color": TEXT}
 MAX_MARKS = 12
+MAX_LABELS = 25  # of marks, side by side
 MANY_POINTS = 120
 HOUR_SECONDS = 3600
 MAX_CAUSE_LENGTH = 42
@@ -66,7 +69,7 @@ def throughput(statistics: Statistics) -> Options:
     """Return bars of videos an hour; the newest, unfinished one is dashed."""
     bars = [_bar(part, _per_hour(part, statistics), OK) for part in statistics.bins]
     series = {"name": "Videos an hour", "type": "bar", "data": bars}
-    return _over_time(series, marks=statistics.marks, unit="videos an hour")
+    return _over_time(statistics, series, unit="videos an hour")
 
 
 def outcomes(statistics: Statistics) -> Options:
@@ -74,9 +77,9 @@ def outcomes(statistics: Statistics) -> Options:
     good = [_bar(part, part.videos - part.failed, OK) for part in statistics.bins]
     bad = [_bar(part, part.failed, BAD) for part in statistics.bins]
     return _over_time(
+        statistics,
         {"name": "ok", "type": "bar", "stack": "videos", "data": good, "color": OK},
         {"name": "failed", "type": "bar", "stack": "videos", "data": bad, "color": BAD},
-        marks=statistics.marks,
         unit="videos",
     )
 
@@ -88,7 +91,7 @@ def durations(statistics: Statistics) -> Options:
         for name, value in ((P50, _p50), (P95, _p95), (P99, _p99))
         for line in _lines(name, [(part, value(part)) for part in statistics.bins])
     ]
-    options = _over_time(*lines, marks=statistics.marks, unit="seconds a video, logarithmic")
+    options = _over_time(statistics, *lines, unit="seconds a video, logarithmic")
     options["yAxis"] |= {"type": "log", "minorTick": {"show": True}}
     options["legend"] |= {"selected": selected(USUAL_LINES)}
     return options
@@ -263,10 +266,10 @@ def _lines(name: str, points: Sequence[tuple[Bin, float | None]]) -> list[Option
     return [{**usual, "data": placed[:finished]}, {**dashed, "data": placed[max(0, finished - 1) :]}]
 
 
-def _over_time(*series: Options, marks: Sequence[Mark], unit: str) -> Options:
+def _over_time(statistics: Statistics, *series: Options, unit: str) -> Options:
     """Return a chart over time; its marks are a series of their own, since the others may be switched off."""
     names = list(dict.fromkeys(one["name"] for one in series))
-    marked = {"name": "marks", "type": "line", "data": [], "markLine": _mark_lines(marks)}
+    marked = {"name": "marks", "type": "line", "data": [], "markLine": _mark_lines(statistics)}
     return {
         "animation": False,
         "textStyle": FONT,
@@ -308,17 +311,34 @@ def _tooltip(trigger: str) -> Options:
     }
 
 
-def _mark_lines(marks: Sequence[Mark]) -> Options:
+def _mark_lines(statistics: Statistics) -> Options:
     """Return lines where the server was started or the slots changed."""
-    lines = [{"xAxis": mark.at, "name": _mark_in_words(mark)} for mark in marks[-MAX_MARKS:]]
     return {
         "silent": True,
         "symbol": "none",
         "animation": False,
         "lineStyle": {"color": MUTED, "type": "dotted"},
-        "label": {"formatter": "{b}", "color": MUTED, "fontSize": 10, "position": "insideEndTop"},
-        "data": lines,
+        "label": {
+            "formatter": "{b}",
+            "color": MUTED,
+            "fontSize": 10,
+            "position": "insideEndTop",
+            "backgroundColor": SURFACE,  # it may lie on a bar
+            "padding": [1, 3],
+        },
+        "data": list(_labelled(statistics.marks[-MAX_MARKS:], statistics.span)),
     }
+
+
+def _labelled(marks: Sequence[Mark], span: Span) -> Iterator[Options]:
+    """Yield the line of each mark; of those too close for a label each, the last one has the words of all."""
+    room, words = (span.edges[-1] - span.begin) / MAX_LABELS, list[str]()
+    for mark, following in zip_longest(marks, marks[1:]):
+        words.append(_mark_in_words(mark))
+        is_last = following is None or following.at - mark.at >= room
+        yield {"xAxis": mark.at, "name": ", ".join(dict.fromkeys(words)) if is_last else ""}
+        if is_last:
+            words.clear()
 
 
 def _mark_in_words(mark: Mark) -> str:
