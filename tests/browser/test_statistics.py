@@ -19,6 +19,7 @@ from tests.support.axe import grave_findings
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
+from ui.figures import FIGURES
 
 GOOD, MISSING = 6, 5
 CHARTS = ("throughput", "durations", "outcomes", "causes")
@@ -159,6 +160,20 @@ def test_too_few_is_said(page: Page, site: Site) -> None:
     wait = page.get_by_test_id("stat-wait_p50")
     expect(wait).to_contain_text("too few")
     expect(wait).to_contain_text("n = 1 job")
+
+
+def test_each_figure_says_what_it_means(page: Page, site: Site) -> None:
+    """Also to those who have no pointer for its title."""
+    open_stats(page, site, "?period=24h")
+    for name, words in FIGURES.items():
+        expect(page.get_by_test_id(f"stat-{name}")).to_contain_text(words.meaning)
+
+
+def test_a_period_that_runs_ends_now(page: Page, site: Site) -> None:
+    open_stats(page, site, "?period=24h")
+    expect(page.locator(".span")).to_contain_text("to now,")
+    open_stats(page, site, "?from=2026-02-02&to=2026-02-04")
+    expect(page.locator(".span")).not_to_contain_text("now")
 
 
 def test_filters_are_in_the_address(page: Page, site: Site) -> None:

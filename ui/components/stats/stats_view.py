@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +14,7 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import from_millis
 from backend.domain.moments import parse_moment
-from backend.domain.periods import Period
+from backend.domain.periods import Period, Span
 from backend.domain.statistics import Figure, Statistics
 from backend.errors import Invalid
 from backend.jobs.statistics import Question
@@ -113,7 +112,7 @@ class StatsView:
         """Show these statistics."""
         self._refusal.set_visibility(False)
         self._content.set_visibility(True)
-        self._draw_span(from_millis(statistics.span.begin), from_millis(statistics.span.end))
+        self._draw_span(statistics.span)
         for name, card in self._figures.items():
             card.show(statistics.figures[name])
         for panel in self._charts.values():
@@ -162,13 +161,13 @@ class StatsView:
             field.props["value"] = query.get(name, "")
             field.props["disabled"] = name not in query  # what is not given is not in the address
 
-    def _draw_span(self, begin: datetime, end: datetime) -> None:
+    def _draw_span(self, span: Span) -> None:
         self._span.clear()
         with self._span:
             tag("span", "From ")
-            Moment(begin)
-            tag("span", " to ")
-            Moment(end, zoned=True)
+            Moment(from_millis(span.begin))
+            tag("span", " to now, " if span.end < span.edges[-1] else " to ")
+            Moment(from_millis(span.end), zoned=True)
             tag(
                 "span",
                 ". A video counts once, with its newest result, when that came. Before: the period before, as long.",
@@ -195,6 +194,7 @@ class _FigureCard:
         with tag("div", classes="stat").props(f"data-testid=stat-{name}") as self._card:
             self._card.props["title"] = words.meaning
             tag("div", words.label, classes="label")
+            tag("span", words.meaning, classes="sr")  # the title is for the pointer only
             self._value = tag("b")
             self._sample = tag("div", classes="small muted")
             self._before = tag("div", classes="small muted")
