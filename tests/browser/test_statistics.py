@@ -172,7 +172,7 @@ def test_each_figure_says_what_it_means(page: Page, site: Site) -> None:
 def test_a_period_that_runs_ends_now(page: Page, site: Site) -> None:
     open_stats(page, site, "?period=24h")
     expect(page.locator(".span")).to_contain_text("to now,")
-    open_stats(page, site, "?from=2026-02-02&to=2026-02-04")
+    open_stats(page, site, "?from=2020-02-02&to=2020-02-04")
     expect(page.locator(".span")).not_to_contain_text("now")
 
 
@@ -196,14 +196,14 @@ def test_a_range_of_days_is_that_of_the_readers_zone(page: Page, site: Site) -> 
     """The reader is in Kolkata, the server in London: a day begins there at half past six in the evening."""
     open_stats(page, site)
     first, last = page.get_by_test_id("from-day"), page.get_by_test_id("to-day")
-    first.fill("2026-02-02")
-    last.fill("2026-02-03")
+    first.fill("2020-02-02")
+    last.fill("2020-02-03")
     page.get_by_role("button", name="Show").click()
     page.wait_for_url("**/stats?*from=*")
     asked = parse_qs(urlsplit(page.url).query, keep_blank_values=True)
-    assert (asked["from"], asked["to"]) == (["2026-02-01T18:30:00.000Z"], ["2026-02-03T18:30:00.000Z"])
+    assert (asked["from"], asked["to"]) == (["2020-02-01T18:30:00.000Z"], ["2020-02-03T18:30:00.000Z"])
     assert asked.keys() == {"from", "to", "processor", "name"}
-    assert (first.input_value(), last.input_value()) == ("2026-02-02", "2026-02-03")
+    assert (first.input_value(), last.input_value()) == ("2020-02-02", "2020-02-03")
     expect(page.get_by_test_id("stat-videos")).to_have_attribute("data-n", "0")
     open_stats(page, site, "?from=2031-01-01")
     expect(page.get_by_test_id("stats-refused")).to_contain_text("in the past")
