@@ -16,7 +16,6 @@ from backend.domain.measures import QUARTER_MILLIS, quarter_of
 from backend.errors import Invalid
 
 HOUR_MILLIS, DAY_SECONDS = 3_600_000, 86_400
-QUARTER_SECONDS, HOUR_SECONDS = QUARTER_MILLIS // 1000, 3600
 FINE = timedelta(hours=36)  # up to here bins of 15 minutes
 HOURLY = timedelta(days=14)  # up to here bins of an hour; then days
 KEPT_FINE = timedelta(days=8)  # so long the quarters of an hour are kept apart

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from backend.domain import histogram
 from backend.domain.measures import MeasureKind, Tally
-from backend.domain.periods import Span
+from backend.domain.periods import HOUR_MILLIS, Span
 
 MIN_SAMPLE = 5  # fewer are too few to say anything
 MAX_CAUSES = 10
-HOUR_MILLIS = 3_600_000
+START, SLOTS = "start", "slots"  # kinds of marks
 Sums = Mapping[str, Tally]
 
 

@@ -28,7 +28,7 @@ from backend.clock import to_millis
 from backend.domain.habits import PastResult, Work
 from backend.domain.job import Job
 from backend.domain.judgement import JUDGED_AT_MOST, STAGES, SaidForecast, usual_error
-from backend.domain.measures import JobMeasure
+from backend.domain.measures import ENDED_BY_ITSELF, JobMeasure
 from backend.store import bulk
 from backend.store.changes import Tick
 from backend.store.counting import judged_measures
@@ -44,7 +44,6 @@ SIZE = "size_bytes"  # in the result of a processor that knows it
 MAX_RESULTS, RESULTS_OF_A_JOB = 2_000, 300
 JOBS_LEARNED_FROM, JOBS_LOOKED_AT = 20, 200
 AT_REST = (Status.PENDING, Status.PAUSED)
-ENDED_BY_THEMSELVES = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.FAILED)
 _ADD = bulk.upsert(  # what was said first stays: a restarted server may say it again
     RowCodec[SaidForecast](FORECASTS, FORECASTS.c.keys()), key="job_id, attempt, stage", change="stage = excluded.stage"
 )
@@ -126,7 +125,7 @@ def _newest_jobs(connection: Connection, work: Work, *, but: str) -> list[str]:
     """Return the newest jobs with this work; of the many past ones, only the newest of each status are looked at."""
     wanted = (JOBS.c.id, JOBS.c.processor, JOBS.c.source, JOBS.c.options, JOBS.c.created_at)
     rows = list(connection.execute(select(*wanted).where(PRESENT)))
-    for status in ENDED_BY_THEMSELVES:
+    for status in ENDED_BY_ITSELF:
         past = select(*wanted).where(PAST, JOBS.c.status == status).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
         rows += connection.execute(past.limit(JOBS_LOOKED_AT))
     same = [row for row in rows if Work(row.processor, row.source, row.options) == work and row.id != but]
@@ -171,7 +170,7 @@ def write(connection: Connection, tick: Tick) -> list[JobMeasure]:
     Returns what that means for the statistics.
     """
     _ADD.execute(connection, tick.forecasts)
-    ended = {milestone.job_id for milestone in tick.milestones if milestone.status in ENDED_BY_THEMSELVES}
+    ended = {milestone.job_id for milestone in tick.milestones if milestone.status in ENDED_BY_ITSELF}
     return [measure for job in tick.jobs if job.id in ended for measure in _judge(connection, job)]
 
 

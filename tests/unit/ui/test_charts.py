@@ -87,6 +87,13 @@ def test_only_the_newest_marks_are_drawn(name: str, statistics: Statistics) -> N
 
 
 @pytest.mark.parametrize("name", OVER_TIME)
+def test_a_chart_shows_the_whole_period(name: str, statistics: Statistics) -> None:
+    """Also if all videos were done in one bin: marks outside it are seen."""
+    axis = drawn(name, statistics)["xAxis"]
+    assert (axis["min"], axis["max"]) == (statistics.span.begin, statistics.span.edges[-1])
+
+
+@pytest.mark.parametrize("name", OVER_TIME)
 def test_marks_cannot_be_switched_off_with_a_line(name: str, statistics: Statistics) -> None:
     options = drawn(name, statistics)
     *others, marked = options["series"]
@@ -110,9 +117,9 @@ def test_marks_that_lie_close_together_share_a_label(statistics: Statistics) -> 
 
 @pytest.mark.parametrize("name", OVER_TIME)
 def test_the_table_names_the_marks_of_each_bin(name: str, statistics: Statistics) -> None:
-    changed = replace(statistics, marks=[statistics.marks[0], Mark(to_millis(NOW), "slots", 4)])
+    changed = replace(statistics, marks=[statistics.marks[0], Mark(to_millis(NOW), "slots", 1)])
     *_, words = zip(*CHARTS[name].rows(changed), strict=True)
-    assert (words[0], words[-1], set(words[1:-1])) == ("started", "4 slots", {""})
+    assert (words[0], words[-1], set(words[1:-1])) == ("started", "1 slot", {""})
     assert CHARTS[name].columns[-1] == "Marks"
 
 

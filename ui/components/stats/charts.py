@@ -13,7 +13,8 @@ from typing import Any
 
 from backend.clock import iso_of_millis
 from backend.domain.periods import Span
-from backend.domain.statistics import Bin, Mark, Statistics
+from backend.domain.statistics import START, Bin, Mark, Statistics
+from backend.domain.texts import counted
 from ui.figures import UNKNOWN, number
 from ui.text import count, duration
 
@@ -86,10 +87,11 @@ def outcomes(statistics: Statistics) -> Options:
 
 def durations(statistics: Statistics) -> Options:
     """Return lines of the percentiles on a logarithmic axis; the way to the unfinished bin is dashed."""
+    bins = statistics.bins
     lines = [
-        line
-        for name, value in ((P50, _p50), (P95, _p95), (P99, _p99))
-        for line in _lines(name, [(part, value(part)) for part in statistics.bins])
+        *_lines(P50, [(part, part.video_p50) for part in bins]),
+        *_lines(P95, [(part, part.video_p95) for part in bins]),
+        *_lines(P99, [(part, part.video_p99) for part in bins]),
     ]
     options = _over_time(statistics, *lines, unit="seconds a video, logarithmic")
     options["yAxis"] |= {"type": "log", "minorTick": {"show": True}}
@@ -124,7 +126,7 @@ def _throughput_rows(statistics: Statistics) -> list[list[Cell]]:
 
 
 def _duration_rows(statistics: Statistics) -> list[list[Cell]]:
-    return _rows(statistics, lambda part: [part.videos, _p50(part), _p95(part), _p99(part)])
+    return _rows(statistics, lambda part: [part.videos, part.video_p50, part.video_p95, part.video_p99])
 
 
 def _outcome_rows(statistics: Statistics) -> list[list[Cell]]:
@@ -219,18 +221,6 @@ def _per_hour(part: Bin, statistics: Statistics) -> float:
     return part.videos / hours
 
 
-def _p50(part: Bin) -> float | None:
-    return part.video_p50
-
-
-def _p95(part: Bin) -> float | None:
-    return part.video_p95
-
-
-def _p99(part: Bin) -> float | None:
-    return part.video_p99
-
-
 def _rows(statistics: Statistics, numbers: Callable[[Bin], list[Cell]]) -> list[list[Cell]]:
     """Return a row for each part: its times, its numbers, and the marks in it."""
     bin_of = statistics.span.bin_of
@@ -276,7 +266,13 @@ def _over_time(statistics: Statistics, *series: Options, unit: str) -> Options:
         "grid": {"left": 8, "right": 16, "top": 56, "bottom": 8, "containLabel": True},
         "legend": {"top": 0, "right": 0, "textStyle": {"color": TEXT}, "inactiveColor": MUTED, "data": names},
         "tooltip": _tooltip("axis"),
-        "xAxis": {**_axis(), "type": "time", "axisLabel": {"color": MUTED, "hideOverlap": True}},
+        "xAxis": {
+            **_axis(),
+            "type": "time",
+            "min": statistics.span.edges[0],
+            "max": statistics.span.edges[-1],
+            "axisLabel": {"color": MUTED, "hideOverlap": True},
+        },
         "yAxis": {
             **_axis(),
             "type": "value",
@@ -342,7 +338,7 @@ def _labelled(marks: Sequence[Mark], span: Span) -> Iterator[Options]:
 
 
 def _mark_in_words(mark: Mark) -> str:
-    return "started" if mark.kind == "start" else f"{mark.slots} slots"
+    return "started" if mark.kind == START else counted(mark.slots, "slot")
 
 
 def _short(words: str) -> str:
