@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from backend.domain.periods import Period
 from backend.domain.statistics import MIN_SAMPLE
+from backend.domain.texts import counted
 from ui.text import count, duration, elapsed
 
 UNKNOWN = "–"
@@ -65,31 +66,31 @@ class FigureWords:
 
 FIGURES: Mapping[str, FigureWords] = MappingProxyType(
     {
-        "videos": FigureWords("Videos done", whole, "videos", "Each counts once, with its newest result."),
-        "success_rate": FigureWords("Success rate", share, "videos", "Good ones among the videos that are done."),
-        "videos_per_hour": FigureWords("Videos an hour", number, "videos", "Over the whole period, nights too."),
+        "videos": FigureWords("Videos done", whole, "video", "Each counts once, with its newest result."),
+        "success_rate": FigureWords("Success rate", share, "video", "Good ones among the videos that are done."),
+        "videos_per_hour": FigureWords("Videos an hour", number, "video", "Over the whole period, nights too."),
         "film_hours_per_hour": FigureWords(
-            "Hours of film an hour", number, "good videos", "The length of the films of good videos."
+            "Hours of film an hour", number, "good video", "Of good videos, where the length of the film is known."
         ),
-        "wait_p50": FigureWords("Wait, half of the jobs up to", elapsed, "jobs", "From handing in to the start."),
-        "wait_p95": FigureWords("Wait, 95 % up to", elapsed, "jobs", "From handing in to the start."),
-        "run_p50": FigureWords("Run, half of the jobs up to", duration, "runs", "From the start to the end."),
-        "run_p95": FigureWords("Run, 95 % up to", duration, "runs", "From the start to the end; every attempt."),
-        "video_p50": FigureWords("A video, half up to", duration, "videos", "Of the newest results."),
-        "video_p95": FigureWords("A video, 95 % up to", duration, "videos", "Of the newest results."),
-        "video_p99": FigureWords("A video, 99 % up to", duration, "videos", "Of the newest results."),
+        "wait_p50": FigureWords("Wait, half of the jobs up to", elapsed, "job", "From handing in to the start."),
+        "wait_p95": FigureWords("Wait, 95 % up to", elapsed, "job", "From handing in to the start."),
+        "run_p50": FigureWords("Run, half of the jobs up to", duration, "run", "From the start to the end."),
+        "run_p95": FigureWords("Run, 95 % up to", duration, "run", "From the start to the end; every attempt."),
+        "video_p50": FigureWords("A video, half up to", duration, "video", "Of the newest results."),
+        "video_p95": FigureWords("A video, 95 % up to", duration, "video", "Of the newest results."),
+        "video_p99": FigureWords("A video, 99 % up to", duration, "video", "Of the newest results."),
         "work_per_film_minute": FigureWords(
-            "Work a minute of film", duration, "good videos", "Where the length of the film is known."
+            "Work a minute of film", duration, "good video", "Where the length of the film is known."
         ),
-        "slots_busy": FigureWords("Slots busy", share, "videos", "The share of their time that led to a result."),
+        "slots_busy": FigureWords("Slots busy", share, "video", "The share of their time that led to a result."),
         "oldest_waiting_seconds": FigureWords(
-            "Oldest job that waits now", elapsed, "waiting jobs", "Waits are known only of jobs that have started."
+            "Oldest job that waits now", elapsed, "waiting job", "Waits are known only of jobs that have started."
         ),
-        "retries": FigureWords("Retries", whole, "videos", "Videos that were tried again after a failed result."),
-        "retries_helped": FigureWords("Retries that helped", whole, "retries", "The video was then good."),
-        "self_pauses": FigureWords("Self-pauses", whole, "runs", "A job pauses when the machine fails it."),
+        "retries": FigureWords("Retries", whole, "video", "Videos that were tried again after a failed result."),
+        "retries_helped": FigureWords("Retries that helped", whole, "retried video", "The video was then good."),
+        "self_pauses": FigureWords("Self-pauses", whole, "run", "A job pauses when the machine fails it."),
         "forecast_error_p50": FigureWords(
-            "Forecasts at a quarter were off by", share, "forecasts", "Half of them by no more."
+            "Forecasts at a quarter were off by", share, "forecast", "Half of them by no more."
         ),
     }
 )
@@ -114,7 +115,7 @@ def sample_in_words(name: str, n: int) -> str:
     >>> sample_in_words("wait_p50", 1204)
     'n = 1,204 jobs'
     """
-    return f"n = {count(n)} {FIGURES[name].of}"
+    return f"n = {counted(n, FIGURES[name].of)}"
 
 
 def before_in_words(name: str, before: float | None) -> str:

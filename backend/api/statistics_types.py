@@ -12,7 +12,7 @@ from backend.domain.statistics import Bin, Statistics
 class FigureOut(msgspec.Struct):
     """A figure of the statistics."""
 
-    # null for fewer than 5.
+    # null for fewer than 5, and where nothing is known.
     value: float | None
     # How many things it is made of.
     n: int
@@ -28,7 +28,7 @@ class FiguresOut(msgspec.Struct):
     # From 0 to 1: good ones among these.
     success_rate: FigureOut
     videos_per_hour: FigureOut
-    # Hours of film in good videos, an hour.
+    # Hours of film in good videos, an hour; null if no length of a film is known.
     film_hours_per_hour: FigureOut
     # From handing in to starting: half of the jobs waited no longer.
     wait_p50: FigureOut

@@ -17,7 +17,7 @@ import msgspec
 
 from backend.clock import to_millis
 from backend.domain import histogram
-from progress_dashboard.protocol import Status
+from progress_dashboard.protocol import UNFINISHED, Status
 
 QUARTER_MILLIS = 900_000
 ENDED_BY_ITSELF = frozenset({Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.FAILED})
@@ -205,11 +205,11 @@ class Ledger:
 def job_measures(earlier: JobState | None, job: JobState) -> Iterator[JobMeasure]:
     """Yield what the next state of a job adds, each thing once in its life.
 
-    The successes of an external job count at its end, since nothing is known of each.
+    The successes of an external job count at its end, however it ends, since nothing is known of each.
     """
     if _starts_for_the_first_time(earlier, job) and job.started_at is not None:
         yield _measure(MeasureKind.WAIT, job, job.started_at, since=job.created_at)
-    if job.status in ENDED_BY_ITSELF and (earlier is None or earlier.status is not job.status):
+    if job.status not in UNFINISHED and (earlier is None or earlier.status in UNFINISHED):
         yield from _measures_of_end(job)
     if job.status is Status.PAUSED and job.pause_reason and (earlier is None or earlier.status is not Status.PAUSED):
         yield _measure(MeasureKind.SELF_PAUSE, job, job.updated_at)
@@ -227,7 +227,7 @@ def _starts_for_the_first_time(earlier: JobState | None, job: JobState) -> bool:
 
 def _measures_of_end(job: JobState) -> Iterator[JobMeasure]:
     ended_at = job.finished_at or job.updated_at
-    if job.started_at is not None:
+    if job.status in ENDED_BY_ITSELF and job.started_at is not None:
         yield _measure(MeasureKind.RUN, job, ended_at, since=job.started_at)
     if job.is_external and job.succeeded > 0:
         yield _measure(MeasureKind.OK, job, ended_at, number=job.succeeded)

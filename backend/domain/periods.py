@@ -16,7 +16,6 @@ from backend.domain.measures import QUARTER_MILLIS, quarter_of
 from backend.errors import Invalid
 
 HOUR_MILLIS, DAY_SECONDS = 3_600_000, 86_400
-QUARTER_SECONDS, HOUR_SECONDS = QUARTER_MILLIS // 1000, 3600
 FINE = timedelta(hours=36)  # up to here bins of 15 minutes
 HOURLY = timedelta(days=14)  # up to here bins of an hour; then days
 KEPT_FINE = timedelta(days=8)  # so long the quarters of an hour are kept apart
@@ -85,7 +84,7 @@ def span_of(period: Period, *, now: datetime, zone: tzinfo | None, night: Night 
 
 
 def span_between(begin: datetime, end: datetime, *, now: datetime, zone: tzinfo | None) -> Span:
-    """Return the period between two moments, from the beginning of the first bin on. Raises `Invalid`."""
+    """Return the period between two moments, of whole bins: up to the end of the last one, or now. Raises `Invalid`."""
     end = min(end, now)
     if begin < EARLIEST:
         raise Invalid("from must be after 1999.")
@@ -95,9 +94,9 @@ def span_between(begin: datetime, end: datetime, *, now: datetime, zone: tzinfo 
     if length > timedelta(days=MAX_DAYS):
         raise Invalid(f"from and to may be at most {MAX_DAYS:,} days apart.")
     if length > HOURLY:
-        return _in_days(begin, end, zone)
-    is_fine = length <= FINE and begin > now - KEPT_FINE
-    return _in_equal_bins(to_millis(begin), to_millis(end), QUARTER_MILLIS if is_fine else HOUR_MILLIS)
+        return _in_days(begin, end, now, zone)
+    width = QUARTER_MILLIS if length <= FINE and begin > now - KEPT_FINE else HOUR_MILLIS
+    return _in_equal_bins(to_millis(begin), to_millis(end), width, now)
 
 
 def default_period(now: datetime, *, zone: tzinfo | None) -> Period:
@@ -105,20 +104,22 @@ def default_period(now: datetime, *, zone: tzinfo | None) -> Period:
     return Period.NIGHT if now.astimezone(zone).hour < 12 else Period.WEEK
 
 
-def _in_equal_bins(begin: int, end: int, width: int) -> Span:
+def _in_equal_bins(begin: int, end: int, width: int, now: datetime) -> Span:
     begin -= begin % width
     edges = tuple(range(begin, end + width, width))
+    end = min(edges[-1], to_millis(now))
     before = begin - (end - begin)
     return Span(begin, end, before - before % width, begin, width // 1000, edges)
 
 
-def _in_days(begin: datetime, end: datetime, zone: tzinfo | None) -> Span:
+def _in_days(begin: datetime, end: datetime, now: datetime, zone: tzinfo | None) -> Span:
     day, edges = begin.astimezone(zone).date(), list[int]()
     while not edges or edges[-1] < to_millis(end):
         edges.append(quarter_of(to_millis(_local(day, 0, zone))))
         day += timedelta(days=1)
-    before = edges[0] - (to_millis(end) - edges[0])
-    return Span(edges[0], to_millis(end), before - before % HOUR_MILLIS, edges[0], DAY_SECONDS, tuple(edges))
+    counted_end = min(edges[-1], to_millis(now))
+    before = edges[0] - (counted_end - edges[0])
+    return Span(edges[0], counted_end, before - before % HOUR_MILLIS, edges[0], DAY_SECONDS, tuple(edges))
 
 
 def _night(now: datetime, zone: tzinfo | None, night: Night) -> Span:
@@ -127,7 +128,7 @@ def _night(now: datetime, zone: tzinfo | None, night: Night) -> Span:
     if _local(day, night.begin, zone) > now:
         day -= timedelta(days=1)
     begin, end = _night_of(day, night, zone)
-    span = _in_equal_bins(to_millis(begin), to_millis(min(end, now)), QUARTER_MILLIS)
+    span = _in_equal_bins(to_millis(begin), to_millis(min(end, now)), QUARTER_MILLIS, now)
     before = to_millis(_night_of(day - timedelta(days=1), night, zone)[0])
     elapsed = quarter_of(span.end - span.begin + QUARTER_MILLIS - 1)
     return replace(span, before=before, before_end=min(before + elapsed, span.begin))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from backend.domain import histogram
 from backend.domain.measures import MeasureKind, Tally
-from backend.domain.periods import Span
+from backend.domain.periods import HOUR_MILLIS, Span
 
 MIN_SAMPLE = 5  # fewer are too few to say anything
 MAX_CAUSES = 10
-HOUR_MILLIS = 3_600_000
+START, SLOTS = "start", "slots"  # kinds of marks
 Sums = Mapping[str, Tally]
 
 
@@ -150,7 +150,8 @@ def _videos_per_hour(sample: Sample) -> Measured:
 
 def _film_hours_per_hour(sample: Sample) -> Measured:
     good = sample.tally(MeasureKind.OK)
-    return _ratio(good.film_millis / HOUR_MILLIS, sample.hours), good.count
+    film_hours = good.film_millis / HOUR_MILLIS
+    return (_ratio(film_hours, sample.hours) if film_hours else None), good.count  # 0: no length is known
 
 
 def _work_per_film_minute(sample: Sample) -> Measured:

@@ -153,12 +153,13 @@ class Courses:
         sizes = await self._sources.of(work.source).sizes(video_ids)
         slots = max(1, self._slots())
         course = await asyncio.to_thread(_course, range(len(sizes)), sizes, (), habit, 0.0)
-        estimate = course.estimate(0.0, slots)
-        known = [size for size in sizes if size]
+        known = KnownCourse(course, await self._store.usual_errors(work.processor))
+        estimate = known.trusted(course.estimate(0.0, slots))
+        sized = [size for size in sizes if size]
         present = sum(size != 0 for size in sizes)
-        if estimate is None or not known:
+        if estimate is None or not sized:
             return None
-        return Preview(present, sum(known) / len(known) * present, estimate, slots, habit.results)
+        return Preview(present, sum(sized) / len(sized) * present, estimate, slots, habit.results)
 
     async def habit(self, work: Work, *, but: str = "") -> Habit | None:
         """Return what earlier results of the same work tell, but those of one job; None if that is nothing."""

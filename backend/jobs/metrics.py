@@ -1,6 +1,7 @@
 """What Prometheus reads: counters fed by stored ticks, and gauges that are looked up when it asks.
 
-No label has a user, a job or a video. What counts, and how, is that of the statistics (`domain.measures`).
+No label has a user, a job or a video. What counts, and how, is that of the statistics (`domain.measures`), but that
+every result stays counted, also one that a retry has replaced.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from backend.delivery.hub import ProgressHub
 from backend.domain.measures import MeasureKind
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import waiting
+from backend.processors import names
 from backend.store.changes import Tick
-from progress_dashboard.protocol import Status
+from progress_dashboard.protocol import EXTERNAL, Status
 
 BEAT_SECONDS = 0.25
 LAG_WINDOW_SECONDS = 15.0  # a usual interval of Prometheus: a short stop shows in the next reading
@@ -54,6 +56,9 @@ class Metrics:
         self._watchers: list[Callable[[], int]] = []
         self.registry = CollectorRegistry()
         self._make(version, buckets)
+        for processor in (*names(), EXTERNAL):
+            for outcome in (OK, FAILED):
+                self._videos.labels(processor, outcome)  # from 0 on: no increase is seen of a series that begins later
         self.registry.register(_Present(self._present))
 
     def take(self, tick: Tick, seconds: float) -> None:

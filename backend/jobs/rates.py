@@ -30,7 +30,7 @@ class Rates:
         """Count from every state that comes, until cancelled."""
         reader = self._watch()
         first = await reader.next()
-        await self._recall(first.updates)
+        await self._recall()
         self._learn(first.updates)
         while True:
             view = await reader.next()
@@ -45,12 +45,11 @@ class Rates:
         counts = [self._finished[owner] for owner in owners if owner in self._finished]
         return [sum(count.get(minute, 0) for count in counts) for minute in range(now - MINUTES, now)]
 
-    async def _recall(self, jobs: Sequence[Job]) -> None:
-        since = self._clock.now() - timedelta(minutes=MINUTES + 1)
-        recent = {job.id: job.owner_id for job in jobs if job.updated_at >= since and not job.is_external}
-        for job_id, owner_id in recent.items():
-            for millis in await self._store.ends_since(job_id, since):
-                self._count(owner_id, int(from_millis(millis).timestamp()) // MINUTE, 1)
+    async def _recall(self) -> None:
+        now = self._clock.now()
+        for owner_id, millis in await self._store.ends_since(now - timedelta(minutes=MINUTES + 1)):
+            if (ended := from_millis(millis)) <= now:  # what ends from now on is seen
+                self._count(owner_id, int(ended.timestamp()) // MINUTE, 1)
 
     def _learn(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

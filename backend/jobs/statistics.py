@@ -13,7 +13,7 @@ from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User, user_name
 from backend.domain.job import Job
 from backend.domain.periods import KEPT_FINE, Night, Period, Span, span_between, span_of
-from backend.domain.statistics import Now, SlotTime, Statistics, bins_of, figures_of
+from backend.domain.statistics import SLOTS, START, Now, SlotTime, Statistics, bins_of, figures_of
 from backend.domain.texts import checked_text
 from backend.errors import Invalid, NotAllowed, StoreRefused
 from backend.settings import Settings
@@ -24,7 +24,6 @@ MARKING_SECONDS = 5.0
 COUNTING_SECONDS = 5.0
 FOLDING_SECONDS = 3600.0
 PAUSE_SECONDS = 0.1
-START, SLOTS = "start", "slots"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, select, text
 
-from backend.domain.measures import Ledger, Note, VideoResult
+from backend.clock import to_millis
+from backend.domain.judgement import JUDGED_STAGE, SaidForecast
+from backend.domain.measures import JobMeasure, Ledger, MeasureKind, Note, VideoResult
 from backend.store import bulk
 from backend.store.changes import Tick
 from backend.store.rollups import CauseWords, add, name_causes, unnamed
 from backend.store.rows import RowCodec
-from backend.store.tables import RESULTS
+from backend.store.tables import FORECASTS, RESULTS
 
 NOTES_AT_ONCE = 100
 FILM = "duration_seconds"  # in the result of a processor that knows how long the film is
@@ -112,6 +114,18 @@ def count(connection: Connection, counted: Counted) -> None:
     connection.execute(_DELETE, {"last": counted.last})
     add(connection, counted.ledger)
     name_causes(connection, counted.causes)
+
+
+def judged_measures(
+    connection: Connection, job_id: str, owner_id: str, *only: ColumnElement[bool]
+) -> Iterator[JobMeasure]:
+    """Yield what the judged forecasts of a job, or `only` some of them, are in the statistics: 1 % counts as 1 s."""
+    judged = (FORECASTS.c.job_id == job_id, FORECASTS.c.stage == JUDGED_STAGE, FORECASTS.c.ended_at.is_not(None))
+    for row in connection.execute(select(FORECASTS).where(*judged, *only)).all():
+        said = SaidForecast(**row._mapping)
+        if said.ended_at is not None and said.error is not None:
+            millis = round(100_000 * said.error)
+            yield JobMeasure(MeasureKind.FORECAST, to_millis(said.ended_at), owner_id, said.processor, millis)
 
 
 def result_of_row(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, inspect, text
 
 from backend.clock import from_millis
 from backend.domain.measures import Ledger, job_measures
-from backend.store.counting import FILM_SQL, RESULT_SQL, result_of_row
+from backend.store.counting import FILM_SQL, RESULT_SQL, judged_measures, result_of_row
 from backend.store.rollups import CauseWords, add, name_causes
 from backend.store.transactions import Database
 from backend.store.upkeep import Countdown, Interrupted, stop_requests
@@ -136,6 +136,8 @@ def count_job(connection: Connection, ledger: Ledger, job: PastJob) -> None:
         for measure in job_measures(earlier, state):
             ledger.add_measure(measure)
         earlier = state
+    for measure in judged_measures(connection, job.id, job.owner_id):
+        ledger.add_measure(measure)
 
 
 def _name_causes_of(connection: Connection, job: PastJob) -> None:

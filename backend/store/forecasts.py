@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     select,
     type_coerce,
+    union_all,
     update,
 )
 from sqlalchemy.engine import Row
@@ -26,23 +27,23 @@ from sqlalchemy.engine import Row
 from backend.clock import to_millis
 from backend.domain.habits import PastResult, Work
 from backend.domain.job import Job
-from backend.domain.judgement import JUDGED_AT_MOST, JUDGED_STAGE, STAGES, SaidForecast, usual_error
-from backend.domain.measures import JobMeasure, MeasureKind
+from backend.domain.judgement import JUDGED_AT_MOST, STAGES, SaidForecast, usual_error
+from backend.domain.measures import ENDED_BY_ITSELF, JobMeasure
 from backend.store import bulk
 from backend.store.changes import Tick
+from backend.store.counting import judged_measures
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT
-from backend.store.rows import RowCodec
+from backend.store.rows import RowCodec, past
 from backend.store.tables import FORECASTS, JOBS, MILESTONES, RESULTS, VIDEOS
 from backend.store.videos import ENDED
-from progress_dashboard.protocol import Status
+from progress_dashboard.protocol import EXTERNAL, Status
 
 MILLIS = 1000.0
 SIZE = "size_bytes"  # in the result of a processor that knows it
 MAX_RESULTS, RESULTS_OF_A_JOB = 2_000, 300
 JOBS_LEARNED_FROM, JOBS_LOOKED_AT = 20, 200
 AT_REST = (Status.PENDING, Status.PAUSED)
-ENDED_BY_THEMSELVES = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS, Status.FAILED)
 _ADD = bulk.upsert(  # what was said first stays: a restarted server may say it again
     RowCodec[SaidForecast](FORECASTS, FORECASTS.c.keys()), key="job_id, attempt, stage", change="stage = excluded.stage"
 )
@@ -86,12 +87,14 @@ class ForecastStore:
 
         return await self._database.read(read)
 
-    async def ends_since(self, job_id: str, since: datetime) -> list[int]:
-        """Return when the results of a job since then were there, in milliseconds."""
+    async def ends_since(self, since: datetime) -> list[tuple[str, int]]:
+        """Return the owner of each result since then, and when it was there, in milliseconds; not of external jobs."""
+        recent = union_all(*_jobs_since(since)).subquery()
         ended = type_coerce(RESULTS.c.started_at, BigInteger) + RESULTS.c.duration_seconds * MILLIS
-        query = select(ended.label("at")).where(RESULTS.c.job_id == job_id, ended >= to_millis(since))
+        query = select(recent.c.owner_id, ended.label("at")).join(recent, recent.c.id == RESULTS.c.job_id)
+        query = query.where(ended >= to_millis(since))
         rows = await self._database.read(lambda connection: connection.execute(query).all())
-        return [int(row.at) for row in rows]
+        return [(row.owner_id, int(row.at)) for row in rows]
 
     async def to_do(self, job: Job) -> tuple[dict[int, str], list[DoneVideo]]:
         """Return what this attempt still has to do (position: video ID), and what it has done, in order."""
@@ -110,11 +113,19 @@ class ForecastStore:
         return [_said(row) for row in rows]
 
 
+def _jobs_since(since: datetime) -> Iterator[Select[Any]]:
+    """Yield the queries for the jobs that changed since then: those on the dashboard, and the past ones by status."""
+    jobs = select(JOBS.c.id, JOBS.c.owner_id).where(JOBS.c.processor != EXTERNAL)
+    yield jobs.where(PRESENT, JOBS.c.updated_at >= since)
+    for status in Status:
+        yield jobs.where(PAST, JOBS.c.status == status, past(JOBS.c.updated_at) >= since)
+
+
 def _newest_jobs(connection: Connection, work: Work, *, but: str) -> list[str]:
     """Return the newest jobs with this work; of the many past ones, only the newest of each status are looked at."""
     wanted = (JOBS.c.id, JOBS.c.processor, JOBS.c.source, JOBS.c.options, JOBS.c.created_at)
     rows = list(connection.execute(select(*wanted).where(PRESENT)))
-    for status in ENDED_BY_THEMSELVES:
+    for status in ENDED_BY_ITSELF:
         past = select(*wanted).where(PAST, JOBS.c.status == status).order_by(JOBS.c.created_at.desc(), JOBS.c.id.desc())
         rows += connection.execute(past.limit(JOBS_LOOKED_AT))
     same = [row for row in rows if Work(row.processor, row.source, row.options) == work and row.id != but]
@@ -159,37 +170,34 @@ def write(connection: Connection, tick: Tick) -> list[JobMeasure]:
     Returns what that means for the statistics.
     """
     _ADD.execute(connection, tick.forecasts)
-    ended = {milestone.job_id for milestone in tick.milestones if milestone.status in ENDED_BY_THEMSELVES}
+    ended = {milestone.job_id for milestone in tick.milestones if milestone.status in ENDED_BY_ITSELF}
     return [measure for job in tick.jobs if job.id in ended for measure in _judge(connection, job)]
 
 
 def _judge(connection: Connection, job: Job) -> Iterable[JobMeasure]:
     if job.finished_at is None or job.current_video < job.total_videos:  # it ended by an error of its own
-        return []
+        return ()
     mine = (FORECASTS.c.job_id == job.id, FORECASTS.c.attempt == job.attempt)
     rest = _rests(job).subquery()
-    paused = select(func.coalesce(func.sum(rest.c.until - rest.c.at), 0) / MILLIS).where(
+    begin = case((rest.c.begin < FORECASTS.c.said_at, FORECASTS.c.said_at), else_=rest.c.begin)
+    paused = select(func.coalesce(func.sum(rest.c.until - begin), 0) / MILLIS).where(
         rest.c.status.in_(AT_REST), rest.c.at >= FORECASTS.c.said_at
     )
     values = {"ended_at": job.finished_at, "paused_seconds": paused.scalar_subquery()}
     connection.execute(update(FORECASTS).where(*mine, FORECASTS.c.ended_at.is_(None)).values(values))
-    judged = connection.execute(select(FORECASTS).where(*mine, FORECASTS.c.stage == JUDGED_STAGE)).all()
-    errors = [_said(row).error for row in judged]
-    ended_at = to_millis(job.finished_at)
-    return [
-        JobMeasure(
-            MeasureKind.FORECAST, ended_at, job.owner_id, job.processor, round(100_000 * error)
-        )  # 1 % counts as 1 s
-        for error in errors
-        if error is not None
-    ]
+    return judged_measures(connection, job.id, job.owner_id, FORECASTS.c.attempt == job.attempt)
 
 
 def _rests(job: Job) -> Select[Any]:
-    """Return the query for the job's milestones of this attempt, each with the time of the next one."""
-    until = func.lead(MILESTONES.c.at).over(order_by=MILESTONES.c.seq).label("until")
-    mine = (MILESTONES.c.job_id == job.id, MILESTONES.c.attempt == job.attempt)
-    return select(MILESTONES.c.status, MILESTONES.c.at, until).where(*mine)
+    """Return the query for the job's milestones of this attempt, each with its beginning and the time of the next one.
+
+    A rest begins with the last news of the work before it: if no server ran since, nothing was done.
+    """
+    at, status = MILESTONES.c.at, MILESTONES.c.status
+    until = func.lead(at).over(order_by=MILESTONES.c.seq).label("until")
+    before = func.lag(status, type_=status.type).over(order_by=MILESTONES.c.seq)
+    begin = case((before == Status.PROCESSING, func.coalesce(MILESTONES.c.previous_at, at)), else_=at).label("begin")
+    return select(status, at, begin, until).where(MILESTONES.c.job_id == job.id, MILESTONES.c.attempt == job.attempt)
 
 
 def _judged(processor: str, stage: int) -> Select[Any]:

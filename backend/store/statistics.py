@@ -30,7 +30,6 @@ _LATE_QUARTERS = text(
 )
 _DELETE = text("DELETE FROM rollup WHERE at = :at AND owner_id = :owner_id AND processor = :processor AND kind = :kind")
 MAX_NAMED_JOBS = 1_000  # of one list name, the newest; each of their results is read
-START = "start"
 
 
 @dataclass(frozen=True, slots=True)

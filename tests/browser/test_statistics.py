@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -19,6 +19,7 @@ from tests.support.axe import grave_findings
 from tests.support.browser import complaints_of, sign_in
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
+from ui.figures import FIGURES
 
 GOOD, MISSING = 6, 5
 CHARTS = ("throughput", "durations", "outcomes", "causes")
@@ -158,7 +159,21 @@ def test_too_few_is_said(page: Page, site: Site) -> None:
     open_stats(page, site, "?period=24h")
     wait = page.get_by_test_id("stat-wait_p50")
     expect(wait).to_contain_text("too few")
-    expect(wait).to_contain_text("n = 1 jobs")
+    expect(wait).to_contain_text("n = 1 job")
+
+
+def test_each_figure_says_what_it_means(page: Page, site: Site) -> None:
+    """Also to those who have no pointer for its title."""
+    open_stats(page, site, "?period=24h")
+    for name, words in FIGURES.items():
+        expect(page.get_by_test_id(f"stat-{name}")).to_contain_text(words.meaning)
+
+
+def test_a_period_that_runs_ends_now(page: Page, site: Site) -> None:
+    open_stats(page, site, "?period=24h")
+    expect(page.locator(".span")).to_contain_text("to now,")
+    open_stats(page, site, "?from=2020-02-02&to=2020-02-04")
+    expect(page.locator(".span")).not_to_contain_text("now")
 
 
 def test_filters_are_in_the_address(page: Page, site: Site) -> None:
@@ -177,13 +192,54 @@ def test_filters_are_in_the_address(page: Page, site: Site) -> None:
     page.wait_for_url("**/stats")
 
 
-def test_a_range_of_days_is_shown(page: Page, site: Site) -> None:
-    today = site.stats("ana")["to"][:10]
-    open_stats(page, site, f"?from={today}&to={today}")
-    expect(page.get_by_test_id("stat-videos")).to_have_attribute("data-n", re.compile(r"\d+"))
-    assert page.get_by_label("First day").input_value() == today
+def test_a_range_of_days_is_that_of_the_readers_zone(page: Page, site: Site) -> None:
+    """The reader is in Kolkata, the server in London: a day begins there at half past six in the evening."""
+    open_stats(page, site)
+    first, last = page.get_by_test_id("from-day"), page.get_by_test_id("to-day")
+    first.fill("2020-02-02")
+    last.fill("2020-02-03")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**/stats?*from=*")
+    asked = parse_qs(urlsplit(page.url).query, keep_blank_values=True)
+    assert (asked["from"], asked["to"]) == (["2020-02-01T18:30:00.000Z"], ["2020-02-03T18:30:00.000Z"])
+    assert asked.keys() == {"from", "to", "processor", "name"}
+    assert (first.input_value(), last.input_value()) == ("2020-02-02", "2020-02-03")
+    expect(page.get_by_test_id("stat-videos")).to_have_attribute("data-n", "0")
     open_stats(page, site, "?from=2031-01-01")
     expect(page.get_by_test_id("stats-refused")).to_contain_text("in the past")
+
+
+def test_a_day_has_what_ended_in_it(page: Page, site: Site) -> None:
+    now = site.stats("ana")["to"]
+    open_stats(page, site)
+    day = page.evaluate(f"new Date('{now}').toLocaleDateString('sv')")
+    page.get_by_test_id("from-day").fill(day)
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**/stats?*from=*")
+    expect(page.get_by_test_id("stat-videos")).to_have_attribute("data-n", str(GOOD + MISSING))
+
+
+def test_the_chosen_tab_and_lines_stay_with_another_period(page: Page, site: Site) -> None:
+    open_stats(page, site, "?period=24h")
+    page.get_by_role("tab", name="Durations").click()
+    legend = page.get_by_role("tabpanel").locator("svg text", has_text="50 % up to")
+    legend.click()
+    page.wait_for_url("**lines=p50+p95*")
+    for leave in (page.get_by_test_id("period-30d"), page.get_by_role("button", name="Show")):
+        leave.click()
+        page.wait_for_url("**period=30d*lines=p50+p95*")
+        expect(page.get_by_role("tab", name="Durations")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", CONNECTED)
+
+
+@pytest.mark.parametrize("chart", ["throughput", "durations", "outcomes"])
+def test_the_start_of_the_server_is_marked(page: Page, site: Site, chart: str) -> None:
+    """Whichever lines are shown."""
+    open_stats(page, site, f"?period=24h&tab={chart}&lines=p50")
+    panel = page.get_by_role("tabpanel")
+    expect(panel.locator("svg text", has_text="started").first).to_be_visible()
+    panel.get_by_text("The numbers as a table").click()
+    expect(panel.locator("tbody td", has_text="started").first).to_be_visible()
 
 
 @pytest.mark.parametrize("chart", CHARTS)

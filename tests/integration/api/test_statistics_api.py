@@ -16,6 +16,7 @@ from backend.api import build_app
 from backend.app import Backend, open_backend
 from backend.domain.auth import METRICS
 from backend.domain.statistics import MEASURES
+from backend.processors import names
 from progress_dashboard.protocol import EXTERNAL
 from tests.support.databases import settings_of
 
@@ -173,6 +174,18 @@ async def test_metrics_count_what_the_statistics_count(site: Site) -> None:
     assert samples["dashboard_slots", "free"] == site.backend.slots.number
     assert samples["dashboard_disk_free_bytes", "data"] > 0
     assert samples["dashboard_tick_seconds_count",] > 0
+
+
+async def test_results_are_counted_from_zero_on(site: Site) -> None:
+    """Prometheus takes no increase from a series that begins with its first results."""
+    families = text_string_to_metric_families((await site.get("/metrics")).text)
+    counted = {
+        (sample.labels["processor"], sample.labels["outcome"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "dashboard_videos_total"
+    }
+    assert counted == {(name, outcome): 0 for name in (*names(), EXTERNAL) for outcome in ("ok", "failed")}
 
 
 async def test_a_metrics_token_reads_metrics_and_nothing_else(site: Site) -> None:

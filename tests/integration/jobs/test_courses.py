@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,14 +17,17 @@ from backend.domain.job import Action, Job, Source
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import MeasureKind
 from backend.domain.pace import REPAINT_SECONDS, Estimate
+from backend.domain.periods import Period, span_of
 from backend.errors import Fault
 from backend.jobs.courses import Courses
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Lease, VideoFinished, VideoStarted
 from backend.jobs.submission import Order
+from backend.store import Store
+from backend.store.statistics import TallyScope
 from tests.support.clock import NOON
 from tests.support.databases import rows
-from tests.support.managed_backend import ADMIN, ANA, SCAN_SECONDS, Managed
+from tests.support.managed_backend import ADMIN, ANA, SCAN_SECONDS, Managed, open_managed
 
 KIB = 1024
 SECONDS_A_KIB = 0.5
@@ -199,6 +202,24 @@ async def test_a_pause_is_no_error_of_what_was_said(managed: Managed) -> None:
         assert said[25].error == pytest.approx(0, abs=0.03)
 
 
+async def test_the_time_in_which_no_server_ran_is_no_error_of_what_was_said(store: Store, tmp_path: Path) -> None:
+    kib = [20] * 40
+    async with open_managed(store, tmp_path) as killed, forecasting(killed):
+        await earlier_job(killed)
+        job, lease = await begun(killed, "tonight", kib)
+        await work(killed, lease, kib[:20])
+    away = (killed.clock.now() - NOON).total_seconds() + 6 * 3600
+    async with open_managed(store, tmp_path) as managed:
+        await managed.clock.advance(away)
+        await managed.manager.recover()
+        async with forecasting(managed):
+            await managed.clock.advance(60)
+            await work(managed, await managed.claim(job), kib[20:])
+            said = await said_of(managed, job)
+            assert said[25].paused_seconds == pytest.approx(6 * 3600 + 60, abs=1)
+            assert said[25].error == pytest.approx(0, abs=0.03)
+
+
 async def test_a_cancelled_job_is_not_judged(managed: Managed) -> None:
     async with forecasting(managed):
         await earlier_job(managed)
@@ -261,6 +282,20 @@ async def test_judged_forecasts_count_in_the_statistics(managed: Managed, tmp_pa
     assert sum(count for count, _ in tallies) == 2
     assert sum(millis for _, millis in tallies) == pytest.approx(100_000 * sum(errors), abs=2)
     assert min(errors) > 0
+
+
+async def test_judged_forecasts_count_among_those_of_their_list(managed: Managed) -> None:
+    """The statistics of one list come from what is stored of its jobs, and not from the tallies."""
+    async with forecasting(managed):
+        await earlier_job(managed)
+        kib = [20] * 40
+        job, lease = await begun(managed, "tonight", kib)
+        await work(managed, lease, kib, pace=2 * SECONDS_A_KIB)
+        error = (await said_of(managed, job))[25].error or 0
+    span = span_of(Period.DAY, now=managed.clock.now(), zone=UTC)
+    tallies, _ = await managed.store.statistics.tallies(TallyScope(name="tonight"), span)
+    assert tallies.whole()[MeasureKind.FORECAST].count == 1
+    assert tallies.whole()[MeasureKind.FORECAST].millis == pytest.approx(100_000 * error, abs=2)
 
 
 async def test_forecasts_that_are_usually_far_off_are_shown_as_ranges(managed: Managed) -> None:
@@ -327,3 +362,18 @@ async def test_a_list_is_forecast_before_its_start(managed: Managed) -> None:
     assert preview.estimate.seconds == pytest.approx(SECONDS_A_KIB * sum(LARGE_LAST), rel=0.02)
     other_options = PROBE._replace(options={**PROBE.options, "max_speed": 2.0})
     assert await managed.courses.preview(ids, other_options) is None
+
+
+async def test_a_list_is_forecast_as_far_as_such_forecasts_were_true(managed: Managed) -> None:
+    await earlier_job(managed)
+    await new_job(managed, "tonight", [20] * 40)
+    ids = [f"tonight-{number}" for number in range(40)]
+    trusted = await managed.courses.preview(ids, PROBE)
+    await judged_nights(managed, error=0.8)
+    doubted = await managed.courses.preview(ids, PROBE)
+    await judged_nights(managed, error=9.0)
+    assert await managed.courses.preview(ids, PROBE) is None
+    assert trusted is not None
+    assert doubted is not None
+    assert doubted.estimate.high / doubted.estimate.low > trusted.estimate.high / trusted.estimate.low
+    assert doubted.estimate.high >= 1.8 * doubted.estimate.seconds

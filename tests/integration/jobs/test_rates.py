@@ -63,6 +63,19 @@ async def test_a_restart_finds_them_again(managed: Managed) -> None:
         assert sum(rates.of(None)) == 15
 
 
+async def test_a_restart_finds_those_of_jobs_that_left_the_dashboard(managed: Managed) -> None:
+    await finish(managed, 12, every=20)
+    (job,) = (await managed.queries.jobs(by=ANA)).items
+    await managed.manager.act(job.id, Action.DISMISS, by=ANA)
+    await managed.journal.durable()
+    await managed.clock.advance(60)
+    async with counting(managed) as rates, asyncio.timeout(10):
+        while not sum(rates.of(ANA.id)):
+            await managed.journal.durable()
+            await asyncio.sleep(0.001)
+        assert (sum(rates.of(ANA.id)), sum(rates.of(BEN.id))) == (12, 0)
+
+
 async def test_a_retry_counts_what_it_does_again(managed: Managed) -> None:
     async with counting(managed) as rates:
         job = await managed.submit("one", "two")

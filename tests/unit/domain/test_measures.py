@@ -120,3 +120,10 @@ def test_the_good_videos_of_an_external_job_count_at_its_end(done: int, failed: 
     ended = started.evolve(status=Status.COMPLETED_WITH_ERRORS, finished_at=NOON)
     counted = {measure.kind: measure.number for measure in job_measures(started, ended)}
     assert counted == {MeasureKind.RUN: 1, MeasureKind.OK: done - failed}
+
+
+def test_the_good_videos_of_a_cancelled_external_job_count_too() -> None:
+    """Its failures were counted as they came: without the good ones it would look as if all had failed."""
+    started = a_job(processor=EXTERNAL, current_video=10, failed=3).claimed(at=NOON)
+    (measure,) = job_measures(started, started.cancelled(at=NOON))
+    assert (measure.kind, measure.number) == (MeasureKind.OK, 7)

@@ -108,6 +108,25 @@ def test_quarters_are_shown_only_while_they_are_kept() -> None:
     assert (bins(2), bins(9)) == (900, 3600)
 
 
+@pytest.mark.parametrize(
+    ("minutes", "end", "bin_seconds"),
+    [(10, "2026-01-30T12:30:00.000Z", 900), (3_000, "2026-02-01T15:00:00.000Z", 3600)],
+)
+def test_a_period_of_the_past_ends_with_its_last_bin(minutes: int, end: str, bin_seconds: int) -> None:
+    """All that is counted of its last quarter of an hour is within it, so that rates are true."""
+    begin = NOW - timedelta(days=1)
+    span = span_between(begin, begin + timedelta(minutes=minutes), now=NOW + timedelta(days=3), zone=UTC)
+    assert shown(span)[:3] == ("2026-01-30T12:00:00.000Z", end, bin_seconds)
+    assert span.end == span.edges[-1]
+
+
+def test_a_month_of_the_past_ends_with_its_last_day() -> None:
+    end = datetime(2026, 1, 20, 23, 59, 59, tzinfo=UTC)
+    span = span_between(end - timedelta(days=20), end, now=NOW, zone=BERLIN)
+    assert shown(span)[1:3] == ("2026-01-21T23:00:00.000Z", 86400)
+    assert span.end == span.edges[-1]
+
+
 def test_a_period_does_not_reach_into_the_future() -> None:
     span = span_between(NOW - timedelta(hours=1), NOW + timedelta(days=3), now=NOW, zone=UTC)
     assert from_millis(span.end) == NOW.replace(microsecond=0)

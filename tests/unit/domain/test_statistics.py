@@ -61,6 +61,11 @@ def test_rates_are_over_the_whole_period() -> None:
     assert counted["work_per_film_minute"][0] == pytest.approx(48 / 720)
 
 
+def test_films_of_unknown_length_are_not_said_to_have_none() -> None:
+    counted = figures((AN_HOUR, MeasureKind.OK, a_tally(48, 1000)))
+    assert counted["film_hours_per_hour"] == counted["work_per_film_minute"] == (None, 48, None)
+
+
 def test_the_period_before_has_the_same_figures() -> None:
     counted = figures((AN_HOUR, MeasureKind.OK, a_tally(10, 1000)), (A_DAY, MeasureKind.OK, a_tally(20, 8000)))
     assert counted["videos"] == (10, 10, 20)

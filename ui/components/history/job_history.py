@@ -19,9 +19,9 @@ from backend.errors import DashboardError
 from backend.jobs.queries import MAX_PAGE, JobQueries
 from backend.processors import names
 from progress_dashboard.protocol import EXTERNAL, Status
-from ui.components.history.date_range import DateRange
 from ui.components.history.job_table import JobTable
 from ui.components.shared.choice import choice
+from ui.components.shared.date_range import DateRange
 from ui.components.shared.search_field import SearchField
 from ui.session import act, current_user
 from ui.text import FOUND_BY, count

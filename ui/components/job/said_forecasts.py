@@ -35,8 +35,8 @@ def _draw_sentence(said: SaidForecast) -> None:
         return
     tag("span", "; it was ")
     Moment(said.ended_at)
-    paused = f", {took(said.paused_seconds)} of it paused" if said.paused_seconds >= 1 else ""
-    tag("span", f" (off by {_percent(said)}{paused}).")
+    rested = f", not running for {took(said.paused_seconds)}" if said.paused_seconds >= 1 else ""
+    tag("span", f" (off by {_percent(said)}{rested}).")
 
 
 def _percent(said: SaidForecast) -> str:

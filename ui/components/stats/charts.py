@@ -5,12 +5,16 @@ Colours are the tokens of `theme.css`: a chart is drawn as SVG, so that it follo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from backend.clock import iso_of_millis
-from backend.domain.statistics import Bin, Mark, Statistics
+from backend.domain.periods import Span
+from backend.domain.statistics import START, Bin, Mark, Statistics
+from backend.domain.texts import counted
 from ui.figures import UNKNOWN, number
 from ui.text import count, duration
 
@@ -23,16 +27,29 @@ USUAL_LINES = frozenset({"p95"})
 COLOURS = {P50: "var(--completed)", P95: "var(--processing)", P99: "var(--stalled)"}
 FONT = {"fontFamily": "Roboto, system-ui, sans-serif", "color": TEXT}
 MAX_MARKS = 12
+MAX_LABELS = 25  # of marks, side by side
 MANY_POINTS = 120
 HOUR_SECONDS = 3600
 MAX_CAUSE_LENGTH = 42
+TEXTS = frozenset({"Cause", "Fingerprint", "Marks"})  # columns of words
 Options = dict[str, Any]
 Cell = str | int | float | None
 
 
+def _without_videos(statistics: Statistics) -> str:
+    return "" if statistics.figures["videos"].n else "No video has ended in this period."
+
+
+def _without_causes(statistics: Statistics) -> str:
+    return "" if statistics.causes else _without_videos(statistics) or "No video failed in this period."
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: its name in the address, its title, how it is drawn, and what is in its table and its CSV."""
+    """A chart: its name in the address, its title, how it is drawn, and what is in its table and its CSV.
+
+    `nothing` is what is said in its place if there is nothing to draw, "" if there is.
+    """
 
     name: str
     title: str
@@ -41,13 +58,19 @@ class Chart:
     rows: Callable[[Statistics], list[list[Cell]]]
     summary: Callable[[Statistics], str]
     has_times: bool = True
+    nothing: Callable[[Statistics], str] = _without_videos
+
+    @property
+    def texts(self) -> list[int]:
+        """The places of the columns of words."""
+        return [place for place, column in enumerate(self.columns) if column in TEXTS]
 
 
 def throughput(statistics: Statistics) -> Options:
     """Return bars of videos an hour; the newest, unfinished one is dashed."""
     bars = [_bar(part, _per_hour(part, statistics), OK) for part in statistics.bins]
-    series = {"name": "Videos an hour", "type": "bar", "data": bars, "markLine": _marks(statistics.marks)}
-    return _over_time(series, unit="videos an hour")
+    series = {"name": "Videos an hour", "type": "bar", "data": bars}
+    return _over_time(statistics, series, unit="videos an hour")
 
 
 def outcomes(statistics: Statistics) -> Options:
@@ -55,6 +78,7 @@ def outcomes(statistics: Statistics) -> Options:
     good = [_bar(part, part.videos - part.failed, OK) for part in statistics.bins]
     bad = [_bar(part, part.failed, BAD) for part in statistics.bins]
     return _over_time(
+        statistics,
         {"name": "ok", "type": "bar", "stack": "videos", "data": good, "color": OK},
         {"name": "failed", "type": "bar", "stack": "videos", "data": bad, "color": BAD},
         unit="videos",
@@ -63,14 +87,15 @@ def outcomes(statistics: Statistics) -> Options:
 
 def durations(statistics: Statistics) -> Options:
     """Return lines of the percentiles on a logarithmic axis; the way to the unfinished bin is dashed."""
+    bins = statistics.bins
     lines = [
-        line
-        for name, value in ((P50, _p50), (P95, _p95), (P99, _p99))
-        for line in _lines(name, [(part, value(part)) for part in statistics.bins])
+        *_lines(P50, [(part, part.video_p50) for part in bins]),
+        *_lines(P95, [(part, part.video_p95) for part in bins]),
+        *_lines(P99, [(part, part.video_p99) for part in bins]),
     ]
-    options = _over_time(*lines, unit="seconds a video, logarithmic")
+    options = _over_time(statistics, *lines, unit="seconds a video, logarithmic")
     options["yAxis"] |= {"type": "log", "minorTick": {"show": True}}
-    options["legend"] |= {"selected": selected(USUAL_LINES), "data": list(COLOURS)}
+    options["legend"] |= {"selected": selected(USUAL_LINES)}
     return options
 
 
@@ -97,15 +122,15 @@ def causes(statistics: Statistics) -> Options:
 
 
 def _throughput_rows(statistics: Statistics) -> list[list[Cell]]:
-    return [[*_times(part), part.videos, round(_per_hour(part, statistics), 2)] for part in statistics.bins]
+    return _rows(statistics, lambda part: [part.videos, round(_per_hour(part, statistics), 2)])
 
 
 def _duration_rows(statistics: Statistics) -> list[list[Cell]]:
-    return [[*_times(part), part.videos, _p50(part), _p95(part), _p99(part)] for part in statistics.bins]
+    return _rows(statistics, lambda part: [part.videos, part.video_p50, part.video_p95, part.video_p99])
 
 
 def _outcome_rows(statistics: Statistics) -> list[list[Cell]]:
-    return [[*_times(part), part.videos, part.videos - part.failed, part.failed] for part in statistics.bins]
+    return _rows(statistics, lambda part: [part.videos, part.videos - part.failed, part.failed])
 
 
 def _cause_rows(statistics: Statistics) -> list[list[Cell]]:
@@ -131,8 +156,8 @@ def _outcome_summary(statistics: Statistics) -> str:
 
 
 def _cause_summary(statistics: Statistics) -> str:
-    if not statistics.causes:
-        return "No video failed."
+    if nothing := _without_causes(statistics):
+        return nothing
     commonest = statistics.causes[0]
     return f"The commonest causes of failures: {count(commonest.videos)} videos by the first, {commonest.error}"
 
@@ -144,7 +169,7 @@ CHARTS: Mapping[str, Chart] = {
             "throughput",
             "Throughput",
             throughput,
-            ("From", "To", "Videos", "Videos an hour"),
+            ("From", "To", "Videos", "Videos an hour", "Marks"),
             _throughput_rows,
             _throughput_summary,
         ),
@@ -152,12 +177,17 @@ CHARTS: Mapping[str, Chart] = {
             "durations",
             "Durations",
             durations,
-            ("From", "To", "Videos", "50 % up to (s)", "95 % up to (s)", "99 % up to (s)"),
+            ("From", "To", "Videos", "50 % up to (s)", "95 % up to (s)", "99 % up to (s)", "Marks"),
             _duration_rows,
             _duration_summary,
         ),
         Chart(
-            "outcomes", "Outcomes", outcomes, ("From", "To", "Videos", "Ok", "Failed"), _outcome_rows, _outcome_summary
+            "outcomes",
+            "Outcomes",
+            outcomes,
+            ("From", "To", "Videos", "Ok", "Failed", "Marks"),
+            _outcome_rows,
+            _outcome_summary,
         ),
         Chart(
             "causes",
@@ -167,6 +197,7 @@ CHARTS: Mapping[str, Chart] = {
             _cause_rows,
             _cause_summary,
             has_times=False,
+            nothing=_without_causes,
         ),
     )
 }
@@ -190,20 +221,16 @@ def _per_hour(part: Bin, statistics: Statistics) -> float:
     return part.videos / hours
 
 
-def _p50(part: Bin) -> float | None:
-    return part.video_p50
-
-
-def _p95(part: Bin) -> float | None:
-    return part.video_p95
-
-
-def _p99(part: Bin) -> float | None:
-    return part.video_p99
-
-
-def _times(part: Bin) -> tuple[str, str]:
-    return iso_of_millis(part.begin), iso_of_millis(part.end)
+def _rows(statistics: Statistics, numbers: Callable[[Bin], list[Cell]]) -> list[list[Cell]]:
+    """Return a row for each part: its times, its numbers, and the marks in it."""
+    bin_of = statistics.span.bin_of
+    words: dict[int, list[str]] = defaultdict(list)
+    for mark in statistics.marks:
+        words[bin_of(mark.at)].append(_mark_in_words(mark))
+    return [
+        [iso_of_millis(part.begin), iso_of_millis(part.end), *numbers(part), ", ".join(words[place])]
+        for place, part in enumerate(statistics.bins)
+    ]
 
 
 def _bar(part: Bin, value: float, colour: str) -> Options:
@@ -229,14 +256,23 @@ def _lines(name: str, points: Sequence[tuple[Bin, float | None]]) -> list[Option
     return [{**usual, "data": placed[:finished]}, {**dashed, "data": placed[max(0, finished - 1) :]}]
 
 
-def _over_time(*series: Options, unit: str) -> Options:
+def _over_time(statistics: Statistics, *series: Options, unit: str) -> Options:
+    """Return a chart over time; its marks are a series of their own, since the others may be switched off."""
+    names = list(dict.fromkeys(one["name"] for one in series))
+    marked = {"name": "marks", "type": "line", "data": [], "markLine": _mark_lines(statistics)}
     return {
         "animation": False,
         "textStyle": FONT,
         "grid": {"left": 8, "right": 16, "top": 56, "bottom": 8, "containLabel": True},
-        "legend": {"top": 0, "right": 0, "textStyle": {"color": TEXT}, "inactiveColor": MUTED},
+        "legend": {"top": 0, "right": 0, "textStyle": {"color": TEXT}, "inactiveColor": MUTED, "data": names},
         "tooltip": _tooltip("axis"),
-        "xAxis": {**_axis(), "type": "time", "axisLabel": {"color": MUTED, "hideOverlap": True}},
+        "xAxis": {
+            **_axis(),
+            "type": "time",
+            "min": statistics.span.edges[0],
+            "max": statistics.span.edges[-1],
+            "axisLabel": {"color": MUTED, "hideOverlap": True},
+        },
         "yAxis": {
             **_axis(),
             "type": "value",
@@ -244,7 +280,9 @@ def _over_time(*series: Options, unit: str) -> Options:
             "nameLocation": "end",
             "nameTextStyle": {"color": MUTED, "align": "left"},
         },
-        "series": [{"barMaxWidth": 28, "emphasis": {"disabled": True}, "color": OK, **one} for one in series],
+        "series": [
+            {"barMaxWidth": 28, "emphasis": {"disabled": True}, "color": OK, **one} for one in (*series, marked)
+        ],
     }
 
 
@@ -269,21 +307,38 @@ def _tooltip(trigger: str) -> Options:
     }
 
 
-def _marks(marks: Sequence[Mark]) -> Options:
+def _mark_lines(statistics: Statistics) -> Options:
     """Return lines where the server was started or the slots changed."""
-    lines = [{"xAxis": mark.at, "name": _mark_in_words(mark)} for mark in marks[-MAX_MARKS:]]
     return {
         "silent": True,
         "symbol": "none",
         "animation": False,
         "lineStyle": {"color": MUTED, "type": "dotted"},
-        "label": {"formatter": "{b}", "color": MUTED, "fontSize": 10, "position": "insideEndTop"},
-        "data": lines,
+        "label": {
+            "formatter": "{b}",
+            "color": MUTED,
+            "fontSize": 10,
+            "position": "insideEndTop",
+            "backgroundColor": SURFACE,  # it may lie on a bar
+            "padding": [1, 3],
+        },
+        "data": list(_labelled(statistics.marks[-MAX_MARKS:], statistics.span)),
     }
 
 
+def _labelled(marks: Sequence[Mark], span: Span) -> Iterator[Options]:
+    """Yield the line of each mark; of those too close for a label each, the last one has the words of all."""
+    room, words = (span.edges[-1] - span.begin) / MAX_LABELS, list[str]()
+    for mark, following in zip_longest(marks, marks[1:]):
+        words.append(_mark_in_words(mark))
+        is_last = following is None or following.at - mark.at >= room
+        yield {"xAxis": mark.at, "name": ", ".join(dict.fromkeys(words)) if is_last else ""}
+        if is_last:
+            words.clear()
+
+
 def _mark_in_words(mark: Mark) -> str:
-    return "started" if mark.kind == "start" else f"{mark.slots} slots"
+    return "started" if mark.kind == START else counted(mark.slots, "slot")
 
 
 def _short(words: str) -> str:

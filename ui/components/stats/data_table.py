@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from nicegui.element import Element
 
@@ -10,14 +10,19 @@ from ui.components.shared import BROWSER_JS
 
 
 class DataTable(Element, component="data_table.vue", dependencies=[BROWSER_JS]):
-    """A table with these `heads`; the first `times` columns are moments, shown by the reader's own clock."""
+    """A table with these `heads`.
 
-    def __init__(self, caption: str, heads: Sequence[str], *, times: int, hook: str) -> None:
+    The first `times` columns are moments, shown by the reader's own clock, those at the places `texts` are words, the
+    others numbers.
+    """
+
+    def __init__(self, caption: str, heads: Sequence[str], *, times: int, texts: Collection[int], hook: str) -> None:
         super().__init__()
         self._props["caption"] = caption
         self._props["heads"] = list(heads)
         self._props["rows"] = []
         self._props["times"] = times
+        self._props["texts"] = sorted(texts)
         self._props["hook"] = hook
 
     def show(self, rows: Sequence[Sequence[str]]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,11 +14,12 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import from_millis
 from backend.domain.moments import parse_moment
-from backend.domain.periods import Period
+from backend.domain.periods import Period, Span
 from backend.domain.statistics import Figure, Statistics
 from backend.errors import Invalid
 from backend.jobs.statistics import Question
 from backend.lists.exports import csv_rows, csv_start, export_file_name
+from ui.components.shared.date_range import DateRange
 from ui.components.shared.moment import Moment
 from ui.components.shared.tabs import Tabs
 from ui.components.stats.charts import CHARTS, LINES, USUAL_LINES, Chart, selected, shown_cells
@@ -53,13 +53,14 @@ class Choice:
         return Question(
             period=None if has_dates else self.period or usual,
             begin=parse_moment(self.begin, "from") if self.begin else None,
-            end=_end_of_day(self.end) if self.end else None,
+            end=parse_moment(self.end, "to") if self.end else None,
             processor=self.processor or None,
             name=self.name or None,
             owner=self.owner or None,
         )
 
-    def address(self) -> str:
+    def query(self) -> dict[str, str]:
+        """Return what the address has behind its question mark, by name."""
         given = {
             "period": self.period,
             "from": self.begin,
@@ -70,8 +71,14 @@ class Choice:
             "tab": "" if self.tab == FIRST_TAB else self.tab,
             "lines": "" if self.lines == USUAL_LINES else " ".join(sorted(self.lines)) or NO_LINES,
         }
-        query = urlencode({name: value for name, value in given.items() if value})
-        return f"/stats?{query}" if query else "/stats"
+        return {name: value for name, value in given.items() if value}
+
+    def address(self) -> str:
+        return f"/stats?{urlencode(query)}" if (query := self.query()) else "/stats"
+
+    def of_period(self, period: str) -> Choice:
+        """Return the same of another period."""
+        return replace(self, period=period, begin="", end="")
 
 
 def lines_in(text: str) -> frozenset[str]:
@@ -86,6 +93,8 @@ class StatsView:
         self, choice: Choice, usual: Period, *, processors: Sequence[str], owners: Sequence[str] | None
     ) -> None:
         self._choice = choice
+        self._periods: dict[str, Element] = {}
+        self._hidden: dict[str, Element] = {}
         self._figures: dict[str, _FigureCard] = {}
         self._charts: dict[str, _ChartPanel] = {}
         self._draw_periods(usual)
@@ -103,7 +112,7 @@ class StatsView:
         """Show these statistics."""
         self._refusal.set_visibility(False)
         self._content.set_visibility(True)
-        self._draw_span(from_millis(statistics.span.begin), from_millis(statistics.span.end))
+        self._draw_span(statistics.span)
         for name, card in self._figures.items():
             card.show(statistics.figures[name])
         for panel in self._charts.values():
@@ -119,8 +128,8 @@ class StatsView:
         chosen = "" if self._choice.begin else self._choice.period or usual.value
         with tag("nav", classes="tools periods").props('aria-label="Period"'):
             for period, words in PERIODS.items():
-                target = replace(self._choice, period=period, begin="", end="").address()
-                chip = link(words, target, classes="btn chip").props(f"data-testid=period-{period}")
+                chip = link(words, "", classes="btn chip").props(f"data-testid=period-{period}")
+                self._periods[period] = chip
                 if period == chosen:
                     chip.props("aria-current=true")
 
@@ -128,32 +137,37 @@ class StatsView:
         """Draw the filters as a plain form: what is chosen is in the address."""
         choice = self._choice
         with tag("form", classes="tools filters stats-filters").props('method="get" action="/stats"'):
-            if choice.period:
-                _input("hidden", "period", choice.period)
-            if choice.tab != FIRST_TAB:
-                _input("hidden", "tab", choice.tab)
-            if choice.lines != USUAL_LINES:
-                _input("hidden", "lines", " ".join(sorted(choice.lines)) or NO_LINES)
+            self._hidden = {name: _input("hidden", name, "") for name in ("period", "tab", "lines")}
             _select("processor", "Processor", ALL, processors, choice.processor)
             if owners is not None:
                 _select("owner", "Owner", EVERYBODY, owners, choice.owner)
             field = _input("search", "name", choice.name, label="Name of a list")
             field.props["placeholder"] = "Name of a list"
-            _input("date", "from", choice.begin, label="First day")
-            _input("date", "to", choice.end, label="Last day")
+            DateRange(choice.begin, choice.end)
             with tag("button").props("type=submit"):
                 icon("filter_alt", small=True)
                 tag("span", "Show")
             if choice != Choice(tab=choice.tab):
                 link("Reset", "/stats", classes="btn ghost")
+        self._remember()
 
-    def _draw_span(self, begin: datetime, end: datetime) -> None:
+    def _remember(self, **changes: Any) -> None:
+        """Let the links to the periods and the form lead to the chosen tab and lines, too."""
+        self._choice = replace(self._choice, **changes)
+        for period, chip in self._periods.items():
+            chip.props["href"] = self._choice.of_period(period).address()
+        query = self._choice.query()
+        for name, field in self._hidden.items():
+            field.props["value"] = query.get(name, "")
+            field.props["disabled"] = name not in query  # what is not given is not in the address
+
+    def _draw_span(self, span: Span) -> None:
         self._span.clear()
         with self._span:
             tag("span", "From ")
-            Moment(begin)
-            tag("span", " to ")
-            Moment(end, zoned=True)
+            Moment(from_millis(span.begin))
+            tag("span", " to now, " if span.end < span.edges[-1] else " to ")
+            Moment(from_millis(span.end), zoned=True)
             tag(
                 "span",
                 ". A video counts once, with its newest result, when that came. Before: the period before, as long.",
@@ -163,9 +177,12 @@ class StatsView:
         titles = {chart.name: chart.title for chart in CHARTS.values()}
         tab = self._choice.tab if self._choice.tab in titles else FIRST_TAB
         tabs = Tabs(titles, chosen=tab, label="Charts")
+        tabs.on("choose", lambda: self._remember(tab=tabs.chosen))
         for chart in CHARTS.values():
             with tabs.part(chart.name):
-                self._charts[chart.name] = _ChartPanel(chart, self._choice.lines)
+                self._charts[chart.name] = _ChartPanel(
+                    chart, self._choice.lines, on_lines=lambda lines: self._remember(lines=lines)
+                )
 
 
 class _FigureCard:
@@ -177,6 +194,7 @@ class _FigureCard:
         with tag("div", classes="stat").props(f"data-testid=stat-{name}") as self._card:
             self._card.props["title"] = words.meaning
             tag("div", words.label, classes="label")
+            tag("span", words.meaning, classes="sr")  # the title is for the pointer only
             self._value = tag("b")
             self._sample = tag("div", classes="small muted")
             self._before = tag("div", classes="small muted")
@@ -196,32 +214,37 @@ class _FigureCard:
 class _ChartPanel:
     """A chart with its summary, its table and its CSV."""
 
-    def __init__(self, chart: Chart, lines: frozenset[str]) -> None:
+    def __init__(self, chart: Chart, lines: frozenset[str], *, on_lines: Callable[[frozenset[str]], None]) -> None:
         self._chart = chart
         self._lines = lines
+        self._on_lines = on_lines
         self._statistics: Statistics | None = None
         self._plot: ui.echart | None = None
         with tag("figure", classes="chart"):
             self._holder: Element = tag("div", classes="plot").props("role=img")
-            self._nothing: TextElement = tag("p", "No video has ended in this period.", classes="muted nothing")
+            self._nothing: TextElement = tag("p", classes="muted nothing")
             self._summary = tag("figcaption", classes="small muted")
         with tag("div", classes="acts"):
             button("CSV", self._download, icon_name="download").props(f"data-testid=csv-{chart.name}")
         self._table = DataTable(
-            chart.title, chart.columns, times=2 if chart.has_times else 0, hook=f"table-{chart.name}"
+            chart.title,
+            chart.columns,
+            times=2 if chart.has_times else 0,
+            texts=chart.texts,
+            hook=f"table-{chart.name}",
         )
 
     def show(self, statistics: Statistics) -> None:
         self._statistics = statistics
-        summary = self._chart.summary(statistics)
-        is_empty = not statistics.causes if self._chart.name == "causes" else not statistics.figures["videos"].n
-        self._nothing.set_visibility(is_empty)
-        self._holder.set_visibility(not is_empty)
+        summary, nothing = self._chart.summary(statistics), self._chart.nothing(statistics)
+        self._nothing.text = nothing
+        self._nothing.set_visibility(bool(nothing))
+        self._holder.set_visibility(not nothing)
         self._holder.props["aria-label"] = summary
         self._holder.update()
-        self._summary.text = "" if is_empty else summary
+        self._summary.text = "" if nothing else summary
         self._table.show(shown_cells(self._chart, statistics))
-        if not is_empty:
+        if not nothing:
             self._draw(self._chart.options(statistics))
 
     def _draw(self, options: dict[str, Any]) -> None:
@@ -240,6 +263,7 @@ class _ChartPanel:
         """Put into the address which lines are shown, so that the next look shows them again."""
         chosen = event.args.get("selected", {})
         self._lines = frozenset(name for name, words in LINES.items() if chosen.get(words))
+        self._on_lines(self._lines)
         words = " ".join(sorted(self._lines)) or NO_LINES
         ui.run_javascript(
             "const address = new URL(location);"
@@ -274,8 +298,3 @@ def _select(name: str, label: str, everything: str, options: Sequence[str], chos
             entry = tag("option", words)
             entry.props["value"] = value
             entry.props["selected"] = value == chosen
-
-
-def _end_of_day(day: str) -> datetime:
-    """Return the end of a day; of a moment the moment."""
-    return parse_moment(day if "T" in day else f"{day}T23:59:59.999Z", "to")
