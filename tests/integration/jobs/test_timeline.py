@@ -30,6 +30,8 @@ BEFORE_MILESTONES = (
     *(f"DROP TRIGGER {name}" for name in ("job_was_past", "job_left", "job_returned", "job_deleted")),
     *(f"DROP TABLE {name}" for name in ("job_words", "arrival", "trace")),
     *(f"DROP TABLE {name}" for name in ("rollup", "uncounted", "cause_rollup", "cause", "mark", "forecast")),
+    *(f"DROP TABLE {name}" for name in ("notification", "channel", "delivery")),
+    *(f"DROP TABLE {name}" for name in ("notification_wish", "notification_settings")),
     *(f"DROP INDEX {name}" for name in ("ix_idempotency_key_job_id", "ix_job_past_name", "ix_job_past_owner_name")),
     *(f"DROP INDEX {name}" for name in ("ix_job_past_finished", "ix_job_past_owner_finished")),
     "ALTER TABLE job DROP COLUMN name_folded",
