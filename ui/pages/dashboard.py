@@ -10,10 +10,9 @@ from backend.domain.texts import counted
 from ui.components.dashboard.dashboard_view import DashboardView
 from ui.components.dashboard.job_grid import JobGrid
 from ui.components.shared.job_actions import do
-from ui.components.shared.page_frame import page_frame
+from ui.frame import frame_of
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
-from ui.storage_notice import storage_notice
 from ui.text import JOBS_STAY
 from ui.theme import button, icon, link, tag, whose_jobs
 
@@ -35,7 +34,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             return await act(backend.queries.ids_with_video(q, by=current_user())) or ()
 
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
-        with page_frame("Dashboard", "dashboard", user, backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, "Dashboard", "dashboard", user):
             grid = JobGrid(
                 shown,
                 title="Dashboard",
