@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from nicegui import Client, background_tasks
@@ -17,6 +17,7 @@ from nicegui import Client, background_tasks
 from backend.clock import Clock
 from backend.domain.auth import User
 from backend.domain.notification import ENDS, NotificationSettings
+from backend.domain.sending import quiet_hours
 from backend.errors import Unavailable
 from backend.jobs.notifications import Notifications
 from ui.components.shared.bell import Bell, bell_of, state_of
@@ -26,7 +27,6 @@ from ui.session import act, current_user
 log = logging.getLogger(__name__)
 SHOWN = 20  # the newest notifications, in the menu
 RETRY_SECONDS = 1.0
-IsQuiet = Callable[[NotificationSettings, datetime], bool]
 State = Mapping[str, Any]
 
 
@@ -35,25 +35,24 @@ class Following:
     """The bells of one user, the task that follows what they show, and their newest state."""
 
     user: User
-    bells: set[Bell] = field(default_factory=set)
+    bells: dict[Client, Bell] = field(default_factory=dict)
     state: State | None = None
     task: asyncio.Task[None] | None = None
 
     def show(self, state: State) -> None:
         """Show this state in all tabs."""
         self.state = state
-        for bell in self.bells:
+        for bell in self.bells.values():
             bell.show(state)
 
 
 class Bells:
     """Keeps the bells of connected pages up to date. Nothing is read for a user without one."""
 
-    def __init__(self, notifications: Notifications, clock: Clock, is_quiet: IsQuiet) -> None:
+    def __init__(self, notifications: Notifications, clock: Clock, zone: tzinfo | None) -> None:
         self._notifications = notifications
         self._clock = clock
-        self._is_quiet = is_quiet
-        self._actions = Actions(notifications)
+        self._zone = zone
         self._of_user: dict[str, Following] = {}
 
     def join(self, client: Client) -> None:
@@ -61,9 +60,8 @@ class Bells:
         bell, user = bell_of(client), user_of(client)
         if bell is None or user is None:
             return
-        bell.actions = self._actions
         following = self._of_user.setdefault(user.id, Following(user))
-        following.bells.add(bell)
+        following.bells[client] = bell
         if following.state is not None:
             bell.show(following.state)
         if following.task is None:
@@ -71,17 +69,13 @@ class Bells:
 
     def leave(self, client: Client) -> None:
         """Forget the bell of a page that has lost its connection, unless it is already back."""
-        bell, user = bell_of(client), user_of(client)
-        if bell is None or user is None or (client.has_socket_connection and not client.is_deleted):
+        if client.has_socket_connection and not client.is_deleted:
             return
-        following = self._of_user.get(user.id)
-        if following is None:
-            return
-        following.bells.discard(bell)
-        if not following.bells:
-            del self._of_user[user.id]
-            if following.task:
-                following.task.cancel()
+        for following in list(self._of_user.values()):
+            if following.bells.pop(client, None) and not following.bells:
+                del self._of_user[following.user.id]
+                if following.task:
+                    following.task.cancel()
 
     async def _follow(self, following: Following) -> None:
         reader = self._notifications.watch(by=following.user)
@@ -104,8 +98,19 @@ class Bells:
             newest.items,
             wishes,
             await notifications.away(by=user),
-            is_quiet=self._is_quiet(settings, self._clock.now()),
+            is_quiet=is_quiet(settings, self._clock.now(), self._zone),
         )
+
+
+def is_quiet(settings: NotificationSettings, now: datetime, zone: tzinfo | None) -> bool:
+    """Return True in the quiet hours of a user; `zone` is that of the server, None for the machine's.
+
+    >>> night = NotificationSettings(quiet_from=22 * 60, quiet_to=7 * 60, zone="UTC")
+    >>> is_quiet(night, datetime(2026, 1, 31, 23, tzinfo=UTC), None)
+    True
+    """
+    hours = quiet_hours(settings, zone or now.astimezone().tzinfo or UTC)
+    return hours is not None and hours.until(now) is not None
 
 
 class Actions:

@@ -8,10 +8,12 @@ from nicegui.element import Element
 
 from backend import Backend
 from backend.domain.auth import User
+from ui.bells import Actions
 from ui.components.shared.page_frame import page_frame
 from ui.storage_notice import storage_notice
 
 
 def frame_of(backend: Backend, title: str, active: str, user: User) -> AbstractContextManager[Element]:
     """Draw the frame of a page of this user. `active` is the page's name in `ui.theme.PAGES`, or "" for none."""
-    return page_frame(title, active, user, backend.settings, storage_notice(backend.journal))
+    actions = Actions(backend.notifications)
+    return page_frame(title, active, user, backend.settings, actions, storage_notice(backend.journal))

@@ -11,11 +11,11 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import to_millis
 from backend.domain.notification import Away, EventKind, Notification
+from backend.domain.sending import GROUP_SECONDS, MAX_SINGLE
+from progress_dashboard.protocol import Status
 from ui.components.shared import BROWSER_JS, BROWSER_NOTICES_JS, NOTICES_JS
 from ui.theme import STALLED_LOOK, STATUS_LOOK
-from progress_dashboard.protocol import Status
 
-MAX_AT_ONCE, GROUP_SECONDS = 3, 30.0  # browser notifications one by one; more within these seconds become one
 MAX_IDS, MAX_ID_LENGTH = 1_000, 64
 EVENT_ICONS: Mapping[EventKind, str] = {
     EventKind.COMPLETED: STATUS_LOOK[Status.COMPLETED].icon,
@@ -49,19 +49,19 @@ class BellActions(Protocol):
 class Bell(Element, component="bell.vue", dependencies=[BROWSER_JS, NOTICES_JS, BROWSER_NOTICES_JS]):
     """The bell, its menu, and notifications of the browser; also what the cards and the dashboard know of its user.
 
-    `ui.bells` gives it its `actions` when the page connects, and its state by `show`.
+    `ui.bells` shows its state while the page is connected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, actions: BellActions) -> None:
         super().__init__()
-        self.actions: BellActions | None = None
+        self._actions = actions
         words = {event.value: event.words for event in EventKind}
-        self._props["group"] = {"most": MAX_AT_ONCE, "seconds": GROUP_SECONDS, "words": words}
+        self._props["group"] = {"most": MAX_SINGLE, "seconds": GROUP_SECONDS, "words": words}
         self._props["icons"] = {event.value: name for event, name in EVENT_ICONS.items()}
         self.on("wish", self._wish)
         self.on("read", self._read)
-        self.on("back", self._back, args=[])
-        self.on("present", self._present, args=[])
+        self.on("back", actions.end_absence, args=[])
+        self.on("present", actions.note_presence, args=[])
 
     def show(self, state: Mapping[str, Any]) -> None:
         """Show this state, as `state_of` makes it."""
@@ -70,21 +70,15 @@ class Bell(Element, component="bell.vue", dependencies=[BROWSER_JS, NOTICES_JS, 
 
     async def _wish(self, event: GenericEventArguments) -> None:
         match event.args:
-            case {"job": str(job_id), "on": bool(is_on)} if self.actions:
-                await self.actions.wish(job_id[:MAX_ID_LENGTH], is_on=is_on)
+            case {"job": str(job_id), "on": bool(is_on)}:
+                await self._actions.wish(job_id[:MAX_ID_LENGTH], is_on=is_on)
 
     async def _read(self, event: GenericEventArguments) -> None:
-        ids = event.args
-        if self.actions and (ids is None or isinstance(ids, list)):
-            await self.actions.mark_read(None if ids is None else [one for one in ids[:MAX_IDS] if isinstance(one, str)])
-
-    async def _back(self) -> None:
-        if self.actions:
-            await self.actions.end_absence()
-
-    async def _present(self) -> None:
-        if self.actions:
-            await self.actions.note_presence()
+        match event.args:
+            case None:
+                await self._actions.mark_read(None)
+            case [*ids]:
+                await self._actions.mark_read([one for one in ids[:MAX_IDS] if isinstance(one, str)])
 
 
 def bell_of(client: Client) -> Bell | None:

@@ -1,5 +1,6 @@
 // Notifications of the browser. Several tabs get the same ones from the server: one of them shows each, and none while a tab
 // is visible. Web Locks tell the tabs of each other, also when one crashes; browsers have them where they have notifications.
+import { count } from "browser";
 import { markRead } from "notices";
 
 const [VISIBLE, TELLING] = ["dashboard-visible", "dashboard-telling"];
@@ -72,17 +73,18 @@ function takeFresh(items) {
 function continueBurst(fresh, seconds) {
   const now = Date.now();
   const { items, at } = read(BURST, { items: [], at: 0 });
-  const burst = [...(now - at < 1000 * seconds ? items : []), ...fresh.map(({ id, event }) => ({ id, event }))];
+  const burst = [...(now - at < 1000 * seconds ? items : []), ...fresh.map(({ id, event, title }) => ({ id, event, title }))];
   write(BURST, { items: burst, at: now });
   return burst;
 }
 
-// One notification in the place of many. Its tag lets the next one replace it.
+// One notification in the place of many, in the same words as the server's. Its tag lets the next one replace it.
 function asOne(burst, words) {
   const counts = new Map();
   for (const { event } of burst) counts.set(event, (counts.get(event) ?? 0) + 1);
-  const text = [...counts].map(([event, count]) => `${count} ${words[event]}`).join(", ");
-  return { id: "several", title: `${burst.length} notifications`, text, link: "/", ids: burst.map(({ id }) => id) };
+  const kinds = [...counts].sort(([, a], [, b]) => b - a).map(([event, number]) => `${count(number)} ${words[event]}`);
+  const title = `${count(burst.length)} notifications: ${kinds.join(", ")}`;
+  return { id: "several", title, text: burst.map((one) => one.title).join("\n"), link: "/", ids: burst.map(({ id }) => id) };
 }
 
 async function isAnyTabVisible() {

@@ -2,11 +2,11 @@
 // bell receives it; cards, job pages and the dashboard's line read it. What they ask of the server goes through the bell.
 import { shallowReactive } from "vue";
 
-export const notices = shallowReactive({ unread: 0, items: [], wishes: new Set(), away: null });
+export const notices = shallowReactive({ isKnown: false, unread: 0, items: [], wishes: new Set(), away: null });
 
 // Takes the newest state, as `ui/bells.py` makes it.
 export function take({ unread, items, wishes, away }) {
-  Object.assign(notices, { unread, items, away });
+  Object.assign(notices, { isKnown: true, unread, items, away });
   if (wishes.length !== notices.wishes.size || wishes.some((id) => !notices.wishes.has(id))) notices.wishes = new Set(wishes);
 }
 
