@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from msgspec import to_builtins
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from backend.clock import iso
-from backend.domain.notification import DEFAULTS, Channel, ChannelKind, EventKind
+from backend.domain.notification import DEFAULTS, ChannelFilter, ChannelKind, EventKind
 from backend.errors import DashboardError
+from backend.notifications.channels import Draft, ShownChannel
 from ui.components.notifications.told_events import events_in, kinds_for, names_of
 from ui.components.shared import BROWSER_JS
 from ui.text import count
@@ -26,38 +26,36 @@ NOTES: Mapping[ChannelKind, str] = {
     ChannelKind.WEBHOOK: "A program gets each event as JSON, signed if there is a secret.",
     ChannelKind.APPRISE: "Mail, chats and phones, by an address of the Apprise library.",
 }
+ONLY: Mapping[str, str] = {"name": "only lists named {}", "owner": "only jobs of {}", "processor": "only processor {}"}
 NEW = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Typed:
     """A channel as it is typed. `id` is that of a stored one, NEW for another one.
 
-    Of a stored one an empty `url` or `secret` means that it stays as it is. Nothing of both is in its `repr`.
+    Of a stored one an empty `url` or `secret` means that it stays as it is.
     """
 
     id: str
-    kind: ChannelKind
-    name: str
-    url: str
-    secret: str
-    events: frozenset[EventKind] | None
-    only: Mapping[str, str]
-    tells_details: bool
-    daily_cap: int | None
+    draft: Draft
 
-    def __repr__(self) -> str:
-        return f"Draft(id={self.id!r}, kind={self.kind.value!r})"
+    def changes(self) -> Mapping[str, Any]:
+        """Return what changes of a stored channel."""
+        draft = self.draft
+        given = {name: text for name, text in (("url", draft.url), ("secret", draft.secret)) if text}
+        same = ("name", "events", "only", "tells_details", "daily_cap")
+        return {name: getattr(draft, name) for name in same} | given
 
 
 class ChannelActions(Protocol):
     """What a list of channels asks for, as the user of its page. What is refused raises `DashboardError`."""
 
-    async def save(self, draft: Draft) -> str:
+    async def save(self, typed: Typed) -> str:
         """Store the channel, and return that in a sentence."""
 
-    async def test(self, draft: Draft | str) -> str:
-        """Send a test to what is typed, or to the channel of this ID, and return in a sentence that it arrived."""
+    async def test(self, what: Typed | str) -> str:
+        """Send a test to what is typed, or to the channel of this ID, and return in a sentence that it was taken."""
 
     async def switch(self, channel_id: str, *, is_on: bool) -> None:
         """Switch the channel on or off."""
@@ -84,6 +82,7 @@ class ChannelList(Element, component="channel_list.vue", dependencies=[BROWSER_J
     ) -> None:
         super().__init__()
         self._actions = actions
+        self._is_for_all = is_for_all
         self._props["channels"] = []
         self._props["is-for-all"] = is_for_all
         for name, words in (("kinds", KINDS), ("examples", EXAMPLES), ("notes", NOTES)):
@@ -101,23 +100,23 @@ class ChannelList(Element, component="channel_list.vue", dependencies=[BROWSER_J
         self.on("turn", self._turn)
         self.on("remove", self._remove)
 
-    def show(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Show these channels, as `row` makes them."""
-        rows = list(rows)
+    def show(self, channels: Iterable[ShownChannel]) -> None:
+        """Show those of these channels that belong here."""
+        rows = [row(channel) for channel in channels if channel.is_for_all is self._is_for_all]
         if rows != self._props["channels"]:
             self._props["channels"] = rows
 
     async def _save(self, event: GenericEventArguments) -> None:
-        draft = draft_in(event.args)
-        if draft and await self._answer(NEW, self._actions.save(draft)):
+        typed = typed_in(event.args, is_for_all=self._is_for_all)
+        if typed and await self._answer(NEW, self._actions.save(typed)):
             self.run_method("saved")
 
     async def _test(self, event: GenericEventArguments) -> None:
         match event.args:
             case {"id": str(channel_id), **rest} if not rest:
                 await self._answer(channel_id, self._actions.test(channel_id))
-            case _ if draft := draft_in(event.args):
-                await self._answer(NEW, self._actions.test(draft))
+            case _ if typed := typed_in(event.args, is_for_all=self._is_for_all):
+                await self._answer(NEW, self._actions.test(typed))
 
     async def _turn(self, event: GenericEventArguments) -> None:
         match event.args:
@@ -138,56 +137,59 @@ class ChannelList(Element, component="channel_list.vue", dependencies=[BROWSER_J
         return is_good
 
 
-def draft_in(sent: object) -> Draft | None:
+def typed_in(sent: object, *, is_for_all: bool) -> Typed | None:
     """Return the channel in a message of the browser; None if it is none."""
     match sent:
         case {"id": None | str() as channel_id, "kind": str(kind), "name": str(name), "url": str(url), **rest}:
-            only, cap, secret = rest.get("only"), rest.get("cap"), rest.get("secret")
             if kind not in set(ChannelKind):
                 return None
-            return Draft(
-                id=channel_id or NEW,
+            draft = Draft(
                 kind=ChannelKind(kind),
-                name=name,
                 url=url,
-                secret=secret if isinstance(secret, str) else "",
+                name=name or None,
                 events=events_in(rest["events"]) if isinstance(rest.get("events"), list) else None,
-                only={key: text for key, text in only.items() if text} if isinstance(only, dict) else {},
+                secret=secret if isinstance(secret := rest.get("secret"), str) and secret else None,
+                only=_only(rest.get("only")),
                 tells_details=rest.get("details") is True,
-                daily_cap=cap if isinstance(cap, int) else None,
+                daily_cap=cap if isinstance(cap := rest.get("cap"), int) else None,
+                is_for_all=is_for_all,
             )
+            return Typed(channel_id or NEW, draft)
     return None
 
 
-def row(channel: Channel, url: str) -> Mapping[str, Any]:
-    """Return the facts of a channel that leave the server; `url` is masked."""
-    events = None if channel.events is None else names_of(channel.events)
-    only = {} if channel.only is None else to_builtins(channel.only)
+def _only(sent: object) -> ChannelFilter | None:
+    given = sent if isinstance(sent, dict) else {}
+    facts = {name: text for name in ONLY if isinstance(text := given.get(name), str) and text}
+    return ChannelFilter(**facts) if facts else None
+
+
+def row(channel: ShownChannel) -> Mapping[str, Any]:
+    """Return the facts of a channel for the component that draws them."""
     return {
         "id": channel.id,
         "name": channel.name,
         "kind": channel.kind.value,
-        "url": url,
-        "tells": _tells(channel, only),
+        "url": channel.url,
+        "tells": _tells(channel),
         "enabled": channel.enabled,
         "lastSent": channel.last_sent_at and iso(channel.last_sent_at),
         "problem": channel.disabled_because or channel.last_error or "",
-        "events": events,
-        "only": only,
+        "events": None if channel.events is None else names_of(channel.events),
+        "only": {name: getattr(channel.only, name, None) or "" for name in ONLY},
         "details": channel.tells_details,
         "cap": channel.daily_cap,
-        "hasSecret": channel.secret is not None,
+        "hasSecret": channel.has_secret,
     }
 
 
-def _tells(channel: Channel, only: Mapping[str, str]) -> str:
+def _tells(channel: ShownChannel) -> str:
     """Return in words what goes to a channel."""
     if channel.events is None:
-        events = "The usual events" if channel.owner_id is None else "What you are told of"
+        events = "the usual events" if channel.is_for_all else "what you are told of"
     else:
-        events = ", ".join(kind.words for kind in EventKind if kind in channel.events) or "No event"
-    words = {"name": "lists named {}", "owner": "jobs of {}", "processor": "processor {}"}
-    limits = [f"only {words[key].format(text)}" for key, text in only.items() if text]
+        events = ", ".join(kind.words for kind in EventKind if kind in channel.events) or "no event"
+    limits = [words.format(text) for name, words in ONLY.items() if (text := getattr(channel.only, name, None))]
     details = ["errors as they are"] if channel.tells_details else []
-    cap = [f"at most {count(channel.daily_cap)} a day"] if channel.daily_cap else []
-    return " · ".join([events[:1].upper() + events[1:], *limits, *details, *cap])
+    cap = f"at most {count(channel.daily_cap)} a day"
+    return " · ".join([events[:1].upper() + events[1:], *limits, *details, cap])

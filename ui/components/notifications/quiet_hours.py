@@ -41,12 +41,11 @@ class QuietHours(Element, component="quiet_hours.vue"):
     def show(self, settings: NotificationSettings) -> None:
         """Show the hours of these settings."""
         begin, end = settings.quiet_from, settings.quiet_to
-        has_none = begin is None or end is None
-        self._props["quiet"] = (
-            None
-            if has_none
-            else {"begin": clock_of(begin or 0), "end": clock_of(end or 0), "zone": settings.zone or ""}
-        )
+        quiet = None
+        if begin is not None and end is not None:
+            quiet = {"begin": clock_of(begin), "end": clock_of(end), "zone": settings.zone or ""}
+        if quiet != self._props.get("quiet"):
+            self._props["quiet"] = quiet
 
 
 def clock_of(minutes: int) -> str:

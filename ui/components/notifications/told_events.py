@@ -39,8 +39,10 @@ class ToldEvents(Element, component="told_events.vue"):
 
     def show(self, settings: NotificationSettings) -> None:
         """Show what these settings ask for."""
-        self._props["wanted"] = names_of(settings.wanted)
-        self._props["is-usual"] = settings.events is None
+        shown = {"wanted": names_of(settings.wanted), "is-usual": settings.events is None}
+        for name, value in shown.items():
+            if self._props.get(name) != value:
+                self._props[name] = value
 
 
 def kinds_for(*, is_admin: bool) -> Sequence[EventKind]:
