@@ -73,14 +73,14 @@ class ChannelChangeBody(msgspec.Struct, forbid_unknown_fields=True):
     """What changes about a channel; a field that is left out stays. Null is as for a new channel."""
 
     url: Url | msgspec.UnsetType = msgspec.UNSET
-    name: Name | None | msgspec.UnsetType = msgspec.UNSET
-    events: list[EventKind] | None | msgspec.UnsetType = msgspec.UNSET
-    secret: Secret | None | msgspec.UnsetType = msgspec.UNSET
-    only: OnlyBody | None | msgspec.UnsetType = msgspec.UNSET
+    name: Name | msgspec.UnsetType | None = msgspec.UNSET
+    events: list[EventKind] | msgspec.UnsetType | None = msgspec.UNSET
+    secret: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    only: OnlyBody | msgspec.UnsetType | None = msgspec.UNSET
     tells_details: bool | msgspec.UnsetType = msgspec.UNSET
     # False: it sends nothing more once this is answered.
     enabled: bool | msgspec.UnsetType = msgspec.UNSET
-    daily_cap: Cap | None | msgspec.UnsetType = msgspec.UNSET
+    daily_cap: Cap | msgspec.UnsetType | None = msgspec.UNSET
 
     def values(self) -> dict[str, Any]:
         """Return the fields that were given."""

@@ -67,7 +67,7 @@ async def remove_channel(backend: TheBackend, caller: Caller, channel_id: str) -
     openapi_extra=body(ChannelBody),
     summary="Send a test to a channel before it is added",
 )
-async def test_draft(request: Request, backend: TheBackend, caller: Caller) -> Response:
+async def send_test_of_draft(request: Request, backend: TheBackend, caller: Caller) -> Response:
     await backend.channels.test(decoded(CHANNEL, await request.body()).draft(), by=caller)
     return json_response(TESTED)
 
@@ -75,6 +75,6 @@ async def test_draft(request: Request, backend: TheBackend, caller: Caller) -> R
 @router.post(
     "/{channel_id}/test", responses=answers(TestOut, NO_CHANNEL | TEST_ERRORS), summary="Send a test to a channel"
 )
-async def test_channel(backend: TheBackend, caller: Caller, channel_id: str) -> Response:
+async def send_test(backend: TheBackend, caller: Caller, channel_id: str) -> Response:
     await backend.channels.test(channel_id, by=caller)
     return json_response(TESTED)

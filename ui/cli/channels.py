@@ -73,7 +73,7 @@ def add(
 
 
 @app.command("test", epilog=f"Example: {command('channels test 3f2a91c0')}")
-def test(channel: ChannelArgument, data_dir: DataDir = None) -> None:
+def send_test(channel: ChannelArgument, data_dir: DataDir = None) -> None:
     """Send a test to a channel."""
     with connected(data_dir) as client:
         found = _find(client, channel)
