@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,12 @@ from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.notifications.apprise import Apprise
+from backend.notifications.channels import Channels
+from backend.notifications.guard import Guard
+from backend.notifications.outbox import Outbox
+from backend.notifications.senders import Senders
+from backend.notifications.webhook import Webhooks
 from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
@@ -108,6 +115,9 @@ class Backend:
     stalls: Stalls
     statistics: StatisticsQueries
     metrics: Metrics
+    channels: Channels
+    outbox: Outbox
+    senders: Senders
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -216,6 +226,7 @@ def _build(
     machines = Machines(registry)
     forecasts = Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast)
     work = VideoWork(leases, runs, slots, clock, policy)
+    senders, outbox = _outbox(settings, store, metrics, clock)
     return Backend(
         settings=settings,
         clock=clock,
@@ -241,6 +252,9 @@ def _build(
         rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
         stalls=stalls,
         metrics=metrics,
+        senders=senders,
+        outbox=outbox,
+        channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
@@ -260,6 +274,16 @@ def _coordination(
     from backend.engine.coordination import Coordination  # what it needs is an extra, and takes its time to load
 
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
+
+
+def _outbox(settings: Settings, store: Store, metrics: Metrics, clock: Clock) -> tuple[Senders, Outbox]:
+    guard = Guard(allows_private=settings.notify_private_addresses)
+    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+    zone = settings.zone or clock.now().astimezone().tzinfo or UTC
+    outbox = Outbox(
+        store.deliveries, senders, clock, zone=zone, base_url=settings.base_url, on_result=metrics.count_notifications
+    )
+    return senders, outbox
 
 
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
@@ -309,6 +333,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(counting.run(), "counting"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
+    stack.push_async_callback(backend.senders.close)
+    await stack.enter_async_context(running(backend.outbox.run(), "outbox"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

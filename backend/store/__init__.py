@@ -13,6 +13,8 @@ class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.channels import ChannelStore
+        from backend.store.deliveries import DeliveryStore
         from backend.store.forecasts import ForecastStore
         from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
         from backend.store.jobs import JobStore
@@ -24,6 +26,8 @@ class Store:
         self.videos = VideoStore(database)
         self.history = HistoryStore(database)
         self.forecasts = ForecastStore(database)
+        self.channels = ChannelStore(database)
+        self.deliveries = DeliveryStore(database)
         self.statistics = StatisticsStore(database)
 
     async def commit(self, tick: Tick) -> None:

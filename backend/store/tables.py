@@ -113,6 +113,11 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+def _everywhere(condition: str) -> dict[str, Any]:
+    """Return the condition of an index of some rows, the same on each database."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 class UserRow(SQLModel, table=True):
     """An account. Names compare without case; a user without a password can only sign in by link."""
 
@@ -475,7 +480,9 @@ class DeliveryRow(SQLModel, table=True):
 
     __tablename__ = "delivery"
     __table_args__ = (
-        Index("ix_delivery_due", "state", "due_at"),
+        Index("ix_delivery_line", "channel_id", "seq", **_everywhere("state = 'waiting'")),
+        Index("ix_delivery_sent", "channel_id", "sent_at", **_everywhere("sent_at IS NOT NULL")),
+        Index("ix_delivery_group", "group_id", **_everywhere("group_id IS NOT NULL")),
         Index("ix_delivery_job", "job_id", "channel_id", "seq"),
         CLUSTERED,
     )

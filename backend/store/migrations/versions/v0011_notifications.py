@@ -84,7 +84,13 @@ def _create_channels() -> None:
         sa.PrimaryKeyConstraint("event_id", "channel_id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_delivery_due", "delivery", ["state", "due_at"])
+    for name, columns, condition in (
+        ("line", ["channel_id", "seq"], "state = 'waiting'"),
+        ("sent", ["channel_id", "sent_at"], "sent_at IS NOT NULL"),
+        ("group", ["group_id"], "group_id IS NOT NULL"),
+    ):
+        where = sa.text(condition)
+        op.create_index(f"ix_delivery_{name}", "delivery", columns, sqlite_where=where, postgresql_where=where)
     op.create_index("ix_delivery_job", "delivery", ["job_id", "channel_id", "seq"])
 
 
