@@ -155,5 +155,5 @@ def _panel(title: str, text: str = "") -> AbstractContextManager[Element]:
     with panel:
         tag("h2", title)
         if text:
-            tag("p", text, classes="muted small")
+            tag("p", text, classes="muted small about")
     return panel

@@ -11,6 +11,7 @@ from nicegui.events import GenericEventArguments
 
 from backend.clock import iso
 from backend.domain.notification import DEFAULTS, ChannelFilter, ChannelKind, EventKind
+from backend.domain.sending import MAX_A_DAY
 from backend.errors import DashboardError
 from backend.notifications.channels import Draft, ShownChannel
 from ui.components.notifications.told_events import events_in, kinds_for, names_of
@@ -178,7 +179,7 @@ def row(channel: ShownChannel) -> Mapping[str, Any]:
         "events": None if channel.events is None else names_of(channel.events),
         "only": {name: getattr(channel.only, name, None) or "" for name in ONLY},
         "details": channel.tells_details,
-        "cap": channel.daily_cap,
+        "cap": None if _has_usual_cap(channel) else channel.daily_cap,
         "hasSecret": channel.has_secret,
     }
 
@@ -191,5 +192,9 @@ def _tells(channel: ShownChannel) -> str:
         events = ", ".join(kind.words for kind in EventKind if kind in channel.events) or "no event"
     limits = [words.format(text) for name, words in ONLY.items() if (text := getattr(channel.only, name, None))]
     details = ["errors as they are"] if channel.tells_details else []
-    cap = f"at most {count(channel.daily_cap)} a day"
-    return " · ".join([events[:1].upper() + events[1:], *limits, *details, cap])
+    cap = [] if _has_usual_cap(channel) else [f"at most {count(channel.daily_cap)} a day"]
+    return " · ".join([events[:1].upper() + events[1:], *limits, *details, *cap])
+
+
+def _has_usual_cap(channel: ShownChannel) -> bool:
+    return channel.daily_cap == MAX_A_DAY[channel.kind]
