@@ -27,19 +27,23 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.composing import Composer
 from backend.jobs.courses import Courses
+from backend.jobs.disk import DiskWatch
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
 from backend.jobs.metrics import Metrics
+from backend.jobs.notifications import Notifications
 from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import Counting, StatisticsQueries
+from backend.jobs.usual_runs import UsualRuns
 from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
@@ -55,6 +59,7 @@ from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
+from backend.store.changes import Tick
 from backend.store.database import Database, open_database
 from backend.store.filling import finish_filling
 from progress_dashboard.tasks import running as running
@@ -118,6 +123,10 @@ class Backend:
     channels: Channels
     outbox: Outbox
     senders: Senders
+    notifications: Notifications
+    composer: Composer
+    usual_runs: UsualRuns
+    disks: DiskWatch
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -194,10 +203,19 @@ def _build(
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
-    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
+    queries = JobQueries(store, hub)
+    notifications = Notifications(store.notifications, queries, clock)
+    composer = _composer(settings, store, clock, notifications)
+
+    def stored(tick: Tick, seconds: float) -> None:
+        metrics.take(tick, seconds)
+        if tick.notifications:
+            composer.wake()
+
+    journal = Journal(store, hub, clock, on_stored=stored)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock, on_event=journal.stage_event)
     metrics = _metrics(settings, hub, stalls, slots, clock)
-    journal = Journal(store, hub, clock, on_stored=metrics.take)
-    active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
+    active = ActiveJobs(journal, hub, clock)
     external = ExternalJobs(active, queries, store.videos, clock)
     courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
     leases = Leases(
@@ -255,6 +273,10 @@ def _build(
         senders=senders,
         outbox=outbox,
         channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
+        notifications=notifications,
+        composer=composer,
+        usual_runs=UsualRuns(lambda: hub.reader(None), store.composing, clock, on_event=journal.stage_event),
+        disks=_disks(settings, store, clock, accounts, journal),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
@@ -298,6 +320,27 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
     )
 
 
+def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications) -> Composer:
+    return Composer(
+        store,
+        clock,
+        link=lambda job_id: f"{settings.base_url}/jobs/{job_id}",
+        zone=settings.zone,
+        on_told=notifications.take,
+    )
+
+
+def _disks(settings: Settings, store: Store, clock: Clock, accounts: Accounts, journal: Journal) -> DiskWatch:
+    return DiskWatch(
+        {"data": settings.data_dir, "output": settings.outputs},
+        clock,
+        low_mib=settings.disk_low_mib,
+        tell=journal.stage_notification,
+        users=accounts.users,
+        told=store.notifications.newest_of_server,
+    )
+
+
 def _executor(settings: Settings) -> InProcessExecutor:
     return InProcessExecutor(
         max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
@@ -313,13 +356,16 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(running(_watch(backend), "database"))
     await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
+    backend.stalls.remember(await backend.store.notifications.alarms())
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
+    backend.usual_runs.remember(await backend.store.notifications.verdicts())
+    await stack.enter_async_context(running(backend.usual_runs.run(), "usual runs"))
     await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
-    pruning = Pruning(backend.store.history, backend.settings, backend.clock)
+    pruning = Pruning(backend.store.history, backend.settings, backend.clock, notifications=backend.store.notifications)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
     erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
@@ -331,6 +377,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
+    await stack.enter_async_context(running(backend.composer.run(), "composing"))
+    await stack.enter_async_context(running(backend.disks.run(), "disks"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
     stack.push_async_callback(backend.senders.close)
