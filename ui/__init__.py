@@ -40,6 +40,8 @@ def register(backend: Backend) -> LiveJobs:
             backend.line.of,
             backend.line.all_done,
             backend.rates.of,
+            backend.usual_runs.of,
+            backend.usual_runs.usual,
         ),
     )
     backend.metrics.watched_by(lambda: live.watchers)

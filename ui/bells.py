@@ -81,20 +81,20 @@ class Bells:
         reader = self._notifications.watch(by=following.user)
         while True:
             try:
-                await reader.next()
-                following.show(await self._state(following.user))
+                unread = (await reader.next()).unread
+                following.show(await self._state(following.user, unread))
             except Unavailable as error:
                 log.warning("bells are tried again: %s", error.sentence, extra={"action": "bells_behind"})
                 await self._clock.sleep(RETRY_SECONDS)
                 reader = self._notifications.watch(by=following.user)
 
-    async def _state(self, user: User) -> State:
+    async def _state(self, user: User, unread: int) -> State:
         notifications = self._notifications
         newest = await notifications.page(by=user, limit=SHOWN)
         wishes = [job_id for job_id, events in (await notifications.wishes(by=user)).items() if events]
         settings = await notifications.settings(by=user)
         return state_of(
-            await notifications.unread(by=user),
+            unread,
             newest.items,
             wishes,
             await notifications.away(by=user),
