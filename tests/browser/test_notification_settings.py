@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from backend.notifications.apprise import MISSING
 from tests.support.axe import grave_findings
 from tests.support.browser import complaints_of, sign_in
 from tests.support.databases import change
@@ -223,6 +225,21 @@ def test_channels_for_all_are_the_administrators(boss: Reader, ana: Reader, rece
     expect(ana.channel("Team")).to_have_count(0)
     expect(ana.event("disk is nearly full")).to_have_count(0)
     expect(boss.event("disk is nearly full")).to_be_checked()
+
+
+def test_without_the_extra_the_page_says_what_to_install(
+    browser: Browser, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['apprise'] = None\n", encoding="utf-8")
+    data = tmp_path_factory.mktemp("data")
+    add_user(data, ANA)
+    with running(data, python_path=tmp_path) as program:
+        for reader in reader_of(browser, program, ANA):
+            reader.page.get_by_test_id("add-channel").click()
+            missing = reader.page.locator(".channel-form .warn")
+            expect(missing).to_have_count(0)
+            reader.page.get_by_test_id("channel-kind").select_option("apprise")
+            expect(missing).to_contain_text(MISSING)
 
 
 def test_the_page_says_where_browsers_allow_notifications(ana: Reader) -> None:
