@@ -30,7 +30,7 @@ from ui.text import Totals, pace
 
 UNSEEN_PER_SECOND = 200  # cards that no tab shows
 TIME_DEPENDENT: Mapping[Status, tuple[str, ...]] = {  # the facts of a card that change without a new state of its job
-    Status.PROCESSING: ("id", "pace", "stalled", "rank", "unusual"),
+    Status.PROCESSING: ("id", "pace", "stalled", "rank"),
     Status.PENDING: ("id", "wait"),
 }
 Card = Mapping[str, Any]
@@ -233,7 +233,7 @@ class Audience:
         """Return the cards that changed after a position; of other processing jobs what time may have changed."""
         changed = [self.cards[job.id] for job in self.jobs.values() if job.seq > after]
         others = (job for job in self.jobs.values() if job.seq <= after and job.status in TIME_DEPENDENT)
-        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT[job.status]} for job in others]
+        return changed + [_aging(self.cards[job.id], job.status) for job in others]
 
     def _has_aged(self, job: Job, facts: CardFacts) -> bool:
         return self.is_stale(job, facts) if job.id in self._shown else self._has_stalled(job, facts)
@@ -279,6 +279,11 @@ def _is_routine(before: Job, now: Job) -> bool:
         and before.pause_reason == now.pause_reason
         and before.waiting_reason == now.waiting_reason
     )
+
+
+def _aging(card: Card, status: Status) -> Card:
+    facts = {name: card[name] for name in TIME_DEPENDENT[status]}
+    return facts | {"unusual": card["unusual"]} if card["unusual"] else facts  # it stays so until the job changes
 
 
 def _differences(before: Card, now: Card) -> Card:
