@@ -20,6 +20,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
+from backend.domain.notification import job_link
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
@@ -324,7 +325,7 @@ def _composer(settings: Settings, store: Store, clock: Clock, notifications: Not
     return Composer(
         store,
         clock,
-        link=lambda job_id: f"{settings.base_url}/jobs/{job_id}",
+        link=lambda job_id: job_link(settings.base_url, job_id),
         zone=settings.zone,
         on_told=notifications.take,
     )
