@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -20,6 +20,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
+from backend.domain.notification import Notification, job_link
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
@@ -27,19 +28,23 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.composing import Composer
 from backend.jobs.courses import Courses
+from backend.jobs.disk import DiskWatch
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
 from backend.jobs.metrics import Metrics
+from backend.jobs.notifications import Notifications
 from backend.jobs.outputs import Outputs
 from backend.jobs.queries import JobQueries
 from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import Counting, StatisticsQueries
+from backend.jobs.usual_runs import UsualRuns
 from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
@@ -55,6 +60,7 @@ from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
+from backend.store.changes import Tick
 from backend.store.database import Database, open_database
 from backend.store.filling import finish_filling
 from progress_dashboard.tasks import running as running
@@ -118,6 +124,10 @@ class Backend:
     channels: Channels
     outbox: Outbox
     senders: Senders
+    notifications: Notifications
+    composer: Composer
+    usual_runs: UsualRuns
+    disks: DiskWatch
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -194,10 +204,26 @@ def _build(
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
-    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
+    queries = JobQueries(store, hub)
+    notifications = Notifications(store.notifications, queries, clock)
+    guard = Guard(allows_private=settings.notify_private_addresses)
+    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+
+    def count(kind: str, result: str, number: int) -> None:
+        metrics.count_notifications(kind, result, number)
+
+    outbox = _outbox(settings, store, senders, clock, on_result=count)
+    composer = _composer(settings, store, clock, notifications, outbox)
+
+    def stored(tick: Tick, seconds: float) -> None:
+        metrics.take(tick, seconds)
+        if tick.notifications:
+            composer.wake()
+
+    journal = Journal(store, hub, clock, on_stored=stored)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock, on_event=journal.stage_event)
     metrics = _metrics(settings, hub, stalls, slots, clock)
-    journal = Journal(store, hub, clock, on_stored=metrics.take)
-    active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
+    active = ActiveJobs(journal, hub, clock)
     external = ExternalJobs(active, queries, store.videos, clock)
     courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
     leases = Leases(
@@ -226,7 +252,6 @@ def _build(
     machines = Machines(registry)
     forecasts = Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast)
     work = VideoWork(leases, runs, slots, clock, policy)
-    senders, outbox = _outbox(settings, store, metrics, clock)
     return Backend(
         settings=settings,
         clock=clock,
@@ -255,6 +280,10 @@ def _build(
         senders=senders,
         outbox=outbox,
         channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
+        notifications=notifications,
+        composer=composer,
+        usual_runs=UsualRuns(lambda: hub.reader(None), store.composing, clock, on_event=journal.stage_event),
+        disks=_disks(settings, store, clock, accounts, journal),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
@@ -276,14 +305,11 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
-def _outbox(settings: Settings, store: Store, metrics: Metrics, clock: Clock) -> tuple[Senders, Outbox]:
-    guard = Guard(allows_private=settings.notify_private_addresses)
-    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+def _outbox(
+    settings: Settings, store: Store, senders: Senders, clock: Clock, *, on_result: Callable[[str, str, int], None]
+) -> Outbox:
     zone = settings.zone or clock.now().astimezone().tzinfo or UTC
-    outbox = Outbox(
-        store.deliveries, senders, clock, zone=zone, base_url=settings.base_url, on_result=metrics.count_notifications
-    )
-    return senders, outbox
+    return Outbox(store.deliveries, senders, clock, zone=zone, base_url=settings.base_url, on_result=on_result)
 
 
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
@@ -295,6 +321,31 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
         buckets=settings.metrics_buckets_seconds,
         slots=lambda: (slots.number, slots.taken),
         directories={"data": settings.data_dir, "media": settings.media},
+    )
+
+
+def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications, outbox: Outbox) -> Composer:
+    def told(new: Sequence[Notification]) -> None:
+        notifications.take(new)
+        outbox.wake()
+
+    return Composer(
+        store,
+        clock,
+        link=lambda job_id: job_link(settings.base_url, job_id),
+        zone=settings.zone,
+        on_told=told,
+    )
+
+
+def _disks(settings: Settings, store: Store, clock: Clock, accounts: Accounts, journal: Journal) -> DiskWatch:
+    return DiskWatch(
+        {"data": settings.data_dir, "output": settings.outputs},
+        clock,
+        low_mib=settings.disk_low_mib,
+        tell=journal.stage_notification,
+        users=accounts.users,
+        told=store.notifications.newest_of_server,
     )
 
 
@@ -313,13 +364,16 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(running(_watch(backend), "database"))
     await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
+    backend.stalls.remember(await backend.store.notifications.alarms())
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
+    backend.usual_runs.remember(await backend.store.notifications.verdicts())
+    await stack.enter_async_context(running(backend.usual_runs.run(), "usual runs"))
     await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
-    pruning = Pruning(backend.store.history, backend.settings, backend.clock)
+    pruning = Pruning(backend.store.history, backend.settings, backend.clock, notifications=backend.store.notifications)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
     erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
@@ -331,6 +385,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
+    await stack.enter_async_context(running(backend.composer.run(), "composing"))
+    await stack.enter_async_context(running(backend.disks.run(), "disks"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
     stack.push_async_callback(backend.senders.close)

@@ -197,6 +197,11 @@ def event_id(subject: str, event: EventKind, attempt: int, user_id: str = "") ->
     return str(uuid5(NAMESPACE, f"{subject}/{event}/{attempt}/{user_id}"))
 
 
+def job_link(base_url: str, job_id: str | None) -> str:
+    """Return the address of the page about a job; of the dashboard for what is not about one."""
+    return f"{base_url}/jobs/{job_id}" if job_id else f"{base_url}/"
+
+
 def event_between(earlier: Job | None, job: Job) -> EventKind | None:
     """Return what the next state of a job is an event of; None for most."""
     if earlier is not None and earlier.status is job.status and earlier.attempt == job.attempt:

@@ -289,7 +289,7 @@ async def test_more_than_three_mails_become_one(sending: Sending) -> None:
         await sending.until_states(*["grouped"] * 12, channel="mail")
     [(_, message)] = sending.sender.sent
     assert message.title == "12 notifications: 12 failed"
-    assert message.text.splitlines() == [*(f"job-{seq:02}: failed" for seq in range(12)), BASE_URL]
+    assert message.text.splitlines() == [*(f"job-{seq:02}: failed" for seq in range(12)), f"{BASE_URL}/"]
     assert sending.counts == {("apprise", "grouped"): 12}
 
 
