@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -20,7 +20,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
-from backend.domain.notification import job_link
+from backend.domain.notification import Notification, job_link
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
@@ -206,7 +206,14 @@ def _build(
     executor = _executor(settings)
     queries = JobQueries(store, hub)
     notifications = Notifications(store.notifications, queries, clock)
-    composer = _composer(settings, store, clock, notifications)
+    guard = Guard(allows_private=settings.notify_private_addresses)
+    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+
+    def count(kind: str, result: str, number: int) -> None:
+        metrics.count_notifications(kind, result, number)
+
+    outbox = _outbox(settings, store, senders, clock, on_result=count)
+    composer = _composer(settings, store, clock, notifications, outbox)
 
     def stored(tick: Tick, seconds: float) -> None:
         metrics.take(tick, seconds)
@@ -245,7 +252,6 @@ def _build(
     machines = Machines(registry)
     forecasts = Forecasts(lambda: hub.reader(None), clock, courses=courses, say=journal.stage_forecast)
     work = VideoWork(leases, runs, slots, clock, policy)
-    senders, outbox = _outbox(settings, store, metrics, clock)
     return Backend(
         settings=settings,
         clock=clock,
@@ -299,14 +305,11 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
-def _outbox(settings: Settings, store: Store, metrics: Metrics, clock: Clock) -> tuple[Senders, Outbox]:
-    guard = Guard(allows_private=settings.notify_private_addresses)
-    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+def _outbox(
+    settings: Settings, store: Store, senders: Senders, clock: Clock, *, on_result: Callable[[str, str, int], None]
+) -> Outbox:
     zone = settings.zone or clock.now().astimezone().tzinfo or UTC
-    outbox = Outbox(
-        store.deliveries, senders, clock, zone=zone, base_url=settings.base_url, on_result=metrics.count_notifications
-    )
-    return senders, outbox
+    return Outbox(store.deliveries, senders, clock, zone=zone, base_url=settings.base_url, on_result=on_result)
 
 
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
@@ -321,13 +324,17 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
     )
 
 
-def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications) -> Composer:
+def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications, outbox: Outbox) -> Composer:
+    def told(new: Sequence[Notification]) -> None:
+        notifications.take(new)
+        outbox.wake()
+
     return Composer(
         store,
         clock,
         link=lambda job_id: job_link(settings.base_url, job_id),
         zone=settings.zone,
-        on_told=notifications.take,
+        on_told=told,
     )
 
 

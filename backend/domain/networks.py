@@ -30,6 +30,8 @@ def ip_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+SPECIAL_IPV4 = [ipaddress.IPv4Network(text) for text in ("192.0.0.0/24", "192.88.99.0/24")]  # older Pythons miss them
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are an IPv4 address
 
 
@@ -45,7 +47,10 @@ def is_public(text: str) -> bool:
     """
     found = ip_of(text)
     if isinstance(found, ipaddress.IPv6Address):
-        if found.sixtofour or found.teredo:
-            return False
-        found = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF) if found in NAT64 else found
-    return found is not None and found.is_global and not (found.is_multicast or found.is_reserved)
+        if found not in NAT64:
+            is_tunnel = found.sixtofour or found.teredo
+            return found in GLOBAL_UNICAST and found.is_global and not is_tunnel
+        found = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+    if found is None or any(found in network for network in SPECIAL_IPV4):
+        return False
+    return found.is_global and not (found.is_multicast or found.is_reserved)

@@ -115,7 +115,14 @@ def quiet_hours(settings: NotificationSettings, zone: tzinfo) -> QuietHours | No
     if settings.quiet_from is None or settings.quiet_to is None or settings.quiet_from == settings.quiet_to:
         return None
     begin, end = (divmod(minutes % MINUTES_A_DAY, 60) for minutes in (settings.quiet_from, settings.quiet_to))
-    return QuietHours(time(*begin), time(*end), ZoneInfo(settings.zone) if settings.zone else zone)
+    return QuietHours(time(*begin), time(*end), _zone_of(settings.zone) or zone)
+
+
+def _zone_of(name: str | None) -> tzinfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ValueError, OSError, LookupError):  # this machine does not know it
+        return None
 
 
 @dataclass(frozen=True, slots=True)

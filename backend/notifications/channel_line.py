@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from uuid import uuid4
@@ -42,9 +42,16 @@ SWITCHED_OFF = "The channel is switched off."
 RETRIED = "retried"
 
 
+def _newest() -> deque[datetime]:
+    return deque(maxlen=MAX_SINGLE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the lines of all channels share. `on_result` counts what has become of messages, by kind and result."""
+    """What the lines of all channels share. `on_result` counts what has become of messages, by kind and result.
+
+    `recent` are the times of the newest messages of each channel.
+    """
 
     store: DeliveryStore
     sender: Sender
@@ -54,6 +61,7 @@ class Surroundings:
     base_url: str
     on_result: Callable[[ChannelKind, str, int], None]
     on_sent: Callable[[Sequence[str]], None]
+    recent: defaultdict[str, deque[datetime]] = field(default_factory=lambda: defaultdict(_newest))
     new_id: Callable[[], str] = lambda: str(uuid4())
 
 
@@ -69,11 +77,11 @@ class ChannelLine:
         self._line: Line | None = None
         self._waiting: dict[str, Waiting] = {}
         self._busy: set[str] = set()
-        self._recent: deque[datetime] = deque(maxlen=MAX_SINGLE)
+        self._recent = around.recent[channel_id]
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone: int | None = None
         self._day: datetime | None = None
-        self._sent_today = 0
+        self._sent_today, self._under_way = 0, 0
 
     def wake(self) -> None:
         """Look at what waits again."""
@@ -145,8 +153,8 @@ class ChannelLine:
         quiet = quiet_hours(self._line.settings, self._around.zone)
         if quiet is not None and (until := quiet.until(now)) is not None:
             return until
-        left = self._line.channel.daily_cap - self._sent_today - len(self._tasks)
-        room = min(MAX_UNDER_WAY[kind] - len(self._tasks), left)
+        left = self._line.channel.daily_cap - self._sent_today - self._under_way
+        room = min(MAX_UNDER_WAY[kind] - self._under_way, left)
         line = sorted(self._waiting.values(), key=lambda waiting: (waiting.seq, waiting.event_id))
         planned = plan(
             line, now=now, busy=self._busy, recent=tuple(self._recent), groups=kind in GROUPED, room=max(0, room)
@@ -171,7 +179,8 @@ class ChannelLine:
             self._recent.append(now)
         self._busy |= unit.keys
         self._waiting |= {member.event_id: member for member in unit.members}
-        is_last = self._line is not None and self._sent_today + len(self._tasks) + 1 >= self._line.channel.daily_cap
+        self._under_way += 1
+        is_last = self._line is not None and self._sent_today + self._under_way >= self._line.channel.daily_cap
         task = asyncio.create_task(self._send(unit, is_last=is_last))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -187,6 +196,7 @@ class ChannelLine:
         try:
             after = await self._sent(unit, is_last=is_last)
         finally:
+            self._under_way -= 1
             self._busy -= unit.keys
             for member in unit.members:
                 self._waiting.pop(member.event_id, None)
@@ -221,10 +231,10 @@ class ChannelLine:
             error=answer.error,
             of_channel=_of_channel(answer, now, self._gone),
         )
+        await self._around.recorder.record(result)
         if is_sent:
             self._sent_today += 1
             self._is_stale |= self._sent_today >= channel.daily_cap  # what is left is muted
-        await self._around.recorder.record(result)
         self._report(channel, result, is_again=again is not None)
         self._around.on_sent([content.job_id for content in contents if content.job_id])
         return None if again is None else unit.tried(due_at=again)
@@ -241,7 +251,7 @@ class ChannelLine:
 
     async def _until(self, look_at: datetime | None) -> None:
         seconds = MAX_REST_SECONDS if look_at is None else (look_at - self._clock.now()) / timedelta(seconds=1)
-        if look_at is None and self._waiting and not self._tasks:
+        if look_at is None and self._waiting and not self._under_way:
             seconds = 1.0  # there was no room
         await self._clock.sleep(max(0.0, min(seconds, MAX_REST_SECONDS)))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from backend.clock import iso
 from backend.domain.causes import general_words
-from backend.domain.notification import Channel
+from backend.domain.notification import Channel, job_link
 from backend.domain.sending import MAX_TEXT_LENGTH, group_text, group_title
 from backend.store.deliveries import Content
 
@@ -38,7 +38,7 @@ def message_of(channel: Channel, contents: Sequence[Content], base_url: str, *, 
     if len(contents) > 1:
         return _group(contents, base_url, note)
     content = contents[0]
-    link = link_of(content.job_id, base_url)
+    link = job_link(base_url, content.job_id)
     told = content.details if channel.tells_details and content.details is not None else content.text
     text = _with_note(told, note)
     job = _update(content.job, tells_details=channel.tells_details)
@@ -63,18 +63,13 @@ def a_test(event_id: str, base_url: str, at: datetime) -> Message:
         "text": TEST_TEXT,
         "timestamp": iso(at),
         "job": None,
-        "link": base_url,
+        "link": job_link(base_url, None),
     }
-    return Message(event_id, TEST_TITLE, f"{TEST_TEXT}\n{base_url}", msgspec.json.encode(body))
-
-
-def link_of(job_id: str | None, base_url: str) -> str:
-    """Return the page of a job; the dashboard's without one."""
-    return base_url if job_id is None else f"{base_url}/jobs/{job_id}"
+    return Message(event_id, TEST_TITLE, f"{TEST_TEXT}\n{job_link(base_url, None)}", msgspec.json.encode(body))
 
 
 def _group(contents: Sequence[Content], base_url: str, note: str) -> Message:
-    ending = "\n".join(filter(None, (note, base_url)))
+    ending = "\n".join(filter(None, (note, job_link(base_url, None))))
     lines = group_text([content.title for content in contents], max_length=MAX_TEXT_LENGTH - len(ending) - 1)
     title = group_title([content.event for content in contents])
     return Message(contents[0].event_id, title, f"{lines}\n{ending}")

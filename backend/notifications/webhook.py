@@ -24,6 +24,8 @@ from progress_dashboard.tasks import first_completed
 KEPT_SECONDS = 5.0  # an idle connection, for the next message to the same receiver
 MAX_KEPT, MAX_READ_BYTES = 16, 16_384
 SAFE = "/%:@!$&'()*+,;=-._~?"  # what an address may have as it is
+BAD_CERTIFICATE = "The receiver's certificate is not valid for its name; renew it, or correct the address."
+NO_TLS = "The receiver does not speak TLS there; check its port, or write http:// instead of https://."
 NOT_HTTP = Answer(Verdict.AGAIN, "The receiver's answer is not HTTP; check the address and its port.")
 
 
@@ -79,11 +81,10 @@ class Webhooks:
             return Answer(Verdict.AGAIN, error.sentence)
         except httpcore.ProtocolError:
             return NOT_HTTP
-        except ssl.SSLError:
-            return Answer(Verdict.AGAIN, _about_tls())
+        except ssl.SSLError as error:
+            return Answer(Verdict.AGAIN, _about(error))
         except httpcore.ConnectError as error:
-            is_tls = isinstance(error.__cause__, ssl.SSLError) or isinstance(error.__context__, ssl.SSLError)
-            return Answer(Verdict.AGAIN, _about_tls() if is_tls else UNREACHABLE)
+            return Answer(Verdict.AGAIN, _about(error.__cause__ or error.__context__))
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError):
             return Answer(Verdict.AGAIN, UNREACHABLE)
 
@@ -157,5 +158,8 @@ def _url(url: str) -> httpcore.URL:
     return httpcore.URL(scheme=parts.scheme.encode(), host=host.encode(), port=parts.port, target=target.encode())
 
 
-def _about_tls() -> str:
-    return "The receiver's certificate is not valid for its name; renew it, or correct the address."
+def _about(error: BaseException | None) -> str:
+    """Return why there is no connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BAD_CERTIFICATE
+    return NO_TLS if isinstance(error, ssl.SSLError) else UNREACHABLE
