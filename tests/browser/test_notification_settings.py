@@ -17,8 +17,8 @@ from tests.support.browser import complaints_of, sign_in
 from tests.support.databases import change
 from tests.support.keyboard import Keyboard
 from tests.support.notified_browser import DESK, until_live
-from tests.support.receiver import SECRET_PATH, Receiver, receiver
 from tests.support.servers import Program, add_user, running
+from tests.support.threaded_receiver import SECRET_PATH, ThreadedReceiver, receiver
 
 ANA, BOSS = "ana", "boss"
 MASKED = re.compile(r"http://127\.0\.0\.1:\d+/…")
@@ -97,7 +97,7 @@ def boss(browser: Browser, program: Program) -> Iterator[Reader]:
 
 
 @pytest.fixture
-def receiving() -> Iterator[Receiver]:
+def receiving() -> Iterator[ThreadedReceiver]:
     with receiver() as taken:
         yield taken
 
@@ -146,7 +146,7 @@ def test_what_is_typed_stays_while_the_page_is_brought_up_to_date(ana: Reader, p
     expect(ana.page.get_by_test_id("channel-name")).to_have_value("typing")
 
 
-def test_a_channel_is_tried_before_it_is_saved(ana: Reader, receiving: Receiver) -> None:
+def test_a_channel_is_tried_before_it_is_saved(ana: Reader, receiving: ThreadedReceiver) -> None:
     ana.fill_in(receiving.url, "Hook")
     ana.page.get_by_test_id("test-channel").click()
     expect(ana.page.get_by_text("Sent: the receiver took it.")).to_be_visible()
@@ -159,7 +159,7 @@ def test_a_channel_is_tried_before_it_is_saved(ana: Reader, receiving: Receiver)
     expect(ana.channel("Hook")).to_contain_text("Nothing sent yet")
 
 
-def test_a_saved_address_is_masked_and_in_no_page_source(ana: Reader, receiving: Receiver) -> None:
+def test_a_saved_address_is_masked_and_in_no_page_source(ana: Reader, receiving: ThreadedReceiver) -> None:
     ana.page.get_by_test_id("add-channel").click()
     ana.page.get_by_test_id("channel-url").fill(receiving.url)
     ana.page.get_by_test_id("channel-name").fill("Masked")
@@ -177,7 +177,7 @@ def test_a_saved_address_is_masked_and_in_no_page_source(ana: Reader, receiving:
     assert ana.page.get_by_test_id("channel-url").input_value() == ""
 
 
-def test_a_channel_is_changed_switched_and_removed(ana: Reader, receiving: Receiver) -> None:
+def test_a_channel_is_changed_switched_and_removed(ana: Reader, receiving: ThreadedReceiver) -> None:
     ana.add(receiving.url, "Old name")
     ana.page.get_by_role("button", name="Change: Old name").click()
     ana.page.get_by_test_id("channel-name").fill("New name")
@@ -209,7 +209,7 @@ def test_an_address_that_may_not_be_called_is_refused_in_words(ana: Reader) -> N
     expect(ana.page.get_by_test_id("channel")).to_have_count(0)
 
 
-def test_channels_for_all_are_the_administrators(boss: Reader, ana: Reader, receiving: Receiver) -> None:
+def test_channels_for_all_are_the_administrators(boss: Reader, ana: Reader, receiving: ThreadedReceiver) -> None:
     boss.page.get_by_test_id("add-for-all").click()
     boss.page.get_by_test_id("channel-url").fill(receiving.url)
     boss.page.get_by_test_id("channel-name").fill("Team")
@@ -251,7 +251,7 @@ def test_the_page_says_where_browsers_allow_notifications(ana: Reader) -> None:
     expect(state).to_contain_text("Browsers allow notifications on localhost and over HTTPS only")
 
 
-def test_the_keyboard_alone_adds_a_channel(ana: Reader, receiving: Receiver) -> None:
+def test_the_keyboard_alone_adds_a_channel(ana: Reader, receiving: ThreadedReceiver) -> None:
     keys = Keyboard(ana.page)
     keys.activate(ana.page.get_by_test_id("add-channel"))
     expect(ana.page.get_by_test_id("channel-kind")).to_be_focused()
@@ -262,7 +262,7 @@ def test_the_keyboard_alone_adds_a_channel(ana: Reader, receiving: Receiver) -> 
     expect(ana.page.get_by_test_id("add-channel")).to_be_focused()
 
 
-def test_the_page_is_accessible_and_fits_a_phone(boss: Reader, receiving: Receiver) -> None:
+def test_the_page_is_accessible_and_fits_a_phone(boss: Reader, receiving: ThreadedReceiver) -> None:
     boss.add(receiving.url, "a-very-long-name-without-a-blank-" * 3)
     boss.add(receiving.url, "For all", adder="add-for-all")
     boss.page.get_by_test_id("quiet").check()

@@ -1,4 +1,4 @@
-"""A receiver of webhooks in the test's own process."""
+"""A receiver of webhooks in a thread of the test, whose own event loop may be a browser's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECRET_PATH = "/T0AB/B1CD/xoxo-not-to-be-shown"
 
 
 @dataclass
-class Receiver:
+class ThreadedReceiver:
     """What came, in order; `status` is its answer to the next ones."""
 
     url: str = ""
@@ -23,9 +23,9 @@ class Receiver:
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
+def receiver() -> Iterator[ThreadedReceiver]:
     """Run a receiver on a free port of this machine."""
-    taken = Receiver()
+    taken = ThreadedReceiver()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
