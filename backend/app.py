@@ -32,8 +32,11 @@ from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
+from backend.jobs.many import ManyJobs
 from backend.jobs.metrics import Metrics
 from backend.jobs.outputs import Outputs
+from backend.jobs.problem_news import ProblemNews
+from backend.jobs.problems import ProblemManager
 from backend.jobs.queries import JobQueries
 from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
@@ -48,8 +51,10 @@ from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
+from backend.store.changes import Tick
 from backend.store.database import Database, open_database
 from backend.store.filling import finish_filling
+from backend.store.problem_filling import finish_problems
 from progress_dashboard.tasks import running as running
 
 if TYPE_CHECKING:
@@ -91,6 +96,8 @@ class Backend:
     hub: ProgressHub
     journal: Journal
     manager: JobManager
+    many: ManyJobs
+    problems: ProblemManager
     queries: JobQueries
     leases: Leases
     external: ExternalJobs
@@ -139,6 +146,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         database.take_lead()
         database.finish_upgrade()
         finish_filling(database)
+        finish_problems(database)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,
@@ -186,7 +194,13 @@ def _build(
     executor = _executor(settings)
     stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
     metrics = _metrics(settings, hub, stalls, slots, clock)
-    journal = Journal(store, hub, clock, on_stored=metrics.take)
+    news = ProblemNews(store.statistics.count, clock)
+
+    def on_stored(tick: Tick, seconds: float) -> None:
+        metrics.take(tick, seconds)
+        news.take(tick)
+
+    journal = Journal(store, hub, clock, on_stored=on_stored)
     active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
     external = ExternalJobs(active, queries, store.videos, clock)
     courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
@@ -210,6 +224,7 @@ def _build(
         clock=clock,
         jobs_in_flight=coordination.jobs_in_flight if coordination else None,
     )
+    problems = ProblemManager(store.cause_memory, news, manager, settings, clock, count=store.statistics.count)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
     runs: Runs = coordination.runs if coordination else make_runs(machine_name())
     registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
@@ -225,6 +240,8 @@ def _build(
         hub=hub,
         journal=journal,
         manager=manager,
+        many=ManyJobs(manager, queries, problems),
+        problems=problems,
         queries=queries,
         leases=leases,
         external=external,
@@ -307,6 +324,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
+    await stack.enter_async_context(running(backend.problems.news.run(), "problems"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
     await backend.executor.start(backend.work.process_job)

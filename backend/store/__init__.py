@@ -13,6 +13,7 @@ class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.cause_memory import CauseMemoryStore
         from backend.store.forecasts import ForecastStore
         from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
         from backend.store.jobs import JobStore
@@ -25,6 +26,7 @@ class Store:
         self.history = HistoryStore(database)
         self.forecasts = ForecastStore(database)
         self.statistics = StatisticsStore(database)
+        self.cause_memory = CauseMemoryStore(database)
 
     async def commit(self, tick: Tick) -> None:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from backend.domain.job import Job, Selection
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import JobMeasure
-from backend.domain.timeline import Milestone
+from backend.domain.timeline import Milestone, SharedAction
 from backend.domain.video import VideoStatus
 from backend.domain.words import folded_unless_ascii
 from backend.errors import Fault
@@ -100,6 +100,7 @@ class Tick:
     milestones: Sequence[Milestone] = ()
     measures: Sequence[JobMeasure] = ()
     forecasts: Sequence[SaidForecast] = ()
+    actions: Sequence[SharedAction] = ()
 
     @property
     def last_seq(self) -> int:
