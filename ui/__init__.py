@@ -24,6 +24,7 @@ def register(backend: Backend) -> LiveJobs:
     from ui.pages.job import add_job_page
     from ui.pages.lists import add_lists_page
     from ui.pages.machines import add_machines_page
+    from ui.pages.problems import add_problems_page
     from ui.pages.stats import add_stats_page
 
     require_security_members()
@@ -47,6 +48,7 @@ def register(backend: Backend) -> LiveJobs:
     add_lists_page(backend)
     add_job_page(backend)
     add_history_page(backend)
+    add_problems_page(backend)
     add_stats_page(backend)
     add_machines_page(backend)
     app.on_shutdown(live.aclose)

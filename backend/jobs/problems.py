@@ -12,7 +12,7 @@ from backend.clock import Clock, from_millis
 from backend.domain.auth import User
 from backend.domain.job import Action, Selection
 from backend.domain.many import ManyDone
-from backend.domain.periods import Night, Period, span_of
+from backend.domain.periods import Night, Period, default_period, span_of
 from backend.domain.problem import MAX_NOTE_LENGTH, CauseNote, FailedJob, ProblemPeriod, Problems
 from backend.domain.texts import trimmed
 from backend.errors import Conflict, Invalid, NotFound, StoreRefused
@@ -85,6 +85,11 @@ class ProblemManager:
                     self._shared.clear()
                 shared = self._shared[key] = Shared(version, now, await self.causes(period, by=by))
             return shared.problems
+
+    @property
+    def is_morning(self) -> bool:
+        """True before noon, when one asks how the night was."""
+        return default_period(self._clock.now(), zone=self._settings.zone) is Period.NIGHT
 
     async def jobs(self, fingerprint: str, period: ProblemPeriod, *, by: User) -> list[FailedJob]:
         """Return the jobs with videos that fail for the cause, those with the newest failures."""

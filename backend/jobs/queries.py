@@ -46,6 +46,10 @@ class JobQueries:
         """Return those of the jobs that this user may see, in their newest states."""
         return await self._store.jobs.find_many(job_ids, owner_id=by.sees_jobs_of)
 
+    async def export_many(self, job_ids: Collection[str], *, by: User) -> list[ExportedJob]:
+        """Return those of the jobs that this user may see, for an export."""
+        return [ExportedJob.of(job) for job in await self.find_many(job_ids, by=by)]
+
     async def jobs(
         self,
         *,

@@ -16,7 +16,8 @@ from backend.domain.job import Action, Job, Source
 from backend.domain.texts import counted
 from progress_dashboard.protocol import WITH_FAILURES, Status
 from ui.components.dashboard.dashboard_view import FILTERS, ORDERS, DashboardView, choices
-from ui.components.shared import BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS
+from ui.components.shared import BROWSER_JS, BULK_BAR_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, SELECTION_JS, WORDS_JS
+from ui.components.shared.bulk import bulk_looks
 from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
 from ui.theme import STALLED_LOOK, STATUS_LOOK, WAITING_ICON, looks
@@ -34,7 +35,7 @@ ATTENTION_FIRST = (
 STALLED_RANK = 0
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST, STALLED_RANK + 1)}
 PARTS: list[str | Path] = [
-    *(BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS),
+    *(BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS, SELECTION_JS, BULK_BAR_JS),
     *("job_card.js", "job_choice.js", "job_feed.js", "row_window.js"),
 ]
 
@@ -66,6 +67,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
         self._props["looks"] = looks()
         self._props["stalled-look"] = asdict(STALLED_LOOK)
         self._props["actions"] = action_looks()
+        self._props["bulk-actions"] = bulk_looks()
         self._props["choices"] = choices()
         self._props["begins"] = asdict(view)
         self._props["first"] = first
