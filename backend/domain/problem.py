@@ -69,11 +69,15 @@ class Example:
     error: str
     traceback: str | None
     fault: Fault
+    is_external: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A cause for which videos fail; `jobs` is the number of their jobs, the times are those of their failures."""
+    """A cause for which videos fail; `jobs` is the number of their jobs, the times are those of their failures.
+
+    `can_be_retried` is False if all the jobs are external ones.
+    """
 
     fingerprint: str
     videos: int
@@ -83,6 +87,7 @@ class Problem:
     example: Example
     history: CauseHistory
     said: CauseNote
+    can_be_retried: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from backend.store.problem_tables import CAUSE_MEMORY, CAUSE_NOTES, FAILING
 from backend.store.rows import RowCodec
 from backend.store.tables import JOB_COLUMNS, JOBS, TOMBSTONES, USERS
 from backend.store.traces import whole_trace
+from progress_dashboard.protocol import EXTERNAL
 
 # rows of a deleted job are erased later, in small steps; meanwhile only its tombstone tells
 IS_OF_A_JOB = FAILING.c.job_id.not_in(select(TOMBSTONES.c.job_id).where(~TOMBSTONES.c.erased))
@@ -39,7 +40,7 @@ PLACE = ("job_id", "job_name", "video_id", "position")
 _NEWEST = bulk.Bulk(
     RowCodec[Any](FAILING, ["fingerprint", "at"], {"at": "last_seen"}),
     "WITH wanted (fingerprint, at) AS ({rows}) SELECT found.fingerprint, found.owner_id, found.job_id, job.name, "
-    "found.video_id, found.position, result.error, coalesce(result.fault, 'permanent'), trace.body "
+    "found.video_id, found.position, result.error, coalesce(result.fault, 'permanent'), job.processor, trace.body "
     "FROM wanted CROSS JOIN failing_video AS found JOIN job ON job.id = found.job_id "
     "JOIN result ON result.job_id = found.job_id AND result.position = found.position "
     "AND result.attempt = found.attempt LEFT JOIN trace ON trace.digest = result.trace "
@@ -123,6 +124,7 @@ def _problems(connection: Connection, scope: ProblemScope) -> Problems:
             example=examples[name],
             history=histories.get(name, CauseHistory()),
             said=notes.get(name, CauseNote(fingerprint=name)),
+            can_be_retried=not examples[name].is_external or _has_internal(connection, name, scope),
         )
         for name, row in shown.items()
         if name in examples  # else its rows were deleted by hand
@@ -163,11 +165,20 @@ def _causes(scope: ProblemScope) -> Select[Any]:
 def _examples(connection: Connection, scope: ProblemScope, causes: Iterable[Row[Any]]) -> dict[str, Example]:
     """Return the newest failing video of each cause."""
     examples: dict[str, Example] = {}
-    for name, owner_id, *place, error, fault, body in _NEWEST.fetch(connection, causes):
+    for name, owner_id, *place, error, fault, processor, body in _NEWEST.fetch(connection, causes):
         if scope.owner_id in (None, owner_id):
             said: dict[str, Any] = {"error": error or "", "traceback": whole_trace(body, error)}
-            examples[name] = Example(**dict(zip(PLACE, place, strict=True)), **said, fault=Fault(fault))
+            examples[name] = Example(
+                **dict(zip(PLACE, place, strict=True)), **said, fault=Fault(fault), is_external=processor == EXTERNAL
+            )
     return examples
+
+
+def _has_internal(connection: Connection, fingerprint: str, scope: ProblemScope) -> bool:
+    """Return True if a job with videos that fail for this cause can be retried here."""
+    internal = select(JOBS.c.number).join(FAILING, FAILING.c.job_id == JOBS.c.id).where(JOBS.c.processor != EXTERNAL)
+    of_cause = internal.where(FAILING.c.fingerprint == fingerprint, *scope.conditions, IS_OF_A_JOB).limit(1)
+    return connection.execute(of_cause).first() is not None
 
 
 def _jobs_of(fingerprint: str, scope: ProblemScope) -> Select[Any]:

@@ -32,12 +32,12 @@ async def test_a_good_morning_has_no_problems(desk: Desk) -> None:
 
 
 async def test_causes_are_counted_over_all_jobs_of_a_user(desk: Desk) -> None:
-    await desk.ended({"a": CUT, "b": CUT, "c": SLOW, "d": None})
-    last = await desk.ended({"e": CUT}, name="second.csv")
+    first = await desk.ended({"a": CUT, "b": CUT, "c": SLOW, "d": None})
+    await desk.ended({"e": CUT}, name="second.csv")
     assert await desk.numbers() == {CUT_CAUSE: (3, 2), SLOW_CAUSE: (1, 1)}
-    problem = (await desk.causes())[CUT_CAUSE]
-    assert (problem.example.error, problem.example.job_name, problem.example.job_id) == (CUT, "second.csv", last.id)
-    assert (problem.example.video_id, problem.example.position, problem.example.fault) == ("e", 0, Fault.PERMANENT)
+    example = (await desk.causes())[SLOW_CAUSE].example
+    assert (example.error, example.job_name, example.job_id) == (SLOW, "list.csv", first.id)
+    assert (example.video_id, example.position, example.fault) == ("c", 2, Fault.PERMANENT)
 
 
 async def test_a_video_counts_once_with_its_newest_result(desk: Desk) -> None:

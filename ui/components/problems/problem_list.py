@@ -105,7 +105,7 @@ def _row(problem: Problem, where: Sequence[FailedJob] | None, me: str, now: date
         "affected": f"{counted(problem.videos, 'video')} in {counted(problem.jobs, 'job')}",
         "error": example.error,
         "short": short_reason(example.error),
-        "lies": LIES[example.fault],
+        "lies": "" if example.is_external else LIES[example.fault],  # only the sender knows its files and machine
         "first": iso(problem.first_seen),
         "last": iso(problem.last_seen),
         "video": example.video_id,
@@ -115,7 +115,7 @@ def _row(problem: Problem, where: Sequence[FailedJob] | None, me: str, now: date
         "seen": f"Seen in {counted(history.jobs, 'job')}",
         "since": None if history.since is None else iso(history.since),
         "helped": f"a retry helped {retried}" if history.retried else "",
-        "retry": f"Retry in {jobs}",
+        "retry": f"Retry in {jobs}" if problem.can_be_retried else "",
         "all": jobs,
         "jobsInWords": counted(problem.jobs, "job"),
         "trace": example.traceback,
