@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
+from backend.domain.notification import job_link
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
@@ -26,7 +28,9 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.composing import Composer, KnownCauses
 from backend.jobs.courses import Courses
+from backend.jobs.disk import DiskWatch
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
@@ -34,6 +38,7 @@ from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
 from backend.jobs.many import ManyJobs
 from backend.jobs.metrics import Metrics
+from backend.jobs.notifications import Notifications
 from backend.jobs.outputs import Outputs
 from backend.jobs.problem_news import ProblemNews
 from backend.jobs.problems import ProblemManager
@@ -42,6 +47,7 @@ from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import Counting, StatisticsQueries
+from backend.jobs.usual_runs import UsualRuns
 from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
@@ -115,6 +121,10 @@ class Backend:
     stalls: Stalls
     statistics: StatisticsQueries
     metrics: Metrics
+    notifications: Notifications
+    composer: Composer
+    usual_runs: UsualRuns
+    disks: DiskWatch
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -192,16 +202,21 @@ def _build(
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
-    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
-    metrics = _metrics(settings, hub, stalls, slots, clock)
+    queries = JobQueries(store, hub)
+    notifications = Notifications(store.notifications, queries, clock, known_causes=_known_causes(store))
+    composer = _composer(settings, store, clock, notifications)
     news = ProblemNews(store.statistics.count, clock)
 
-    def on_stored(tick: Tick, seconds: float) -> None:
+    def stored(tick: Tick, seconds: float) -> None:
         metrics.take(tick, seconds)
         news.take(tick)
+        if tick.notifications:
+            composer.wake()
 
-    journal = Journal(store, hub, clock, on_stored=on_stored)
-    active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
+    journal = Journal(store, hub, clock, on_stored=stored)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock, on_event=journal.stage_event)
+    metrics = _metrics(settings, hub, stalls, slots, clock)
+    active = ActiveJobs(journal, hub, clock)
     external = ExternalJobs(active, queries, store.videos, clock)
     courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
     leases = Leases(
@@ -258,6 +273,10 @@ def _build(
         rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
         stalls=stalls,
         metrics=metrics,
+        notifications=notifications,
+        composer=composer,
+        usual_runs=UsualRuns(lambda: hub.reader(None), store.composing, clock, on_event=journal.stage_event),
+        disks=_disks(settings, store, clock, accounts, journal),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
@@ -291,6 +310,37 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
     )
 
 
+def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications) -> Composer:
+    return Composer(
+        store,
+        clock,
+        link=lambda job_id: job_link(settings.base_url, job_id),
+        zone=settings.zone,
+        on_told=notifications.take,
+        known_causes=_known_causes(store),
+    )
+
+
+def _known_causes(store: Store) -> KnownCauses:
+    """Return what tells which causes are known: for all who have met them, whoever said so."""
+
+    async def known(owner_id: str, fingerprints: Collection[str], at: datetime) -> Collection[str]:
+        return await store.cause_memory.known(fingerprints, at=at)
+
+    return known
+
+
+def _disks(settings: Settings, store: Store, clock: Clock, accounts: Accounts, journal: Journal) -> DiskWatch:
+    return DiskWatch(
+        {"data": settings.data_dir, "output": settings.outputs},
+        clock,
+        low_mib=settings.disk_low_mib,
+        tell=journal.stage_notification,
+        users=accounts.users,
+        told=store.notifications.newest_of_server,
+    )
+
+
 def _executor(settings: Settings) -> InProcessExecutor:
     return InProcessExecutor(
         max_running=settings.max_running_jobs, max_running_per_user=settings.max_running_jobs_per_user
@@ -306,13 +356,16 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(running(_watch(backend), "database"))
     await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
+    backend.stalls.remember(await backend.store.notifications.alarms())
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
+    backend.usual_runs.remember(await backend.store.notifications.verdicts())
+    await stack.enter_async_context(running(backend.usual_runs.run(), "usual runs"))
     await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
-    pruning = Pruning(backend.store.history, backend.settings, backend.clock)
+    pruning = Pruning(backend.store.history, backend.settings, backend.clock, notifications=backend.store.notifications)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
     erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
@@ -325,6 +378,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
     await stack.enter_async_context(running(backend.problems.news.run(), "problems"))
+    await stack.enter_async_context(running(backend.composer.run(), "composing"))
+    await stack.enter_async_context(running(backend.disks.run(), "disks"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
     await backend.executor.start(backend.work.process_job)

@@ -169,7 +169,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         if not self.enabled:
             return False
         if self.owner_id is None:
-            return told.for_all and told.event in (self.events or DEFAULTS) and self._lets_through(job)
+            wanted = told.event in (DEFAULTS if self.events is None else self.events)
+            return told.for_all and wanted and self._lets_through(job)
         wanted = told.wished or told.event in (settings.wanted if self.events is None else self.events)
         return self.owner_id == told.user_id and wanted and self._lets_through(job)
 
@@ -195,6 +196,11 @@ def event_id(subject: str, event: EventKind, attempt: int, user_id: str = "") ->
     True
     """
     return str(uuid5(NAMESPACE, f"{subject}/{event}/{attempt}/{user_id}"))
+
+
+def job_link(base_url: str, job_id: str | None) -> str:
+    """Return the address of the page about a job; of the dashboard for what is not about one."""
+    return f"{base_url}/jobs/{job_id}" if job_id else f"{base_url}/"
 
 
 def event_between(earlier: Job | None, job: Job) -> EventKind | None:

@@ -14,9 +14,11 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         from backend.store.cause_memory import CauseMemoryStore
-        from backend.store.forecasts import ForecastStore
-        from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
+        from backend.store.composing import ComposingStore
+        from backend.store.forecasts import ForecastStore  # commands use other modules here, without SQLAlchemy
+        from backend.store.history import HistoryStore
         from backend.store.jobs import JobStore
+        from backend.store.notifications import NotificationStore
         from backend.store.statistics import StatisticsStore
         from backend.store.videos import VideoStore
 
@@ -27,6 +29,8 @@ class Store:
         self.forecasts = ForecastStore(database)
         self.statistics = StatisticsStore(database)
         self.cause_memory = CauseMemoryStore(database)
+        self.notifications = NotificationStore(database)
+        self.composing = ComposingStore(database)
 
     async def commit(self, tick: Tick) -> None:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""

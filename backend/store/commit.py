@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from backend.domain.job import Job
 from backend.domain.video import VideoStatus
-from backend.store import bulk, forecasts
+from backend.store import bulk, forecasts, notifications
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
 from backend.store.counting import completes_the_rest, note
 from backend.store.problem_tables import JOB_ACTIONS
@@ -121,6 +121,7 @@ def commit(connection: Connection, tick: Tick) -> None:
         delete_ended(connection, ended)
     _ADD_EVENTS.execute(connection, tick.events)
     _ADD_ACTIONS.execute(connection, tick.actions)
+    notifications.write(connection, tick)
     for gone in tick.removed:
         if gone.is_deleted:
             _delete(connection, gone)
@@ -155,6 +156,7 @@ def _delete(connection: Connection, gone: RemovedJob) -> None:
     """Leave a tombstone of the job; its videos and results are erased later, in small steps."""
     connection.execute(delete(JOBS).where(JOBS.c.id == gone.job_id))
     connection.execute(delete(KEYS).where(KEYS.c.job_id == gone.job_id))
+    notifications.delete_of_job(connection, gone.job_id)
     tombstone = {"job_id": gone.job_id, "owner_id": gone.owner_id, "removed_seq": gone.seq, "erased": False}
     connection.execute(insert(TOMBSTONES), tombstone)
 

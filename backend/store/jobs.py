@@ -63,7 +63,7 @@ class JobStore:
 
     async def on_dashboard(self) -> list[Job]:
         """Return the jobs on anybody's dashboard, in the order of their `seq`."""
-        return await self._jobs(_select_jobs().where(PRESENT).order_by(JOBS.c.seq))
+        return await self._jobs(select_jobs().where(PRESENT).order_by(JOBS.c.seq))
 
     async def removals(self, limit: int) -> list[tuple[str, str, int]]:
         """Return (job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first."""
@@ -84,14 +84,14 @@ class JobStore:
 
     async def find(self, job_id: str, *, owner_id: str | None) -> Job | None:
         """Return the job, or None if there is none that this owner may see."""
-        found = await self._jobs(_visible(_select_jobs().where(JOBS.c.id == job_id), owner_id))
+        found = await self._jobs(_visible(select_jobs().where(JOBS.c.id == job_id), owner_id))
         return found[0] if found else None
 
     async def find_many(self, job_ids: Collection[str], *, owner_id: str | None) -> list[Job]:
         """Return those of the jobs that this owner may see, in the order of their IDs."""
         wanted, found = sorted(job_ids), list[Job]()
         for first in range(0, len(wanted), NAMED_AT_ONCE):
-            some = _select_jobs().where(JOBS.c.id.in_(wanted[first : first + NAMED_AT_ONCE])).order_by(JOBS.c.id)
+            some = select_jobs().where(JOBS.c.id.in_(wanted[first : first + NAMED_AT_ONCE])).order_by(JOBS.c.id)
             found += await self._jobs(_visible(some, owner_id))
         return found
 
@@ -106,7 +106,7 @@ class JobStore:
 
         def read(connection: Connection) -> Page[Job]:
             found = find_page(connection, wanted, limit=limit, cursor=cursor)
-            rows = connection.execute(_select_jobs(JOBS.c.number).where(JOBS.c.number.in_(found.numbers))).all()
+            rows = connection.execute(select_jobs(JOBS.c.number).where(JOBS.c.number.in_(found.numbers))).all()
             jobs = {number: Job(**dict(zip(FIELDS, fields, strict=True))) for number, *fields in rows}
             return Page([jobs[number] for number in found.numbers], found.next_cursor)
 
@@ -164,18 +164,20 @@ class JobStore:
         return await self._database.write(lambda connection: _erase_some(connection, job_id))
 
     async def _jobs(self, query: Select[Any]) -> list[Job]:
-        return [_job(row) for row in await self._all(query)]
+        return [job_of(row) for row in await self._all(query)]
 
     async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return await self._database.read(lambda connection: connection.execute(query).all())
 
 
-def _select_jobs(*more: ColumnElement[Any]) -> Select[Any]:
+def select_jobs(*more: ColumnElement[Any]) -> Select[Any]:
+    """Return the query for all jobs, each with the name of its owner."""
     columns = (JOBS.c[name] for name in JOB_COLUMNS)
     return select(*more, *columns, USERS.c.name.label("owner")).join(USERS, USERS.c.id == JOBS.c.owner_id)
 
 
-def _job(row: Row[Any]) -> Job:
+def job_of(row: Row[Any]) -> Job:
+    """Return the job of a row."""
     return Job(**row._mapping)
 
 

@@ -94,6 +94,7 @@ class EncodedText(TypeDecorator[bytes]):
 
 
 CLUSTERED = {"sqlite_with_rowid": False}  # for short rows: one of over 1,000 bytes would take a page of its own
+UNREAD = "in_bell = 1 AND read_at IS NULL"
 PAST, PRESENT = text("on_dashboard = 0"), text("on_dashboard = 1")
 
 
@@ -108,9 +109,9 @@ def _past(name: str, *columns: str) -> Index:
     )
 
 
-def _where(condition: str) -> dict[str, Any]:
-    """Return the condition of an index of some rows; SQLite stores truth values as numbers."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+def _where(sqlite: str, postgresql: str) -> dict[str, Any]:
+    """Return the condition of an index of some rows, in the words in which each database is asked for them."""
+    return {"sqlite_where": text(sqlite), "postgresql_where": text(postgresql)}
 
 
 class UserRow(SQLModel, table=True):
@@ -420,9 +421,9 @@ class NotificationRow(SQLModel, table=True):
 
     __tablename__ = "notification"
     __table_args__ = (
-        Index("ix_notification_bell", "user_id", "at", "event_id", **_where("in_bell")),
-        Index("ix_notification_unread", "user_id", **_where("in_bell AND read_at IS NULL")),
-        Index("ix_notification_raw", "seq", **_where("NOT composed")),
+        Index("ix_notification_bell", "user_id", "at", "event_id", **_where("in_bell = 1", "in_bell")),
+        Index("ix_notification_unread", "user_id", **_where(UNREAD, "in_bell AND read_at IS NULL")),
+        Index("ix_notification_raw", "seq", **_where("composed = 0", "NOT composed")),
         Index("ix_notification_job", "job_id"),
         Index("ix_notification_at", "at"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -45,9 +47,9 @@ def _create_notifications() -> None:
         *(sa.Column(name, sa.Boolean(), nullable=False) for name in ("wished", "muted")),
         sa.Column("read_at", sa.BigInteger()),
     )
-    _create_index("bell", ["user_id", "at", "event_id"], "in_bell")
-    _create_index("unread", ["user_id"], "in_bell AND read_at IS NULL")
-    _create_index("raw", ["seq"], "NOT composed")
+    _create_index("bell", ["user_id", "at", "event_id"], "in_bell = 1", "in_bell")
+    _create_index("unread", ["user_id"], "in_bell = 1 AND read_at IS NULL", "in_bell AND read_at IS NULL")
+    _create_index("raw", ["seq"], "composed = 0", "NOT composed")
     op.create_index("ix_notification_job", "notification", ["job_id"])
     op.create_index("ix_notification_at", "notification", ["at"])
 
@@ -88,9 +90,9 @@ def _create_channels() -> None:
     op.create_index("ix_delivery_job", "delivery", ["job_id", "channel_id", "seq"])
 
 
-def _create_index(name: str, columns: list[str], condition: str) -> None:
-    where = sa.text(condition)
-    op.create_index(f"ix_notification_{name}", "notification", columns, sqlite_where=where, postgresql_where=where)
+def _create_index(name: str, columns: list[str], sqlite: str, postgresql: str) -> None:
+    where: dict[str, Any] = {"sqlite_where": sa.text(sqlite), "postgresql_where": sa.text(postgresql)}
+    op.create_index(f"ix_notification_{name}", "notification", columns, **where)
 
 
 def _text() -> sa.types.TypeEngine[str]:
