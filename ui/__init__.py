@@ -26,6 +26,7 @@ def register(backend: Backend) -> LiveJobs:
     from ui.pages.lists import add_lists_page
     from ui.pages.machines import add_machines_page
     from ui.pages.notifications import add_notifications_page
+    from ui.pages.problems import add_problems_page
     from ui.pages.stats import add_stats_page
 
     require_security_members()
@@ -55,6 +56,7 @@ def register(backend: Backend) -> LiveJobs:
     add_lists_page(backend)
     add_job_page(backend)
     add_history_page(backend)
+    add_problems_page(backend)
     add_stats_page(backend)
     add_machines_page(backend)
     add_notifications_page(backend)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backend import Backend
-from backend.domain.job import Action
+from backend.domain.job import Action, Job
 from backend.domain.texts import counted
 from ui.components.dashboard.away_line import AwayLine
-from ui.components.dashboard.dashboard_view import DashboardView
+from ui.components.dashboard.dashboard_view import DashboardView, choice_of
 from ui.components.dashboard.job_grid import JobGrid
+from ui.components.shared.bulk import serve_bulk
 from ui.components.shared.job_actions import do
 from ui.frame import frame_of
 from ui.live import LiveJobs
@@ -59,6 +60,10 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             empty.show(jobs)
             footer.show(jobs)
 
+        async def choose_all(sent: object) -> Sequence[Job]:
+            return await backend.many.choose(choice_of(sent), by=current_user(), has_video_errors=True)
+
+        serve_bulk(grid, backend.many, backend.queries, choose=choose_all)
         live.feed(grid, current_user)
         grid.on("recount", recount, args=[], throttle=RECOUNT_SECONDS)
         await recount()

@@ -36,7 +36,13 @@ def add_history_page(backend: Backend) -> None:
                     export = link("Export CSV", "/api/jobs/export.csv", classes="btn", icon_name="download")
             search = Search.of(context.client.request.query_params if context.client.request else {})
             history = JobHistory(
-                backend.queries, backend.clock, search, show_owner=user.is_admin, owners=owners, export=export
+                backend.queries,
+                backend.many,
+                backend.clock,
+                search,
+                show_owner=user.is_admin,
+                owners=owners,
+                export=export,
             )
         await history.refresh()
         follow = partial(follow_jobs, backend.queries, history, viewer=current_user, clock=backend.clock)

@@ -15,8 +15,8 @@ function countdown(seconds) {
 
 const facts = {
   components: { CopyButton, JobActions, TellMe },
-  props: ["job", "look", "stalledLook", "actions", "showOwner", "time", "connection", "position", "total"],
-  emits: ["act"],
+  props: ["job", "look", "stalledLook", "actions", "showOwner", "time", "connection", "position", "total", "picked"],
+  emits: ["act", "pick"],
   computed: {
     page() {
       return `/jobs/${this.job.id}`;
@@ -90,8 +90,10 @@ const bar = `
     <i v-if="job.shares[2]" class="run" :style="{ width: 'max(6px, ' + job.shares[2] + '%)' }"></i>
   </div>`;
 
+const tick = `<label class="pick"><input type="checkbox" :checked="picked" :aria-label="'Select ' + job.name" @click="$emit('pick', $event)" /></label>`;
+
 // Attributes by which tests and styles find a job in either form.
-const hooks = `data-testid="job-card" :data-job-id="job.id" :data-status="job.status" :data-stalled="job.stalled ? '' : null" :data-trouble="job.now.is_trouble"`;
+const hooks = `data-testid="job-card" :data-picked="picked ? '' : null" :data-job-id="job.id" :data-status="job.status" :data-stalled="job.stalled ? '' : null" :data-trouble="job.now.is_trouble"`;
 
 export const JobCard = {
   mixins: [facts],
@@ -99,6 +101,7 @@ export const JobCard = {
   template: `
     <div class="card" role="listitem" ${hooks} :aria-posinset="position" :aria-setsize="total" :aria-label="job.name">
       <div class="row">
+        ${tick}
         <a class="name" translate="no" :href="page" :title="job.name">{{ job.name }}</a>
         <span class="badges">
           <span v-if="job.demo" class="tag" title="Made by “Run the demo”">demo</span>${badges}
@@ -154,6 +157,7 @@ export const JobRow = {
     <div class="card job-row" role="row" ${hooks} :aria-rowindex="position + 1">
       <span class="badges" role="cell">${badges}</span>
       <span class="subject" role="cell">
+        ${tick}
         <a class="name" translate="no" :href="page" :title="job.name">{{ job.name }}</a>
         <span class="sub" :title="wholeSummary"><span class="mono" translate="no" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ duration }}<template v-if="job.unusual"> · {{ job.unusual.brief }}</template></span>
       </span>

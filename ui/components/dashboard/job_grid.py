@@ -19,12 +19,15 @@ from ui.components.dashboard.dashboard_view import FILTERS, ORDERS, DashboardVie
 from ui.components.shared import (
     BROWSER_JS,
     BROWSER_NOTICES_JS,
+    BULK_BAR_JS,
     COPY_BUTTON_JS,
     JOB_ACTIONS_JS,
     NOTICES_JS,
+    SELECTION_JS,
     TELL_ME_JS,
     WORDS_JS,
 )
+from ui.components.shared.bulk import bulk_looks
 from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
 from ui.theme import STALLED_LOOK, STATUS_LOOK, WAITING_ICON, looks
@@ -43,6 +46,7 @@ STALLED_RANK = 0
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST, STALLED_RANK + 1)}
 PARTS: list[str | Path] = [
     *(BROWSER_JS, BROWSER_NOTICES_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, NOTICES_JS, TELL_ME_JS, WORDS_JS),
+    *(SELECTION_JS, BULK_BAR_JS),
     *("job_card.js", "job_choice.js", "job_feed.js", "row_window.js"),
 ]
 
@@ -74,6 +78,7 @@ class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
         self._props["looks"] = looks()
         self._props["stalled-look"] = asdict(STALLED_LOOK)
         self._props["actions"] = action_looks()
+        self._props["bulk-actions"] = bulk_looks()
         self._props["choices"] = choices()
         self._props["begins"] = asdict(view)
         self._props["first"] = first
