@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, Protocol
 
 from nicegui import Client, background_tasks
 
@@ -20,7 +20,7 @@ from backend.domain.notification import ENDS, NotificationSettings
 from backend.domain.sending import quiet_hours
 from backend.errors import Unavailable
 from backend.jobs.notifications import Notifications
-from ui.components.shared.bell import Bell, bell_of, state_of
+from ui.components.shared.bell import bell_of, state_of
 from ui.nicegui_internals import user_of
 from ui.session import act, current_user
 
@@ -30,12 +30,29 @@ RETRY_SECONDS = 1.0
 State = Mapping[str, Any]
 
 
+class BellPage(Protocol):
+    """The part of a `nicegui.Client` that is needed here."""
+
+    @property
+    def has_socket_connection(self) -> bool: ...
+
+    @property
+    def is_deleted(self) -> bool: ...
+
+
+class ShowsState(Protocol):
+    """The part of a `Bell` that is needed here."""
+
+    def show(self, state: State) -> None:
+        """Show this state."""
+
+
 @dataclass(eq=False)
 class Following:
     """The bells of one user, the task that follows what they show, and their newest state."""
 
     user: User
-    bells: dict[Client, Bell] = field(default_factory=dict)
+    bells: dict[BellPage, ShowsState] = field(default_factory=dict)
     state: State | None = None
     task: asyncio.Task[None] | None = None
 
@@ -49,30 +66,40 @@ class Following:
 class Bells:
     """Keeps the bells of connected pages up to date. Nothing is read for a user without one."""
 
-    def __init__(self, notifications: Notifications, clock: Clock, zone: tzinfo | None) -> None:
+    def __init__(
+        self,
+        notifications: Notifications,
+        clock: Clock,
+        zone: tzinfo | None,
+        start: Callable[..., asyncio.Task[None]] = background_tasks.create,
+    ) -> None:
         self._notifications = notifications
         self._clock = clock
         self._zone = zone
+        self._start = start
         self._of_user: dict[str, Following] = {}
 
     def join(self, client: Client) -> None:
         """Let the bell of a page that has connected show what there is, and follow it."""
         bell, user = bell_of(client), user_of(client)
-        if bell is None or user is None:
-            return
+        if bell is not None and user is not None:
+            self.follow(client, bell, user)
+
+    def follow(self, page: BellPage, bell: ShowsState, user: User) -> None:
+        """Let the bell of this user's page show what there is, until the page leaves."""
         following = self._of_user.setdefault(user.id, Following(user))
-        following.bells[client] = bell
+        following.bells[page] = bell
         if following.state is not None:
             bell.show(following.state)
         if following.task is None:
-            following.task = background_tasks.create(self._follow(following), name=f"bell of {user.name}")
+            following.task = self._start(self._follow(following), name=f"bell of {user.name}")
 
-    def leave(self, client: Client) -> None:
+    def leave(self, page: BellPage) -> None:
         """Forget the bell of a page that has lost its connection, unless it is already back."""
-        if client.has_socket_connection and not client.is_deleted:
+        if page.has_socket_connection and not page.is_deleted:
             return
         for following in list(self._of_user.values()):
-            if following.bells.pop(client, None) and not following.bells:
+            if following.bells.pop(page, None) and not following.bells:
                 del self._of_user[following.user.id]
                 if following.task:
                     following.task.cancel()
