@@ -1,4 +1,4 @@
-"""What notifications cost: `python -m tests.bench.notifications [seconds] [--database postgresql]`.
+"""What notifications cost: `python -m tests.bench.events [seconds] [--database postgresql]`.
 
 5,000 jobs a minute end with a failed video each, for 20 seconds by default. Journal, hub and store are those of the
 server; a task reports the ends at their times. Rounds with composing, three channels and a bell alternate with rounds
