@@ -20,14 +20,15 @@ from backend.domain.notification import ENDS, DeliveryState, EventKind, Notifica
 from backend.domain.telling import Story, Told, ToldCause, short_name, tell
 from backend.domain.usual import seconds_in, verdict
 from backend.domain.video import MAX_CAUSES
-from backend.errors import StoreRefused
+from backend.errors import LeadLost, StoreRefused
 from backend.store import Store
 from backend.store.composing import Background, Composed, Delivery, Follower, Raw
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 log = logging.getLogger(__name__)
-AT_ONCE = 50  # stored in one transaction
-RETRY_SECONDS = 1.0
+AT_ONCE = 25  # stored in one transaction
+RETRY_SECONDS, LONG_RETRY_SECONDS = 1.0, 60.0
+GATHER_SECONDS = 0.25  # between two transactions, so that many events share one, and ticks seldom wait for it
 REST_RATIO = 2.0  # of the time of work, after each notification while more of them wait than `AT_ONCE`
 WITH_CAUSES = frozenset({EventKind.FAILED, EventKind.WITH_ERRORS})
 KnownCauses = Callable[[str, Collection[str], datetime], Awaitable[Collection[str]]]
@@ -76,10 +77,17 @@ class Composer:
             try:
                 while await self.run_once():
                     pass
+                await self._clock.sleep(GATHER_SECONDS)
             except StoreRefused as error:
                 extra = {"action": "composing_refused"}
                 log.warning("notifications are composed later: %s", error.sentence, extra=extra)
                 await self._clock.sleep(RETRY_SECONDS)
+                self._work.set()
+            except LeadLost:
+                return  # another server composes now
+            except Exception:
+                log.exception("composing failed, and begins again", extra={"action": "composing_failed"})
+                await self._clock.sleep(LONG_RETRY_SECONDS)
                 self._work.set()
 
     async def run_once(self) -> int:
