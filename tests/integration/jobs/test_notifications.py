@@ -8,10 +8,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from backend.app import running
 from backend.domain.job import Action, Selection
 from backend.domain.notification import DEFAULTS, ENDS, EventKind, NotificationSettings
-from backend.errors import Fault, Invalid, JobNotFound
+from backend.errors import Fault, Invalid, JobNotFound, StoreRefused
+from backend.jobs.composing import Composer
 from backend.jobs.leases import TryFailed
+from backend.store import Store
+from backend.store.composing import ComposingStore, Raw
 from backend.store.database import Database
 from backend.store.tables import USERS
 from progress_dashboard.protocol import EXTERNAL, SenderReport
@@ -321,3 +325,35 @@ async def test_known_causes_need_nobody(telling: Telling) -> None:
     away = await doors.away(by=ANA)
     assert away is not None
     assert away.causes == 1
+
+
+class RefusesOnce(ComposingStore):
+    """A database that cannot be read the first time, and breaks in an unknown way the second time."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._errors = [StoreRefused(), RuntimeError("it is broken")]
+
+    async def raw(self, limit: int) -> Raw:
+        if self._errors:
+            raise self._errors.pop(0)
+        return await super().raw(limit)
+
+
+async def test_composing_goes_on_after_every_kind_of_trouble(
+    managed: Managed, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an earlier run of the server left is told, though nothing wakes the composer."""
+    store, telling = Store(database), Telling(managed)
+    await telling.ran("list.csv", 10, [CUT])
+    store.composing = RefusesOnce(database)
+    composer = Composer(store, managed.clock, link=str, zone=None, on_told=telling.notifications.take)
+    reader = telling.notifications.watch(by=ANA)
+    async with asyncio.timeout(TIMEOUT_SECONDS), running(composer.run(), "composing"):
+        while not (bell := await reader.next()).new:
+            pass
+        assert (bell.unread, bell.new[0].title) == (1, "list.csv: 1 of 1 failed")
+        await telling.ran("other.csv", 10, [CUT])
+        composer.wake()
+        assert (await reader.next()).unread == 2
+    assert [vars(record)["action"] for record in caplog.records] == ["composing_refused", "composing_failed"]
