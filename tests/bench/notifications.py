@@ -1,11 +1,12 @@
 """What notifications cost ticks: `python -m tests.bench.notifications [rounds] [seconds] [--database postgresql]`.
 
-In windows of 30 s, by turns, 5,000 jobs a minute end: cancelled, of which nobody is told (*without*), and failed, which
-each is an event for a webhook and for `json://` by Apprise, composed and sent meanwhile (*with*). A third window has the
-same events while a further webhook never answers (*hanging*). The receivers are a process of their own. Measured are
-how late each tick is stored after its time, how late the event loop is, the seconds of the commit, and the processor
-time of this process for an event. What was not sent in a window is sent before the next one begins, and what came is
-counted: each event at the webhook, few messages through Apprise.
+In windows of 30 s, by turns, 5,000 jobs a minute end: cancelled, of which nobody is told (*without*), and failed, each of
+which is an event for a webhook and for `json://` by Apprise, composed and sent meanwhile (*with*). A third window has the
+same events while a further webhook never answers (*hanging*). The receivers are a process of their own.
+
+Measured are how late each tick is stored after its time, how late the event loop is, the seconds of the commit, and the
+processor time of this process for an event. What was not sent in a window is sent before the next one begins, and what
+came is counted: each event at the webhook, few messages through Apprise.
 """
 
 from __future__ import annotations
