@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
-from backend.jobs.composing import Composer
+from backend.jobs.composing import Composer, KnownCauses
 from backend.jobs.courses import Courses
 from backend.jobs.disk import DiskWatch
 from backend.jobs.executor import Executor
@@ -36,9 +36,12 @@ from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
+from backend.jobs.many import ManyJobs
 from backend.jobs.metrics import Metrics
 from backend.jobs.notifications import Notifications
 from backend.jobs.outputs import Outputs
+from backend.jobs.problem_news import ProblemNews
+from backend.jobs.problems import ProblemManager
 from backend.jobs.queries import JobQueries
 from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
@@ -63,6 +66,7 @@ from backend.store import Store
 from backend.store.changes import Tick
 from backend.store.database import Database, open_database
 from backend.store.filling import finish_filling
+from backend.store.problem_filling import finish_problems
 from progress_dashboard.tasks import running as running
 
 if TYPE_CHECKING:
@@ -104,6 +108,8 @@ class Backend:
     hub: ProgressHub
     journal: Journal
     manager: JobManager
+    many: ManyJobs
+    problems: ProblemManager
     queries: JobQueries
     leases: Leases
     external: ExternalJobs
@@ -159,6 +165,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         database.take_lead()
         database.finish_upgrade()
         finish_filling(database)
+        finish_problems(database)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,
@@ -205,7 +212,7 @@ def _build(
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
     queries = JobQueries(store, hub)
-    notifications = Notifications(store.notifications, queries, clock)
+    notifications = Notifications(store.notifications, queries, clock, known_causes=_known_causes(store))
     guard = Guard(allows_private=settings.notify_private_addresses)
     senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
 
@@ -214,9 +221,11 @@ def _build(
 
     outbox = _outbox(settings, store, senders, clock, on_result=count)
     composer = _composer(settings, store, clock, notifications, outbox)
+    news = ProblemNews(store.statistics.count, clock)
 
     def stored(tick: Tick, seconds: float) -> None:
         metrics.take(tick, seconds)
+        news.take(tick)
         if tick.notifications:
             composer.wake()
 
@@ -246,6 +255,7 @@ def _build(
         clock=clock,
         jobs_in_flight=coordination.jobs_in_flight if coordination else None,
     )
+    problems = ProblemManager(store.cause_memory, news, manager, settings, clock, count=store.statistics.count)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
     runs: Runs = coordination.runs if coordination else make_runs(machine_name())
     registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
@@ -261,6 +271,8 @@ def _build(
         hub=hub,
         journal=journal,
         manager=manager,
+        many=ManyJobs(manager, queries, problems),
+        problems=problems,
         queries=queries,
         leases=leases,
         external=external,
@@ -335,7 +347,17 @@ def _composer(settings: Settings, store: Store, clock: Clock, notifications: Not
         link=lambda job_id: job_link(settings.base_url, job_id),
         zone=settings.zone,
         on_told=told,
+        known_causes=_known_causes(store),
     )
+
+
+def _known_causes(store: Store) -> KnownCauses:
+    """Return what tells which causes are known: for all who have met them, whoever said so."""
+
+    async def known(owner_id: str, fingerprints: Collection[str], at: datetime) -> Collection[str]:
+        return await store.cause_memory.known(fingerprints, at=at)
+
+    return known
 
 
 def _disks(settings: Settings, store: Store, clock: Clock, accounts: Accounts, journal: Journal) -> DiskWatch:
@@ -385,6 +407,7 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
+    await stack.enter_async_context(running(backend.problems.news.run(), "problems"))
     await stack.enter_async_context(running(backend.composer.run(), "composing"))
     await stack.enter_async_context(running(backend.disks.run(), "disks"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))

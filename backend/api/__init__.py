@@ -13,9 +13,11 @@ from backend.api import (
     channels,
     control,
     jobs,
+    many,
     metrics,
     notifications,
     operations,
+    problems,
     reports,
     session,
     stats,
@@ -33,6 +35,7 @@ from backend.app import Backend, running
 ROUTERS = (
     *(session.router, jobs.router, videos.router, control.router, reports.router),
     *(operations.router, stats.router, metrics.router, notifications.router, channels.router),
+    *(problems.router, many.router),
 )
 PageOwner = Callable[[str], str | None]
 

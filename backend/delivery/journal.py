@@ -22,7 +22,7 @@ from backend.domain.job import Job
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import job_measures
 from backend.domain.notification import EventKind, event_between
-from backend.domain.timeline import Milestone
+from backend.domain.timeline import Milestone, SharedAction
 from backend.errors import StoreRefused
 from backend.store import Store
 from backend.store.changes import NewJob, NewNotification, RemovedJob, Reset, Tick, VideoChange
@@ -67,11 +67,13 @@ class Staged:
     resets: list[Reset] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
     forecasts: list[SaidForecast] = field(default_factory=list)
+    actions: list[SharedAction] = field(default_factory=list)
     notifications: list[NewNotification] = field(default_factory=list)
     waiters: list[Waiter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.lossless or self.percents or self.videos or self.notifications or self.waiters)
+        others = self.videos or self.actions or self.notifications or self.waiters
+        return bool(self.lossless or self.percents or others)
 
     def reject_impatient(self, sentence: str) -> None:
         """Raise `StoreRefused` in the callers that do not wait until the database takes things again."""
@@ -160,6 +162,11 @@ class Journal:
     def stage_forecast(self, said: SaidForecast) -> None:
         """Store what was said about the end of a job, with the next change; of a stage, what was said first stays."""
         self._staged.forecasts.append(said)
+
+    def stage_action(self, action: SharedAction) -> None:
+        """Store with the next tick what a user asked of a job together with others, for its timeline."""
+        self._staged.actions.append(action)
+        self._work.set()
 
     def stage_event(self, job: Job, event: EventKind) -> None:
         """Store with the next tick that this happened to a job whose state it did not change; nothing if it is gone."""
@@ -300,6 +307,7 @@ class Journal:
             resets=staged.resets,
             milestones=[milestone for milestone in milestones if milestone is not None],
             forecasts=staged.forecasts,
+            actions=staged.actions,
             notifications=[*(new for new in staged.notifications if self._is_there(new, newest)), *told],
             measures=[measure for earlier, job in steps for measure in job_measures(earlier, job)],
         )

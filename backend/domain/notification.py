@@ -169,7 +169,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         if not self.enabled:
             return False
         if self.owner_id is None:
-            return told.for_all and told.event in (self.events or DEFAULTS) and self._lets_through(job)
+            wanted = told.event in (DEFAULTS if self.events is None else self.events)
+            return told.for_all and wanted and self._lets_through(job)
         wanted = told.wished or told.event in (settings.wanted if self.events is None else self.events)
         return self.owner_id == told.user_id and wanted and self._lets_through(job)
 

@@ -6,6 +6,7 @@ they are, for channels that allow it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
@@ -24,6 +25,7 @@ MAX_CAUSES = 3
 MIN_PAUSE_SECONDS = 60.0  # a shorter one is not worth a word
 CUT = "…"
 VERDICTS = frozenset({EventKind.SLOWER, EventKind.FASTER})
+FAILURES_IN_A_ROW = re.compile(r"([\d,]+ failures? in a row): (.*)")  # as `domain.messages` says it
 Words = Callable[[str, str], str]
 """Returns an error in the words that may be told, from the error and the video ID."""
 
@@ -141,8 +143,8 @@ def _lines(story: Story, words: Words) -> list[str]:
 
 def _why_it_paused(reason: str, video_id: str, words: Words) -> str:
     """Return the reason, whose number of failures is not general."""
-    failures, _, error = reason.partition(": ")
-    return f"Because of {failures}: {words(error, video_id)}" if error else words(reason, video_id)
+    found = FAILURES_IN_A_ROW.fullmatch(_in_one_line(reason))
+    return f"Because of {found[1]}: {words(found[2], video_id)}" if found else words(reason, video_id)
 
 
 def _split(update: ProgressUpdate) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
 from progress_dashboard.protocol import Status
 
 
@@ -48,8 +48,20 @@ class Milestone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class SharedAction:
+    """What a user asked of this job together with others; `jobs` is the number of all of them."""
+
+    job_id: str
+    at: datetime
+    action: Action
+    user_name: str
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
-    """The newest milestones of a job, oldest first, and the number of those before them."""
+    """The newest milestones and shared actions of a job, oldest first, and the number of milestones before them."""
 
     milestones: tuple[Milestone, ...]
     earlier: int = 0
+    actions: tuple[SharedAction, ...] = ()

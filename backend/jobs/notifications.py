@@ -162,8 +162,11 @@ class Notifications:
         if by.id in self._seen and now - self._seen[by.id] < SEEN_EVERY:
             return
         last, since = await self._store.presence(by.id)
-        await self._store.set_presence(by.id, last_seen_at=now, away_since=since or self._away_since(last))
+        absent = self._away_since(last)
+        await self._store.set_presence(by.id, last_seen_at=now, away_since=since or absent)
         self._seen[by.id] = now
+        if absent:  # tabs that were open all the while show what happened
+            self._wake(by.id)
 
     def _away_since(self, last_seen_at: datetime | None) -> datetime | None:
         """Return the moment if it is so long ago that the user was away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -40,6 +41,14 @@ class JobQueries:
     async def find(self, job_id: str, *, by: User) -> Job:
         """Return the job. Raises `JobNotFound`, also for another user's job."""
         return await self._require_visible(job_id, by)
+
+    async def find_many(self, job_ids: Collection[str], *, by: User) -> list[Job]:
+        """Return those of the jobs that this user may see, in their newest states."""
+        return await self._store.jobs.find_many(job_ids, owner_id=by.sees_jobs_of)
+
+    async def export_many(self, job_ids: Collection[str], *, by: User) -> list[ExportedJob]:
+        """Return those of the jobs that this user may see, for an export."""
+        return [ExportedJob.of(job) for job in await self.find_many(job_ids, by=by)]
 
     async def jobs(
         self,

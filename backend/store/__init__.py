@@ -13,6 +13,7 @@ class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.cause_memory import CauseMemoryStore
         from backend.store.channels import ChannelStore
         from backend.store.composing import ComposingStore
         from backend.store.deliveries import DeliveryStore  # commands use other modules here, without SQLAlchemy
@@ -31,6 +32,7 @@ class Store:
         self.channels = ChannelStore(database)
         self.deliveries = DeliveryStore(database)
         self.statistics = StatisticsStore(database)
+        self.cause_memory = CauseMemoryStore(database)
         self.notifications = NotificationStore(database)
         self.composing = ComposingStore(database)
 

@@ -11,7 +11,7 @@ from backend.domain.job import Job, Selection
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import JobMeasure
 from backend.domain.notification import EventKind, event_id
-from backend.domain.timeline import Milestone
+from backend.domain.timeline import Milestone, SharedAction
 from backend.domain.video import VideoStatus
 from backend.domain.words import folded_unless_ascii
 from backend.errors import Fault
@@ -151,6 +151,7 @@ class Tick:
     milestones: Sequence[Milestone] = ()
     measures: Sequence[JobMeasure] = ()
     forecasts: Sequence[SaidForecast] = ()
+    actions: Sequence[SharedAction] = ()
     notifications: Sequence[NewNotification] = ()
 
     @property

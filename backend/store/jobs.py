@@ -5,7 +5,7 @@ Who may see a job is decided here, once: a query takes `owner_id`, None for ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +17,7 @@ from backend.domain.job import ExportedJob, Job
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT, Wanted, count_jobs, find_page, walk
 from backend.store.pages import Page, cursor_of, position_in
+from backend.store.problem_tables import FAILING, JOB_ACTIONS
 from backend.store.rows import past as past_value
 from backend.store.rows import rows_at_once
 from backend.store.tables import (
@@ -36,6 +37,7 @@ from backend.store.videos import error_contains
 
 ERASED_AT_ONCE = 500
 EXPORTED_AT_ONCE = 3_000
+NAMED_AT_ONCE = 500
 LINE = (
     "owner_id",
     "name",
@@ -84,6 +86,14 @@ class JobStore:
         """Return the job, or None if there is none that this owner may see."""
         found = await self._jobs(_visible(select_jobs().where(JOBS.c.id == job_id), owner_id))
         return found[0] if found else None
+
+    async def find_many(self, job_ids: Collection[str], *, owner_id: str | None) -> list[Job]:
+        """Return those of the jobs that this owner may see, in the order of their IDs."""
+        wanted, found = sorted(job_ids), list[Job]()
+        for first in range(0, len(wanted), NAMED_AT_ONCE):
+            some = select_jobs().where(JOBS.c.id.in_(wanted[first : first + NAMED_AT_ONCE])).order_by(JOBS.c.id)
+            found += await self._jobs(_visible(some, owner_id))
+        return found
 
     async def columns(self, job_id: str) -> tuple[str, ...]:
         """Return the header of the job's own list, () without one."""
@@ -192,7 +202,7 @@ def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
 
 
 def _erase_some(connection: Connection, job_id: str) -> bool:
-    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES, FORECASTS):
+    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES, FORECASTS, JOB_ACTIONS, FAILING):
         _, key, *_ = table.primary_key  # the rows of one job lie in the order of this column
         some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
         keys = connection.execute(some).scalars().all()

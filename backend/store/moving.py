@@ -22,9 +22,11 @@ from backend.store.database import open_database
 from backend.store.filling import LEFT, finish_filling
 from backend.store.migrating import MARKER
 from backend.store.postgres import PostgresDatabase, open_postgres
+from backend.store.problem_filling import LEFT as PROBLEMS_LEFT
+from backend.store.problem_filling import finish_problems
+from backend.store.problem_tables import METADATA
 from backend.store.revisions import MIGRATIONS, newest_revision
 from backend.store.sqlite import copy_database
-from backend.store.tables import METADATA
 from backend.store.upkeep import LEFTOVER
 
 ROWS_AT_ONCE = 5_000
@@ -65,6 +67,7 @@ def _current(source: Path) -> Iterator[Path]:
         with closing(open_database(copy, backups=Path(directory))) as upgraded:
             upgraded.finish_upgrade()
             finish_filling(upgraded)
+            finish_problems(upgraded)
         yield copy
 
 
@@ -72,7 +75,8 @@ def _is_current(source: Path) -> bool:
     with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            left = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN (?, ?)", (LEFTOVER, LEFT)).fetchall()
+            unfinished = (LEFTOVER, LEFT, PROBLEMS_LEFT)
+            left = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN (?, ?, ?)", unfinished).fetchall()
         except sqlite3.DatabaseError as error:
             raise CannotStart(
                 f"{source} is not a database of this program ({error}); name its data directory."

@@ -384,7 +384,7 @@ class CauseRollupRow(SQLModel, table=True):
     """How many videos of a job failed for one cause in a quarter of an hour. `fingerprint` names the cause."""
 
     __tablename__ = "cause_rollup"
-    __table_args__ = (CLUSTERED,)
+    __table_args__ = (Index("ix_cause_rollup_job", "fingerprint", "job_id"), CLUSTERED)
 
     at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
     owner_id: str = Field(primary_key=True)

@@ -22,11 +22,10 @@ from ui.components.job.job_timeline import JobTimeline
 from ui.components.job.job_videos import JobVideos, VideoFilter
 from ui.components.shared.job_actions import do
 from ui.components.shared.live_region import say
-from ui.components.shared.page_frame import page_frame
 from ui.components.shared.tabs import Tabs
 from ui.following import JobSubscription, patiently, while_connected
+from ui.frame import frame_of
 from ui.session import act, current_user, page
-from ui.storage_notice import storage_notice
 from ui.text import count, tab_state
 from ui.theme import icon, link, tag, whose_jobs
 
@@ -48,7 +47,7 @@ def add_job_page(backend: Backend) -> None:
         except JobNotFound as error:
             _draw_not_found(backend, error.sentence)
             return
-        with page_frame(_title(job), "", current_user(), backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, _title(job), "", current_user()):
             chosen = VideoFilter.of(show=show, q=q, after=after)
             usual = VIDEOS if show or q or after else _usual_tab(job)
             view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
@@ -219,7 +218,7 @@ def _draw_not_found(backend: Backend, sentence: str) -> None:
     user = current_user()
     context.client.status_code = 404
     with (
-        page_frame("No such job", "", user, backend.settings, storage_notice(backend.journal)),
+        frame_of(backend, "No such job", "", user),
         tag("section", classes="empty"),
     ):
         icon("search_off")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import dropwhile, pairwise
@@ -9,7 +10,7 @@ from itertools import dropwhile, pairwise
 from nicegui.elements.mixins.text_element import TextElement
 
 from backend.clock import Clock
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
 from backend.domain.texts import counted
 from backend.domain.timeline import Milestone, Timeline
 from backend.jobs.queries import JobQueries
@@ -20,6 +21,15 @@ from ui.text import count, elapsed
 from ui.theme import STATUS_LOOK, icon, tag
 
 ONGOING = {Status.PENDING: "queued", Status.PROCESSING: "running", Status.PAUSED: "paused"}
+SHARED_ICON = "checklist"
+SHARED = {
+    Action.RETRY: "Retry",
+    Action.PAUSE: "Pause",
+    Action.RESUME: "Resuming",
+    Action.CANCEL: "Cancelling",
+    Action.KEEP: "Keeping",
+    Action.DISMISS: "Dismissal",
+}
 RESTARTED = "after a restart of the server"
 
 
@@ -27,7 +37,8 @@ RESTARTED = "after a restart of the server"
 class TimelineStep:
     """One line: when the job got which status, its title, notes, and the error if there was one.
 
-    A step that `is_wait` is merged into the next one when the job continues.
+    A step that `is_wait` is merged into the next one when the job continues. One with an icon of its own is something
+    that a user asked of several jobs at once; its status is that of the job then.
     """
 
     at: datetime
@@ -36,6 +47,7 @@ class TimelineStep:
     notes: tuple[str, ...] = ()
     error: str = ""
     is_wait: bool = False
+    icon: str = ""
 
 
 class JobTimeline:
@@ -57,7 +69,7 @@ class JobTimeline:
         self._job = job
 
     async def refresh(self, job: Job) -> None:
-        """Show what is stored now. Reads only if the job's status, attempt or lease has changed since the last time."""
+        """Show what is stored now. Reads only if something that makes a step has changed since the last time."""
         if self._read == _state(job):
             return
         timeline = await self._queries.timeline(job.id, by=current_user())
@@ -74,16 +86,18 @@ class JobTimeline:
         self._omitted.set_visibility(omitted > 0)
         self._omitted.text = f"{count(omitted)} earlier changes are not shown"
         self._list.clear()
+        self._last = None
         with self._list:
-            for step in lines:
-                self._duration = _draw_step(step)
-        self._last = lines[-1] if lines else None
+            for step in with_shared_actions(lines, timeline):
+                duration = _draw_step(step)
+                if not step.icon:
+                    self._last, self._duration = step, duration
         self.tick(now=self._clock.now())
 
 
 def _state(job: Job) -> tuple[object, ...]:
-    """Return the facts that change with each milestone. A resumed job gets its old status back, but a new lease ID."""
-    return job.status, job.attempt, job.lease_id
+    """Return the facts that change with each step. A resumed job gets its old status back, but a new lease ID."""
+    return job.status, job.attempt, job.lease_id, job.requested, job.pinned, job.on_dashboard
 
 
 def _draw_step(step: TimelineStep) -> TextElement:
@@ -91,7 +105,7 @@ def _draw_step(step: TimelineStep) -> TextElement:
     line = tag("li")
     line.props["data-status"] = step.status.value
     with line:
-        icon(STATUS_LOOK[step.status].icon, small=True)
+        icon(step.icon or STATUS_LOOK[step.status].icon, small=True)
         tag("span", step.title)
         with tag("small"):
             Moment(step.at, exact=True)
@@ -120,6 +134,21 @@ def steps(job: Job, timeline: Timeline) -> tuple[list[TimelineStep], int]:
         has_continued = here.status is Status.PROCESSING and lines and lines[-1].is_wait
         lines.append(_continued(job, lines.pop(), earlier, here) if has_continued else _step(job, earlier, here))
     return lines, timeline.earlier + len(timeline.milestones) - len(changes)
+
+
+def with_shared_actions(lines: Sequence[TimelineStep], timeline: Timeline) -> list[TimelineStep]:
+    """Return the lines with a line for each thing that a user asked of several jobs at once, before what it led to."""
+    asked = [
+        TimelineStep(
+            action.at,
+            Status.PENDING,
+            f"{SHARED[action.action]} asked for {counted(action.jobs, 'job')} at once",
+            (f"by {action.user_name}",),
+            icon=SHARED_ICON,
+        )
+        for action in timeline.actions
+    ]
+    return sorted((*asked, *lines), key=lambda step: step.at)
 
 
 def _changes(timeline: Timeline) -> list[tuple[Milestone | None, Milestone]]:
