@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,11 +29,12 @@ Reply = int | str
 
 @dataclass(frozen=True)
 class Request:
-    """What a web server was sent."""
+    """What a web server was sent, and when (time.time)."""
 
     path: str
     headers: Mapping[str, str]
     body: bytes
+    at: float = field(default_factory=time.time)
 
     @property
     def json(self) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class Receiver(TcpProxy):
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while (request := await _request(reader)) is not None:
+            while (request := await read_request(reader)) is not None:
                 self.requests.append(request)
                 reply = self.replies.popleft() if self.replies else self.rule(request)
                 self._came.set()
@@ -78,12 +80,16 @@ class Receiver(TcpProxy):
         except (OSError, asyncio.IncompleteReadError):
             pass  # the sender was killed
         finally:
-            writer.transport.abort() if not writer.is_closing() else None
+            writer.transport.abort()
 
 
-async def _request(reader: asyncio.StreamReader) -> Request | None:
-    head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
-    if not head:
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
+    """Return the next request of a connection, None at its end. Raises `IncompleteReadError` if it ends in between."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
         return None
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}

@@ -189,9 +189,11 @@ async def test_tries_go_on_where_they_were_after_a_restart(sending: Sending) -> 
 async def test_events_of_a_job_keep_their_order_over_tries(sending: Sending) -> None:
     for seq, event in enumerate((EventKind.STALLED, EventKind.RECOVERED, EventKind.FAILED), 1):
         await tell(sending.database, "a", "hook", seq=seq, event=event)
-    await tell(sending.database, "b", "hook", seq=4)
     sending.sender.answers_of["hook"].append(LATE)
     async with sending.running():
+        await sending.until_tried(1)
+        await tell(sending.database, "b", "hook", seq=4)
+        sending.outbox.wake()
         await sending.until_states("waiting", "waiting", "waiting", "sent")
         await sending.clock.advance(1)
         await sending.until_states("sent", "sent", "sent", "sent")
