@@ -125,7 +125,7 @@ class Composer:
         composed = _out(said_so, job, settings, raw, self._clock.now())
         return replace(
             composed,
-            followers=[*_followers(told, raw, story.verdict if story else None)],
+            followers=[*_followers(told, job, raw, story.verdict if story else None)],
             ends_wishes=told.event in ENDS,
         )
 
@@ -177,26 +177,26 @@ def _plainly(told: Notification, update: ProgressUpdate, link: str) -> Told:
 
 def _out(told: Notification, job: Job | None, settings: NotificationSettings, raw: Raw, now: datetime) -> Composed:
     """Return the notification as the user's settings have it, with its deliveries."""
-    in_bell = told.wished or told.event in settings.wanted
+    may_know = raw.may_tell(told.user_id, job)
+    in_bell = may_know and (told.wished or told.event in settings.wanted)
     ready = msgspec.structs.replace(told, composed=True, in_bell=in_bell, read_at=told.at if told.muted else None)
     state = DeliveryState.MUTED if told.muted else DeliveryState.WAITING
     takers = [
         channel
         for channel in raw.channels
-        if channel.takes(ready, job, settings) and channel.owner_id not in raw.silent
+        if channel.takes(ready, job, settings) and (channel.owner_id is None or may_know)
     ]
     return Composed(ready, (), [Delivery(told.event_id, one.id, told.job_id, told.seq, state, now) for one in takers])
 
 
-def _followers(told: Notification, raw: Raw, said: EventKind | None) -> Iterator[Follower]:
+def _followers(told: Notification, job: Job, raw: Raw, said: EventKind | None) -> Iterator[Follower]:
     """Yield what else is to be told: a run that was slower or faster, and others who wished to be told of this."""
-    if told.job_id is None or not told.for_all:
+    if not told.for_all:
         return
-    wishes = raw.wishes.get(told.job_id, {})
+    wishes = raw.wishes.get(job.id, {})
     if said is not None and told.event in ENDS:
         is_wished = said in wishes.get(told.user_id, ())
-        yield Follower(event_id(told.job_id, said, told.attempt), said, told.user_id, True, is_wished)
+        yield Follower(event_id(job.id, said, told.attempt), said, told.user_id, True, is_wished)
     for user_id, events in wishes.items():
-        if user_id != told.user_id and told.event in events:
-            mine = event_id(told.job_id, told.event, told.attempt, user_id)
-            yield Follower(mine, told.event, user_id, False, True)
+        if user_id != told.user_id and told.event in events and raw.may_tell(user_id, job):
+            yield Follower(event_id(job.id, told.event, told.attempt, user_id), told.event, user_id, False, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,14 +22,15 @@ from backend.store.tables import USERS
 from progress_dashboard.protocol import EXTERNAL, SenderReport
 from tests.support.job_states import CUT
 from tests.support.managed_backend import ADMIN, ANA, BEN, PAUSE_AFTER_FAILURES, TIMEOUT_SECONDS, Managed
-from tests.support.telling import LINK, Telling, add_channel, deliveries, stored_events
+from tests.support.telling import LINK, Telling, add_administrators, add_channel, deliveries, stored_events
 
 COMPLETED, WITH_ERRORS, FAILED = EventKind.COMPLETED, EventKind.WITH_ERRORS, EventKind.FAILED
 FULL = "No space left on the device"
 
 
 @pytest.fixture
-def telling(managed: Managed) -> Telling:
+def telling(managed: Managed, database: Database) -> Telling:
+    add_administrators(database, ADMIN)
     return Telling(managed)
 
 
@@ -133,6 +135,22 @@ async def test_the_submitter_is_told_and_the_administrator_only_by_a_wish(tellin
     assert (of_admin.job_id, of_admin.title) == (job.id, "second.csv: 1 of 1 failed")
     assert of_admin.event_id not in {told.event_id for told in of_ana}
     assert len(of_ana) == 2
+
+
+async def test_who_is_no_administrator_any_longer_is_told_nothing_of_others_jobs(
+    telling: Telling, database: Database
+) -> None:
+    managed = telling.managed
+    first, second = await managed.new_job("first.csv", 1), await managed.new_job("second.csv", 1)
+    for job in (first, second):
+        await telling.notifications.wish(job.id, ENDS, by=ADMIN)
+    await managed.run(first, [CUT])
+    assert len(await telling.bell(ADMIN)) == 1
+    database.write_now(lambda connection: connection.execute(update(USERS).values(is_admin=False)))
+    await managed.run(second, [CUT])
+    assert await telling.bell(replace(ADMIN, is_admin=False)) == []
+    assert await telling.notifications.unread(by=replace(ADMIN, is_admin=False)) == 0
+    assert [told.job_id for told in await telling.bell(ADMIN)] == [first.id]
 
 
 async def test_users_choose_what_they_are_told(telling: Telling) -> None:
