@@ -96,11 +96,11 @@ class Notifications:
 
     async def page(self, *, by: User, limit: int = 50, cursor: str | None = None) -> Page[Notification]:
         """Return a part of the user's list, newest first; it goes back 30 days."""
-        return await self._store.page(by.id, limit=checked_limit(limit), cursor=cursor)
+        return await self._store.page(by, limit=checked_limit(limit), cursor=cursor)
 
     async def unread(self, *, by: User) -> int:
         """Return how many of them are unread."""
-        return await self._store.unread(by.id)
+        return await self._store.unread(by)
 
     async def mark_read(self, event_ids: Sequence[str] | None = None, *, by: User) -> int:
         """Mark these as read (None: all) and return how many are unread now; what is not the user's is passed over."""
