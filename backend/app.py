@@ -55,6 +55,7 @@ from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
 from backend.notifications.apprise import Apprise
 from backend.notifications.channels import Channels
+from backend.notifications.delivery_log import DeliveryLog
 from backend.notifications.guard import Guard
 from backend.notifications.outbox import Outbox
 from backend.notifications.senders import Senders
@@ -128,6 +129,7 @@ class Backend:
     statistics: StatisticsQueries
     metrics: Metrics
     channels: Channels
+    delivery_log: DeliveryLog
     outbox: Outbox
     senders: Senders
     notifications: Notifications
@@ -219,8 +221,9 @@ def _build(
     def count(kind: str, result: str, number: int) -> None:
         metrics.count_notifications(kind, result, number)
 
-    outbox = _outbox(settings, store, senders, clock, on_result=count)
-    composer = _composer(settings, store, clock, notifications, outbox)
+    delivery_log = DeliveryLog(store.deliveries, queries)
+    outbox = _outbox(settings, store, senders, clock, delivery_log, on_result=count)
+    composer = _composer(settings, store, clock, notifications, outbox, delivery_log)
     news = ProblemNews(store.statistics.count, clock)
 
     def stored(tick: Tick, seconds: float) -> None:
@@ -291,6 +294,7 @@ def _build(
         metrics=metrics,
         senders=senders,
         outbox=outbox,
+        delivery_log=delivery_log,
         channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
         notifications=notifications,
         composer=composer,
@@ -318,10 +322,23 @@ def _coordination(
 
 
 def _outbox(
-    settings: Settings, store: Store, senders: Senders, clock: Clock, *, on_result: Callable[[str, str, int], None]
+    settings: Settings,
+    store: Store,
+    senders: Senders,
+    clock: Clock,
+    delivery_log: DeliveryLog,
+    *,
+    on_result: Callable[[str, str, int], None],
 ) -> Outbox:
-    zone = settings.zone or clock.now().astimezone().tzinfo or UTC
-    return Outbox(store.deliveries, senders, clock, zone=zone, base_url=settings.base_url, on_result=on_result)
+    return Outbox(
+        store.deliveries,
+        senders,
+        clock,
+        zone=settings.zone or clock.now().astimezone().tzinfo or UTC,
+        base_url=settings.base_url,
+        on_result=on_result,
+        on_sent=delivery_log.note,
+    )
 
 
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
@@ -336,10 +353,18 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
     )
 
 
-def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications, outbox: Outbox) -> Composer:
+def _composer(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    notifications: Notifications,
+    outbox: Outbox,
+    delivery_log: DeliveryLog,
+) -> Composer:
     def told(new: Sequence[Notification]) -> None:
         notifications.take(new)
         outbox.wake()
+        delivery_log.note(one.job_id for one in new)
 
     return Composer(
         store,

@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, distinct, exists, func, select, text, update
 
-from backend.domain.notification import Channel, ChannelKind, DeliveryState, EventKind, NotificationSettings
+from backend.domain.notification import Channel, DeliveryState, EventKind, NotificationSettings
 from backend.domain.sending import Waiting
+from backend.domain.timeline import ChannelDelivery
 from backend.store.channels import channel_of, stored
 from backend.store.database import Database
 from backend.store.tables import CHANNELS, DELIVERIES, NOTIFICATION_SETTINGS, NOTIFICATIONS, USERS
@@ -57,22 +58,6 @@ class Result:
     of_channel: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """A delivery of a job as its timeline shows it. `together`: of how many the message told."""
-
-    event: EventKind
-    attempt: int
-    channel_name: str
-    kind: ChannelKind
-    state: DeliveryState
-    tries: int
-    at: datetime
-    sent_at: datetime | None
-    error: str | None
-    together: int = 1
-
-
 class DeliveryStore:
     """The deliveries. Every read sees committed data only."""
 
@@ -115,7 +100,7 @@ class DeliveryStore:
         """Store what has become of messages."""
         await self._database.write(_record, results)
 
-    async def of_job(self, job_id: str) -> list[Delivery]:
+    async def of_job(self, job_id: str) -> list[ChannelDelivery]:
         """Return the newest deliveries of a job, oldest first."""
         return await self._database.read(_of_job, job_id)
 
@@ -172,7 +157,7 @@ def _waiting(channel_id: str, event_ids: Collection[str]) -> Any:
     return update(DELIVERIES).where(DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.in_(event_ids), WAITS)
 
 
-def _of_job(connection: Connection, job_id: str) -> list[Delivery]:
+def _of_job(connection: Connection, job_id: str) -> list[ChannelDelivery]:
     own, told, other = DELIVERIES.c, NOTIFICATIONS.c, DELIVERIES.alias("other")
     together = (
         select(func.count())
@@ -189,7 +174,7 @@ def _of_job(connection: Connection, job_id: str) -> list[Delivery]:
         .join(NOTIFICATIONS, told.event_id == own.event_id)
         .join(CHANNELS, CHANNELS.c.id == own.channel_id)
         .where(own.job_id == job_id)
-        .order_by(own.seq.desc(), CHANNELS.c.name)
+        .order_by(own.seq.desc(), CHANNELS.c.name.desc())
     )
     rows = connection.execute(query.limit(MAX_SHOWN)).all()
-    return [Delivery(**row._mapping | {"together": row.together or 1}) for row in reversed(rows)]
+    return [ChannelDelivery(**dict(row._mapping) | {"together": row.together or 1}) for row in reversed(rows)]

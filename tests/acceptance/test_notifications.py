@@ -24,6 +24,7 @@ from random import Random
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.databases import chosen, rows
 from tests.support.examples import example
@@ -31,7 +32,7 @@ from tests.support.faulty_proxy import GONE_PATH, FaultyMailProxy, FaultyWebProx
 from tests.support.homes import Home
 from tests.support.receivers import MailBox, Receiver, Request, mail_server, receiving
 from tests.support.server_runs import Server
-from tests.support.servers import TLS
+from tests.support.servers import TLS, sign_in_link, use_link
 from tests.support.tcp_proxies import listening
 
 ROUNDS, ROUNDS_IN_THE_GATE = 20, 2
@@ -41,6 +42,7 @@ SECRET, TOKEN = "s3cret-of-the-channel", "T0KEN-in-the-address"
 MAX_LATE_SECONDS = 60  # from the signing to the arrival
 END_SECONDS, POLL_SECONDS = 150, 0.1
 HOOK, SWITCHED, JSON, MAIL, GONE = "hook", "switched", "json", "mail", "gone"
+pytestmark = pytest.mark.acceptance  # starts the whole program
 GROUP = re.compile(r"(\d+) notifications: ")
 
 Signed = Callable[[Mapping[str, str], bytes, str, float], bool]
@@ -147,7 +149,7 @@ class Story:
         self.web.calm()
         await self.server.start()
         async with self.api() as client, asyncio.timeout(END_SECONDS):
-            while not await self._is_settled(client):
+            while not await self._is_settled(client):  # noqa: ASYNC110  of another process
                 await asyncio.sleep(POLL_SECONDS)
         await self._look_around()
         self.shown.append(self.server.output)
@@ -168,12 +170,22 @@ class Story:
                 *("/openapi.json", f"/api/jobs/{self.jobs[0]}/export.csv", f"/api/jobs/{self.jobs[0]}"),
             ):
                 await self.asked(client, "GET", path)
+        await asyncio.to_thread(self._look_at_pages)
         async with self.api() as client:
             await self.asked(client, "GET", "/api/channels")
             for bad in ({"url": f"http://127.0.0.1:1/{TOKEN} x"}, {"url": f"nonsense://{TOKEN}", "kind": "apprise"}):
                 answer = await client.post("/api/channels", json={"kind": "webhook", "secret": "", **bad})
                 assert answer.status_code == 422, answer.text
                 self.shown.append(answer.text)
+
+    def _look_at_pages(self) -> None:
+        link = sign_in_link(self.server, "ana")
+        with httpx.Client(follow_redirects=True, timeout=60, verify=TLS) as browser:
+            use_link(browser, link)
+            for path in ("/", f"/jobs/{self.jobs[0]}?tab=timeline", "/history", "/problems", "/notifications"):
+                page = browser.get(f"{self.server.url}{path}")
+                assert page.status_code == 200, path
+                self.shown.append(page.text)
 
     def requests(self, name: str) -> list[Request]:
         """Return what came to the receiver on this channel, in order."""
