@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
+from backend.domain.problem import Problem
 from backend.store import Store
 from backend.store.cause_memory import CauseMemoryStore, ProblemScope
 from backend.store.database import Database
@@ -125,10 +127,10 @@ async def test_an_older_database_is_filled_from_its_results(store: Store, databa
         finish_problems(database)  # nothing is left to do
 
 
-def _counted(problems: dict[str, object]) -> dict[str, tuple[object, ...]]:
+def _counted(problems: Mapping[str, Problem]) -> dict[str, tuple[object, ...]]:
     """Return what does not depend on which of two equal moments was the newer one, and on quarters of an hour."""
     return {
-        name: (problem.videos, problem.jobs, problem.history.jobs, problem.history.retried, problem.history.helped)  # type: ignore[attr-defined]
+        name: (problem.videos, problem.jobs, problem.history.jobs, problem.history.retried, problem.history.helped)
         for name, problem in problems.items()
     }
 
