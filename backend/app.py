@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
+from backend.domain.notification import Notification, job_link
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
@@ -26,30 +28,46 @@ from backend.executors.runs import LocalRuns, Runs, machine_name
 from backend.executors.slots import Slots
 from backend.executors.video_work import RetryPolicy, VideoWork
 from backend.jobs.active import ActiveJobs
+from backend.jobs.composing import Composer, KnownCauses
 from backend.jobs.courses import Courses
+from backend.jobs.disk import DiskWatch
 from backend.jobs.executor import Executor
 from backend.jobs.external import ExternalJobs
 from backend.jobs.forecasts import Forecasts
 from backend.jobs.leases import Leases
 from backend.jobs.manager import JobManager
+from backend.jobs.many import ManyJobs
 from backend.jobs.metrics import Metrics
+from backend.jobs.notifications import Notifications
 from backend.jobs.outputs import Outputs
+from backend.jobs.problem_news import ProblemNews
+from backend.jobs.problems import ProblemManager
 from backend.jobs.queries import JobQueries
 from backend.jobs.rates import Rates
 from backend.jobs.retention import Cleanup, Erasure, Pruning
 from backend.jobs.stalls import Stalls
 from backend.jobs.statistics import Counting, StatisticsQueries
+from backend.jobs.usual_runs import UsualRuns
 from backend.jobs.waiting_line import WaitingLine
 from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.notifications.apprise import Apprise
+from backend.notifications.channels import Channels
+from backend.notifications.delivery_log import DeliveryLog
+from backend.notifications.guard import Guard
+from backend.notifications.outbox import Outbox
+from backend.notifications.senders import Senders
+from backend.notifications.webhook import Webhooks
 from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
 from backend.store import Store
+from backend.store.changes import Tick
 from backend.store.database import Database, open_database
 from backend.store.filling import finish_filling
+from backend.store.problem_filling import finish_problems
 from progress_dashboard.tasks import running as running
 
 if TYPE_CHECKING:
@@ -91,6 +109,8 @@ class Backend:
     hub: ProgressHub
     journal: Journal
     manager: JobManager
+    many: ManyJobs
+    problems: ProblemManager
     queries: JobQueries
     leases: Leases
     external: ExternalJobs
@@ -108,6 +128,14 @@ class Backend:
     stalls: Stalls
     statistics: StatisticsQueries
     metrics: Metrics
+    channels: Channels
+    delivery_log: DeliveryLog
+    outbox: Outbox
+    senders: Senders
+    notifications: Notifications
+    composer: Composer
+    usual_runs: UsualRuns
+    disks: DiskWatch
     coordination: Coordination | None = None
     failure: ServerFailure = field(default_factory=ServerFailure)
 
@@ -139,6 +167,7 @@ async def open_backend(settings: Settings, clock: Clock | None = None) -> AsyncI
         database.take_lead()
         database.finish_upgrade()
         finish_filling(database)
+        finish_problems(database)
         children = ChildRunner(
             timeout_seconds=settings.video_timeout_seconds,
             memory_mib=settings.video_memory_mib,
@@ -184,10 +213,29 @@ def _build(
     coordination = _coordination(settings, database, slots, clock, children, make_runs)
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
-    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock)
+    queries = JobQueries(store, hub)
+    notifications = Notifications(store.notifications, queries, clock, known_causes=_known_causes(store))
+    guard = Guard(allows_private=settings.notify_private_addresses)
+    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+
+    def count(kind: str, result: str, number: int) -> None:
+        metrics.count_notifications(kind, result, number)
+
+    delivery_log = DeliveryLog(store.deliveries, queries)
+    outbox = _outbox(settings, store, senders, clock, delivery_log, on_result=count)
+    composer = _composer(settings, store, clock, notifications, outbox, delivery_log)
+    news = ProblemNews(store.statistics.count, clock)
+
+    def stored(tick: Tick, seconds: float) -> None:
+        metrics.take(tick, seconds)
+        news.take(tick)
+        if tick.notifications:
+            composer.wake()
+
+    journal = Journal(store, hub, clock, on_stored=stored)
+    stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock, on_event=journal.stage_event)
     metrics = _metrics(settings, hub, stalls, slots, clock)
-    journal = Journal(store, hub, clock, on_stored=metrics.take)
-    active, queries = ActiveJobs(journal, hub, clock), JobQueries(store, hub)
+    active = ActiveJobs(journal, hub, clock)
     external = ExternalJobs(active, queries, store.videos, clock)
     courses = Courses(store.forecasts, sources, clock, slots=lambda: slots.number)
     leases = Leases(
@@ -210,6 +258,7 @@ def _build(
         clock=clock,
         jobs_in_flight=coordination.jobs_in_flight if coordination else None,
     )
+    problems = ProblemManager(store.cause_memory, news, manager, settings, clock, count=store.statistics.count)
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
     runs: Runs = coordination.runs if coordination else make_runs(machine_name())
     registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
@@ -225,6 +274,8 @@ def _build(
         hub=hub,
         journal=journal,
         manager=manager,
+        many=ManyJobs(manager, queries, problems),
+        problems=problems,
         queries=queries,
         leases=leases,
         external=external,
@@ -241,6 +292,14 @@ def _build(
         rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
         stalls=stalls,
         metrics=metrics,
+        senders=senders,
+        outbox=outbox,
+        delivery_log=delivery_log,
+        channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
+        notifications=notifications,
+        composer=composer,
+        usual_runs=UsualRuns(lambda: hub.reader(None), store.composing, clock, on_event=journal.stage_event),
+        disks=_disks(settings, store, clock, accounts, journal),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
         coordination=coordination,
     )
@@ -262,6 +321,26 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
+def _outbox(
+    settings: Settings,
+    store: Store,
+    senders: Senders,
+    clock: Clock,
+    delivery_log: DeliveryLog,
+    *,
+    on_result: Callable[[str, str, int], None],
+) -> Outbox:
+    return Outbox(
+        store.deliveries,
+        senders,
+        clock,
+        zone=settings.zone or clock.now().astimezone().tzinfo or UTC,
+        base_url=settings.base_url,
+        on_result=on_result,
+        on_sent=delivery_log.note,
+    )
+
+
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
     return Metrics(
         hub,
@@ -271,6 +350,49 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
         buckets=settings.metrics_buckets_seconds,
         slots=lambda: (slots.number, slots.taken),
         directories={"data": settings.data_dir, "media": settings.media},
+    )
+
+
+def _composer(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    notifications: Notifications,
+    outbox: Outbox,
+    delivery_log: DeliveryLog,
+) -> Composer:
+    def told(new: Sequence[Notification]) -> None:
+        notifications.take(new)
+        outbox.wake()
+        delivery_log.note(one.job_id for one in new)
+
+    return Composer(
+        store,
+        clock,
+        link=lambda job_id: job_link(settings.base_url, job_id),
+        zone=settings.zone,
+        on_told=told,
+        known_causes=_known_causes(store),
+    )
+
+
+def _known_causes(store: Store) -> KnownCauses:
+    """Return what tells which causes are known: for all who have met them, whoever said so."""
+
+    async def known(owner_id: str, fingerprints: Collection[str], at: datetime) -> Collection[str]:
+        return await store.cause_memory.known(fingerprints, at=at)
+
+    return known
+
+
+def _disks(settings: Settings, store: Store, clock: Clock, accounts: Accounts, journal: Journal) -> DiskWatch:
+    return DiskWatch(
+        {"data": settings.data_dir, "output": settings.outputs},
+        clock,
+        low_mib=settings.disk_low_mib,
+        tell=journal.stage_notification,
+        users=accounts.users,
+        told=store.notifications.newest_of_server,
     )
 
 
@@ -289,13 +411,16 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(running(_watch(backend), "database"))
     await stack.enter_async_context(running(backend.courses.run(), "courses"))
     await stack.enter_async_context(running(backend.forecasts.run(), "forecasts"))
+    backend.stalls.remember(await backend.store.notifications.alarms())
     await stack.enter_async_context(running(backend.stalls.run(), "stalls"))
+    backend.usual_runs.remember(await backend.store.notifications.verdicts())
+    await stack.enter_async_context(running(backend.usual_runs.run(), "usual runs"))
     await stack.enter_async_context(running(backend.rates.run(), "rates"))
     await backend.manager.recover()
     await backend.journal.durable(patient=False)
     cleanup = Cleanup(backend.manager, backend.external, backend.accounts, backend.settings, backend.clock)
     await stack.enter_async_context(running(cleanup.run(), "cleanup"))
-    pruning = Pruning(backend.store.history, backend.settings, backend.clock)
+    pruning = Pruning(backend.store.history, backend.settings, backend.clock, notifications=backend.store.notifications)
     await stack.enter_async_context(running(pruning.run(), "pruning"))
     erasure = Erasure(backend.store, backend.outputs, backend.settings, backend.clock)
     await stack.enter_async_context(running(erasure.run(), "erasure"))
@@ -307,8 +432,13 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.metrics.run(), "metrics"))
     counting = Counting(backend.store.statistics, backend.clock)
     await stack.enter_async_context(running(counting.run(), "counting"))
+    await stack.enter_async_context(running(backend.problems.news.run(), "problems"))
+    await stack.enter_async_context(running(backend.composer.run(), "composing"))
+    await stack.enter_async_context(running(backend.disks.run(), "disks"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
+    stack.push_async_callback(backend.senders.close)
+    await stack.enter_async_context(running(backend.outbox.run(), "outbox"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

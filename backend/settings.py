@@ -140,14 +140,24 @@ class Settings(BaseModel):
         description="the hours of a night in the statistics, from-to",
     )
     time_zone: str = Field(
-        "", description="zone of the days and nights of the statistics, such as Europe/Berlin; empty: the machine's"
+        "",
+        description="zone of the statistics' days and of notifications, such as Europe/Berlin; empty: the machine's",
     )
     metrics_buckets_seconds: tuple[float, ...] = Field(
         (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
         description="upper bounds of the histograms in /metrics, comma-separated",
     )
+    disk_low_mib: int = Field(
+        1024,
+        ge=0,
+        le=1_048_576,
+        description="free room below which administrators are told that a disk is low; 0: never",
+    )
     external_timeout_seconds: Seconds = Field(
         3600, description="silence of its sender after which an external job fails"
+    )
+    notify_private_addresses: bool = Field(
+        False, description="let notification channels call this machine and private networks"
     )
     shutdown_grace_seconds: float = Field(
         1, ge=0, le=60, allow_inf_nan=False, description="time for running videos to finish when the server stops"

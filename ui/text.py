@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from backend.domain.durations import DAY, HOUR, MINUTE
+from backend.domain.durations import duration as duration
+from backend.domain.durations import elapsed as elapsed
 from backend.domain.job import Job
 from backend.domain.pace import MIN_VIDEOS, Estimate, in_words, rate_in_words
 from backend.domain.texts import counted
 from backend.domain.video import VideoTimes
 from progress_dashboard.protocol import WITH_FAILURES, Status
 
-MINUTE, HOUR, DAY = 60, 3600, 86_400
 SPANS = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"))
 MIN_SHOWN_SECONDS = 0.1
 FOUND_BY = "The search takes any part of a name or {error}, and the beginning of a job or video ID"
@@ -28,34 +30,6 @@ def count(number: int) -> str:
     '2,908'
     """
     return f"{number:,}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in at most two units. A negative one counts as 0.
-
-    >>> duration(0.31), duration(4.06), duration(38), duration(72), duration(2468)
-    ('0.3 s', '4.1 s', '38 s', '1 min 12 s', '41 min 8 s')
-    >>> duration(0.04), duration(0.001)
-    ('0.04 s', '< 0.01 s')
-    >>> duration(7500), duration(2 * 86400 + 3 * 3600), duration(-5)
-    ('2 h 5 min', '2 d 3 h', '0 s')
-    """
-    if seconds <= 0:
-        return "0 s"
-    if seconds < 0.005:
-        return "< 0.01 s"
-    if seconds < 0.095:
-        return f"{seconds:.2f} s"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return _two_units(whole // MINUTE, "min", whole % MINUTE, "s")
-    if whole < DAY:
-        return _two_units(whole // HOUR, "h", whole % HOUR // MINUTE, "min")
-    return _two_units(whole // DAY, "d", whole % DAY // HOUR, "h")
 
 
 def took(seconds: float) -> str:
@@ -76,16 +50,6 @@ def time_taken(job: Job, now: datetime) -> str:
     if job.is_finished and job.finished_at:
         return took((job.finished_at - began).total_seconds())
     return elapsed((now - began).total_seconds())
-
-
-def elapsed(seconds: float) -> str:
-    """Return a duration like `duration`, but in whole seconds, for what still continues and for waits.
-
-    >>> elapsed(-2), elapsed(4.06), elapsed(72.4)
-    ('0 s', '4 s', '1 min 12 s')
-    """
-    whole = max(0, round(seconds))
-    return f"{whole} s" if whole < MINUTE else duration(whole)
 
 
 def stalled_for(since: datetime, now: datetime) -> str:
@@ -277,10 +241,6 @@ def _has_paused_itself(job: Job) -> bool:
 
 def _short_time(seconds: float) -> str:
     return f"{seconds:.1f} s" if MINUTE > seconds >= MIN_SHOWN_SECONDS else took(seconds)
-
-
-def _two_units(first: int, unit: str, second: int, smaller: str) -> str:
-    return f"{first} {unit} {second} {smaller}" if second else f"{first} {unit}"
 
 
 def _scaled(number: float, units: tuple[str, ...]) -> str:

@@ -44,10 +44,12 @@ STALLED_LOOK = StatusLook("hourglass_empty", "stalled")
 WAITING_ICON = "cloud_off"
 """The icon before the reason why no machine takes the videos of a job."""
 
+PROBLEMS = "problems"
 PAGES = (
     ("dashboard", "Dashboard", "/", "grid_view"),
     ("lists", "Lists", "/lists", "playlist_add"),
     ("history", "History", "/history", "history"),
+    (PROBLEMS, "Problems", "/problems", "error_outline"),
     ("stats", "Statistics", "/stats", "query_stats"),
     ("machines", "Machines", "/machines", "dns"),
 )
@@ -86,6 +88,21 @@ THEME_SCRIPT = """
   addEventListener("keydown", (event) => { if (event.key === "Escape") closeMenus(null) });
 })();
 """
+
+
+class Tally(TextElement):
+    """A number beside a link. Assistive technology gets its words as the description of the link."""
+
+    def __init__(self, beside: Element) -> None:
+        super().__init__(tag="span", text="")
+        self.classes("tally").props("aria-hidden=true data-testid=problem-count")
+        self._beside = beside
+
+    def show(self, number: str, words: str) -> None:
+        """Show the number, "" for none."""
+        if self.text != number:
+            self.text = number
+            self._beside.props["title"] = words if number else None
 
 
 @contextmanager
@@ -196,6 +213,9 @@ def _links(active: str, user: User, *, with_icons: bool) -> None:
         if name in FOR_ADMINISTRATORS and not user.is_admin:
             continue
         element = link(text, path)
+        if name == PROBLEMS:
+            with element:
+                Tally(element)
         if with_icons:
             with element:
                 icon(icon_name).move(target_index=0)

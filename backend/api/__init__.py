@@ -9,7 +9,20 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from backend import VERSION
-from backend.api import control, jobs, metrics, operations, reports, session, stats, videos
+from backend.api import (
+    channels,
+    control,
+    jobs,
+    many,
+    metrics,
+    notifications,
+    operations,
+    problems,
+    reports,
+    session,
+    stats,
+    videos,
+)
 from backend.api.assets import AssetCache
 from backend.api.docs import add_docs
 from backend.api.errors import add_catch_all, add_error_handlers
@@ -21,7 +34,8 @@ from backend.app import Backend, running
 
 ROUTERS = (
     *(session.router, jobs.router, videos.router, control.router, reports.router),
-    *(operations.router, stats.router, metrics.router),
+    *(operations.router, stats.router, metrics.router, notifications.router, channels.router),
+    *(problems.router, many.router),
 )
 PageOwner = Callable[[str], str | None]
 

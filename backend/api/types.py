@@ -14,6 +14,7 @@ from backend.app import Backend
 from backend.clock import iso
 from backend.domain.auth import User
 from backend.domain.job import Job
+from backend.domain.usual import Usual
 from backend.domain.video import Cause, Outcome, Video, VideoStatus
 from backend.errors import Fault
 from backend.executors.machines import Machine, MachineState
@@ -63,6 +64,20 @@ class WaitingOut(msgspec.Struct):
         return None if wait is None else cls(wait.place, wait.reason, _timestamp(wait.starts_at))
 
 
+class UsualOut(msgspec.Struct):
+    """How long runs of a list usually take: nine in ten from `low` to `high` seconds."""
+
+    low: float
+    high: float
+    # Number of earlier runs with the same name, processor and owner that this is taken from.
+    runs: int
+
+    @classmethod
+    def of(cls, usual: Usual | None) -> UsualOut | None:
+        """Return the answer for what is usual; None while that is unknown."""
+        return None if usual is None else cls(usual.low, usual.high, usual.runs)
+
+
 class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     """A job: the fields of a progress update, and what else is known about it."""
 
@@ -90,6 +105,10 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
     stalled_since: Timestamp | None
     # While the job waits for its turn, or for a machine.
     waiting: WaitingOut | None
+    # While the job is on the dashboard: "slower" or "faster" if it is, or was, in comparison with earlier runs.
+    unusual: str | None
+    # How long earlier runs of the same list took, of five or more, while the job is in its first attempt.
+    usual: UsualOut | None
 
     @classmethod
     def of(cls, job: Job, backend: Backend, by: User, **more: Any) -> JobOut:
@@ -112,6 +131,8 @@ class JobOut(ProgressUpdate, frozen=True, kw_only=True):
             "eta": EtaOut(**msgspec.structs.asdict(estimate)) if estimate else None,
             "stalled_since": _timestamp(backend.stalls.of(job)),
             "waiting": WaitingOut.of(backend.line.of(job, by)),
+            "unusual": backend.usual_runs.of(job),
+            "usual": UsualOut.of(backend.usual_runs.usual(job)),
         }
         return cls(**fields, **more)
 

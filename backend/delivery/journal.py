@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
@@ -21,10 +21,11 @@ from backend.delivery.hub import ProgressHub
 from backend.domain.job import Job
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import job_measures
-from backend.domain.timeline import Milestone
+from backend.domain.notification import EventKind, event_between
+from backend.domain.timeline import Milestone, SharedAction
 from backend.errors import StoreRefused
 from backend.store import Store
-from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
+from backend.store.changes import NewJob, NewNotification, RemovedJob, Reset, Tick, VideoChange
 from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
@@ -66,10 +67,13 @@ class Staged:
     resets: list[Reset] = field(default_factory=list)
     deleted: set[str] = field(default_factory=set)
     forecasts: list[SaidForecast] = field(default_factory=list)
+    actions: list[SharedAction] = field(default_factory=list)
+    notifications: list[NewNotification] = field(default_factory=list)
     waiters: list[Waiter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.lossless or self.percents or self.videos or self.waiters)
+        others = self.videos or self.actions or self.notifications or self.waiters
+        return bool(self.lossless or self.percents or others)
 
     def reject_impatient(self, sentence: str) -> None:
         """Raise `StoreRefused` in the callers that do not wait until the database takes things again."""
@@ -158,6 +162,20 @@ class Journal:
     def stage_forecast(self, said: SaidForecast) -> None:
         """Store what was said about the end of a job, with the next change; of a stage, what was said first stays."""
         self._staged.forecasts.append(said)
+
+    def stage_action(self, action: SharedAction) -> None:
+        """Store with the next tick what a user asked of a job together with others, for its timeline."""
+        self._staged.actions.append(action)
+        self._work.set()
+
+    def stage_event(self, job: Job, event: EventKind) -> None:
+        """Store with the next tick that this happened to a job whose state it did not change; nothing if it is gone."""
+        self.stage_notification(NewNotification.of(Change(job), event, at=self._clock.now()))
+
+    def stage_notification(self, new: NewNotification) -> None:
+        """Store an event with the next tick; one that is stored already stays as it is."""
+        self._staged.notifications.append(new)
+        self._work.set()
 
     def stage_removal(self, job: Job, *, is_deleted: bool = False) -> None:
         """Remove the job from the dashboard, after everything that was staged for it before.
@@ -268,6 +286,8 @@ class Journal:
         lossless = [entry for entry in entries if isinstance(entry, Change)]
         steps = list(self._steps(change.job for change in lossless))
         milestones = (Milestone.between(earlier, job) for earlier, job in steps)
+        events = (event_between(earlier, job) for earlier, job in steps)
+        told = [NewNotification.of(change, event) for change, event in zip(lossless, events, strict=True) if event]
         recorded = (*lossless, *(change for change in percents if self._is_worth_recording(change.job)))
         for change in lossless:
             if change.job.is_finished:
@@ -287,8 +307,14 @@ class Journal:
             resets=staged.resets,
             milestones=[milestone for milestone in milestones if milestone is not None],
             forecasts=staged.forecasts,
+            actions=staged.actions,
+            notifications=[*(new for new in staged.notifications if self._is_there(new, newest)), *told],
             measures=[measure for earlier, job in steps for measure in job_measures(earlier, job)],
         )
+
+    def _is_there(self, new: NewNotification, newest: Mapping[str, Job]) -> bool:
+        """Return True unless the event is about a job that has left: it may have been deleted."""
+        return new.job_id is None or new.job_id in newest or self._hub.job(new.job_id) is not None
 
     def _steps(self, states: Iterable[Job]) -> Iterator[tuple[Job | None, Job]]:
         """Yield each of these states behind the state of its job before; None for a job that was not here."""

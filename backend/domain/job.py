@@ -347,6 +347,13 @@ class ExportedJob(NamedTuple):
     started_at: str | None
     finished_at: str | None
 
+    @classmethod
+    def of(cls, job: Job) -> ExportedJob:
+        """Return what an export says about the job."""
+        times = [None if at is None else iso(at) for at in (job.started_at, job.finished_at)]
+        about = (job.id, job.name, job.owner, job.status.value, job.total_videos, job.failed, job.error, job.attempt)
+        return cls(*about, job.processor, iso(job.created_at), *times)
+
 
 def offered_actions(job: Job) -> tuple[Action, ...]:
     """Return the actions that make sense for the job in its state, the likeliest first."""

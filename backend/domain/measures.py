@@ -69,11 +69,13 @@ class JobMeasure(msgspec.Struct, frozen=True, array_like=True):
 class Note(msgspec.Struct, frozen=True, array_like=True):
     """What a tick brings: by job its owner, its processor, and position and attempt of each result; and the measures.
 
-    The results themselves are stored with the same tick.
+    The results themselves are stored with the same tick. `completed` are external jobs (owner, job, end) that ended
+    well, whose good videos have no results.
     """
 
     jobs: dict[str, tuple[str, str, list[int]]]
     measures: list[JobMeasure]
+    completed: list[tuple[str, str, int]] = []
 
 
 class JobState(Protocol):

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
+from backend.domain.notification import ChannelKind, DeliveryState, EventKind
 from progress_dashboard.protocol import Status
 
 
@@ -48,8 +49,39 @@ class Milestone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class SharedAction:
+    """What a user asked of this job together with others; `jobs` is the number of all of them."""
+
+    job_id: str
+    at: datetime
+    action: Action
+    user_name: str
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelDelivery:
+    """What has become of an event of a job on a channel; `at` is the time of the event.
+
+    `together` is how many events the message told of, `error` why it was not taken, or not sent.
+    """
+
+    event: EventKind
+    attempt: int
+    channel_name: str
+    kind: ChannelKind
+    state: DeliveryState
+    tries: int
+    at: datetime
+    sent_at: datetime | None = None
+    error: str | None = None
+    together: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
-    """The newest milestones of a job, oldest first, and the number of those before them."""
+    """The newest milestones and shared actions of a job, oldest first, and the number of milestones before them."""
 
     milestones: tuple[Milestone, ...]
     earlier: int = 0
+    actions: tuple[SharedAction, ...] = ()

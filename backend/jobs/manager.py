@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from types import MappingProxyType
@@ -15,8 +16,10 @@ from backend.delivery.journal import Journal
 from backend.domain import messages
 from backend.domain.auth import User
 from backend.domain.job import Action, Job, Selection, Source
+from backend.domain.many import MAX_JOBS_AT_ONCE, ManyDone, Refusal
+from backend.domain.timeline import SharedAction
 from backend.domain.video import Video
-from backend.errors import Conflict, Invalid, StoreRefused
+from backend.errors import Conflict, DashboardError, Invalid, StoreRefused
 from backend.jobs.active import ActiveJob, ActiveJobs, FailureStreak
 from backend.jobs.executor import Executor, enqueue
 from backend.jobs.external import ExternalJobs
@@ -33,6 +36,7 @@ log = logging.getLogger(__name__)
 INSERTED_AT_ONCE = 2_000
 MAX_RETRIED_IDS, MAX_RETRIED_GROUPS = 10_000, 1_000
 MAX_PRIORITY = 1_000
+MANY_AT_ONCE = 16  # of many jobs; some actions read the database, and other callers read it, too
 JobsInFlight = Callable[[Iterable[str]], Awaitable[Set[str]]]
 """Returns those of the jobs whose videos go on, on workers, since an earlier run of the server."""
 
@@ -62,6 +66,7 @@ class JobManager:
         self._sources = sources
         self._clock = clock
         self._jobs_in_flight = jobs_in_flight
+        self._together: dict[tuple[str, str], int] = {}  # job and user -> how many jobs they act on at once
         self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
         self._actions = MappingProxyType(
             {
@@ -144,6 +149,35 @@ class JobManager:
                 raise Invalid("priority is missing.")
             return await self.prioritise(job_id, priority, by=by)
         return await self._actions[action](job_id, by=by)
+
+    async def act_on_many(
+        self, job_ids: Sequence[str], action: Action, *, by: User, selection: Selection | None = None
+    ) -> ManyDone:
+        """Do what a user asks of many jobs. What is refused for one of them does not stop the others.
+
+        They share ticks, and a few at a time are under way, so that nobody else waits. Raises `Invalid` for no job and
+        for too many.
+        """
+        wanted = list(dict.fromkeys(job_ids))
+        if not wanted:
+            raise Invalid("No job is selected; select one or more.")
+        if len(wanted) > MAX_JOBS_AT_ONCE:
+            raise Invalid(f"At most {MAX_JOBS_AT_ONCE:,} jobs can be named at once; name fewer.")
+        waiting, refused = iter(wanted), dict[str, Refusal]()
+
+        async def work() -> None:
+            for job_id in waiting:
+                try:
+                    with self._acting_together(job_id, by, len(wanted)):
+                        await self.act(job_id, action, by=by, selection=selection)
+                except DashboardError as error:
+                    refused[job_id] = Refusal(job_id, error.sentence)
+
+        await asyncio.gather(*(work() for _ in range(min(MANY_AT_ONCE, len(wanted)))))
+        extra = {"action": "many_jobs", "asked": action.value, "jobs": len(wanted), "refused": len(refused)}
+        log.info("%s requested of many jobs", action, extra={**extra, "user": by.name})
+        done = [job_id for job_id in wanted if job_id not in refused]
+        return ManyDone(done, [refused[job_id] for job_id in wanted if job_id in refused])
 
     async def cancel(self, job_id: str, *, by: User) -> Job:
         """Stop the job: it is cancelled after all its processes have exited. Finished videos keep their results."""
@@ -272,6 +306,16 @@ class JobManager:
             if active.job.is_finished and leaves(active.job, now):
                 self._active.remove(active.job)
 
+    @contextmanager
+    def _acting_together(self, job_id: str, by: User, jobs: int) -> Iterator[None]:
+        """Let the timeline of the job tell that this is done to several jobs at once."""
+        if jobs > 1:
+            self._together[job_id, by.id] = jobs
+        try:
+            yield
+        finally:
+            self._together.pop((job_id, by.id), None)
+
     async def _in_flight(self, job_ids: Sequence[str]) -> Set[str]:
         return await self._jobs_in_flight(job_ids) if job_ids and self._jobs_in_flight else set()
 
@@ -328,6 +372,8 @@ class JobManager:
 
     async def _answer(self, action: Action, job_id: str, by: User) -> Job:
         """Return the job once the request is stored. Raises `StoreRefused`, saying that it follows, if it must wait."""
+        if number := self._together.get((job_id, by.id)):  # in the tick of the change itself
+            self._journal.stage_action(SharedAction(job_id, self._clock.now(), action, by.name, number))
         extra = {"action": f"{action}_requested", "job_id": job_id, "user": by.name}
         log.info("%s requested", action, extra=extra)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -41,6 +42,14 @@ class JobQueries:
         """Return the job. Raises `JobNotFound`, also for another user's job."""
         return await self._require_visible(job_id, by)
 
+    async def find_many(self, job_ids: Collection[str], *, by: User) -> list[Job]:
+        """Return those of the jobs that this user may see, in their newest states."""
+        return await self._store.jobs.find_many(job_ids, owner_id=by.sees_jobs_of)
+
+    async def export_many(self, job_ids: Collection[str], *, by: User) -> list[ExportedJob]:
+        """Return those of the jobs that this user may see, for an export."""
+        return [ExportedJob.of(job) for job in await self.find_many(job_ids, by=by)]
+
     async def jobs(
         self,
         *,
@@ -55,7 +64,7 @@ class JobQueries:
     ) -> Page[Job]:
         """Return a page of jobs. One of a search or a filter may be short, or empty, and lead on."""
         wanted = _wanted(by, dashboard=dashboard, status=status, q=q, sort=sort, only=only)
-        return await self._store.jobs.page(wanted, limit=_checked_limit(limit), cursor=cursor)
+        return await self._store.jobs.page(wanted, limit=checked_limit(limit), cursor=cursor)
 
     async def count_found(
         self,
@@ -113,7 +122,7 @@ class JobQueries:
     ) -> Page[Video]:
         """Return a page of the job's videos with their newest results."""
         await self._require_visible(job_id, by)
-        wanted, limit = checked_text(q, "q"), _checked_limit(limit)
+        wanted, limit = checked_text(q, "q"), checked_limit(limit)
         return await self._store.videos.page(job_id, status=status, q=wanted, limit=limit, cursor=cursor)
 
     async def export_videos(self, job_id: str, *, by: User, cursor: str | None = None) -> Page[ExportedVideo]:
@@ -170,7 +179,7 @@ class JobQueries:
         job = await self._require_visible(
             job_id, by
         )  # before its rows: none of those up to this state can be missing then
-        rows = await self._store.history.page(job_id, since=since, after=after, limit=_checked_limit(limit))
+        rows = await self._store.history.page(job_id, since=since, after=after, limit=checked_limit(limit))
         last = msgspec.json.decode(rows[-1], type=Position).seq if rows else after or 0
         if len(rows) < limit and job.seq > last and (since is None or to_millis(job.updated_at) >= to_millis(since)):
             rows.append(msgspec.json.encode(job.update()))
@@ -207,7 +216,8 @@ def _wanted(
     )
 
 
-def _checked_limit(limit: int) -> int:
+def checked_limit(limit: int) -> int:
+    """Return the limit of a page. Raises `Invalid`."""
     if not 1 <= limit <= MAX_PAGE:
         raise Invalid(f"limit must be from 1 to {MAX_PAGE:,}.")
     return limit

@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from backend.accounts.accounts import Accounts
 from backend.clock import Clock, repeat
 from backend.domain.job import Job
+from backend.domain.notification import KEPT_DAYS
 from backend.jobs.external import ExternalJobs
 from backend.jobs.manager import JobManager
 from backend.jobs.outputs import Outputs
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.history import HistoryStore
+from backend.store.notifications import NotificationStore
 from progress_dashboard.protocol import WITH_FAILURES
 
 log = logging.getLogger(__name__)
@@ -61,13 +63,23 @@ class Cleanup:
 
 
 class Pruning:
-    """Deletes progress history after `progress_retention_days`, every hour; jobs, videos and results stay.
+    """Deletes progress history after `progress_retention_days` and notifications after 30 days, every hour.
+
+    Jobs, videos and results stay.
 
     It works in small batches with pauses, so that ticks and readers never wait for long.
     """
 
-    def __init__(self, history: HistoryStore, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        history: HistoryStore,
+        settings: Settings,
+        clock: Clock,
+        *,
+        notifications: NotificationStore | None = None,
+    ) -> None:
         self._history = history
+        self._notifications = notifications
         self._settings = settings
         self._clock = clock
 
@@ -83,6 +95,9 @@ class Pruning:
             await self._clock.sleep(PAUSE_SECONDS)
         if rows:
             log.info("old progress history was pruned", extra={"action": "history_pruned", "rows": rows})
+        kept_from = self._clock.now() - timedelta(days=KEPT_DAYS)
+        while self._notifications and await self._notifications.prune(before=kept_from):
+            await self._clock.sleep(PAUSE_SECONDS)
 
     async def run(self) -> None:
         """Prune until cancelled."""

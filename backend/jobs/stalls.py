@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
@@ -18,6 +18,7 @@ from math import ceil
 from backend.clock import Clock, repeat
 from backend.delivery.hub import Reader
 from backend.domain.job import Job
+from backend.domain.notification import EventKind
 from backend.domain.video import MIN_WORK_SECONDS
 from progress_dashboard.protocol import Status
 
@@ -43,15 +44,17 @@ class WatchedJob:
         """True if progress is to be expected now."""
         return self.job.requested is None and (self.job.running > 0 or self.job.is_external)
 
-    def take(self, job: Job) -> None:
-        """Take the job's next state."""
+    def take(self, job: Job) -> bool:
+        """Take the job's next state, and return True if it is progress."""
         if job.current_video > self.job.current_video and job.attempt == self.job.attempt:
             if self.ended_at is not None:
                 self._note_gap((job.updated_at - self.ended_at).total_seconds())
             self.ended_at = job.updated_at
-        if job.updated_at > self.job.updated_at and job.requested == self.job.requested:
+        has_progressed = job.updated_at > self.job.updated_at and job.requested == self.job.requested
+        if has_progressed:
             self.progressed_at, self.is_stalled = job.updated_at, False
         self.job = job
+        return has_progressed
 
     def _note_gap(self, seconds: float) -> None:
         if seconds >= MIN_WORK_SECONDS:
@@ -63,16 +66,27 @@ class Stalls:
 
     `durations` returns the seconds that a job's newest videos took, at most `MAX_VIDEOS`, of those it worked on.
     The time of a job that was processing before starts when it is first seen: nobody could report to a server that was
-    down.
+    down. `on_event` gets each job that stalls, and each one that goes on after that.
     """
 
     def __init__(
-        self, watch: Callable[[], Reader], durations: Callable[[str, int], Awaitable[Sequence[float]]], clock: Clock
+        self,
+        watch: Callable[[], Reader],
+        durations: Callable[[str, int], Awaitable[Sequence[float]]],
+        clock: Clock,
+        *,
+        on_event: Callable[[Job, EventKind], None] = lambda job, event: None,
     ) -> None:
         self._watch = watch
         self._durations = durations
         self._clock = clock
+        self._on_event = on_event
         self._watched: dict[str, WatchedJob] = {}
+        self._alarmed: dict[str, int] = {}
+
+    def remember(self, alarmed: Mapping[str, int]) -> None:
+        """Begin with the jobs that were said to be stalled in an earlier run of the server, each with its attempt."""
+        self._alarmed = dict(alarmed)
 
     async def run(self) -> None:
         """Learn from every state that comes and check once a second, until cancelled."""
@@ -104,14 +118,18 @@ class Stalls:
             for job in view.updates:
                 self.learn(job)
             for job_id in view.removed:
-                self._watched.pop(job_id, None)
+                self._forget(job_id)
 
     def learn(self, job: Job) -> None:
         """Learn a job's newest state."""
-        if job.status is not Status.PROCESSING:
+        if job.is_finished:
+            self._forget(job.id)
+        elif job.status is not Status.PROCESSING:
             self._watched.pop(job.id, None)
         elif watched := self._watched.get(job.id):
-            watched.take(job)
+            if watched.take(job) and job.requested is None and self._alarmed.get(job.id) == job.attempt:
+                del self._alarmed[job.id]
+                self._on_event(job, EventKind.RECOVERED)
         else:
             self._watched[job.id] = WatchedJob(job, max(job.updated_at, self._clock.now()))  # it may have been set back
 
@@ -121,6 +139,13 @@ class Stalls:
         if silence >= MIN_SILENCE_SECONDS and silence >= await self._limit(watched):
             # The job may have progressed while its durations were read.
             watched.is_stalled = watched.progressed_at == progressed_at
+            if watched.is_stalled:
+                self._alarmed[watched.job.id] = watched.job.attempt
+                self._on_event(watched.job, EventKind.STALLED)
+
+    def _forget(self, job_id: str) -> None:
+        self._watched.pop(job_id, None)
+        self._alarmed.pop(job_id, None)
 
     async def _limit(self, watched: WatchedJob) -> float:
         """Return the seconds of silence from which on the job is stalled; read again after a video has ended."""

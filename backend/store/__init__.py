@@ -13,9 +13,14 @@ class Store:
     """All that is stored about jobs: reads by subject, and one way to write."""
 
     def __init__(self, database: Database) -> None:
+        from backend.store.cause_memory import CauseMemoryStore
+        from backend.store.channels import ChannelStore
+        from backend.store.composing import ComposingStore
+        from backend.store.deliveries import DeliveryStore  # commands use other modules here, without SQLAlchemy
         from backend.store.forecasts import ForecastStore
-        from backend.store.history import HistoryStore  # commands use other modules of this package, without SQLAlchemy
+        from backend.store.history import HistoryStore
         from backend.store.jobs import JobStore
+        from backend.store.notifications import NotificationStore
         from backend.store.statistics import StatisticsStore
         from backend.store.videos import VideoStore
 
@@ -24,7 +29,12 @@ class Store:
         self.videos = VideoStore(database)
         self.history = HistoryStore(database)
         self.forecasts = ForecastStore(database)
+        self.channels = ChannelStore(database)
+        self.deliveries = DeliveryStore(database)
         self.statistics = StatisticsStore(database)
+        self.cause_memory = CauseMemoryStore(database)
+        self.notifications = NotificationStore(database)
+        self.composing = ComposingStore(database)
 
     async def commit(self, tick: Tick) -> None:
         """Write the whole tick or nothing. Raises `StoreRefused` if the database refuses it now."""

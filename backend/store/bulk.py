@@ -70,6 +70,12 @@ def insert(codec: RowCodec[T]) -> Bulk[T]:
     return Bulk(codec, f"INSERT INTO {codec.table} ({', '.join(codec.columns)}) {ROWS}")
 
 
+def add_absent(codec: RowCodec[T]) -> Bulk[T]:
+    """Return the statement that inserts rows; one whose key is there already stays as it is."""
+    names = ", ".join(codec.columns)
+    return Bulk(codec, f"INSERT INTO {codec.table} ({names}) {ROWS} ON CONFLICT DO NOTHING")
+
+
 def upsert(codec: RowCodec[T], *, key: str, change: str) -> Bulk[T]:
     """Return the statement that inserts rows; a row whose `key` is there already is changed."""
     names = ", ".join(codec.columns)

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from backend.domain.job import Job, Selection
 from backend.domain.judgement import SaidForecast
 from backend.domain.measures import JobMeasure
-from backend.domain.timeline import Milestone
+from backend.domain.notification import EventKind, event_id
+from backend.domain.timeline import Milestone, SharedAction
 from backend.domain.video import VideoStatus
 from backend.domain.words import folded_unless_ascii
 from backend.errors import Fault
@@ -88,6 +89,56 @@ class Event(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewNotification:
+    """An event, to be stored once for its user however often it is staged; it is composed after its tick.
+
+    `change` is the job at that moment. An event that is not about a job has a `subject` instead, and is told in words
+    already. `for_all`: the administrators' channels are told, too; of the notifications of one event only one is.
+    """
+
+    event: EventKind
+    user_id: str
+    at: datetime
+    seq: int
+    attempt: int = 1
+    change: Event | None = None
+    subject: str = ""
+    title: str | None = None
+    text: str | None = None
+    for_all: bool = True
+    composed: bool = False
+    in_bell: bool = False
+    wished: bool = False
+    muted: bool = False
+
+    @classmethod
+    def of(cls, change: Event, event: EventKind, *, at: datetime | None = None) -> NewNotification:
+        """Return what the owner of a job is told of it; of a change, unless `at` says when it was seen."""
+        job = change.job
+        return cls(
+            event=event,
+            user_id=job.owner_id,
+            at=at or job.updated_at,
+            seq=job.seq,
+            attempt=job.attempt,
+            change=change,
+        )
+
+    @property
+    def event_id(self) -> str:
+        return event_id(self.job_id or self.subject, self.event, self.attempt, "" if self.for_all else self.user_id)
+
+    @property
+    def job_id(self) -> str | None:
+        return None if self.change is None else self.change.job.id
+
+    @property
+    def job(self) -> bytes | None:
+        """The update on the wire."""
+        return None if self.change is None else self.change.body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """The changes of one transaction. `jobs` are newest states, `events` the updates to keep in the history."""
 
@@ -100,6 +151,8 @@ class Tick:
     milestones: Sequence[Milestone] = ()
     measures: Sequence[JobMeasure] = ()
     forecasts: Sequence[SaidForecast] = ()
+    actions: Sequence[SharedAction] = ()
+    notifications: Sequence[NewNotification] = ()
 
     @property
     def last_seq(self) -> int:

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from backend.domain.job import Job
 from backend.domain.video import VideoStatus
-from backend.store import bulk, forecasts
+from backend.store import bulk, forecasts, notifications
 from backend.store.changes import NewJob, RemovedJob, Reset, Tick, VideoChange
-from backend.store.counting import note
+from backend.store.counting import completes_the_rest, note
+from backend.store.problem_tables import JOB_ACTIONS
 from backend.store.rows import RowCodec
 from backend.store.runs import delete_ended
 from backend.store.tables import (
@@ -30,7 +31,6 @@ from backend.store.tables import (
 )
 from backend.store.traces import Trace, shared_trace
 from backend.store.videos import selected_videos
-from progress_dashboard.protocol import Status
 
 UNCHANGING = (
     "owner_id",
@@ -72,6 +72,9 @@ _ADD_EVENTS = bulk.insert(
     )
 )
 _ADD_MILESTONES = bulk.insert(RowCodec[Any](MILESTONES, MILESTONES.c.keys()))
+_ADD_ACTIONS = bulk.upsert(
+    RowCodec[Any](JOB_ACTIONS, JOB_ACTIONS.c.keys()), key="job_id, at", change="action = excluded.action"
+)
 _ARRIVED = delete(ARRIVALS).where(ARRIVALS.c.job_id == bindparam("b_job_id"))
 _REMOVE_JOB = (
     update(JOBS)
@@ -109,7 +112,7 @@ def commit(connection: Connection, tick: Tick) -> None:
     _UPDATE_VIDEOS.execute(connection, newest.values())
     for reset in tick.resets:
         _reset(connection, reset)
-    _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if _completes_the_rest(job)])
+    _execute_many(connection, _COMPLETE_REST, [{"b_job_id": job.id} for job in tick.jobs if completes_the_rest(job)])
     _add_results(connection, [change for change in tick.videos if change.has_result])
     _ADD_MILESTONES.execute(connection, tick.milestones)
     judged = forecasts.write(connection, tick)
@@ -117,6 +120,8 @@ def commit(connection: Connection, tick: Tick) -> None:
     if ended := [change.run_id for change in tick.videos if change.run_id is not None]:
         delete_ended(connection, ended)
     _ADD_EVENTS.execute(connection, tick.events)
+    _ADD_ACTIONS.execute(connection, tick.actions)
+    notifications.write(connection, tick)
     for gone in tick.removed:
         if gone.is_deleted:
             _delete(connection, gone)
@@ -151,13 +156,9 @@ def _delete(connection: Connection, gone: RemovedJob) -> None:
     """Leave a tombstone of the job; its videos and results are erased later, in small steps."""
     connection.execute(delete(JOBS).where(JOBS.c.id == gone.job_id))
     connection.execute(delete(KEYS).where(KEYS.c.job_id == gone.job_id))
+    notifications.delete_of_job(connection, gone.job_id)
     tombstone = {"job_id": gone.job_id, "owner_id": gone.owner_id, "removed_seq": gone.seq, "erased": False}
     connection.execute(insert(TOMBSTONES), tombstone)
-
-
-def _completes_the_rest(job: Job) -> bool:
-    """Return True if the end of an external job also completes its videos without a report."""
-    return job.is_external and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
 
 
 def _execute_many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:

@@ -13,13 +13,16 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, select, text
 
 from backend.clock import to_millis
+from backend.domain.job import Job
 from backend.domain.judgement import JUDGED_STAGE, SaidForecast
 from backend.domain.measures import JobMeasure, Ledger, MeasureKind, Note, VideoResult
-from backend.store import bulk
+from backend.store import bulk, failing
 from backend.store.changes import Tick
+from backend.store.failing import Outcomes
 from backend.store.rollups import CauseWords, add, name_causes, unnamed
 from backend.store.rows import RowCodec
-from backend.store.tables import FORECASTS, RESULTS
+from backend.store.tables import FORECASTS, RESULTS, VIDEOS
+from progress_dashboard.protocol import Status
 
 NOTES_AT_ONCE = 100
 FILM = "duration_seconds"  # in the result of a processor that knows how long the film is
@@ -59,14 +62,18 @@ _RESULTS = {
     dialect: bulk.select(RowCodec[Place](RESULTS, ["job_id", "position", "attempt"]), RESULT_SQL.format(film=film))
     for dialect, film in FILM_SQL.items()
 }
+_VIDEO_IDS = bulk.select(
+    RowCodec[Place](VIDEOS, ["job_id", "position"]), "found.job_id, found.position, found.video_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What the notes up to `last` add, and the words of causes that were never met before."""
+    """What the notes up to `last` add, what fails since, and the words of causes that were never met before."""
 
     last: int
     ledger: Ledger
+    outcomes: Outcomes
     causes: Sequence[CauseWords]
 
 
@@ -81,9 +88,10 @@ def note(connection: Connection, tick: Tick) -> None:
         for job in (*tick.jobs, *(new.job for new in tick.new))
         if job.id in places
     }
-    if not jobs and not tick.measures:
+    completed = [(job.owner_id, job.id, to_millis(job.updated_at)) for job in tick.jobs if completes_the_rest(job)]
+    if not (jobs or tick.measures or completed):
         return
-    body = _ENCODER.encode(Note(jobs, list(tick.measures))).decode()
+    body = _ENCODER.encode(Note(jobs, list(tick.measures), completed)).decode()
     driver: Any = connection.connection.dbapi_connection  # this runs in every tick: SQLAlchemy would cost most of it
     driver.execute(_NOTE[connection.dialect.name], (body,))
 
@@ -95,7 +103,8 @@ def read_notes(connection: Connection) -> Counted | None:
         return None
     notes, ledger = [_DECODER.decode(row.body) for row in rows], Ledger()
     places = [place for noted in notes for place in _places(noted)]
-    results = _results(connection, places)
+    results, outcomes = _results(connection, places), Outcomes()
+    video_ids = {(job_id, position): name for job_id, position, name in _VIDEO_IDS.fetch(connection, places)}
     for noted in notes:
         for place in _places(noted):
             owner_id, processor, _ = noted.jobs[place.job_id]
@@ -104,15 +113,21 @@ def read_notes(connection: Connection) -> Counted | None:
             if result is None:
                 continue  # rows of the job were deleted by hand
             ledger.add_result(result, owner_id=owner_id, processor=processor, previous=before)
+            outcomes.add(
+                result, owner_id=owner_id, video_id=video_ids.get((place.job_id, place.position)), previous=before
+            )
+        outcomes.completed += noted.completed
         for measure in noted.measures:
             ledger.add_measure(measure)
-    return Counted(rows[-1].number, ledger, list(_new_causes(connection, results.values())))
+    failing.tell_new_jobs(connection, outcomes)
+    return Counted(rows[-1].number, ledger, outcomes, list(_new_causes(connection, results.values())))
 
 
 def count(connection: Connection, counted: Counted) -> None:
     """Add what the notes bring, and delete them."""
     connection.execute(_DELETE, {"last": counted.last})
     add(connection, counted.ledger)
+    failing.write(connection, counted.outcomes)
     name_causes(connection, counted.causes)
 
 
@@ -126,6 +141,11 @@ def judged_measures(
         if said.ended_at is not None and said.error is not None:
             millis = round(100_000 * said.error)
             yield JobMeasure(MeasureKind.FORECAST, to_millis(said.ended_at), owner_id, said.processor, millis)
+
+
+def completes_the_rest(job: Job) -> bool:
+    """Return True if the end of an external job also completes its videos without a report."""
+    return job.is_external and job.status in (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
 
 
 def result_of_row(

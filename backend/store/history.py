@@ -9,8 +9,9 @@ from itertools import takewhile
 from sqlalchemy import Connection, bindparam, delete, func, select
 
 from backend.clock import to_millis
-from backend.domain.timeline import Milestone, Timeline
+from backend.domain.timeline import Milestone, SharedAction, Timeline
 from backend.store.database import Cursor, Database
+from backend.store.problem_tables import JOB_ACTIONS
 from backend.store.tables import EVENTS, MILESTONES
 
 MAX_MILESTONES = 60
@@ -76,11 +77,13 @@ class HistoryStore:
         mine = MILESTONES.c.job_id == job_id
         counted = select(func.count()).select_from(MILESTONES).where(mine)
         newest = select(MILESTONES).where(mine).order_by(MILESTONES.c.seq.desc()).limit(MAX_MILESTONES)
+        shared = select(JOB_ACTIONS).where(JOB_ACTIONS.c.job_id == job_id).order_by(JOB_ACTIONS.c.at.desc())
 
         def read(connection: Connection) -> Timeline:
             rows = connection.execute(newest).all()
             earlier = connection.execute(counted).scalar_one() - len(rows)
-            return Timeline(tuple(Milestone(**row._mapping) for row in reversed(rows)), earlier)
+            actions = [SharedAction(**row._mapping) for row in connection.execute(shared.limit(MAX_MILESTONES))]
+            return Timeline(tuple(Milestone(**row._mapping) for row in reversed(rows)), earlier, tuple(actions[::-1]))
 
         return await self._database.read(read)
 

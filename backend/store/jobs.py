@@ -5,7 +5,7 @@ Who may see a job is decided here, once: a query takes `owner_id`, None for ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -17,6 +17,7 @@ from backend.domain.job import ExportedJob, Job
 from backend.store.database import Database
 from backend.store.job_lists import PAST, PRESENT, Wanted, count_jobs, find_page, walk
 from backend.store.pages import Page, cursor_of, position_in
+from backend.store.problem_tables import FAILING, JOB_ACTIONS
 from backend.store.rows import past as past_value
 from backend.store.rows import rows_at_once
 from backend.store.tables import (
@@ -36,6 +37,7 @@ from backend.store.videos import error_contains
 
 ERASED_AT_ONCE = 500
 EXPORTED_AT_ONCE = 3_000
+NAMED_AT_ONCE = 500
 LINE = (
     "owner_id",
     "name",
@@ -61,7 +63,7 @@ class JobStore:
 
     async def on_dashboard(self) -> list[Job]:
         """Return the jobs on anybody's dashboard, in the order of their `seq`."""
-        return await self._jobs(_select_jobs().where(PRESENT).order_by(JOBS.c.seq))
+        return await self._jobs(select_jobs().where(PRESENT).order_by(JOBS.c.seq))
 
     async def removals(self, limit: int) -> list[tuple[str, str, int]]:
         """Return (job ID, owner ID, seq) of the newest jobs that left the dashboard, oldest first."""
@@ -82,8 +84,16 @@ class JobStore:
 
     async def find(self, job_id: str, *, owner_id: str | None) -> Job | None:
         """Return the job, or None if there is none that this owner may see."""
-        found = await self._jobs(_visible(_select_jobs().where(JOBS.c.id == job_id), owner_id))
+        found = await self._jobs(_visible(select_jobs().where(JOBS.c.id == job_id), owner_id))
         return found[0] if found else None
+
+    async def find_many(self, job_ids: Collection[str], *, owner_id: str | None) -> list[Job]:
+        """Return those of the jobs that this owner may see, in the order of their IDs."""
+        wanted, found = sorted(job_ids), list[Job]()
+        for first in range(0, len(wanted), NAMED_AT_ONCE):
+            some = select_jobs().where(JOBS.c.id.in_(wanted[first : first + NAMED_AT_ONCE])).order_by(JOBS.c.id)
+            found += await self._jobs(_visible(some, owner_id))
+        return found
 
     async def columns(self, job_id: str) -> tuple[str, ...]:
         """Return the header of the job's own list, () without one."""
@@ -96,7 +106,7 @@ class JobStore:
 
         def read(connection: Connection) -> Page[Job]:
             found = find_page(connection, wanted, limit=limit, cursor=cursor)
-            rows = connection.execute(_select_jobs(JOBS.c.number).where(JOBS.c.number.in_(found.numbers))).all()
+            rows = connection.execute(select_jobs(JOBS.c.number).where(JOBS.c.number.in_(found.numbers))).all()
             jobs = {number: Job(**dict(zip(FIELDS, fields, strict=True))) for number, *fields in rows}
             return Page([jobs[number] for number in found.numbers], found.next_cursor)
 
@@ -154,18 +164,20 @@ class JobStore:
         return await self._database.write(lambda connection: _erase_some(connection, job_id))
 
     async def _jobs(self, query: Select[Any]) -> list[Job]:
-        return [_job(row) for row in await self._all(query)]
+        return [job_of(row) for row in await self._all(query)]
 
     async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return await self._database.read(lambda connection: connection.execute(query).all())
 
 
-def _select_jobs(*more: ColumnElement[Any]) -> Select[Any]:
+def select_jobs(*more: ColumnElement[Any]) -> Select[Any]:
+    """Return the query for all jobs, each with the name of its owner."""
     columns = (JOBS.c[name] for name in JOB_COLUMNS)
     return select(*more, *columns, USERS.c.name.label("owner")).join(USERS, USERS.c.id == JOBS.c.owner_id)
 
 
-def _job(row: Row[Any]) -> Job:
+def job_of(row: Row[Any]) -> Job:
+    """Return the job of a row."""
     return Job(**row._mapping)
 
 
@@ -190,7 +202,7 @@ def _visible(query: Select[Any], owner_id: str | None) -> Select[Any]:
 
 
 def _erase_some(connection: Connection, job_id: str) -> bool:
-    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES, FORECASTS):
+    for table in (RESULTS, VIDEOS, EVENTS, MILESTONES, FORECASTS, JOB_ACTIONS, FAILING):
         _, key, *_ = table.primary_key  # the rows of one job lie in the order of this column
         some = select(key).where(table.c.job_id == job_id).order_by(key).limit(ERASED_AT_ONCE)
         keys = connection.execute(some).scalars().all()

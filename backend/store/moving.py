@@ -22,9 +22,11 @@ from backend.store.database import open_database
 from backend.store.filling import LEFT, finish_filling
 from backend.store.migrating import MARKER
 from backend.store.postgres import PostgresDatabase, open_postgres
+from backend.store.problem_filling import LEFT as PROBLEMS_LEFT
+from backend.store.problem_filling import finish_problems
+from backend.store.problem_tables import METADATA
 from backend.store.revisions import MIGRATIONS, newest_revision
 from backend.store.sqlite import copy_database
-from backend.store.tables import METADATA
 from backend.store.upkeep import LEFTOVER
 
 ROWS_AT_ONCE = 5_000
@@ -65,6 +67,7 @@ def _current(source: Path) -> Iterator[Path]:
         with closing(open_database(copy, backups=Path(directory))) as upgraded:
             upgraded.finish_upgrade()
             finish_filling(upgraded)
+            finish_problems(upgraded)
         yield copy
 
 
@@ -72,7 +75,8 @@ def _is_current(source: Path) -> bool:
     with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            left = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN (?, ?)", (LEFTOVER, LEFT)).fetchall()
+            unfinished = (LEFTOVER, LEFT, PROBLEMS_LEFT)
+            left = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN (?, ?, ?)", unfinished).fetchall()
         except sqlite3.DatabaseError as error:
             raise CannotStart(
                 f"{source} is not a database of this program ({error}); name its data directory."
@@ -101,7 +105,7 @@ def _move_all(rows: sqlite3.Connection, connection: Connection, report: Report) 
 
 
 def _move_table(rows: sqlite3.Connection, connection: Connection, table: Table, report: Report) -> int:
-    names = ", ".join(column.name for column in table.columns)
+    names = ", ".join(map(_quoted, table.columns))
     (total,) = rows.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()  # noqa: S608  our own names
     found = rows.execute(f'SELECT {names} FROM "{table.name}" ORDER BY {_key(table)}')  # noqa: S608
     driver: Any = connection.connection.dbapi_connection
@@ -122,7 +126,11 @@ def _move_table(rows: sqlite3.Connection, connection: Connection, table: Table, 
 
 
 def _key(table: Table) -> str:
-    return ", ".join(column.name for column in table.primary_key)
+    return ", ".join(map(_quoted, table.primary_key))
+
+
+def _quoted(column: Column[Any]) -> str:
+    return f'"{column.name}"'  # some are words of SQL
 
 
 def _add(sums: list[int], row: Sequence[Any]) -> None:
@@ -142,11 +150,11 @@ def _summed(table: Table) -> str:
 
 
 def _measure(column: Column[Any]) -> str:
-    kind: Any = getattr(column.type, "impl_instance", column.type)
+    kind, name = getattr(column.type, "impl_instance", column.type), _quoted(column)
     if isinstance(kind, Boolean):
-        return f"{column.name}::INTEGER"
+        return f"{name}::INTEGER"
     if isinstance(kind, Float):
-        return f"trunc({column.name} * {MICRO})::NUMERIC"
+        return f"trunc({name} * {MICRO})::NUMERIC"
     if isinstance(kind, Integer):
-        return column.name
-    return f"length({column.name})" if isinstance(kind, LargeBinary) else f"length({column.name}::TEXT)"
+        return name
+    return f"length({name})" if isinstance(kind, LargeBinary) else f"length({name}::TEXT)"

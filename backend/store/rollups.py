@@ -103,8 +103,7 @@ def add(connection: Connection, ledger: Ledger) -> None:
     lines = [
         CauseLine(from_millis(at), owner_id, processor, fingerprint, job_id, videos)
         for (at, owner_id, processor, fingerprint, job_id), videos in ledger.causes.items()
-        if videos
-    ]
+    ]  # also those without a change: that the job met the cause is remembered by its row
     _ADD_CAUSES.execute(connection, lines)
 
 

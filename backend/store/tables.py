@@ -29,6 +29,7 @@ from sqlmodel import Field, SQLModel
 
 from backend.clock import from_millis, to_millis
 from backend.domain.job import Job, Source
+from backend.domain.notification import ChannelKind, DeliveryState, EventKind
 from backend.domain.video import VideoStatus
 from backend.errors import Fault
 from progress_dashboard.protocol import Status
@@ -93,6 +94,8 @@ class EncodedText(TypeDecorator[bytes]):
 
 
 CLUSTERED = {"sqlite_with_rowid": False}  # for short rows: one of over 1,000 bytes would take a page of its own
+WAITS = "state = 'waiting'"
+UNREAD = "in_bell = 1 AND read_at IS NULL"
 PAST, PRESENT = text("on_dashboard = 0"), text("on_dashboard = 1")
 
 
@@ -105,6 +108,11 @@ def _past(name: str, *columns: str) -> Index:
     return Index(
         f"ix_job_past_{name}", *columns, "on_dashboard", sqlite_where=PAST, postgresql_where=text("NOT on_dashboard")
     )
+
+
+def _where(sqlite: str, postgresql: str = "") -> dict[str, Any]:
+    """Return the condition of an index of some rows, in the words in which each database is asked for them."""
+    return {"sqlite_where": text(sqlite), "postgresql_where": text(postgresql or sqlite)}
 
 
 class UserRow(SQLModel, table=True):
@@ -163,7 +171,7 @@ class JobRow(SQLModel, table=True):
 
     __tablename__ = "job"
     __table_args__ = (
-        Index("ix_job_present", "owner_id", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
+        Index("ix_job_present", "owner_id", "name_key", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
         _past("created", "status", "created_at", "id"),
         _past("name", "status", "name_key", "id"),
         _past("updated", "status", "updated_at", "id"),
@@ -376,7 +384,7 @@ class CauseRollupRow(SQLModel, table=True):
     """How many videos of a job failed for one cause in a quarter of an hour. `fingerprint` names the cause."""
 
     __tablename__ = "cause_rollup"
-    __table_args__ = (CLUSTERED,)
+    __table_args__ = (Index("ix_cause_rollup_job", "fingerprint", "job_id"), CLUSTERED)
 
     at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
     owner_id: str = Field(primary_key=True)
@@ -405,6 +413,119 @@ class MarkRow(SQLModel, table=True):
     slots: int
 
 
+class NotificationRow(SQLModel, table=True):
+    """An event that a user may be told of (`domain.notification.Notification`); goes with its job, and after 30 days.
+
+    `job` is the update at that moment. Until it is `composed` nobody sees it: `title`, `text` and what follows from the
+    settings of its user are made after its tick.
+    """
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        Index("ix_notification_bell", "user_id", "at", "event_id", **_where("in_bell = 1", "in_bell")),
+        Index("ix_notification_unread", "user_id", **_where(UNREAD, "in_bell AND read_at IS NULL")),
+        Index("ix_notification_raw", "seq", **_where("composed = 0", "NOT composed")),
+        Index("ix_notification_job", "job_id"),
+        Index("ix_notification_at", "at"),
+    )
+
+    event_id: str = Field(primary_key=True)
+    user_id: str
+    job_id: str | None = None
+    event: EventKind = Field(sa_type=EnumText(EventKind))
+    attempt: int
+    seq: int = Field(sa_type=BigInteger)
+    at: datetime = Field(sa_type=UtcDateTime)
+    job: bytes | None = Field(default=None, sa_type=EncodedText)
+    title: str | None = Field(default=None, sa_type=Text)
+    text: str | None = Field(default=None, sa_type=Text)
+    details: str | None = Field(default=None, sa_type=Text)
+    for_all: bool
+    composed: bool = False
+    in_bell: bool = False
+    wished: bool = False
+    muted: bool = False
+    read_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class ChannelRow(SQLModel, table=True):
+    """Where notifications are sent to (`domain.notification.Channel`). Without an owner it is the administrators'."""
+
+    __tablename__ = "channel"
+    __table_args__ = (Index("ix_channel_owner_id", "owner_id"),)
+
+    id: str = Field(primary_key=True)
+    owner_id: str | None = None
+    kind: ChannelKind = Field(sa_type=EnumText(ChannelKind))
+    name: str = Field(sa_type=Text)
+    url: str = Field(sa_type=Text)
+    secret: str | None = Field(default=None, sa_type=Text)
+    events: tuple[str, ...] | None = Field(default=None, sa_column=Column(TextTuple(none_as_null=True)))
+    only: dict[str, str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    tells_details: bool = False
+    enabled: bool = True
+    daily_cap: int
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    last_sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_error: str | None = Field(default=None, sa_type=Text)
+    refused_in_a_row: int = 0
+    disabled_because: str | None = Field(default=None, sa_type=Text)
+
+
+class DeliveryRow(SQLModel, table=True):
+    """One notification on one channel. Those of a job leave a channel in the order of `seq`."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index("ix_delivery_line", "channel_id", "seq", **_where(WAITS)),
+        Index("ix_delivery_sent", "channel_id", "sent_at", **_where("sent_at IS NOT NULL")),
+        Index("ix_delivery_group", "group_id", **_where("group_id IS NOT NULL")),
+        Index("ix_delivery_job", "job_id", "channel_id", "seq"),
+        CLUSTERED,
+    )
+
+    event_id: str = Field(primary_key=True)
+    channel_id: str = Field(primary_key=True)
+    job_id: str | None = None
+    seq: int = Field(sa_type=BigInteger)
+    state: DeliveryState = Field(sa_type=EnumText(DeliveryState))
+    tries: int = 0
+    due_at: datetime = Field(sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    error: str | None = Field(default=None, sa_type=Text)
+    group_id: str | None = None
+
+
+class NotificationWishRow(SQLModel, table=True):
+    """What a user wants to be told of one job, besides what the settings say."""
+
+    __tablename__ = "notification_wish"
+    __table_args__ = (Index("ix_notification_wish_user_id", "user_id"), CLUSTERED)
+
+    job_id: str = Field(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    events: tuple[str, ...] = Field(sa_column=Column(TextTuple, nullable=False))
+
+
+class NotificationSettingsRow(SQLModel, table=True):
+    """What a user wants to be told, and when they were last here. Without `events` the defaults hold.
+
+    Quiet hours are minutes since midnight in the user's `zone`. `away_since` is set while the user has not read what
+    happened since.
+    """
+
+    __tablename__ = "notification_settings"
+    __table_args__ = (CLUSTERED,)
+
+    user_id: str = Field(primary_key=True)
+    events: tuple[str, ...] | None = Field(default=None, sa_column=Column(TextTuple(none_as_null=True)))
+    quiet_from: int | None = None
+    quiet_to: int | None = None
+    zone: str | None = None
+    last_seen_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    away_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
 METADATA = SQLModel.metadata
 USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONES, KEYS, TOMBSTONES, ARRIVALS = (
     METADATA.tables[name]
@@ -415,5 +536,9 @@ USERS, SESSIONS, TOKENS, LINKS, JOBS, VIDEOS, RESULTS, TRACES, EVENTS, MILESTONE
 )
 ROLLUPS, CAUSE_ROLLUPS, CAUSES, MARKS, FORECASTS = (
     METADATA.tables[name] for name in ("rollup", "cause_rollup", "cause", "mark", "forecast")
+)
+NOTIFICATIONS, CHANNELS, DELIVERIES, WISHES, NOTIFICATION_SETTINGS = (
+    METADATA.tables[name]
+    for name in ("notification", "channel", "delivery", "notification_wish", "notification_settings")
 )
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)

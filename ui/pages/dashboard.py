@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backend import Backend
-from backend.domain.job import Action
+from backend.domain.job import Action, Job
 from backend.domain.texts import counted
-from ui.components.dashboard.dashboard_view import DashboardView
+from ui.components.dashboard.away_line import AwayLine
+from ui.components.dashboard.dashboard_view import DashboardView, choice_of
 from ui.components.dashboard.job_grid import JobGrid
+from ui.components.shared.bulk import serve_bulk
 from ui.components.shared.job_actions import do
-from ui.components.shared.page_frame import page_frame
+from ui.frame import frame_of
 from ui.live import LiveJobs
 from ui.session import act, current_user, page
-from ui.storage_notice import storage_notice
 from ui.text import JOBS_STAY
 from ui.theme import button, icon, link, tag, whose_jobs
 
@@ -34,8 +35,9 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
         async def search(q: str) -> Sequence[str]:
             return await act(backend.queries.ids_with_video(q, by=current_user())) or ()
 
+        away = await backend.notifications.away(by=user)
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
-        with page_frame("Dashboard", "dashboard", user, backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, "Dashboard", "dashboard", user):
             grid = JobGrid(
                 shown,
                 title="Dashboard",
@@ -44,6 +46,8 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
                 on_search=search,
                 first=live.first_frame(shown, user),
             )
+            with grid.add_slot("news"):
+                AwayLine(away, user)
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
             with grid.add_slot("empty"):
@@ -56,6 +60,10 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
             empty.show(jobs)
             footer.show(jobs)
 
+        async def choose_all(sent: object) -> Sequence[Job]:
+            return await backend.many.choose(choice_of(sent), by=current_user(), has_video_errors=True)
+
+        serve_bulk(grid, backend.many, backend.queries, choose=choose_all)
         live.feed(grid, current_user)
         grid.on("recount", recount, args=[], throttle=RECOUNT_SECONDS)
         await recount()

@@ -12,10 +12,9 @@ from backend.clock import Clock
 from backend.domain.auth import User
 from backend.jobs.queries import JobQueries
 from ui.components.history.job_history import JobHistory, Search
-from ui.components.shared.page_frame import page_frame
 from ui.following import patiently, views, while_connected
+from ui.frame import frame_of
 from ui.session import current_user, page
-from ui.storage_notice import storage_notice
 from ui.theme import link, tag, whose_jobs
 
 REFRESH_SECONDS = 1.0
@@ -28,7 +27,7 @@ def add_history_page(backend: Backend) -> None:
     async def history_page() -> None:
         user = current_user()
         owners = [other.name for other in await backend.accounts.users()] if user.is_admin else []
-        with page_frame("History", "history", user, backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, "History", "history", user):
             with tag("div", classes="lead"):
                 with tag("div"):
                     tag("h1", "History")
@@ -37,7 +36,13 @@ def add_history_page(backend: Backend) -> None:
                     export = link("Export CSV", "/api/jobs/export.csv", classes="btn", icon_name="download")
             search = Search.of(context.client.request.query_params if context.client.request else {})
             history = JobHistory(
-                backend.queries, backend.clock, search, show_owner=user.is_admin, owners=owners, export=export
+                backend.queries,
+                backend.many,
+                backend.clock,
+                search,
+                show_owner=user.is_admin,
+                owners=owners,
+                export=export,
             )
         await history.refresh()
         follow = partial(follow_jobs, backend.queries, history, viewer=current_user, clock=backend.clock)

@@ -22,11 +22,10 @@ from ui.components.job.job_timeline import JobTimeline
 from ui.components.job.job_videos import JobVideos, VideoFilter
 from ui.components.shared.job_actions import do
 from ui.components.shared.live_region import say
-from ui.components.shared.page_frame import page_frame
 from ui.components.shared.tabs import Tabs
 from ui.following import JobSubscription, patiently, while_connected
+from ui.frame import frame_of
 from ui.session import act, current_user, page
-from ui.storage_notice import storage_notice
 from ui.text import count, tab_state
 from ui.theme import icon, link, tag, whose_jobs
 
@@ -48,7 +47,7 @@ def add_job_page(backend: Backend) -> None:
         except JobNotFound as error:
             _draw_not_found(backend, error.sentence)
             return
-        with page_frame(_title(job), "", current_user(), backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, _title(job), "", current_user()):
             chosen = VideoFilter.of(show=show, q=q, after=after)
             usual = VIDEOS if show or q or after else _usual_tab(job)
             view = JobView(backend, job, chosen, tab=tab if tab in TABS else usual)
@@ -62,6 +61,7 @@ class JobView:
 
     def __init__(self, backend: Backend, job: Job, chosen: VideoFilter, *, tab: str) -> None:
         self._manager, self._queries, self._clock = backend.manager, backend.queries, backend.clock
+        self._delivery_log = backend.delivery_log
         self._subscription = JobSubscription(backend.queries, job, backend.clock)
         self._unfinished = asyncio.Event()
         self._take(job)
@@ -98,6 +98,7 @@ class JobView:
             "videos": partial(self._follow, self._show_videos, ROWS_SECONDS),
             "strip": partial(self._follow, self._show_strip, strip_seconds),
             "causes": partial(self._follow, self._show_causes, CAUSES_SECONDS),
+            "deliveries": self._follow_deliveries,
             "time": self._tick,
         }
 
@@ -123,6 +124,12 @@ class JobView:
         with suppress(JobNotFound):  # the subscription says so
             async for newest in self._subscription.changes(every_seconds):
                 await patiently(partial(show, newest), clock=self._clock, every_seconds=every_seconds)
+
+    async def _follow_deliveries(self) -> None:
+        with suppress(JobNotFound):  # the subscription says so
+            async for _ in self._delivery_log.changes(self._job.id):
+                await patiently(self._timeline.refresh_deliveries, clock=self._clock, every_seconds=ROWS_SECONDS)
+                await self._clock.sleep(ROWS_SECONDS)
 
     async def _tick(self) -> None:
         """Let the shown durations pass while the job has not ended."""
@@ -151,7 +158,7 @@ class JobView:
         with self._tabs.part(ERRORS):
             self._causes = JobCauses(self._queries, job, on_show_video=self._jump, on_retry=retry)
         with self._tabs.part(TIMELINE):
-            self._timeline = JobTimeline(self._queries, self._clock, job)
+            self._timeline = JobTimeline(self._queries, self._delivery_log, self._clock, job)
 
     def _show_counts(self) -> None:
         self._tabs.count(**{VIDEOS: count(self._job.total_videos), ERRORS: count(self._job.failed)})
@@ -219,7 +226,7 @@ def _draw_not_found(backend: Backend, sentence: str) -> None:
     user = current_user()
     context.client.status_code = 404
     with (
-        page_frame("No such job", "", user, backend.settings, storage_notice(backend.journal)),
+        frame_of(backend, "No such job", "", user),
         tag("section", classes="empty"),
     ):
         icon("search_off")

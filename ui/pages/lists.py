@@ -25,9 +25,8 @@ from ui.components.lists.list_preview import (
     verdict,
 )
 from ui.components.lists.list_upload import ListUpload
-from ui.components.shared.page_frame import page_frame
+from ui.frame import frame_of
 from ui.session import act, current_user, page
-from ui.storage_notice import storage_notice
 from ui.theme import button, tag
 
 TEMPLATE = csv_start(EXAMPLE[0]) + csv_rows(EXAMPLE[1:])
@@ -38,7 +37,7 @@ def add_lists_page(backend: Backend) -> None:
 
     @page("/lists")
     def lists_page() -> None:
-        with page_frame("Lists", "lists", current_user(), backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, "Lists", "lists", current_user()):
             _draw_heading(str(backend.sources.media.root))
             UploadFlow(backend)
 

@@ -16,10 +16,9 @@ from backend.executors.slots import Slots
 from backend.settings import MAX_SLOTS
 from ui.components.machines.machine_table import MachineTable, ending, headline
 from ui.components.shared.number_field import NumberField
-from ui.components.shared.page_frame import page_frame
 from ui.following import while_connected
+from ui.frame import frame_of
 from ui.session import act, current_user, page
-from ui.storage_notice import storage_notice
 from ui.theme import icon, link, tag
 
 REFRESH_SECONDS = 0.5
@@ -33,7 +32,7 @@ def add_machines_page(backend: Backend) -> None:
         user = current_user()
         if not user.is_admin:
             context.client.status_code = NotAllowed.status
-        with page_frame("Machines", "machines", user, backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, "Machines", "machines", user):
             view = MachinesView(backend)
         view.refresh()
         while_connected(context.client, view.follow, name="machines")

@@ -10,11 +10,10 @@ from backend.domain.periods import default_period
 from backend.errors import DashboardError
 from backend.processors import names
 from progress_dashboard.protocol import EXTERNAL
-from ui.components.shared.page_frame import page_frame
 from ui.components.stats.stats_view import FIRST_TAB, Choice, StatsView, lines_in
 from ui.following import while_connected
+from ui.frame import frame_of
 from ui.session import current_user, page
-from ui.storage_notice import storage_notice
 from ui.theme import tag, whose_jobs
 
 REFRESH_SECONDS = 60.0
@@ -37,7 +36,7 @@ def add_stats_page(backend: Backend) -> None:
         begin = context.client.request.query_params.get("from", "")  # no name that Python allows
         choice = Choice(period, begin, to, processor, name, owner, tab or FIRST_TAB, lines_in(lines))
         usual = default_period(backend.clock.now(), zone=backend.settings.zone)
-        with page_frame("Statistics", "stats", user, backend.settings, storage_notice(backend.journal)):
+        with frame_of(backend, "Statistics", "stats", user):
             with tag("div", classes="lead"), tag("div"):
                 tag("h1", "Statistics")
                 tag("p", f"{whose_jobs(user)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from backend.store.tables import METADATA
+from backend.store.problem_tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
 with context.begin_transaction():

@@ -170,6 +170,11 @@ async def test_the_answers_of_the_api_fit_their_schemas(api: Api) -> None:
         await api.assert_answer("POST", f"/api/jobs/{{job_id}}/{action}", 200)
     await api.assert_answer("GET", "/api/slots", 200)
     await api.assert_answer("GET", "/api/auth/me", 200)
+    await api.assert_answer("GET", "/api/notifications", 200)
+    await api.assert_answer("POST", "/api/notifications/read", 200)
+    await api.assert_answer("GET", "/api/notifications/settings", 200)
+    await api.assert_answer("PUT", "/api/notifications/settings", 200, json={"events": ["failed"], "zone": "UTC"})
+    await api.assert_answer("POST", "/api/jobs/{job_id}/notify", 200, json={"events": ["completed"]})
     boss = {"Authorization": f"Bearer {api.admin}"}
     [machine] = await api.assert_answer("GET", "/api/workers", 200, headers=boss)
     api.path_values |= {"name": machine["name"]}

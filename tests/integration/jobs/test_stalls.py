@@ -15,7 +15,8 @@ import pytest
 from backend.api import build_app
 from backend.app import Backend, open_backend, running
 from backend.clock import iso
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
+from backend.domain.notification import EventKind, NotificationSettings
 from backend.errors import StoreRefused
 from backend.jobs.leases import Lease, VideoProgressed, VideoStarted
 from backend.jobs.stalls import Stalls
@@ -23,7 +24,8 @@ from backend.jobs.submission import Order
 from backend.lists.csv_files import list_of_ids
 from tests.support.clock import JumpingClock
 from tests.support.databases import settings_of
-from tests.support.managed_backend import TIMEOUT_SECONDS, Managed
+from tests.support.managed_backend import ANA, TIMEOUT_SECONDS, Managed
+from tests.support.telling import Telling
 
 T = TypeVar("T")
 POLL_SECONDS = 0.01
@@ -36,7 +38,8 @@ async def watching(
 ) -> AsyncIterator[Stalls]:
     """Yield a stall detection that runs during the block."""
     durations = durations or managed.store.videos.recent_durations
-    stalls = Stalls(lambda: managed.hub.reader(None), durations, managed.clock)
+    stalls = Stalls(lambda: managed.hub.reader(None), durations, managed.clock, on_event=managed.journal.stage_event)
+    stalls.remember(await managed.store.notifications.alarms())
     async with running(stalls.run(), "stalls"):
         yield stalls
 
@@ -97,6 +100,60 @@ async def test_a_removed_job_is_no_longer_stalled(managed: Managed) -> None:
         managed.journal.stage_removal(job)
         assert (await reader.next()).removed == (job.id,)
         assert stalls.of(job) is None
+
+
+async def test_a_stall_and_its_end_are_told_once_each(managed: Managed) -> None:
+    telling = Telling(managed)
+    await telling.notifications.change_settings(NotificationSettings(events=frozenset(EventKind)), by=ANA)
+    async with watching(managed) as stalls:
+        lease = await stalled(managed, stalls)
+        [video, _] = await managed.videos(lease.job)
+        assert [told.title for told in await telling.bell()] == ["list.csv: stalled at 0 of 2"]
+        for fraction in (0.2, 0.4):
+            await managed.clock.advance(1)
+            await managed.report(lease, VideoProgressed(video, fraction, "decoding"))
+            await managed.clock.advance(SILENCE.total_seconds())
+            await until_stalled(stalls, await managed.stored(lease.job))
+        await managed.report(lease, VideoProgressed(video, 0.6, "decoding"))
+        await progress_is_seen(managed, stalls, lease.job)
+        titles = [told.title for told in await telling.bell()]
+    assert titles == ["list.csv: goes on again at 0 of 2", "list.csv: stalled at 0 of 2"]
+
+
+async def test_a_job_that_stalled_before_a_restart_is_told_to_go_on(managed: Managed) -> None:
+    telling = Telling(managed)
+    await telling.notifications.change_settings(NotificationSettings(events=frozenset(EventKind)), by=ANA)
+    async with watching(managed) as stalls:
+        lease = await stalled(managed, stalls)
+        await managed.journal.durable()
+    async with watching(managed) as stalls:
+        [video, _] = await managed.videos(lease.job)
+        await managed.clock.advance(1)
+        await managed.report(lease, VideoProgressed(video, 0.2, "decoding"))
+        await progress_is_seen(managed, stalls, lease.job)
+        assert [told.event for told in await telling.bell()] == [EventKind.RECOVERED, EventKind.STALLED]
+
+
+async def test_a_stalled_job_that_ends_has_not_recovered(managed: Managed) -> None:
+    telling = Telling(managed)
+    await telling.notifications.change_settings(NotificationSettings(events=frozenset(EventKind)), by=ANA)
+    async with watching(managed) as stalls:
+        lease = await stalled(managed, stalls)
+        await managed.manager.act(lease.job.id, Action.CANCEL, by=ANA)
+        await managed.leases.release(lease)
+        await progress_is_seen(managed, stalls, lease.job)
+        assert [told.event for told in await telling.bell()] == [EventKind.STALLED]
+
+
+async def progress_is_seen(managed: Managed, stalls: Stalls, job: Job) -> None:
+    """Return when the newest state of the job, which is not stalled, is known to the detection."""
+    newest = await managed.stored(job)
+
+    async def is_known() -> bool | None:
+        watched = stalls._watched.get(newest.id)
+        return True if watched is None or watched.job.seq >= newest.seq else None
+
+    await first_answer(is_known)
 
 
 @asynccontextmanager

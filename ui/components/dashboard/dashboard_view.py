@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from backend.domain.many import JobChoice
+from backend.domain.texts import checked_text
 from progress_dashboard.protocol import MAX_TEXT_LENGTH, UNFINISHED, Status
 from ui.text import FOUND_BY, JOBS_STAY
 
@@ -87,3 +89,11 @@ def choices() -> dict[str, Any]:
         "found_by": FOUND_BY.format(error="an error"),
         "stay": JOBS_STAY,
     }
+
+
+def choice_of(sent: object) -> JobChoice:
+    """Return which jobs of the dashboard are chosen, from what the browser says of its view."""
+    texts = {name: text for name, text in sent.items() if isinstance(text, str)} if isinstance(sent, dict) else {}
+    view = DashboardView.of(show=texts.get("show", ""), q=texts.get("q", ""), sort="", view="")
+    statuses = frozenset[Status]() if view.show == ALL else FILTERS[view.show].statuses
+    return JobChoice(dashboard=True, statuses=statuses, q=checked_text(view.q, "The search"))

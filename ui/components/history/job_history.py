@@ -14,12 +14,15 @@ from backend.clock import Clock
 from backend.delivery.batches import View
 from backend.domain.job import Job
 from backend.domain.job_filter import JobFilter, job_filter
+from backend.domain.many import JobChoice
 from backend.domain.texts import counted
 from backend.errors import DashboardError
+from backend.jobs.many import ManyJobs
 from backend.jobs.queries import MAX_PAGE, JobQueries
 from backend.processors import names
 from progress_dashboard.protocol import EXTERNAL, Status
 from ui.components.history.job_table import JobTable
+from ui.components.shared.bulk import serve_bulk
 from ui.components.shared.choice import choice
 from ui.components.shared.date_range import DateRange
 from ui.components.shared.search_field import SearchField
@@ -82,6 +85,12 @@ class Search:
         )
 
     @property
+    def choice(self) -> JobChoice:
+        """The same as the choice of jobs to act on. Raises `Invalid` for values that mean nothing."""
+        statuses = frozenset({Status(self.status)}) if self.status else frozenset()
+        return JobChoice(statuses=statuses, q=self.q, only=self.only)
+
+    @property
     def duration(self) -> str:
         """The chosen one of `DURATIONS`, or another one that the address has."""
         return f"{self.min_seconds}-{self.max_seconds}" if self.min_seconds or self.max_seconds else ANY
@@ -108,6 +117,7 @@ class JobHistory:
     def __init__(
         self,
         queries: JobQueries,
+        many: ManyJobs,
         clock: Clock,
         search: Search,
         *,
@@ -119,6 +129,7 @@ class JobHistory:
         self._owners = owners
         self._count: int | None = None
         self._queries = queries
+        self._many = many
         self._clock = clock
         self._search = search
         self._jobs: list[Job] = []
@@ -129,6 +140,7 @@ class JobHistory:
         self._panel = tag("section", classes="panel")
         with self._panel:
             self._table = JobTable(show_owner=show_owner)
+            serve_bulk(self._table, many, queries, choose=self._choose_all, after=self.renew)
             with tag("div", classes="pager"):
                 self._range = tag("span", classes="muted small")
                 self._more = button("Show more", self._show_more)
@@ -165,6 +177,10 @@ class JobHistory:
                 shown = [*sorted(created, key=lambda job: job.created_at, reverse=True), *shown]
             if shown != self._jobs:
                 self._show(shown)
+
+    async def _choose_all(self, _: object) -> Sequence[Job]:
+        """Return all jobs of the search result, not only the shown ones."""
+        return await self._many.choose(self._search.choice, by=current_user())
 
     def _is_newer(self, job: Job) -> bool:
         return not self._jobs or job.created_at > self._jobs[0].created_at
@@ -261,6 +277,8 @@ class JobHistory:
         self._panel.set_visibility(bool(self._jobs))
         self._more.set_visibility(self._next is not None)
         self._range.text = self._range_in_words()
+        known = len(self._jobs) if self._next is None else self._count
+        self._table.match((known or 0) if self._search.narrows else 0)
         self._empty.clear()
         self._empty.set_visibility(not self._jobs)
         if not self._jobs:

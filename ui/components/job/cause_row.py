@@ -12,7 +12,7 @@ from backend.domain.job import Job
 from backend.domain.texts import counted
 from backend.domain.video import Cause
 from backend.errors import Fault
-from ui.components.shared import BROWSER_JS
+from ui.components.shared import BROWSER_JS, STACK_TRACE_JS
 from ui.reasons import and_undone, short_reason
 from ui.text import count
 
@@ -23,7 +23,7 @@ ADVICE = {
 }
 
 
-class CauseRow(Element, component="cause_row.vue", dependencies=[BROWSER_JS, "stack_trace.js"]):
+class CauseRow(Element, component="cause_row.vue", dependencies=[BROWSER_JS, STACK_TRACE_JS]):
     """`on_show_video` asks for the example video, `on_retry` for a retry; `on_tick` gets True if it is selected."""
 
     def __init__(

@@ -37,7 +37,7 @@ function copySelection(text) {
 // Queues a text for assistive technology; `live_region.vue` draws it.
 export const say = (text) => dispatchEvent(new CustomEvent("say", { detail: text }));
 
-const TYPING_OR_OPEN = "input, textarea, select, [contenteditable], dialog, [role=dialog], [role=menu], [popover]";
+const TYPING_OR_OPEN = "input:not([type=checkbox]), textarea, select, [contenteditable], dialog, [role=dialog], [role=menu], [popover]";
 
 // Returns the pressed key if it may act as a single-key shortcut, otherwise null. Shortcuts are off while a field has the
 // focus, a menu or a dialog is open, a modifier is held, or the user has switched them off.
@@ -95,6 +95,21 @@ export function clockTime(at, { exact = false } = {}) {
 }
 
 export const exactTime = (at) => formatOf({ dateStyle: "medium", timeStyle: "long" }).format(new Date(at));
+
+// Returns "3 Nov", with the year unless it is this year.
+export function clockDay(at) {
+  const [moment, now] = [new Date(at), new Date()];
+  const year = moment.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  return formatOf({ day: "numeric", month: "short", year }).format(moment);
+}
+
+// Returns since when something is, roughly: "08:04" today, "3 Nov" within a month, "June", "June 2025".
+export function sinceWhen(at) {
+  const [moment, now] = [new Date(at), new Date()];
+  if (moment.toDateString() === now.toDateString()) return clockTime(at);
+  if (now - moment < 28 * 86400000) return clockDay(at);
+  return formatOf({ month: "long", year: moment.getFullYear() === now.getFullYear() ? undefined : "numeric" }).format(moment);
+}
 
 export function zoneName(moment) {
   const parts = formatOf({ timeZoneName: "short" }).formatToParts(moment);

@@ -10,6 +10,7 @@ from ui.components.shared import BROWSER_JS
 from ui.theme import PAGES
 
 SEARCH, JOB_LIST, UPLOAD = ".search input", "[data-keys=jk]", ".drop input[type=file]"
+BULK_BAR = "[data-testid=bulk-bar]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,11 @@ SHORTCUTS = (
     Shortcut(("j",), "Next job", (JOB_LIST,), is_own=True),
     Shortcut(("k",), "Previous job", (JOB_LIST,), is_own=True),
     Shortcut(("Enter",), "Open the job", (JOB_LIST,), is_own=True),
+    Shortcut(("x",), "Select the job", (JOB_LIST,), is_own=True),
+    Shortcut(("b",), "What to do with the selected jobs", (BULK_BAR,), is_own=True),
     *(Shortcut(("g", name[0]), text, (f'.top nav a[href="{path}"]',)) for name, text, path, _ in PAGES),
     Shortcut(("u",), "Upload a CSV", (UPLOAD, '.top nav a[href="/lists"]')),
+    Shortcut(("n",), "Notifications", (".bell",)),
     Shortcut(("t",), "Next theme: auto, light, dark", (".theme-button",)),
     Shortcut(("?",), "This list", (".shortcuts",), is_own=True),
 )
