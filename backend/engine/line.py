@@ -15,6 +15,7 @@ from backend.store.connecting import CONNECTION, SESSION
 
 ANSWER_SECONDS = 5.0  # without an answer, after which a statement is given up: it may have been done or not
 AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)  # the second after a failover to a reserve
+NO_ANSWER = "it does not answer"
 DURABLE, FAST = "SET synchronous_commit = on", "SET synchronous_commit = off"
 
 
@@ -47,9 +48,11 @@ class Line:
             finally:
                 if not answer.done():
                     await self._give_up(answer)
+            if answer.cancelled():
+                raise LineLost(NO_ANSWER)
             try:
                 return answer.result()
-            except (*AWAY, OSError, asyncio.CancelledError) as error:
+            except (*AWAY, OSError) as error:
                 await self._drop()
                 raise LineLost(_reason(error)) from error
             except BaseException:
@@ -129,4 +132,4 @@ def cannot_connect(url: DatabaseUrl, error: Exception) -> CannotStart:
 
 def _reason(error: Exception) -> str:
     """Return the first line of what the driver says, for the middle of a sentence."""
-    return (str(error).strip() or "it does not answer").splitlines()[0].removeprefix("connection failed: ").rstrip(".")
+    return (str(error).strip() or NO_ANSWER).splitlines()[0].removeprefix("connection failed: ").rstrip(".")
