@@ -18,7 +18,7 @@ from backend.clock import Clock
 from backend.domain.auth import User
 from backend.domain.notification import ENDS, NotificationSettings
 from backend.domain.sending import quiet_hours
-from backend.jobs.notifications import Notifications
+from backend.jobs.notifications import BellReader, Notifications
 from ui.components.shared.bell import bell_of, state_of
 from ui.following import patiently
 from ui.nicegui_internals import user_of
@@ -48,16 +48,15 @@ class ShowsState(Protocol):
 
 @dataclass(eq=False)
 class Following:
-    """The bells of one user, the task that follows what they show, and their newest state."""
+    """The bells of one user, and the reader and the task that follow what they show."""
 
     user: User
     bells: dict[BellPage, ShowsState] = field(default_factory=dict)
-    state: State | None = None
+    reader: BellReader | None = None
     task: asyncio.Task[None] | None = None
 
     def show(self, state: State) -> None:
         """Show this state in all tabs."""
-        self.state = state
         for bell in self.bells.values():
             bell.show(state)
 
@@ -88,10 +87,10 @@ class Bells:
         """Let the bell of this user's page show what there is, until the page leaves."""
         following = self._of_user.setdefault(user.id, Following(user))
         following.bells[page] = bell
-        if following.state is not None:
-            bell.show(following.state)
         if following.task is None:
             following.task = self._start(self._follow(following), name=f"bell of {user.name}")
+        elif following.reader is not None:
+            following.reader.wake()  # what happened while the user was away depends on the time, too
 
     def leave(self, page: BellPage) -> None:
         """Forget the bell of a page that has lost its connection, unless it is already back."""
@@ -109,9 +108,9 @@ class Bells:
 
     async def _follow_until_refused(self, following: Following) -> None:
         """Show each change, until the store cannot be read; a new reader begins with the state as it is then."""
-        reader = self._notifications.watch(by=following.user)
+        following.reader = self._notifications.watch(by=following.user)
         while True:
-            unread = (await reader.next()).unread
+            unread = (await following.reader.next()).unread
             following.show(await self._state(following.user, unread))
 
     async def _state(self, user: User, unread: int) -> State:

@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -77,6 +78,7 @@ class ChannelLine:
         self._line: Line | None = None
         self._waiting: dict[str, Waiting] = {}
         self._busy: set[str] = set()
+        self._settled: dict[str, Waiting | None] = {}
         self._recent = around.recent[channel_id]
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone: int | None = None
@@ -111,6 +113,7 @@ class ChannelLine:
         """Read what waits, if there may be news; return False if nothing does."""
         if self._is_stale or (self._is_cut and len(self._waiting) < MAX_READ // 2):
             self._is_stale = False
+            self._settled = {}  # what is decided while it reads, of which it may read the state before
             self._line = await patiently(lambda: self._around.store.line(self._id, limit=MAX_READ), self._clock)
             if self._line is None:
                 return False
@@ -120,9 +123,9 @@ class ChannelLine:
     async def _take(self, line: Line) -> None:
         self._gone = line.channel.refused_in_a_row if self._gone is None else self._gone
         self._is_cut = len(line.waiting) == MAX_READ
-        known = {waiting.event_id: waiting for waiting in line.waiting}
         under_way = {event_id: waiting for event_id, waiting in self._waiting.items() if waiting.key in self._busy}
-        self._waiting = known | under_way
+        known = {waiting.event_id: waiting for waiting in line.waiting} | self._settled | under_way
+        self._waiting = {event_id: waiting for event_id, waiting in known.items() if waiting is not None}
         if line.is_silent or not line.channel.enabled:
             await self._mute(line.channel, SILENT if line.is_silent else SWITCHED_OFF)
             return
@@ -133,8 +136,10 @@ class ChannelLine:
             )
 
     async def _mute(self, channel: Channel, reason: str) -> None:
-        number = await patiently(lambda: self._around.store.mute(self._id, reason), self._clock)
-        if number:
+        """Let nothing be sent that is not under way."""
+        under_way = [waiting.event_id for waiting in self._waiting.values() if waiting.key in self._busy]
+        muting = partial(self._around.store.mute, self._id, reason, but=under_way)
+        if number := await patiently(muting, self._clock):
             self._around.on_result(channel.kind, DeliveryState.MUTED, number)
         self._around.on_sent([waiting.job_id for waiting in self._waiting.values() if waiting.job_id])
         self._waiting = {}
@@ -200,8 +205,10 @@ class ChannelLine:
             self._busy -= unit.keys
             for member in unit.members:
                 self._waiting.pop(member.event_id, None)
-        if after is not None:
-            self._waiting |= {member.event_id: member for member in after.members}
+        settled = {member.event_id: None for member in unit.members}
+        again = {} if after is None else {member.event_id: member for member in after.members}
+        self._settled |= settled | again
+        self._waiting |= again
 
     async def _sent(self, unit: Unit, *, is_last: bool) -> Unit | None:
         """Send a message once; return it if it is to be sent again."""
@@ -209,7 +216,7 @@ class ChannelLine:
         channel, found = await patiently(lambda: self._around.store.contents(self._id, ids), self._clock)
         contents = [found[event_id] for event_id in ids if event_id in found]
         if channel is None or not channel.enabled or not contents:  # removed, switched off or muted meanwhile
-            self._is_stale = channel is not None and not channel.enabled
+            self._is_stale |= channel is not None and not channel.enabled
             return None
         message = message_of(channel, contents, self._around.base_url, note=_note(channel) if is_last else "")
         answer = await self._around.sender.send(channel, message)
@@ -254,6 +261,7 @@ class ChannelLine:
         if look_at is None and self._waiting and not self._under_way:
             seconds = 1.0  # there was no room
         await self._clock.sleep(max(0.0, min(seconds, MAX_REST_SECONDS)))
+        self._is_stale |= seconds >= MAX_REST_SECONDS
 
 
 async def _all_of(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 from backend.domain.networks import is_public
@@ -28,18 +31,51 @@ class NoSuchHost(Invalid):
     """The receiver's host name is not known; check the address."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system for the addresses of a name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+class SystemNames:
+    """Asks the system for the addresses of names: each name in a thread of its own, once at a time.
+
+    A name server that hangs so holds up nothing that has another name, nor the end of the program.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        if (host, port) not in self._asked:
+            answer: asyncio.Future[Sequence[str]] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(lambda done: self._forget(host, port, done))
+            self._asked[host, port] = answer
+            threading.Thread(target=_look_up, args=(host, port, answer), name="resolver", daemon=True).start()
+        return await asyncio.shield(self._asked[host, port])
+
+    def _forget(self, host: str, port: int, answer: asyncio.Future[Sequence[str]]) -> None:
+        del self._asked[host, port]
+        answer.exception()  # also if nobody waits for it any more
+
+
+def _look_up(host: str, port: int, answer: asyncio.Future[Sequence[str]]) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        tell: Callable[[], None] = partial(_finish, answer, list(dict.fromkeys(str(one[4][0]) for one in found)), None)
+    except (OSError, UnicodeError) as error:
+        tell = partial(_finish, answer, [], error)
+    with suppress(RuntimeError):  # the loop has ended
+        answer.get_loop().call_soon_threadsafe(tell)
+
+
+def _finish(answer: asyncio.Future[Sequence[str]], found: Sequence[str], error: Exception | None) -> None:
+    if error is None:
+        answer.set_result(found)
+    else:
+        answer.set_exception(error)
 
 
 class Guard:
     """Knows which addresses may be called; `allows_private` is the administrator's choice."""
 
-    def __init__(self, *, allows_private: bool = False, resolve: Resolve = resolve) -> None:
+    def __init__(self, *, allows_private: bool = False, resolve: Resolve | None = None) -> None:
         self.allows_private = allows_private
-        self._resolve = resolve
+        self._resolve = resolve or SystemNames()
 
     async def addresses(self, host: str, port: int) -> Sequence[str]:
         """Return all addresses of this host, to connect to one of them, not to the name again.

@@ -90,9 +90,10 @@ class DeliveryStore:
         chosen = _waiting(channel_id, event_ids).values(group_id=group_id)
         await self._database.write(lambda connection: connection.execute(chosen))
 
-    async def mute(self, channel_id: str, reason: str) -> int:
-        """Let nothing that waits on the channel be sent, and return how many deliveries that were."""
-        every = update(DELIVERIES).where(DELIVERIES.c.channel_id == channel_id, WAITS)
+    async def mute(self, channel_id: str, reason: str, *, but: Collection[str] = ()) -> int:
+        """Let nothing that waits on the channel be sent, `but` these events; return how many deliveries that were."""
+        chosen = (DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.not_in(but), WAITS)
+        every = update(DELIVERIES).where(*chosen)
         muted = every.values(state=DeliveryState.MUTED, error=reason)
         return await self._database.write(lambda connection: connection.execute(muted).rowcount)
 

@@ -1,7 +1,8 @@
-"""The README's pictures: `python -m tests.pictures` takes them again. They show real jobs over real clips."""
+"""The README's pictures: `python -m tests.pictures [name part]` takes them again. They show real jobs over real clips."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -151,7 +152,8 @@ PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = 
 
 
 def main() -> None:
-    """Take all pictures and print their paths."""
+    """Take the pictures whose names have the given part, and print their paths."""
+    part = sys.argv[1] if len(sys.argv) > 1 else ""
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         data, media = Path(home) / "data", Path(home) / "media"
         jwt = add_user(data, USER)
@@ -160,7 +162,7 @@ def main() -> None:
         with running(data, media_dir=media, max_running_jobs=2, notify_private_addresses="true") as program:
             submit(program, jwt, media)
             add_channels(program, jwt)
-            for name, go, size, scheme in PICTURES:
+            for name, go, size, scheme in (picture for picture in PICTURES if part in picture[0]):
                 if go is show_away:
                     leave(data)
                 page = page_of(browser, program, size, scheme)

@@ -16,6 +16,7 @@ from tests.support.servers import Program
 TWIN = Path(__file__).parent / "notification_twin.js"
 HIDE = "isHidden => { window.isHidden = isHidden; document.dispatchEvent(new Event('visibilitychange')) }"
 DESK = {"width": 1280, "height": 800}
+CONNECTED_SECONDS = 30  # of a busy machine
 
 
 @dataclass
@@ -79,5 +80,6 @@ def notified_browser(browser: Browser, program: Program, name: str) -> Iterator[
 
 def until_live(page: Page) -> None:
     """Wait until the page is connected, and its bell knows what there is."""
-    expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "connected")
-    expect(page.get_by_test_id("bell")).to_have_attribute("data-known", "true")
+    banner = page.get_by_test_id("connection-banner")
+    expect(banner).to_have_attribute("data-state", "connected", timeout=CONNECTED_SECONDS * 1000)
+    expect(page.get_by_test_id("bell")).to_have_attribute("data-known", "true", timeout=CONNECTED_SECONDS * 1000)

@@ -13,7 +13,7 @@ import pytest
 from backend.clock import SystemClock
 from backend.domain.sending import TIMED_OUT, UNREACHABLE, Verdict
 from backend.errors import Invalid
-from backend.notifications.guard import PRIVATE, Guard, web_address
+from backend.notifications.guard import PRIVATE, Guard, SystemNames, web_address
 from backend.notifications.webhook import NO_TLS, NOT_HTTP, Webhooks
 from tests.support.receivers import CUT, SILENCE, Receiver, receiving
 
@@ -178,6 +178,20 @@ async def test_a_proxy_of_the_environment_is_not_asked(receiver: Receiver, monke
     monkeypatch.setenv("ALL_PROXY", receiver.url)
     found = await answer("http://hooks.example:1/", Guard(allows_private=True, resolve=Names(["127.0.0.1"])))
     assert (found[0], receiver.requests) == ("again", [])
+
+
+async def test_a_name_is_asked_for_once_at_a_time_and_again_later() -> None:
+    names = SystemNames()
+    both = await asyncio.gather(names("localhost", 80), names("localhost", 80))
+    assert both[0] is both[1]
+    again = await names("localhost", 80)
+    assert again is not both[0]
+    assert set(again) <= {"127.0.0.1", "::1"}
+
+
+async def test_a_name_that_is_not_known_is_said() -> None:
+    found = await answer("http://no-such-host.invalid/", Guard())
+    assert found == ("again", "The receiver's host name is not known; check the address.")
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,15 @@ async def test_all_tabs_of_a_user_show_the_same_and_other_users_nothing(scene: S
     assert (await other.until(lambda state: True))["items"] == []
 
 
-async def test_a_tab_that_joins_later_shows_at_once_what_the_others_show(scene: Scene) -> None:
-    await scene.open(ANA).until(lambda state: True)
-    assert scene.open(ANA).state is not None
+async def test_a_tab_that_joins_later_shows_what_is_true_then(scene: Scene) -> None:
+    await scene.doors.seen(by=ANA)
+    first = scene.open(ANA)
+    assert (await first.until(lambda state: True))["away"] is None
+    await scene.telling.ran("night.csv", 60, [None, None])
+    await scene.telling.managed.clock.advance(8 * HOUR_SECONDS)
+    state = await scene.open(ANA).until(lambda state: True)
+    assert state["away"]["jobs"] == 1
+    assert (await first.until(lambda state: state["away"] is not None)) == state
 
 
 async def test_a_wish_is_shown_until_the_job_has_ended(scene: Scene) -> None:
@@ -129,7 +135,7 @@ async def test_nothing_is_read_for_users_without_a_tab(scene: Scene) -> None:
     await scene.telling.ran("bad.csv", 10, [CUT])
     await scene.telling.compose()
     assert tab.state is shown
-    assert scene.open(ANA).state is None  # a new reader, which begins with a new state
+    assert (await scene.open(ANA).until(lambda state: True))["unread"] == 1
 
 
 @pytest.mark.parametrize(("hour", "quiet"), [(21, False), (22, True), (3, True), (7, False)])
