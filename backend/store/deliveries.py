@@ -70,7 +70,7 @@ class DeliveryStore:
         return await self._database.read(lambda connection: list(connection.scalars(query)))
 
     async def line(self, channel_id: str, *, limits: Mapping[ChannelKind, int]) -> Line | None:
-        """Return the first of what waits on the channel, as many as its kind allows; None if there is none of this ID."""
+        """Return the first of what waits on the channel, as many as its kind allows; None without such a channel."""
         return await self._database.read(_line, channel_id, limits)
 
     async def sent_since(self, channel_id: str, since: datetime) -> int:

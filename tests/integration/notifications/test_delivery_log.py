@@ -53,7 +53,7 @@ async def test_what_became_of_them_is_there(delivery_log: DeliveryLog, database:
 
 
 async def line_of(store: DeliveryStore) -> Line:
-    found = await store.line("mail", limits={kind: 10 for kind in ChannelKind})
+    found = await store.line("mail", limits=dict.fromkeys(ChannelKind, 10))
     assert found is not None
     return found
 
