@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from backend.clock import Clock, SystemClock
 from backend.data_directory import prepare_data_directory
 from backend.delivery.hub import ProgressHub
 from backend.delivery.journal import Journal
-from backend.domain.notification import job_link
+from backend.domain.notification import Notification, job_link
 from backend.errors import CannotStart, LeadLost, StoreRefused
 from backend.executors.inprocess import InProcessExecutor
 from backend.executors.machines import LocalMachine, Machines
@@ -53,6 +53,13 @@ from backend.jobs.waits import Waits
 from backend.media.demo import DemoClips
 from backend.media.directory import MediaDirectory
 from backend.media.sources import MediaSources
+from backend.notifications.apprise import Apprise
+from backend.notifications.channels import Channels
+from backend.notifications.delivery_log import DeliveryLog
+from backend.notifications.guard import Guard
+from backend.notifications.outbox import Outbox
+from backend.notifications.senders import Senders
+from backend.notifications.webhook import Webhooks
 from backend.processors import names
 from backend.processors.child import ChildRunner
 from backend.settings import Settings
@@ -121,6 +128,10 @@ class Backend:
     stalls: Stalls
     statistics: StatisticsQueries
     metrics: Metrics
+    channels: Channels
+    delivery_log: DeliveryLog
+    outbox: Outbox
+    senders: Senders
     notifications: Notifications
     composer: Composer
     usual_runs: UsualRuns
@@ -204,7 +215,15 @@ def _build(
     executor = _executor(settings)
     queries = JobQueries(store, hub)
     notifications = Notifications(store.notifications, queries, clock, known_causes=_known_causes(store))
-    composer = _composer(settings, store, clock, notifications)
+    guard = Guard(allows_private=settings.notify_private_addresses)
+    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+
+    def count(kind: str, result: str, number: int) -> None:
+        metrics.count_notifications(kind, result, number)
+
+    delivery_log = DeliveryLog(store.deliveries, queries)
+    outbox = _outbox(settings, store, senders, clock, delivery_log, on_result=count)
+    composer = _composer(settings, store, clock, notifications, outbox, delivery_log)
     news = ProblemNews(store.statistics.count, clock)
 
     def stored(tick: Tick, seconds: float) -> None:
@@ -273,6 +292,10 @@ def _build(
         rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
         stalls=stalls,
         metrics=metrics,
+        senders=senders,
+        outbox=outbox,
+        delivery_log=delivery_log,
+        channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
         notifications=notifications,
         composer=composer,
         usual_runs=UsualRuns(lambda: hub.reader(None), store.composing, clock, on_event=journal.stage_event),
@@ -298,6 +321,26 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
+def _outbox(
+    settings: Settings,
+    store: Store,
+    senders: Senders,
+    clock: Clock,
+    delivery_log: DeliveryLog,
+    *,
+    on_result: Callable[[str, str, int], None],
+) -> Outbox:
+    return Outbox(
+        store.deliveries,
+        senders,
+        clock,
+        zone=settings.zone or clock.now().astimezone().tzinfo or UTC,
+        base_url=settings.base_url,
+        on_result=on_result,
+        on_sent=delivery_log.note,
+    )
+
+
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
     return Metrics(
         hub,
@@ -310,13 +353,25 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
     )
 
 
-def _composer(settings: Settings, store: Store, clock: Clock, notifications: Notifications) -> Composer:
+def _composer(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    notifications: Notifications,
+    outbox: Outbox,
+    delivery_log: DeliveryLog,
+) -> Composer:
+    def told(new: Sequence[Notification]) -> None:
+        notifications.take(new)
+        outbox.wake()
+        delivery_log.note(one.job_id for one in new)
+
     return Composer(
         store,
         clock,
         link=lambda job_id: job_link(settings.base_url, job_id),
         zone=settings.zone,
-        on_told=notifications.take,
+        on_told=told,
         known_causes=_known_causes(store),
     )
 
@@ -382,6 +437,8 @@ async def _start(backend: Backend, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(running(backend.disks.run(), "disks"))
     await stack.enter_async_context(running(backend.waits.run(), "waits"))
     await stack.enter_async_context(running(backend.line.run(), "line"))
+    stack.push_async_callback(backend.senders.close)
+    await stack.enter_async_context(running(backend.outbox.run(), "outbox"))
     await backend.executor.start(backend.work.process_job)
     stack.push_async_callback(backend.drain)
 

@@ -156,6 +156,9 @@ class Settings(BaseModel):
     external_timeout_seconds: Seconds = Field(
         3600, description="silence of its sender after which an external job fails"
     )
+    notify_private_addresses: bool = Field(
+        False, description="let notification channels call this machine and private networks"
+    )
     shutdown_grace_seconds: float = Field(
         1, ge=0, le=60, allow_inf_nan=False, description="time for running videos to finish when the server stops"
     )

@@ -17,6 +17,7 @@ def register(backend: Backend) -> LiveJobs:
     from backend.api.sending import offer_to, text_frame
     from backend.jobs.retention import leaves_at
     from ui.audience import CardFacts
+    from ui.bells import Bells
     from ui.live import LiveJobs
     from ui.nicegui_internals import DirectWay, broadcasts, guard_sockets, require_security_members, sign_scripts
     from ui.pages.dashboard import add_dashboard_page
@@ -24,6 +25,7 @@ def register(backend: Backend) -> LiveJobs:
     from ui.pages.job import add_job_page
     from ui.pages.lists import add_lists_page
     from ui.pages.machines import add_machines_page
+    from ui.pages.notifications import add_notifications_page
     from ui.pages.problems import add_problems_page
     from ui.pages.stats import add_stats_page
 
@@ -39,9 +41,15 @@ def register(backend: Backend) -> LiveJobs:
             backend.line.of,
             backend.line.all_done,
             backend.rates.of,
+            backend.usual_runs.of,
+            backend.usual_runs.usual,
         ),
     )
     backend.metrics.watched_by(lambda: live.watchers)
+    bells = Bells(backend.notifications, backend.clock, backend.settings.zone)
+    app.on_connect(bells.join)
+    app.on_disconnect(bells.leave)
+    app.on_delete(bells.leave)
     sign_scripts()
     guard_sockets(backend.accounts)
     add_dashboard_page(backend, live)
@@ -51,5 +59,6 @@ def register(backend: Backend) -> LiveJobs:
     add_problems_page(backend)
     add_stats_page(backend)
     add_machines_page(backend)
+    add_notifications_page(backend)
     app.on_shutdown(live.aclose)
     return live

@@ -18,7 +18,9 @@ from backend.clock import to_millis
 from backend.delivery.batches import View
 from backend.domain.auth import User
 from backend.domain.job import Job
+from backend.domain.notification import EventKind
 from backend.domain.pace import Estimate, per_time
+from backend.domain.usual import Usual
 from backend.jobs.rates import per_minute
 from backend.jobs.waiting_line import DoneAt, Wait
 from progress_dashboard.protocol import Status
@@ -40,7 +42,7 @@ class CardFacts:
     """What cards show beyond their jobs: when they leave, their pace, since when they are stalled, why they wait.
 
     `done_at` returns when all of some jobs will be done, `rates_of` how many videos of a user (None: of everybody) were
-    finished in each of the last minutes.
+    finished in each of the last minutes, `unusual_of` whether a job is slower or faster than `usual_of` its list.
     """
 
     leaves_at: Callable[[Job], datetime | None]
@@ -49,10 +51,13 @@ class CardFacts:
     wait_of: Callable[[Job, User], Wait | None] = lambda job, user: None
     done_at: Callable[[Iterable[Job]], DoneAt | None] = lambda jobs: None
     rates_of: Callable[[str | None], Sequence[int]] = lambda owner_id: ()
+    unusual_of: Callable[[Job], EventKind | None] = lambda job: None
+    usual_of: Callable[[Job], Usual | None] = lambda job: None
 
     def card(self, job: Job, user: User) -> Card:
         """Return the job's card as it is now, for this user."""
-        return card(job, self.leaves_at(job), self.pace(job), self.stalled_since(job), self.wait(job, user))
+        since, unusual = self.stalled_since(job), self.unusual(job)
+        return card(job, self.leaves_at(job), self.pace(job), since, self.wait(job, user), unusual)
 
     def wait(self, job: Job, user: User) -> Mapping[str, Any] | None:
         """Return why the job waits, in words, and when it begins in milliseconds; None unless it waits."""
@@ -60,6 +65,14 @@ class CardFacts:
         if wait is None:
             return None
         return {"text": wait.words, "starts": wait.starts_at and to_millis(wait.starts_at)}
+
+    def unusual(self, job: Job) -> Mapping[str, str] | None:
+        """Return that the job is slower or faster than usual, in brief and in whole; None if it is neither."""
+        kind = self.unusual_of(job)
+        if kind is None:
+            return None
+        usual = self.usual_of(job)
+        return {"brief": kind.words, "words": f"{kind.words} ({usual.words})" if usual else kind.words}
 
     def pulse(self, user: User) -> Mapping[str, Any] | None:
         """Return the rates of the last minutes, and their mean in words; None if nothing was finished."""
@@ -213,13 +226,14 @@ class Audience:
         card = self.cards[job.id]
         if job.status is Status.PENDING:
             return bool(card["wait"] != facts.wait(job, self.user))
-        return self._has_stalled(job, facts) or card["pace"] != facts.pace(job)
+        has_changed = card["pace"] != facts.pace(job) or card["unusual"] != facts.unusual(job)
+        return has_changed or self._has_stalled(job, facts)
 
     def since(self, after: int) -> list[Card]:
         """Return the cards that changed after a position; of other processing jobs what time may have changed."""
         changed = [self.cards[job.id] for job in self.jobs.values() if job.seq > after]
         others = (job for job in self.jobs.values() if job.seq <= after and job.status in TIME_DEPENDENT)
-        return changed + [{name: self.cards[job.id][name] for name in TIME_DEPENDENT[job.status]} for job in others]
+        return changed + [_aging(self.cards[job.id], job.status) for job in others]
 
     def _has_aged(self, job: Job, facts: CardFacts) -> bool:
         return self.is_stale(job, facts) if job.id in self._shown else self._has_stalled(job, facts)
@@ -265,6 +279,11 @@ def _is_routine(before: Job, now: Job) -> bool:
         and before.pause_reason == now.pause_reason
         and before.waiting_reason == now.waiting_reason
     )
+
+
+def _aging(card: Card, status: Status) -> Card:
+    facts = {name: card[name] for name in TIME_DEPENDENT[status]}
+    return facts | {"unusual": card["unusual"]} if card["unusual"] else facts  # it stays so until the job changes
 
 
 def _differences(before: Card, now: Card) -> Card:

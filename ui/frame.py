@@ -12,6 +12,7 @@ from backend import Backend
 from backend.domain.auth import User
 from backend.domain.problem import ProblemPeriod
 from backend.domain.texts import counted
+from ui.bells import Actions
 from ui.components.shared.page_frame import page_frame
 from ui.following import patiently, while_connected
 from ui.session import current_user
@@ -25,7 +26,8 @@ RETRY_SECONDS = 1.0
 @contextmanager
 def frame_of(backend: Backend, title: str, active: str, user: User) -> Iterator[Element]:
     """Draw the frame of a page of this user. `active` is the page's name in `ui.theme.PAGES`, or "" for none."""
-    with page_frame(title, active, user, backend.settings, storage_notice(backend.journal)) as content:
+    actions, notice = Actions(backend.notifications), storage_notice(backend.journal)
+    with page_frame(title, active, user, backend.settings, actions, notice) as content:
         _follow_problems(backend, context.client)
         yield content
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from backend import VERSION
 from backend.api import (
+    channels,
     control,
     jobs,
     many,
@@ -33,7 +34,7 @@ from backend.app import Backend, running
 
 ROUTERS = (
     *(session.router, jobs.router, videos.router, control.router, reports.router),
-    *(operations.router, stats.router, metrics.router, notifications.router),
+    *(operations.router, stats.router, metrics.router, notifications.router, channels.router),
     *(problems.router, many.router),
 )
 PageOwner = Callable[[str], str | None]

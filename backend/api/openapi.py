@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from backend.api import notification_types, problem_types, statistics_types, types
+from backend.api import channel_types, notification_types, problem_types, statistics_types, types
 from progress_dashboard import protocol
 
 REFERENCE = "#/components/schemas/{name}"
-MODULES = (types, statistics_types, notification_types, problem_types)
+MODULES = (types, statistics_types, notification_types, channel_types, problem_types)
 PUBLIC_MODULES = (*(module.__name__ for module in MODULES), protocol.__name__)
 COMMENTED_FIELD = re.compile(r"((?:^    # .*\n)+)^    (\w+):", re.MULTILINE)
 

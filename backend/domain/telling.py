@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from typing import NamedTuple
 
 from backend.domain.causes import general_words
 from backend.domain.durations import elapsed
 from backend.domain.notification import ENDS, EventKind
 from backend.domain.texts import counted, printable
 from backend.domain.usual import Usual
-from backend.domain.video import Cause
 from progress_dashboard.protocol import UNFINISHED, ProgressUpdate
 
 MAX_TEXT, MAX_TITLE = 1_000, 200  # characters
@@ -28,6 +28,15 @@ VERDICTS = frozenset({EventKind.SLOWER, EventKind.FASTER})
 FAILURES_IN_A_ROW = re.compile(r"([\d,]+ failures? in a row): (.*)")  # as `domain.messages` says it
 Words = Callable[[str, str], str]
 """Returns an error in the words that may be told, from the error and the video ID."""
+
+
+class ToldCause(NamedTuple):
+    """Why so many videos failed, with the error of one of them. `fingerprint` is None for very old failures."""
+
+    fingerprint: str | None
+    count: int
+    error: str
+    video_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Story:
     reason: str | None = None
     usual: Usual | None = None
     verdict: EventKind | None = None
-    causes: Sequence[Cause] = field(default=())
+    causes: Sequence[ToldCause] = field(default=())
     previous: PreviousRun | None = None
 
 

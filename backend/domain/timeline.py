@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from backend.domain.job import Action, Job
+from backend.domain.notification import ChannelKind, DeliveryState, EventKind
 from progress_dashboard.protocol import Status
 
 
@@ -56,6 +57,25 @@ class SharedAction:
     action: Action
     user_name: str
     jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelDelivery:
+    """What has become of an event of a job on a channel; `at` is the time of the event.
+
+    `together` is how many events the message told of, `error` why it was not taken, or not sent.
+    """
+
+    event: EventKind
+    attempt: int
+    channel_name: str
+    kind: ChannelKind
+    state: DeliveryState
+    tries: int
+    at: datetime
+    sent_at: datetime | None = None
+    error: str | None = None
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)

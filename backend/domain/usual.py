@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, floor
+from typing import NamedTuple
 
 from backend.domain.durations import elapsed
 from backend.domain.notification import EventKind
-from backend.domain.timeline import Milestone
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 MIN_RUNS, MAX_RUNS = 5, 50  # fewer tell nothing, older ones not how it is now
@@ -24,6 +24,15 @@ MARGIN_SHARE, MARGIN_SECONDS = (
     0.1,
     1.0,
 )  # by which a run must lie outside: of five equal runs, one is always the longest
+
+
+class Step(NamedTuple):
+    """What counts of a milestone of a job (`domain.timeline`)."""
+
+    at: datetime
+    status: Status
+    attempt: int
+    pause_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +94,13 @@ def verdict(usual: Usual | None, seconds: float, update: ProgressUpdate) -> Even
     return None if said is EventKind.FASTER and update.failed * 2 >= update.total_videos else said
 
 
-def seconds_in(status: Status, milestones: Iterable[Milestone], attempt: int, *, until: datetime) -> float:
-    """Return for how long a job had this status in an attempt, by its milestones in order, up to a moment."""
+def seconds_in(status: Status, steps: Iterable[Step], attempt: int, *, until: datetime) -> float:
+    """Return for how long a job had this status in an attempt, by its steps in order, up to a moment."""
     seconds, since = 0.0, None
-    for milestone in milestones:
-        if milestone.attempt != attempt or milestone.at > until:
+    for step in steps:
+        if step.attempt != attempt or step.at > until:
             continue
         if since is not None:
-            seconds += (milestone.at - since).total_seconds()
-        since = milestone.at if milestone.status is status else None
+            seconds += (step.at - since).total_seconds()
+        since = step.at if step.status is status else None
     return seconds if since is None else seconds + (until - since).total_seconds()

@@ -17,17 +17,18 @@ import msgspec
 from backend.clock import Clock
 from backend.domain.job import Job
 from backend.domain.notification import ENDS, DeliveryState, EventKind, Notification, NotificationSettings, event_id
-from backend.domain.telling import Story, Told, short_name, tell
+from backend.domain.telling import Story, Told, ToldCause, short_name, tell
 from backend.domain.usual import seconds_in, verdict
-from backend.domain.video import MAX_CAUSES, Cause
-from backend.errors import StoreRefused
+from backend.domain.video import MAX_CAUSES
+from backend.errors import LeadLost, StoreRefused
 from backend.store import Store
 from backend.store.composing import Background, Composed, Delivery, Follower, Raw
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 log = logging.getLogger(__name__)
-AT_ONCE = 50  # stored in one transaction
-RETRY_SECONDS = 1.0
+AT_ONCE = 25  # stored in one transaction
+RETRY_SECONDS, LONG_RETRY_SECONDS = 1.0, 60.0
+GATHER_SECONDS = 0.25  # between two transactions, so that many events share one, and ticks seldom wait for it
 REST_RATIO = 2.0  # of the time of work, after each notification while more of them wait than `AT_ONCE`
 WITH_CAUSES = frozenset({EventKind.FAILED, EventKind.WITH_ERRORS})
 KnownCauses = Callable[[str, Collection[str], datetime], Awaitable[Collection[str]]]
@@ -76,10 +77,17 @@ class Composer:
             try:
                 while await self.run_once():
                     pass
+                await self._clock.sleep(GATHER_SECONDS)
             except StoreRefused as error:
                 extra = {"action": "composing_refused"}
                 log.warning("notifications are composed later: %s", error.sentence, extra=extra)
                 await self._clock.sleep(RETRY_SECONDS)
+                self._work.set()
+            except LeadLost:
+                return  # another server composes now
+            except Exception:
+                log.exception("composing failed, and begins again", extra={"action": "composing_failed"})
+                await self._clock.sleep(LONG_RETRY_SECONDS)
                 self._work.set()
 
     async def run_once(self) -> int:
@@ -101,10 +109,9 @@ class Composer:
         if job is None or told.job is None:
             return _out(told, None, settings, raw, self._clock.now())
         try:
-            causes = await self._causes(told, job)
-            background = await self._store.composing.background(job)
-            story = self._story(told, told.job, background, causes, self._zone_of(settings))
-            muted, said = await self._are_known(job, causes, told.at), tell(story)
+            background = await self._store.composing.background(job, with_causes=told.event in WITH_CAUSES)
+            story = self._story(told, told.job, background, zone_of(settings.zone) or self._zone)
+            muted, said = await self._are_known(job, background.causes, told.at), tell(story)
         except StoreRefused:
             raise
         except Exception:  # it is told nevertheless, and holds up no other
@@ -118,17 +125,14 @@ class Composer:
         composed = _out(said_so, job, settings, raw, self._clock.now())
         return replace(
             composed,
-            followers=[*_followers(told, raw, story.verdict if story else None)],
+            followers=[*_followers(told, job, raw, story.verdict if story else None)],
             ends_wishes=told.event in ENDS,
         )
 
-    async def _causes(self, told: Notification, job: Job) -> Sequence[Cause]:
-        return await self._store.videos.causes(job.id) if told.event in WITH_CAUSES else ()
-
-    async def _are_known(self, job: Job, causes: Sequence[Cause], at: datetime) -> bool:
+    async def _are_known(self, job: Job, causes: Sequence[ToldCause], at: datetime) -> bool:
         """Return True if there are causes, and all of them are known until later."""
-        fingerprints = {cause.fingerprint for cause in causes}
-        if not 0 < len(causes) < MAX_CAUSES:
+        fingerprints = {cause.fingerprint for cause in causes if cause.fingerprint is not None}
+        if not 0 < len(causes) < MAX_CAUSES or len(fingerprints) < len(causes):
             return False
         return fingerprints <= set(await self._known_causes(job.owner_id, fingerprints, at))
 
@@ -137,10 +141,9 @@ class Composer:
         told: Notification,
         update: ProgressUpdate,
         background: Background,
-        causes: Sequence[Cause],
         zone: tzinfo | None,
     ) -> Story:
-        mine = [one for one in background.milestones if one.attempt == told.attempt and one.at <= told.at]
+        mine = [step for step in background.steps if step.attempt == told.attempt and step.at <= told.at]
         worked = seconds_in(Status.PROCESSING, mine, told.attempt, until=told.at)
         is_whole = told.event is EventKind.FAILED and (not update.failed or update.current_video < update.total_videos)
         return Story(
@@ -155,12 +158,9 @@ class Composer:
             reason=mine[-1].pause_reason if mine and told.event is EventKind.PAUSED_ITSELF else None,
             usual=background.usual,
             verdict=verdict(background.usual, worked, update),
-            causes=causes,
+            causes=background.causes,
             previous=background.previous,
         )
-
-    def _zone_of(self, settings: NotificationSettings) -> tzinfo | None:
-        return zone_of(settings.zone) or self._zone
 
 
 def zone_of(name: str | None) -> tzinfo | None:
@@ -177,26 +177,26 @@ def _plainly(told: Notification, update: ProgressUpdate, link: str) -> Told:
 
 def _out(told: Notification, job: Job | None, settings: NotificationSettings, raw: Raw, now: datetime) -> Composed:
     """Return the notification as the user's settings have it, with its deliveries."""
-    in_bell = told.wished or told.event in settings.wanted
+    may_know = raw.may_tell(told.user_id, job)
+    in_bell = may_know and (told.wished or told.event in settings.wanted)
     ready = msgspec.structs.replace(told, composed=True, in_bell=in_bell, read_at=told.at if told.muted else None)
     state = DeliveryState.MUTED if told.muted else DeliveryState.WAITING
     takers = [
         channel
         for channel in raw.channels
-        if channel.takes(ready, job, settings) and channel.owner_id not in raw.silent
+        if channel.takes(ready, job, settings) and (channel.owner_id is None or may_know)
     ]
     return Composed(ready, (), [Delivery(told.event_id, one.id, told.job_id, told.seq, state, now) for one in takers])
 
 
-def _followers(told: Notification, raw: Raw, said: EventKind | None) -> Iterator[Follower]:
+def _followers(told: Notification, job: Job, raw: Raw, said: EventKind | None) -> Iterator[Follower]:
     """Yield what else is to be told: a run that was slower or faster, and others who wished to be told of this."""
-    if told.job_id is None or not told.for_all:
+    if not told.for_all:
         return
-    wishes = raw.wishes.get(told.job_id, {})
+    wishes = raw.wishes.get(job.id, {})
     if said is not None and told.event in ENDS:
         is_wished = said in wishes.get(told.user_id, ())
-        yield Follower(event_id(told.job_id, said, told.attempt), said, told.user_id, True, is_wished)
+        yield Follower(event_id(job.id, said, told.attempt), said, told.user_id, True, is_wished)
     for user_id, events in wishes.items():
-        if user_id != told.user_id and told.event in events:
-            mine = event_id(told.job_id, told.event, told.attempt, user_id)
-            yield Follower(mine, told.event, user_id, False, True)
+        if user_id != told.user_id and told.event in events and raw.may_tell(user_id, job):
+            yield Follower(event_id(job.id, told.event, told.attempt, user_id), told.event, user_id, False, True)

@@ -81,6 +81,10 @@ class Metrics:
         """Count these watchers, too."""
         self._watchers.append(watchers)
 
+    def count_notifications(self, channel: str, result: str, number: int) -> None:
+        """Count what has become of notifications, by the kind of their channel."""
+        self._notifications.labels(channel, result).inc(number)
+
     async def run(self) -> None:
         """Measure how late the event loop is, until cancelled."""
         while True:
@@ -106,8 +110,11 @@ class Metrics:
             "dashboard_job_wait_seconds", "Time from handing in a job to its start.", buckets=buckets, registry=registry
         )
         self._self_pauses = Counter("dashboard_self_pauses", "Times that a job paused itself.", registry=registry)
-        self.notifications = Counter(
-            "dashboard_notifications", "Notifications by channel and result.", ["channel", "result"], registry=registry
+        self._notifications = Counter(
+            "dashboard_notifications",
+            "Notifications by kind of channel and result.",
+            ["channel", "result"],
+            registry=registry,
         )
         self._ticks = Histogram(
             "dashboard_tick_seconds", "Time to store a tick.", buckets=TICK_BUCKETS, registry=registry

@@ -96,11 +96,11 @@ class Notifications:
 
     async def page(self, *, by: User, limit: int = 50, cursor: str | None = None) -> Page[Notification]:
         """Return a part of the user's list, newest first; it goes back 30 days."""
-        return await self._store.page(by.id, limit=checked_limit(limit), cursor=cursor)
+        return await self._store.page(by, limit=checked_limit(limit), cursor=cursor)
 
     async def unread(self, *, by: User) -> int:
         """Return how many of them are unread."""
-        return await self._store.unread(by.id)
+        return await self._store.unread(by)
 
     async def mark_read(self, event_ids: Sequence[str] | None = None, *, by: User) -> int:
         """Mark these as read (None: all) and return how many are unread now; what is not the user's is passed over."""
@@ -162,8 +162,11 @@ class Notifications:
         if by.id in self._seen and now - self._seen[by.id] < SEEN_EVERY:
             return
         last, since = await self._store.presence(by.id)
-        await self._store.set_presence(by.id, last_seen_at=now, away_since=since or self._away_since(last))
+        absent = self._away_since(last)
+        await self._store.set_presence(by.id, last_seen_at=now, away_since=since or absent)
         self._seen[by.id] = now
+        if absent:  # tabs that were open all the while show what happened
+            self._wake(by.id)
 
     def _away_since(self, last_seen_at: datetime | None) -> datetime | None:
         """Return the moment if it is so long ago that the user was away."""

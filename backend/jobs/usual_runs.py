@@ -151,12 +151,12 @@ class UsualRuns:
                 self._wanted.put_nowait(job_id)
 
     async def _find(self, job: Job) -> None:
-        usual, milestones = await self._store.usual(job)
+        usual, steps = await self._store.usual(job)
         newest = self._newest.pop(job.id, None)
-        if usual is None or newest is None or not milestones:
+        if usual is None or newest is None or not steps:
             return
-        last = milestones[-1]
-        worked = seconds_in(Status.PROCESSING, milestones, job.attempt, until=last.at)
+        last = steps[-1]
+        worked = seconds_in(Status.PROCESSING, steps, job.attempt, until=last.at)
         since = last.at if last.status is Status.PROCESSING else None
         self._watched[job.id] = WatchedRun(job, usual, worked, since)
         self.learn(newest)

@@ -14,8 +14,10 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         from backend.store.cause_memory import CauseMemoryStore
+        from backend.store.channels import ChannelStore
         from backend.store.composing import ComposingStore
-        from backend.store.forecasts import ForecastStore  # commands use other modules here, without SQLAlchemy
+        from backend.store.deliveries import DeliveryStore  # commands use other modules here, without SQLAlchemy
+        from backend.store.forecasts import ForecastStore
         from backend.store.history import HistoryStore
         from backend.store.jobs import JobStore
         from backend.store.notifications import NotificationStore
@@ -27,6 +29,8 @@ class Store:
         self.videos = VideoStore(database)
         self.history = HistoryStore(database)
         self.forecasts = ForecastStore(database)
+        self.channels = ChannelStore(database)
+        self.deliveries = DeliveryStore(database)
         self.statistics = StatisticsStore(database)
         self.cause_memory = CauseMemoryStore(database)
         self.notifications = NotificationStore(database)

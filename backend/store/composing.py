@@ -7,14 +7,15 @@ slower than usual, another user who wished to be told). After a kill, what was n
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Executable, Row, bindparam, delete, func, select
+from sqlalchemy import Connection, Executable, Row, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from backend.clock import from_millis, to_millis
 from backend.domain.job import Job
 from backend.domain.notification import (
     Channel,
@@ -25,14 +26,12 @@ from backend.domain.notification import (
     NotificationSettings,
     event_kinds,
 )
-from backend.domain.telling import PreviousRun
-from backend.domain.timeline import Milestone
-from backend.domain.usual import MAX_RUNS, MAX_SIZE_RATIO, Usual, seconds_in
-from backend.domain.video import VideoStatus
+from backend.domain.telling import PreviousRun, ToldCause
+from backend.domain.usual import GOOD_ENDS, MAX_RUNS, MAX_SIZE_RATIO, MIN_RUNS, Step, Usual
+from backend.domain.video import MAX_CAUSES
 from backend.domain.words import sort_key
 from backend.store import bulk
-from backend.store.database import Database
-from backend.store.job_lists import PAST, PRESENT
+from backend.store.database import Cursor, Database
 from backend.store.jobs import job_of, select_jobs
 from backend.store.notifications import notification, settings_of
 from backend.store.rows import RowCodec
@@ -40,22 +39,78 @@ from backend.store.tables import (
     CHANNELS,
     DELIVERIES,
     JOBS,
-    MILESTONES,
     NOTIFICATION_SETTINGS,
     NOTIFICATIONS,
-    RESULTS,
     USERS,
-    VIDEOS,
     WISHES,
 )
-from backend.store.videos import NEWEST_RESULT
 from progress_dashboard.protocol import Status
 
-GOOD_RUNS = (Status.COMPLETED, Status.COMPLETED_WITH_ERRORS)
-ENDED_BY_THEMSELVES = (*GOOD_RUNS, Status.FAILED)
+MARKS = "{marks}"
+MAX_EARLIER = 2 * MAX_RUNS
 COMPOSED = ("event_id", "title", "text", "details", "composed", "in_bell", "wished", "muted", "read_at")
 NOT_YET = ("composed", "in_bell", "muted")
 COPIED = ("job_id", "attempt", "seq", "at", "job")
+
+
+# Written out for the driver's cursor: in a flood, all of it is asked for each event. The plus keeps databases from an
+# index by time, where that by name finds far fewer rows.
+_EARLIER = (
+    "SELECT created_at, id, status, attempt, total_videos, started_at, finished_at FROM job WHERE {part}"
+    " AND owner_id = ? AND name_key = ? AND name = ? AND processor = ? AND id <> ? AND +created_at <= ?"
+    " AND status IN ('completed', 'completed_with_errors', 'failed')"
+    " ORDER BY created_at DESC LIMIT ?"
+)
+_WORKED = (
+    "SELECT job_id, sum(until - at) FROM (SELECT job_id, status, at,"  # noqa: S608  our own names
+    " lead(at) OVER (PARTITION BY job_id ORDER BY seq) AS until FROM milestone"
+    f" WHERE attempt = 1 AND job_id IN ({MARKS})) AS step WHERE status = 'processing' GROUP BY job_id"
+)
+_STEPS = "SELECT at, status, attempt, pause_reason FROM milestone WHERE job_id = ? ORDER BY seq"
+_FAILED = (
+    " FROM video JOIN result ON result.job_id = video.job_id AND result.position = video.position"
+    " AND result.attempt = video.attempts WHERE video.job_id = ? AND video.status = 'failed'"
+)
+_FINGERPRINTS = f"SELECT fingerprint, count(*){_FAILED} AND fingerprint IS NOT NULL GROUP BY fingerprint"
+_CAUSES = (
+    f"WITH cause AS (SELECT fingerprint, count(*) AS number, min(result.position) AS position{_FAILED}"  # noqa: S608
+    " GROUP BY fingerprint ORDER BY number DESC, position LIMIT ?)"
+    " SELECT cause.fingerprint, number, error, video_id FROM cause"
+    " JOIN video ON video.job_id = ? AND video.position = cause.position"
+    " JOIN result ON result.job_id = video.job_id AND result.position = video.position"
+    " AND result.attempt = video.attempts ORDER BY number DESC, cause.position"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The statements of a database that differ: those for the jobs on the dashboard, and for the past ones."""
+
+    earlier: tuple[str, str]
+
+
+TEXTS = {
+    "sqlite": Texts((_EARLIER.format(part="on_dashboard = 1"), _EARLIER.format(part="on_dashboard = 0"))),
+    "postgresql": Texts((_EARLIER.format(part="on_dashboard"), _EARLIER.format(part="NOT on_dashboard"))),
+}
+
+
+class EarlierRun(NamedTuple):
+    """An ended job with the same list; sorts by its creation. Times are milliseconds."""
+
+    created_at: int
+    job_id: str
+    status: str
+    attempt: int
+    total_videos: int
+    started_at: int | None
+    finished_at: int
+
+    def tells_of(self, job: Job) -> bool:
+        """Return True if its time tells something of the job's: a good whole run of about as many videos."""
+        is_alike = self.total_videos <= job.total_videos * MAX_SIZE_RATIO
+        is_alike &= self.total_videos * MAX_SIZE_RATIO >= job.total_videos
+        return is_alike and self.attempt == 1 and self.status in GOOD_ENDS and self.started_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +147,28 @@ class Follower:
 class Raw:
     """Notifications that are not composed, and what decides about them.
 
-    `settings` and `silent` (users who are disabled) are by user ID, `wishes` by job ID.
+    `settings` are by user ID, and so is `enabled`: the users who are told anything, and if each is an administrator.
+    `wishes` are by job ID.
     """
 
     notifications: Sequence[Notification]
     jobs: Mapping[str, Job]
     settings: Mapping[str, NotificationSettings]
-    silent: Collection[str]
+    enabled: Mapping[str, bool]
     wishes: Mapping[str, Mapping[str, frozenset[EventKind]]]
     channels: Sequence[Channel]
+
+    def may_tell(self, user_id: str, job: Job | None) -> bool:
+        """Return True if the user may see the job (None: the server) now: their role may have changed."""
+        return user_id in self.enabled and (self.enabled[user_id] or (job is not None and job.owner_id == user_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What is known beside a job: its milestones, how long its list usually takes, and the last run of the list."""
+    """What is known beside a job: its steps, its causes, how long its list usually takes, and the last run of it."""
 
-    milestones: Sequence[Milestone]
+    steps: Sequence[Step]
+    causes: Sequence[ToldCause]
     usual: Usual | None
     previous: PreviousRun | None
 
@@ -132,15 +193,19 @@ class ComposingStore:
         """Return the oldest notifications that are not composed, with what decides about them."""
         return await self._database.read(_raw, limit)
 
-    async def background(self, job: Job) -> Background:
+    async def background(self, job: Job, *, with_causes: bool) -> Background:
         """Return what is known beside the job."""
-        return await self._database.read(_background, job)
+        texts = TEXTS[self._database.dialect]
+        return await self._database.read_by_cursor(lambda cursor: _background(cursor, texts, job, with_causes))
 
-    async def usual(self, job: Job) -> tuple[Usual | None, Sequence[Milestone]]:
-        """Return how long runs of the job's list usually take, and its own milestones."""
-        return await self._database.read(
-            lambda connection: (_usual(connection, job), _milestones(connection, [job.id])[job.id])
-        )
+    async def usual(self, job: Job) -> tuple[Usual | None, Sequence[Step]]:
+        """Return how long runs of the job's list usually take, and its own steps."""
+        texts = TEXTS[self._database.dialect]
+
+        def read(cursor: Cursor) -> tuple[Usual | None, Sequence[Step]]:
+            return _usual(cursor, _earlier(cursor, texts, job), job), _steps(cursor, job.id)
+
+        return await self._database.read_by_cursor(read)
 
     async def store(self, composed: Sequence[Composed]) -> list[Notification]:
         """Store what is said, and return what is new: not what was composed before, or went with its job."""
@@ -158,14 +223,15 @@ def _raw(connection: Connection, limit: int) -> Raw:
         wishes[row.job_id][row.user_id] = event_kinds(row.events)
     users = {told.user_id for told in found} | {user_id for of_job in wishes.values() for user_id in of_job}
     settings = connection.execute(select(NOTIFICATION_SETTINGS).where(NOTIFICATION_SETTINGS.c.user_id.in_(users)))
-    silent = connection.scalars(select(USERS.c.id).where(USERS.c.disabled, USERS.c.id.in_(users)))
+    accounts = connection.execute(select(USERS.c.id, USERS.c.is_admin, USERS.c.disabled).where(USERS.c.id.in_(users)))
+    enabled = {row.id: row.is_admin for row in accounts if not row.disabled}
     told_of = CHANNELS.c.owner_id.is_(None) | CHANNELS.c.owner_id.in_(users)
     channels = connection.execute(select(CHANNELS).where(CHANNELS.c.enabled, told_of).order_by(CHANNELS.c.id))
     return Raw(
         notifications=found,
         jobs=jobs,
         settings={row.user_id: settings_of(row) for row in settings},
-        silent=set(silent),
+        enabled=enabled,
         wishes=wishes,
         channels=[channel_of(row) for row in channels],
     )
@@ -178,68 +244,45 @@ def channel_of(row: Row[Any]) -> Channel:
     return Channel(**dict(row._mapping) | {"events": events, "only": only})
 
 
-def _background(connection: Connection, job: Job) -> Background:
-    milestones = _milestones(connection, [job.id])[job.id]
-    return Background(milestones, _usual(connection, job), _previous(connection, job))
+def _background(cursor: Cursor, texts: Texts, job: Job, with_causes: bool) -> Background:
+    earlier = _earlier(cursor, texts, job)
+    causes = (
+        [ToldCause(*row) for row in cursor.execute(_CAUSES, (job.id, MAX_CAUSES, job.id)).fetchall()]
+        if with_causes
+        else ()
+    )
+    previous = _previous(cursor, earlier) if causes else None
+    return Background(_steps(cursor, job.id), causes, _usual(cursor, earlier, job), previous)
 
 
-def _usual(connection: Connection, job: Job) -> Usual | None:
-    """Return how long earlier runs of the list took, by the newest ones of about as many videos."""
-    size = job.total_videos
-    is_alike = JOBS.c.total_videos.between(size / MAX_SIZE_RATIO, size * MAX_SIZE_RATIO)
-    runs = _earlier(connection, job, GOOD_RUNS, MAX_RUNS, JOBS.c.attempt == 1, is_alike, JOBS.c.started_at.is_not(None))
-    milestones = _milestones(connection, [run.id for run in runs])
-    seconds = [
-        seconds_in(Status.PROCESSING, milestones[run.id], 1, until=run.finished_at)
-        or (run.finished_at - run.started_at).total_seconds()  # it has no milestones, which are younger than it is
-        for run in runs
-    ]
-    return Usual.of(seconds)
+def _earlier(cursor: Cursor, texts: Texts, job: Job) -> list[EarlierRun]:
+    """Return the newest ended jobs before this one with the same list, processor and owner, newest first."""
+    same = (job.owner_id, sort_key(job.name), job.name, job.processor, job.id, to_millis(job.created_at))
+    rows = [row for text in texts.earlier for row in cursor.execute(text, (*same, MAX_EARLIER)).fetchall()]
+    return sorted((EarlierRun(*row) for row in rows if row[-1] is not None), reverse=True)[:MAX_EARLIER]
 
 
-def _previous(connection: Connection, job: Job) -> PreviousRun | None:
-    runs = _earlier(connection, job, ENDED_BY_THEMSELVES, 1)
-    if not runs:
+def _usual(cursor: Cursor, earlier: Sequence[EarlierRun], job: Job) -> Usual | None:
+    """Return how long earlier runs took, by the newest good ones of about as many videos."""
+    runs = [run for run in earlier if run.tells_of(job)][:MAX_RUNS]
+    if len(runs) < MIN_RUNS:
         return None
-    failed = (VIDEOS.c.job_id == runs[0].id, VIDEOS.c.status == VideoStatus.FAILED)
-    counts = (
-        select(RESULTS.c.fingerprint, func.count().label("videos"))
-        .join(VIDEOS, NEWEST_RESULT)
-        .where(*failed)
-        .group_by(RESULTS.c.fingerprint)
-    )
-    causes = {row.fingerprint: row.videos for row in connection.execute(counts) if row.fingerprint is not None}
-    return PreviousRun(runs[0].finished_at, causes)
+    marks = ", ".join("?" * len(runs))
+    worked = dict(cursor.execute(_WORKED.replace(MARKS, marks), [run.job_id for run in runs]).fetchall())
+    # older runs have no milestones
+    return Usual.of([int(worked.get(run.job_id) or run.finished_at - (run.started_at or 0)) / 1000 for run in runs])
 
 
-def _earlier(
-    connection: Connection, job: Job, statuses: Sequence[Status], limit: int, *conditions: Any
-) -> list[Row[Any]]:
-    """Return the newest ended jobs before this one with the same list, processor and owner."""
-    same = (
-        JOBS.c.owner_id == job.owner_id,
-        JOBS.c.name_key == sort_key(job.name),
-        JOBS.c.name == job.name,
-        JOBS.c.processor == job.processor,
-        JOBS.c.id != job.id,
-        JOBS.c.created_at <= job.created_at,
-        JOBS.c.finished_at.is_not(None),
-    )
-    columns = (JOBS.c.id, JOBS.c.created_at, JOBS.c.started_at, JOBS.c.finished_at)
-    found: list[Row[Any]] = []
-    for part in (PRESENT, PAST):
-        query = select(*columns).where(part, JOBS.c.status.in_(statuses), *same, *conditions)
-        found += connection.execute(query.order_by(JOBS.c.created_at.desc()).limit(limit))
-    return sorted(found, key=lambda row: (row.created_at, row.id), reverse=True)[:limit]
+def _previous(cursor: Cursor, earlier: Sequence[EarlierRun]) -> PreviousRun | None:
+    if not earlier:
+        return None
+    causes = cursor.execute(_FINGERPRINTS, (earlier[0].job_id,)).fetchall()
+    return PreviousRun(from_millis(earlier[0].finished_at), dict(causes))
 
 
-def _milestones(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[Milestone]]:
-    """Return the milestones of each of the jobs, in order."""
-    query = select(MILESTONES).where(MILESTONES.c.job_id.in_(job_ids)).order_by(MILESTONES.c.job_id, MILESTONES.c.seq)
-    found: dict[str, list[Milestone]] = {job_id: [] for job_id in job_ids}
-    for row in connection.execute(query):
-        found[row.job_id].append(Milestone(**row._mapping))
-    return found
+def _steps(cursor: Cursor, job_id: str) -> list[Step]:
+    rows = cursor.execute(_STEPS, (job_id,)).fetchall()
+    return [Step(from_millis(at), Status(status), attempt, reason) for at, status, attempt, reason in rows]
 
 
 def _store(connection: Connection, composed: Sequence[Composed]) -> list[Notification]:

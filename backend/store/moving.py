@@ -105,7 +105,7 @@ def _move_all(rows: sqlite3.Connection, connection: Connection, report: Report) 
 
 
 def _move_table(rows: sqlite3.Connection, connection: Connection, table: Table, report: Report) -> int:
-    names = ", ".join(column.name for column in table.columns)
+    names = ", ".join(map(_quoted, table.columns))
     (total,) = rows.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()  # noqa: S608  our own names
     found = rows.execute(f'SELECT {names} FROM "{table.name}" ORDER BY {_key(table)}')  # noqa: S608
     driver: Any = connection.connection.dbapi_connection
@@ -126,7 +126,11 @@ def _move_table(rows: sqlite3.Connection, connection: Connection, table: Table, 
 
 
 def _key(table: Table) -> str:
-    return ", ".join(column.name for column in table.primary_key)
+    return ", ".join(map(_quoted, table.primary_key))
+
+
+def _quoted(column: Column[Any]) -> str:
+    return f'"{column.name}"'  # some are words of SQL
 
 
 def _add(sums: list[int], row: Sequence[Any]) -> None:
@@ -146,11 +150,11 @@ def _summed(table: Table) -> str:
 
 
 def _measure(column: Column[Any]) -> str:
-    kind: Any = getattr(column.type, "impl_instance", column.type)
+    kind, name = getattr(column.type, "impl_instance", column.type), _quoted(column)
     if isinstance(kind, Boolean):
-        return f"{column.name}::INTEGER"
+        return f"{name}::INTEGER"
     if isinstance(kind, Float):
-        return f"trunc({column.name} * {MICRO})::NUMERIC"
+        return f"trunc({name} * {MICRO})::NUMERIC"
     if isinstance(kind, Integer):
-        return column.name
-    return f"length({column.name})" if isinstance(kind, LargeBinary) else f"length({column.name}::TEXT)"
+        return name
+    return f"length({name})" if isinstance(kind, LargeBinary) else f"length({name}::TEXT)"

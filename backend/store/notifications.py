@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 
+from backend.domain.auth import User
 from backend.domain.notification import EventKind, Notification, NotificationSettings, event_kinds
 from backend.domain.video import VideoStatus
 from backend.store import bulk
@@ -53,9 +54,9 @@ class NotificationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, user_id: str, *, limit: int, cursor: str | None) -> Page[Notification]:
+    async def page(self, by: User, *, limit: int, cursor: str | None) -> Page[Notification]:
         """Return a part of the user's list, newest first. Raises `Invalid` for a foreign cursor."""
-        query = select(NOTIFICATIONS).where(_MINE.user_id == user_id, _MINE.in_bell)
+        query = select(NOTIFICATIONS).where(*_of(by))
         if cursor is not None:
             query = query.where(after_position(_MINE.at, _MINE.event_id, True, position_in(_MINE.at, cursor)))
         query = query.order_by(_MINE.at.desc(), _MINE.event_id.desc()).limit(limit + 1)
@@ -63,9 +64,9 @@ class NotificationStore:
         items = found[:limit]
         return Page(items, cursor_of(items[-1].at, items[-1].event_id) if len(found) > limit else None)
 
-    async def unread(self, user_id: str) -> int:
+    async def unread(self, by: User) -> int:
         """Return how many notifications in the user's list are unread."""
-        mine = (_MINE.user_id == user_id, _MINE.in_bell, _MINE.read_at.is_(None))
+        mine = (*_of(by), _MINE.read_at.is_(None))
         return int((await self._all(select(func.count()).select_from(NOTIFICATIONS).where(*mine)))[0][0])
 
     async def mark_read(self, user_id: str, event_ids: Sequence[str] | None, *, at: datetime) -> int:
@@ -138,6 +139,12 @@ class NotificationStore:
 
     async def _all(self, query: Any) -> Sequence[Row[Any]]:
         return await self._database.read(lambda connection: connection.execute(query).all())
+
+
+def _of(user: User) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of a user's list; of one who was an administrator, without others' jobs and the server."""
+    own = () if user.is_admin else (_MINE.for_all, _MINE.job_id.is_not(None))
+    return (_MINE.user_id == user.id, _MINE.in_bell, *own)
 
 
 def write(connection: Connection, tick: Tick) -> None:

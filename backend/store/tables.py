@@ -94,6 +94,7 @@ class EncodedText(TypeDecorator[bytes]):
 
 
 CLUSTERED = {"sqlite_with_rowid": False}  # for short rows: one of over 1,000 bytes would take a page of its own
+WAITS = "state = 'waiting'"
 UNREAD = "in_bell = 1 AND read_at IS NULL"
 PAST, PRESENT = text("on_dashboard = 0"), text("on_dashboard = 1")
 
@@ -109,9 +110,9 @@ def _past(name: str, *columns: str) -> Index:
     )
 
 
-def _where(sqlite: str, postgresql: str) -> dict[str, Any]:
+def _where(sqlite: str, postgresql: str = "") -> dict[str, Any]:
     """Return the condition of an index of some rows, in the words in which each database is asked for them."""
-    return {"sqlite_where": text(sqlite), "postgresql_where": text(postgresql)}
+    return {"sqlite_where": text(sqlite), "postgresql_where": text(postgresql or sqlite)}
 
 
 class UserRow(SQLModel, table=True):
@@ -170,7 +171,7 @@ class JobRow(SQLModel, table=True):
 
     __tablename__ = "job"
     __table_args__ = (
-        Index("ix_job_present", "owner_id", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
+        Index("ix_job_present", "owner_id", "name_key", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
         _past("created", "status", "created_at", "id"),
         _past("name", "status", "name_key", "id"),
         _past("updated", "status", "updated_at", "id"),
@@ -476,7 +477,9 @@ class DeliveryRow(SQLModel, table=True):
 
     __tablename__ = "delivery"
     __table_args__ = (
-        Index("ix_delivery_due", "state", "due_at"),
+        Index("ix_delivery_line", "channel_id", "seq", **_where(WAITS)),
+        Index("ix_delivery_sent", "channel_id", "sent_at", **_where("sent_at IS NOT NULL")),
+        Index("ix_delivery_group", "group_id", **_where("group_id IS NOT NULL")),
         Index("ix_delivery_job", "job_id", "channel_id", "seq"),
         CLUSTERED,
     )

@@ -1,5 +1,6 @@
 """kill -9 at random moments over 50 concurrent watched jobs: each job finishes, and nothing that was sent is lost.
 
+After each kill, the end of each attempt is stored with the one event that tells its owner.
 Meanwhile their owners cancel, pause, resume and retry some of them; each answer still holds after the restart.
 
 A round is one kill. Ten rounds share a data directory, and each continues the unfinished jobs of the one before. In the
@@ -29,7 +30,7 @@ from tests.support.homes import Home
 from tests.support.logging_processor import StartLog
 from tests.support.mirror_client import MirrorClient
 from tests.support.server_runs import Remains, Server
-from tests.support.stored_jobs import assert_never_back
+from tests.support.stored_jobs import assert_never_back, assert_told_once
 from tests.support.watched_jobs import (
     END_SECONDS,
     JOBS,
@@ -214,6 +215,7 @@ def _read_videos(data_dir: Path) -> tuple[dict[Place, str], list[Place]]:
     The server must not run.
     """
     assert_intact(data_dir)
+    assert_told_once(data_dir)
     videos = rows(data_dir, "SELECT job_id, position, status FROM video")
     results = rows(
         data_dir,
@@ -288,6 +290,7 @@ async def test_killed_servers_lose_nothing_and_repeat_nothing(tmp_path: Path) ->
     series = await play(await prepare_home(tmp_path / "home"), SEED_IN_THE_GATE, KILLS)
     assert any(run.finished for run in series.runs[:-1]), "no kill came during the work"
     assert any(request.answer for request in series.requests), "no request was accepted"
+    assert assert_told_once(tmp_path / "home" / "data") > 0, "nothing was told"
 
 
 async def _play_many(rounds: int) -> int:

@@ -262,6 +262,18 @@ def test_the_heading_has_the_rate_of_the_last_minutes(stage: Stage) -> None:
     expect(pulse).to_be_hidden()
 
 
+def test_a_card_says_what_is_slower_than_usual(stage: Stage) -> None:
+    stage.open()
+    stage.publish(a_job("one"), a_job("two"))
+    about = stage.card("one").locator(".sub .rest")
+    expect(about).to_contain_text("20 videos")
+    expect(about).not_to_contain_text("usual")
+    stage.publish(unusual={"one": "slower"})
+    expect(about).to_contain_text("slower than usual")
+    expect(about).to_have_attribute("title", re.compile(r"slower than usual \(1 h 20 min to 1 h 40 min\)"))
+    expect(stage.card("two").locator(".sub .rest")).not_to_contain_text("usual")
+
+
 def test_the_tab_and_the_headline_carry_the_state(stage: Stage) -> None:
     stage.open()
     expect(stage.page).to_have_title("Dashboard")

@@ -59,7 +59,7 @@ SELECTIONS = (
     Selection(video_ids=()),
     Selection(groups=(fingerprint(CUT, "v0"),)),
 )
-EMPTIED = ("milestone", "progress_event", "result", "video", "job", "tombstone", "idempotency_key")
+EMPTIED = ("milestone", "progress_event", "result", "video", "job", "tombstone", "idempotency_key", "notification")
 
 
 class QueueExecutor:
@@ -504,9 +504,9 @@ def clock_at(moment: datetime) -> QuickClock:
     return QuickClock(moment)
 
 
-def assert_stories_end_well(examples: int) -> None:
-    """Run this many random stories."""
-    story_settings = settings(
+def story_settings(examples: int) -> settings:
+    """Return the settings for this many random stories."""
+    return settings(
         max_examples=examples,
         stateful_step_count=MAX_STEPS,
         deadline=None,
@@ -514,9 +514,13 @@ def assert_stories_end_well(examples: int) -> None:
         print_blob=True,
         phases=[Phase.reuse, Phase.generate, Phase.shrink],
     )
+
+
+def assert_stories_end_well(examples: int) -> None:
+    """Run this many random stories."""
     with tempfile.TemporaryDirectory(prefix="control-stories-") as directory:
         Control.installation = asyncio.run(prepare(Path(directory), QuickClock()))
-        run_state_machine_as_test(Control, settings=story_settings)
+        run_state_machine_as_test(Control, settings=story_settings(examples))
         Control.installation.database.close()
 
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from backend.clock import to_millis
 from tests.support.browser import FLAGS, chromium_path, sign_in
 from tests.support.clips import make_clip, truncated
+from tests.support.databases import change
 from tests.support.servers import Program, add_user, api, running
 from tests.support.watchers import Watcher
 
 HERE = Path(__file__).parent
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 360, "height": 780}
+TALL = {"width": 1440, "height": 1100}
 USER = "ana"
+CHANNELS: tuple[dict[str, Any], ...] = (
+    {"kind": "webhook", "name": "Asset register", "url": "http://127.0.0.1:9/dashboard", "secret": "of the picture"},
+    {"kind": "apprise", "name": "Phone", "url": "ntfy://of-the-picture", "events": ["failed", "paused_itself"]},
+)
 
 
 def lists(media: Path) -> dict[str, tuple[list[str], dict[str, Any]]]:
@@ -53,6 +61,19 @@ def submit(program: Program, jwt: str, media: Path) -> None:
         )
 
 
+def add_channels(program: Program, jwt: str) -> None:
+    """Add a webhook and an address of Apprise; nothing is sent to them."""
+    with api(program, jwt) as client:
+        for channel in CHANNELS:
+            client.post("/api/channels", json=channel).raise_for_status()
+
+
+def leave(data: Path) -> None:
+    """Let the user have been away since the evening before."""
+    at = to_millis(datetime.now(UTC) - timedelta(hours=14))
+    change(data, "UPDATE notification_settings SET last_seen_at = :at, away_since = NULL", at=at)
+
+
 def page_of(browser: Browser, program: Program, size: dict[str, int], scheme: str) -> Page:
     """Open the dashboard, signed in."""
     page = browser.new_context(viewport=size, color_scheme=scheme).new_page()  # type: ignore[arg-type]
@@ -65,7 +86,7 @@ def page_of(browser: Browser, program: Program, size: dict[str, int], scheme: st
 def until_live(page: Page) -> None:
     """Wait until the page is connected and, on a wide screen, shows the round trip to the server."""
     page.locator("[data-testid=connection-banner][data-state=connected]").wait_for()
-    if page.viewport_size == WIDE:
+    if page.viewport_size != PHONE:
         page.locator(".trip").wait_for()
 
 
@@ -94,6 +115,26 @@ def go_to_statistics(page: Page) -> None:
     until_live(page)
 
 
+def open_bell(page: Page) -> None:
+    """Open the menu of the bell."""
+    page.get_by_test_id("notification").first.wait_for(state="attached")
+    page.get_by_test_id("bell").click()
+    page.get_by_role("dialog", name="Notifications").wait_for()
+
+
+def show_away(page: Page) -> None:
+    """Come back after a night."""
+    page.get_by_test_id("away").wait_for()
+    until_live(page)
+
+
+def go_to_settings(page: Page) -> None:
+    """Go to the settings of notifications."""
+    page.goto(f"{page.url.split('?')[0]}notifications")
+    page.get_by_test_id("channel").first.wait_for()
+    until_live(page)
+
+
 PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = (
     ("dashboard-light", go_to_cards, WIDE, "light"),
     ("dashboard-dark", go_to_cards, WIDE, "dark"),
@@ -102,6 +143,10 @@ PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = 
     ("job-light", go_to_job, WIDE, "light"),
     ("job-phone", go_to_job, PHONE, "dark"),
     ("stats-light", go_to_statistics, WIDE, "light"),
+    ("bell-light", open_bell, WIDE, "light"),
+    ("notifications-light", go_to_settings, TALL, "light"),
+    ("notifications-phone", go_to_settings, PHONE, "dark"),
+    ("away-light", show_away, WIDE, "light"),
 )
 
 
@@ -112,9 +157,12 @@ def main() -> None:
         jwt = add_user(data, USER)
         path = chromium_path(playwright.chromium.executable_path)
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        with running(data, media_dir=media, max_running_jobs=2) as program:
+        with running(data, media_dir=media, max_running_jobs=2, notify_private_addresses="true") as program:
             submit(program, jwt, media)
+            add_channels(program, jwt)
             for name, go, size, scheme in PICTURES:
+                if go is show_away:
+                    leave(data)
                 page = page_of(browser, program, size, scheme)
                 go(page)
                 page.screenshot(path=HERE / f"{name}.png")

@@ -25,6 +25,8 @@ from backend.delivery.batches import Change, Removal, View
 from backend.delivery.hub import ProgressHub
 from backend.domain.auth import User
 from backend.domain.job import Action, Job, Source
+from backend.domain.notification import EventKind
+from backend.domain.usual import Usual
 from backend.jobs.waiting_line import DoneAt, Wait
 from backend.settings import Settings, load_settings
 from progress_dashboard.protocol import Status
@@ -41,6 +43,7 @@ from ui.theme import button, frame, icon, tag
 
 RECONNECT_SECONDS = 300
 SILENCE_SECONDS = 12.0
+USUAL = Usual(low=4800, high=6000, runs=7)
 
 
 class PostedJobs:
@@ -58,6 +61,7 @@ class PostedJobs:
         self.waits: dict[str, Wait] = {}  # job -> its place in line
         self.done: DoneAt | None = None
         self.rates: list[int] = []
+        self.unusual: dict[str, EventKind] = {}  # job -> whether it is slower or faster than usual
 
     async def act(self, job_id: str, action: Action) -> None:
         self.requests.append((job_id, action.value))
@@ -166,6 +170,8 @@ def build(silence_seconds: float) -> FastAPI:
         lambda job, user: posted.waits.get(job.id),
         lambda jobs: posted.done,
         lambda owner_id: posted.rates,
+        lambda job: posted.unusual.get(job.id),
+        lambda job: USUAL,
     )
     live = LiveJobs(posted.watch, broadcasts(), SystemClock(), facts)
 
@@ -176,6 +182,7 @@ def build(silence_seconds: float) -> FastAPI:
         posted.stalled |= {job_id: datetime.now(UTC) - passed for job_id, passed in ago.items()}
         posted.ids_with_video |= order.get("ids_with_video", {})
         posted.forecast(order)
+        posted.unusual |= {job_id: EventKind(kind) for job_id, kind in order.get("unusual", {}).items()}
         posted.publish(
             [job_from(facts) for facts in order.get("jobs", [])],
             order.get("removed", []),
@@ -200,6 +207,7 @@ def build(silence_seconds: float) -> FastAPI:
         posted.stalled.clear()
         posted.ids_with_video.clear()
         posted.waits.clear()
+        posted.unusual.clear()
         posted.done, posted.rates = None, []
         posted.publish([], list(posted.jobs))
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
@@ -239,7 +239,14 @@ def token(data_dir: Path, name: str) -> str:
     return apart(issue())
 
 
-def sign_in_link(program: Program, name: str) -> str:
+class Served(Protocol):
+    """A server over a data directory."""
+
+    url: str
+    data_dir: Path
+
+
+def sign_in_link(program: Served, name: str) -> str:
     """Return a link that signs this user in once, like the command `login-link`."""
 
     async def make() -> str:

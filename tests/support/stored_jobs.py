@@ -42,6 +42,30 @@ WRONG = {
     ),
 }
 
+# The same of what users are told.
+WRONGLY_TOLD = {
+    "an end is stored without the event that tells it": (
+        "SELECT milestone.job_id, status FROM milestone LEFT JOIN notification"
+        " ON notification.job_id = milestone.job_id AND notification.attempt = milestone.attempt"
+        " AND event = replace(status, 'completed_with_errors', 'with_errors')"
+        " WHERE status IN ('completed', 'completed_with_errors', 'failed') AND event IS NULL"
+    ),
+    "an event is told of a job that did not end so": (
+        "SELECT notification.job_id, event FROM notification LEFT JOIN milestone"
+        " ON notification.job_id = milestone.job_id AND notification.attempt = milestone.attempt"
+        " AND event = replace(status, 'completed_with_errors', 'with_errors')"
+        " WHERE event IN ('completed', 'with_errors', 'failed') AND status IS NULL"
+    ),
+    "a user is told twice of one event": (
+        "SELECT job_id, event, attempt, user_id FROM notification"
+        " GROUP BY job_id, event, attempt, user_id HAVING count(*) > 1"
+    ),
+    "something goes out that is not composed": (
+        "SELECT delivery.event_id FROM delivery LEFT JOIN notification USING (event_id)"
+        " WHERE notification.event_id IS NULL OR NOT composed OR title IS NULL OR text IS NULL"
+    ),
+}
+
 
 def assert_stored_once(data_dir: Path, clients: Sequence[MirrorClient]) -> int:
     """Check that everything that was received is stored, and each thing once. Returns the number of finished videos."""
@@ -51,8 +75,16 @@ def assert_stored_once(data_dir: Path, clients: Sequence[MirrorClient]) -> int:
         assert seq <= stored[job_id], f"{client} received a state of {job_id} that was not stored"
     for what, query in WRONG.items():
         assert rows(data_dir, query) == [], what
+    assert_told_once(data_dir)
     assert_history_once(data_dir)
     return int(rows(data_dir, "SELECT count(*) FROM video WHERE status IN ('completed', 'failed')")[0][0])
+
+
+def assert_told_once(data_dir: Path) -> int:
+    """Check that each end of a job is stored with its one event. Returns the number of events that are composed."""
+    for what, query in WRONGLY_TOLD.items():
+        assert rows(data_dir, query) == [], what
+    return int(rows(data_dir, "SELECT count(*) FROM notification WHERE composed")[0][0])
 
 
 def assert_history_once(data_dir: Path) -> None:

@@ -14,7 +14,7 @@ from backend.domain.notification import ChannelKind, EventKind, Notification
 from backend.jobs.composing import Composer
 from backend.jobs.notifications import Notifications
 from backend.store.database import Database
-from backend.store.tables import CHANNELS, DELIVERIES, NOTIFICATIONS
+from backend.store.tables import CHANNELS, DELIVERIES, NOTIFICATIONS, USERS
 from tests.support.jobs import ERA
 from tests.support.managed_backend import ANA, Managed
 
@@ -64,6 +64,15 @@ class Telling:
             await self.managed.clock.advance(seconds / len(errors))
             job = await self.managed.run_under(lease, [error])
         return job
+
+
+def add_administrators(database: Database, *users: User) -> None:
+    """Store the accounts of administrators, who are told of the server and of jobs that they wish."""
+    rows = [
+        {"id": user.id, "name": user.name, "is_admin": True, "disabled": user.disabled, "created_at": ERA}
+        for user in users
+    ]
+    database.write_now(lambda connection: connection.execute(insert(USERS), rows))
 
 
 def stored_events(database: Database) -> list[tuple[str | None, str, int]]:

@@ -23,6 +23,7 @@ MODULES: Mapping[str, str] = MappingProxyType(  # in the order of the help
         "retry": "ui.cli.retry",
         "export": "ui.cli.export",
         "stats": "ui.cli.stats",
+        "channels": "ui.cli.channels",
         "backup": "ui.cli.backup",
         "move-to": "ui.cli.move_to",
         "worker": "ui.cli.worker",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from backend import Backend
 from backend.domain.job import Action, Job
 from backend.domain.texts import counted
+from ui.components.dashboard.away_line import AwayLine
 from ui.components.dashboard.dashboard_view import DashboardView, choice_of
 from ui.components.dashboard.job_grid import JobGrid
 from ui.components.shared.bulk import serve_bulk
@@ -34,6 +35,7 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
         async def search(q: str) -> Sequence[str]:
             return await act(backend.queries.ids_with_video(q, by=current_user())) or ()
 
+        away = await backend.notifications.away(by=user)
         shown = DashboardView.of(show=show, q=q, sort=sort, view=view)
         with frame_of(backend, "Dashboard", "dashboard", user):
             grid = JobGrid(
@@ -44,6 +46,8 @@ def add_dashboard_page(backend: Backend, live: LiveJobs) -> None:
                 on_search=search,
                 first=live.first_frame(shown, user),
             )
+            with grid.add_slot("news"):
+                AwayLine(away, user)
             with grid.add_slot("actions"):
                 link("Upload CSV", "/lists", classes="btn primary", icon_name="upload")
             with grid.add_slot("empty"):

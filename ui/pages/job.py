@@ -61,6 +61,7 @@ class JobView:
 
     def __init__(self, backend: Backend, job: Job, chosen: VideoFilter, *, tab: str) -> None:
         self._manager, self._queries, self._clock = backend.manager, backend.queries, backend.clock
+        self._delivery_log = backend.delivery_log
         self._subscription = JobSubscription(backend.queries, job, backend.clock)
         self._unfinished = asyncio.Event()
         self._take(job)
@@ -97,6 +98,7 @@ class JobView:
             "videos": partial(self._follow, self._show_videos, ROWS_SECONDS),
             "strip": partial(self._follow, self._show_strip, strip_seconds),
             "causes": partial(self._follow, self._show_causes, CAUSES_SECONDS),
+            "deliveries": self._follow_deliveries,
             "time": self._tick,
         }
 
@@ -122,6 +124,12 @@ class JobView:
         with suppress(JobNotFound):  # the subscription says so
             async for newest in self._subscription.changes(every_seconds):
                 await patiently(partial(show, newest), clock=self._clock, every_seconds=every_seconds)
+
+    async def _follow_deliveries(self) -> None:
+        with suppress(JobNotFound):  # the subscription says so
+            async for _ in self._delivery_log.changes(self._job.id):
+                await patiently(self._timeline.refresh_deliveries, clock=self._clock, every_seconds=ROWS_SECONDS)
+                await self._clock.sleep(ROWS_SECONDS)
 
     async def _tick(self) -> None:
         """Let the shown durations pass while the job has not ended."""
@@ -150,7 +158,7 @@ class JobView:
         with self._tabs.part(ERRORS):
             self._causes = JobCauses(self._queries, job, on_show_video=self._jump, on_retry=retry)
         with self._tabs.part(TIMELINE):
-            self._timeline = JobTimeline(self._queries, self._clock, job)
+            self._timeline = JobTimeline(self._queries, self._delivery_log, self._clock, job)
 
     def _show_counts(self) -> None:
         self._tabs.count(**{VIDEOS: count(self._job.total_videos), ERRORS: count(self._job.failed)})

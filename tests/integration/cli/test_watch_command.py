@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backend.domain.usual import MIN_RUNS
 from tests.support.servers import Program, ServerProcess, api, free_port, running, token
 from tests.support.terminal import in_terminal, start_command
 
 pytestmark = pytest.mark.acceptance  # each test starts the whole program
 
 VIDEOS = 4
+WAIT_SECONDS, POLL_SECONDS = 30.0, 0.05
 ESCAPE = "\x1b"
 SHOW_CURSOR = "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[34]\d?m")
@@ -36,6 +39,13 @@ class ExternalJob:
         self._reports[0] += 1
         report = {"n": self._reports[0], **facts}
         self.http.post(f"/api/jobs/{self.job_id}/progress", json=report).raise_for_status()
+
+    def until_slower(self) -> None:
+        """Return when the server says that it is slower than usual."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.http.get(f"/api/jobs/{self.job_id}").raise_for_status().json()["unusual"] != "slower":
+            assert time.monotonic() < deadline, "the server never says that the job is slower than usual"
+            time.sleep(POLL_SECONDS)
 
     def cancel(self) -> None:
         self.http.post(f"/api/jobs/{self.job_id}/cancel").raise_for_status()
@@ -93,6 +103,19 @@ def test_without_a_terminal_a_job_is_followed_in_plain_lines(
         assert command.ended() == status
     assert ESCAPE not in command.output
     assert command.output.count("video-1 failed: The file is cut off.") == failed
+
+
+def test_watch_says_when_a_list_took_longer_than_usual(server: WatchedServer) -> None:
+    for _ in range(MIN_RUNS):
+        server.job("usual.csv").finish()
+    job = server.job("usual.csv")
+    job.report(current_video=1, video_id="video-1")
+    job.until_slower()
+    with server.watching(job.job_id) as command:
+        command.until_says("processing")
+        job.finish()
+        assert command.ended() == 0
+    assert f"usual.csv {job.job_id[:8]}: slower than usual, which is " in command.output
 
 
 def test_watch_exits_with_1_when_the_job_fails(server: WatchedServer) -> None:

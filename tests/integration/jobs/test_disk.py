@@ -12,7 +12,7 @@ from backend.domain.notification import EventKind, NotificationSettings
 from backend.jobs.disk import GIB, MIB, DiskWatch
 from backend.store.database import Database
 from tests.support.managed_backend import ADMIN, ANA, Managed
-from tests.support.telling import Telling, add_channel, deliveries
+from tests.support.telling import Telling, add_administrators, add_channel, deliveries
 
 BOSS = User(id="boss", name="boss", is_admin=True)
 GONE = User(id="gone", name="gone", is_admin=True, disabled=True)
@@ -60,7 +60,8 @@ class Disk:
 
 
 @pytest.fixture
-async def disk(managed: Managed) -> Disk:
+async def disk(managed: Managed, database: Database) -> Disk:
+    add_administrators(database, ADMIN, BOSS, GONE)
     telling = Telling(managed)
     everything = NotificationSettings(events=frozenset(EventKind))
     await telling.notifications.change_settings(everything, by=ADMIN)

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
 
+from backend.app import running
 from backend.domain.job import Action, Selection
 from backend.domain.notification import DEFAULTS, ENDS, EventKind, NotificationSettings
-from backend.errors import Fault, Invalid, JobNotFound
+from backend.errors import Fault, Invalid, JobNotFound, StoreRefused
+from backend.jobs.composing import Composer
 from backend.jobs.leases import TryFailed
+from backend.store import Store
+from backend.store.composing import ComposingStore, Raw
 from backend.store.database import Database
 from backend.store.tables import USERS
 from progress_dashboard.protocol import EXTERNAL, SenderReport
 from tests.support.job_states import CUT
 from tests.support.managed_backend import ADMIN, ANA, BEN, PAUSE_AFTER_FAILURES, TIMEOUT_SECONDS, Managed
-from tests.support.telling import LINK, Telling, add_channel, deliveries, stored_events
+from tests.support.telling import LINK, Telling, add_administrators, add_channel, deliveries, stored_events
 
 COMPLETED, WITH_ERRORS, FAILED = EventKind.COMPLETED, EventKind.WITH_ERRORS, EventKind.FAILED
 FULL = "No space left on the device"
 
 
 @pytest.fixture
-def telling(managed: Managed) -> Telling:
+def telling(managed: Managed, database: Database) -> Telling:
+    add_administrators(database, ADMIN)
     return Telling(managed)
 
 
@@ -129,6 +135,22 @@ async def test_the_submitter_is_told_and_the_administrator_only_by_a_wish(tellin
     assert (of_admin.job_id, of_admin.title) == (job.id, "second.csv: 1 of 1 failed")
     assert of_admin.event_id not in {told.event_id for told in of_ana}
     assert len(of_ana) == 2
+
+
+async def test_who_is_no_administrator_any_longer_is_told_nothing_of_others_jobs(
+    telling: Telling, database: Database
+) -> None:
+    managed = telling.managed
+    first, second = await managed.new_job("first.csv", 1), await managed.new_job("second.csv", 1)
+    for job in (first, second):
+        await telling.notifications.wish(job.id, ENDS, by=ADMIN)
+    await managed.run(first, [CUT])
+    assert len(await telling.bell(ADMIN)) == 1
+    database.write_now(lambda connection: connection.execute(update(USERS).values(is_admin=False)))
+    await managed.run(second, [CUT])
+    assert await telling.bell(replace(ADMIN, is_admin=False)) == []
+    assert await telling.notifications.unread(by=replace(ADMIN, is_admin=False)) == 0
+    assert [told.job_id for told in await telling.bell(ADMIN)] == [first.id]
 
 
 async def test_users_choose_what_they_are_told(telling: Telling) -> None:
@@ -321,3 +343,35 @@ async def test_known_causes_need_nobody(telling: Telling) -> None:
     away = await doors.away(by=ANA)
     assert away is not None
     assert away.causes == 1
+
+
+class RefusesOnce(ComposingStore):
+    """A database that cannot be read the first time, and breaks in an unknown way the second time."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._errors = [StoreRefused(), RuntimeError("it is broken")]
+
+    async def raw(self, limit: int) -> Raw:
+        if self._errors:
+            raise self._errors.pop(0)
+        return await super().raw(limit)
+
+
+async def test_composing_goes_on_after_every_kind_of_trouble(
+    managed: Managed, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an earlier run of the server left is told, though nothing wakes the composer."""
+    store, telling = Store(database), Telling(managed)
+    await telling.ran("list.csv", 10, [CUT])
+    store.composing = RefusesOnce(database)
+    composer = Composer(store, managed.clock, link=str, zone=None, on_told=telling.notifications.take)
+    reader = telling.notifications.watch(by=ANA)
+    async with asyncio.timeout(TIMEOUT_SECONDS), running(composer.run(), "composing"):
+        while not (bell := await reader.next()).new:
+            pass
+        assert (bell.unread, bell.new[0].title) == (1, "list.csv: 1 of 1 failed")
+        await telling.ran("other.csv", 10, [CUT])
+        composer.wake()
+        assert (await reader.next()).unread == 2
+    assert [vars(record)["action"] for record in caplog.records] == ["composing_refused", "composing_failed"]

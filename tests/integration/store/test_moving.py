@@ -10,17 +10,20 @@ import pytest
 from sqlalchemy import insert, select
 
 from backend.database_url import DatabaseUrl
+from backend.delivery.batches import Change
+from backend.domain.notification import ENDS, EventKind, NotificationSettings
 from backend.domain.timeline import Milestone
 from backend.domain.video import Video, VideoStatus
 from backend.errors import CannotStart, Fault
 from backend.store import Store
-from backend.store.changes import NewJob, Tick, VideoChange
+from backend.store.changes import NewJob, NewNotification, Tick, VideoChange
 from backend.store.database import Database, open_database
 from backend.store.moving import move
 from backend.store.tables import METADATA, USERS
 from progress_dashboard.protocol import Status
 from tests.support.databases import FILE, url_of
 from tests.support.jobs import ERA, a_job
+from tests.support.telling import add_channel
 
 pytestmark = pytest.mark.postgresql_only
 VIDEOS = 3
@@ -40,6 +43,7 @@ async def source(tmp_path: Path) -> Path:
         ana = {"id": "ana", "name": "ana", "is_admin": True, "disabled": False, "created_at": ERA}
         await database.write(lambda connection: connection.execute(insert(USERS), [ana]))
         await fill(Store(database))
+        add_channel(database, "hook", "ana", only={"name": "Übung"}, events=("failed",))
     return path
 
 
@@ -64,7 +68,11 @@ async def fill(store: Store) -> None:
     )
     milestone = Milestone.between(job.evolve(status=Status.PROCESSING), job)
     assert milestone is not None
-    await store.commit(Tick(new=[NewJob(job=job, columns=("id",))], videos=[result], milestones=[milestone]))
+    told = NewNotification.of(Change(job), EventKind.FAILED)
+    new = [NewJob(job=job, columns=("id",))]
+    await store.commit(Tick(new=new, videos=[result], milestones=[milestone], notifications=[told]))
+    await store.notifications.wish(job.id, "ana", ENDS)
+    await store.notifications.change_settings("ana", NotificationSettings(events=ENDS, zone="Europe/Berlin"))
 
 
 def contents(database: Database) -> dict[str, list[Any]]:

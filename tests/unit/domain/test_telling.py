@@ -13,33 +13,22 @@ from hypothesis import strategies as st
 
 from backend.domain.messages import failures_in_a_row
 from backend.domain.notification import EventKind
-from backend.domain.telling import MAX_TEXT, MAX_TITLE, PreviousRun, Story, tell
+from backend.domain.telling import MAX_TEXT, MAX_TITLE, PreviousRun, Story, ToldCause, tell
 from backend.domain.usual import Usual
-from backend.domain.video import Cause
-from backend.errors import Fault
 from progress_dashboard.protocol import Status
 from tests.support.clock import NOON
 from tests.support.jobs import a_job
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LINK = "https://ops.example/jobs/0b5d3c1e"
+TRACE = 'Traceback (most recent call last): File "/srv/code.py", line 3'
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="/\\"), max_size=60)
 paths = st.from_regex(r"(/[a-z0-9_.-]{1,12}){2,6}|C:(\\[a-z0-9_.-]{1,12}){2,6}", fullmatch=True)
 
 
-def a_cause(error: str, count: int = 1, fingerprint: str = "", traceback: str | None = None) -> Cause:
+def a_cause(error: str, count: int = 1, fingerprint: str = "") -> ToldCause:
     """Return a cause with this error."""
-    return Cause(
-        fingerprint=fingerprint or f"of {error}",
-        count=count,
-        error=error,
-        traceback=traceback,
-        position=0,
-        video_id="dQw4w9WgXcQ",
-        fault=Fault.PERMANENT,
-        first_seen=NOON,
-        last_seen=NOON,
-    )
+    return ToldCause(fingerprint or f"of {error}", count, error, "dQw4w9WgXcQ")
 
 
 def a_story(event: EventKind = EventKind.WITH_ERRORS, **given: Any) -> Story:
@@ -124,7 +113,7 @@ def test_nothing_is_too_long_and_no_path_or_trace_is_told(
     event: EventKind, found: list[str], name: str, more: str
 ) -> None:
     said = [f"{verb} {path}: {more}" for verb, path in zip(cycle(["Cannot open", "Lost", "Full is"]), found)]
-    causes = [a_cause(text, number + 1, traceback='File "/srv/code.py", line 3') for number, text in enumerate(said)]
+    causes = [a_cause(f"{text}\n{TRACE}", number + 1) for number, text in enumerate(said)]
     reason = failures_in_a_row(3, said[1])
     previous = PreviousRun(NOON, {"other": 1})
     told = tell(a_story(event, name=name, causes=causes, previous=previous, error=said[0], reason=reason))

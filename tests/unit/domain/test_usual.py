@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.domain.notification import EventKind
-from backend.domain.timeline import Milestone
-from backend.domain.usual import MIN_RUNS, Usual, seconds_in, verdict
+from backend.domain.usual import MIN_RUNS, Step, Usual, seconds_in, verdict
 from progress_dashboard.protocol import ProgressUpdate, Status
 from tests.support.clock import NOON
 from tests.support.jobs import a_job
@@ -24,23 +23,9 @@ def ended(**given: object) -> ProgressUpdate:
     return a_job(**{**usual, **given}).update()
 
 
-def milestones(*steps: tuple[float, Status, int]) -> list[Milestone]:
-    """Return milestones: seconds after noon, status, attempt."""
-    return [
-        Milestone(
-            job_id="job",
-            seq=number,
-            at=NOON + timedelta(seconds=at),
-            status=status,
-            attempt=attempt,
-            current_video=0,
-            resumed=None,
-            pause_reason=None,
-            message="",
-            previous_at=None,
-        )
-        for number, (at, status, attempt) in enumerate(steps)
-    ]
+def steps_of(*steps: tuple[float, Status, int]) -> list[Step]:
+    """Return steps: seconds after noon, status, attempt."""
+    return [Step(NOON + timedelta(seconds=at), status, attempt) for at, status, attempt in steps]
 
 
 @given(st.lists(st.floats(1, 1e6), max_size=MIN_RUNS - 1))
@@ -83,7 +68,7 @@ def test_failures_and_retries_are_not_called_fast() -> None:
 
 
 def test_only_the_time_of_work_in_the_attempt_counts() -> None:
-    steps = milestones(
+    steps = steps_of(
         (0, Status.PENDING, 1),
         (10, Status.PROCESSING, 1),
         (70, Status.PAUSED, 1),

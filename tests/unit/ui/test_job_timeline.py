@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from backend.domain.job import Action, Job
-from backend.domain.timeline import Milestone, SharedAction, Timeline
+from backend.domain.notification import ChannelKind, DeliveryState, EventKind
+from backend.domain.timeline import ChannelDelivery, Milestone, SharedAction, Timeline
 from progress_dashboard.protocol import EXTERNAL, Status
 from tests.support.jobs import ERA, a_job
-from ui.components.job.job_timeline import TimelineStep, ongoing, steps, with_shared_actions
+from ui.components.job.job_timeline import TimelineStep, ongoing, steps, with_deliveries, with_shared_actions
 
 PENDING, PROCESSING, PAUSED, COMPLETED = Status.PENDING, Status.PROCESSING, Status.PAUSED, Status.COMPLETED
 JOB = a_job(total_videos=500, found=500)
@@ -163,3 +164,44 @@ def test_what_was_asked_of_several_jobs_at_once_has_a_line_before_what_it_led_to
         "Cancelled at 1 / 2",
     ]
     assert (shown[1].notes, shown[1].icon) == (("by ana",), "checklist")
+
+
+def delivery_line(state: DeliveryState, **facts: Any) -> tuple[str, ...]:
+    """Return the title, notes and error of a delivery's line."""
+    usual = {"event": EventKind.FAILED, "attempt": 1, "channel_name": "ops", "kind": ChannelKind.WEBHOOK, "tries": 1}
+    [step] = with_deliveries([], [ChannelDelivery(state=state, at=ERA, **{**usual, **facts})])
+    return (step.title, *step.notes, *filter(None, [step.error]))
+
+
+@pytest.mark.parametrize(
+    ("state", "facts", "words"),
+    [
+        (DeliveryState.SENT, {}, ("Told by ops: failed",)),
+        (DeliveryState.SENT, {"tries": 3, "attempt": 2}, ("Told by ops: failed", "attempt 2", "3 tries")),
+        (DeliveryState.GROUPED, {"together": 12}, ("Told by ops: failed", "together with 11 other events")),
+        (DeliveryState.WAITING, {"tries": 0}, ("To be told by ops: failed",)),
+        (DeliveryState.WAITING, {"tries": 2, "error": "No."}, ("To be told by ops: failed", "2 tries", "No.")),
+        (DeliveryState.FAILED, {"tries": 4, "error": "No."}, ("Not taken by ops: failed", "4 tries", "No.")),
+        (DeliveryState.MUTED, {}, ("Not told by ops: failed", "muted")),
+        (DeliveryState.MUTED, {"error": "It is off."}, ("Not told by ops: failed", "It is off.")),
+    ],
+)
+def test_what_became_of_an_event_on_a_channel_is_a_line(
+    state: DeliveryState, facts: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    assert delivery_line(state, **facts) == words
+
+
+def test_deliveries_stand_where_they_were_sent() -> None:
+    told = ChannelDelivery(
+        event=EventKind.COMPLETED,
+        attempt=1,
+        channel_name="ops",
+        kind=ChannelKind.APPRISE,
+        state=DeliveryState.SENT,
+        tries=1,
+        at=ERA + timedelta(seconds=1),
+        sent_at=ERA + timedelta(seconds=5),
+    )
+    ended = [TimelineStep(ERA + timedelta(seconds=second), COMPLETED, f"{second}") for second in (1, 9)]
+    assert [step.title for step in with_deliveries(ended, [told])] == ["1", "Told by ops: completed", "9"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ import httpx
 import msgspec
 
 from backend.clock import Clock, SystemClock, iso
-from backend.errors import JobNotFound, NotFound
+from backend.errors import DashboardError, JobNotFound, NotFound
 from backend.settings import Settings
 from progress_dashboard import FeedStopped, ProgressFeed, ProgressUpdate
 from progress_dashboard.protocol import EXTERNAL
@@ -41,6 +42,7 @@ from ui.cli.watch.model import (
     news,
     plain,
     summary,
+    unusual,
 )
 
 TIMEOUT = httpx.Timeout(10, connect=5)
@@ -112,7 +114,15 @@ class JobFollower:
         self._display.announce(summary(found))
         job_id = found.update.job_id
         self._feed.monitor(job_id)
-        return await first_completed(self._until_ended(job_id), self._until_removed(job_id))
+        status = await first_completed(self._until_ended(job_id), self._until_removed(job_id))
+        await self._say_if_unusual(job_id)
+        return status
+
+    async def _say_if_unusual(self, job_id: str) -> None:
+        """Say if the job took longer or less than its list usually does; nothing if the server cannot be asked."""
+        with suppress(DashboardError):
+            if said := unusual(await asyncio.to_thread(_answer, self._access, job_id)):
+                self._display.write(said)
 
     async def _follow_all(self) -> NoReturn:
         for job in self._jobs.values():
@@ -258,6 +268,11 @@ def _read(access: Access, job: str | None) -> list[FollowedJob]:
             FollowedJob.from_history(_past(client, update) if update.job_id in paced else [], update, _found(job))
             for job, update in zip(jobs, updates, strict=True)
         ]
+
+
+def _answer(access: Access, job_id: str) -> Mapping[str, Any]:
+    with open_client(access, timeout=TIMEOUT) as client:
+        return find_job(client, job_id)
 
 
 def _found(job: Mapping[str, Any]) -> int | None:

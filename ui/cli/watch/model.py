@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
+from typing import Any
 
 from backend.domain import messages
 from backend.domain.pace import Forecast, in_words, rate_in_words, share_of_work
+from backend.domain.usual import Usual
 from progress_dashboard.protocol import CANCEL, UNFINISHED, ProgressUpdate, Status
 
 SHORT_ID = 8  # characters, as on the pages
@@ -214,6 +216,19 @@ def already_ended(update: ProgressUpdate) -> str:
     """Return the sentence for a job that had ended before it was followed."""
     counts = ", ".join(filter(None, (f"{_count(update)} videos", _failures(update))))
     return f"{title(update)}: already {Status(update.status).words}, {counts}"
+
+
+def unusual(job: Mapping[str, Any]) -> str:
+    """Return the sentence for an ended job whose run was slower or faster than usual, from its answer; else "".
+
+    >>> unusual({"name": "a.csv", "job_id": "8f3a21c9-0", "unusual": "slower", "usual": {"low": 60, "high": 90}})
+    'a.csv 8f3a21c9: slower than usual, which is 1 min to 1 min 30 s'
+    """
+    if not job.get("unusual"):
+        return ""
+    usual = job.get("usual")
+    which = f", which is {Usual(usual['low'], usual['high'], 0).words}" if usual else ""
+    return f"{plain(job['name'])} {job['job_id'][:SHORT_ID]}: {job['unusual']} than usual{which}"
 
 
 def title(update: ProgressUpdate) -> str:

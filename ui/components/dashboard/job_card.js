@@ -2,6 +2,7 @@
 import { clockTime, exactTime, span } from "browser";
 import CopyButton from "copy_button";
 import JobActions from "job_actions";
+import TellMe from "tell_me";
 
 const age = (seconds) => (seconds < 1 ? "now" : `${span(seconds)} ago`);
 
@@ -13,7 +14,7 @@ function countdown(seconds) {
 }
 
 const facts = {
-  components: { CopyButton, JobActions },
+  components: { CopyButton, JobActions, TellMe },
   props: ["job", "look", "stalledLook", "actions", "showOwner", "time", "connection", "position", "total", "picked"],
   emits: ["act", "pick"],
   computed: {
@@ -63,8 +64,17 @@ const facts = {
       if (this.job.status === "pending") return `queued ${age(seconds)}`;
       return this.isBrief ? age(seconds) : `updated ${age(seconds)}`;
     },
+    // That a job took longer or shorter than usual stands behind its duration, in brief; the title has all of it.
     summary() {
-      return `${this.job.sub}${this.duration}${this.showOwner ? ` · ${this.job.owner}` : ""}`;
+      return this.summarised(this.job.unusual?.brief);
+    },
+    wholeSummary() {
+      return this.summarised(this.job.unusual?.words);
+    },
+  },
+  methods: {
+    summarised(unusual) {
+      return [this.job.sub + this.duration, unusual, this.showOwner && this.job.owner].filter(Boolean).join(" · ");
     },
   },
 };
@@ -100,7 +110,7 @@ export const JobCard = {
       <div class="sub">
         <span class="mono id" translate="no" :title="job.id" :data-rest="job.id.slice(8)">{{ job.id.slice(0, 8) }}</span>
         <copy-button :value="job.id" label="Copy the job ID"></copy-button>
-        <span class="rest" :title="summary">· {{ summary }}</span>
+        <span class="rest" :title="wholeSummary">· {{ summary }}</span>
       </div>
       <div class="row">
         <span class="pct">{{ job.progress }}<small>%</small></span>
@@ -123,7 +133,8 @@ export const JobCard = {
         <span v-if="what.more && !job.error" class="more" :class="{ long: what.is_long }" :title="what.more">{{ what.more }}</span>
       </div>
       <job-actions class="foot" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" :quick="job.quick" :looks="actions" @act="$emit('act', $event)">
-        <span :title="updatedExactly">{{ freshness }}</span>
+        <template v-if="!job.finished" #beside><tell-me :job-id="job.id" :name="job.name"></tell-me></template>
+        <template #default><span :title="updatedExactly">{{ freshness }}</span></template>
       </job-actions>
     </div>`,
 };
@@ -148,7 +159,7 @@ export const JobRow = {
       <span class="subject" role="cell">
         ${tick}
         <a class="name" translate="no" :href="page" :title="job.name">{{ job.name }}</a>
-        <span class="sub" :title="summary"><span class="mono" translate="no" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ duration }}</span>
+        <span class="sub" :title="wholeSummary"><span class="mono" translate="no" :title="job.id">{{ job.id.slice(0, 8) }}</span> · {{ showOwner ? job.owner + " · " : "" }}{{ job.sub }}{{ duration }}<template v-if="job.unusual"> · {{ job.unusual.brief }}</template></span>
       </span>
       <span class="far" role="cell">${bar}<span class="strong">{{ job.progress }} %</span></span>
       <span class="count" role="cell"><span><b>{{ job.done }}</b> / {{ job.total }}</span><span class="facts"><a v-if="job.failed" class="bad" :href="failures">{{ job.failed }}</a></span></span>
@@ -158,6 +169,6 @@ export const JobRow = {
         <span class="sub" :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </span>
       <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>
-      <job-actions role="cell" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" quick="" :looks="actions" @act="$emit('act', $event)"></job-actions>
+      <job-actions role="cell" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" quick="" :looks="actions" @act="$emit('act', $event)"><template v-if="!job.finished" #beside><tell-me :job-id="job.id" :name="job.name"></tell-me></template></job-actions>
     </div>`,
 };

@@ -16,7 +16,17 @@ from backend.domain.job import Action, Job, Source
 from backend.domain.texts import counted
 from progress_dashboard.protocol import WITH_FAILURES, Status
 from ui.components.dashboard.dashboard_view import FILTERS, ORDERS, DashboardView, choices
-from ui.components.shared import BROWSER_JS, BULK_BAR_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, SELECTION_JS, WORDS_JS
+from ui.components.shared import (
+    BROWSER_JS,
+    BROWSER_NOTICES_JS,
+    BULK_BAR_JS,
+    COPY_BUTTON_JS,
+    JOB_ACTIONS_JS,
+    NOTICES_JS,
+    SELECTION_JS,
+    TELL_ME_JS,
+    WORDS_JS,
+)
 from ui.components.shared.bulk import bulk_looks
 from ui.components.shared.job_actions import action_looks, busy, offers, quick, requested_action
 from ui.text import count, resumed, shares, spoken_progress, time_taken
@@ -35,7 +45,8 @@ ATTENTION_FIRST = (
 STALLED_RANK = 0
 RANK: Mapping[Status, int] = {status: rank for rank, status in enumerate(ATTENTION_FIRST, STALLED_RANK + 1)}
 PARTS: list[str | Path] = [
-    *(BROWSER_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, WORDS_JS, SELECTION_JS, BULK_BAR_JS),
+    *(BROWSER_JS, BROWSER_NOTICES_JS, COPY_BUTTON_JS, JOB_ACTIONS_JS, NOTICES_JS, TELL_ME_JS, WORDS_JS),
+    *(SELECTION_JS, BULK_BAR_JS),
     *("job_card.js", "job_choice.js", "job_feed.js", "row_window.js"),
 ]
 
@@ -43,11 +54,11 @@ PARTS: list[str | Path] = [
 class JobGrid(Element, component="job_grid.vue", dependencies=PARTS):
     """The head of the dashboard, and its jobs as cards or as a table, or what is shown while there are none.
 
-    `LiveJobs` feeds it; `first` is what it draws until then. Slots: `actions` next to the search, `empty` while there
-    is no job, `note` below. Events: `watch` (asks for what changed after a position, null for a snapshot), `look` (the
-    IDs of the jobs that are drawn now), `recount` (jobs appeared or left). `on_act` gets a job ID and the action.
-    `on_search` gets the search text and returns the IDs of the jobs that the browser cannot find, because it only has
-    the cards.
+    `LiveJobs` feeds it; `first` is what it draws until then. Slots: `news` above the jobs, `actions` next to the
+    search, `empty` while there is no job, `note` below. Events: `watch` (asks for what changed after a position, null
+    for a snapshot), `look` (the IDs of the jobs that are drawn now), `recount` (jobs appeared or left). `on_act` gets a
+    job ID and the action. `on_search` gets the search text and returns the IDs of the jobs that the browser cannot
+    find, because it only has the cards.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ def card(
     pace: str = "",
     stalled_since: datetime | None = None,
     wait: Mapping[str, Any] | None = None,
+    unusual: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the facts of a job's card. Times are milliseconds since 1970; no text is markup."""
     return {
@@ -111,6 +123,7 @@ def card(
         "pace": pace,
         "now": _now(job),
         "wait": wait,
+        "unusual": unusual,
         "error": job.error if job.failed or job.status is Status.FAILED else None,
         "offers": offers(job),
         "busy": busy(job),

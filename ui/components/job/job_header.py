@@ -17,6 +17,7 @@ from ui.components.job.said_forecasts import draw_forecasts
 from ui.components.shared.copy_button import CopyButton
 from ui.components.shared.job_actions import JobActions
 from ui.components.shared.moment import Moment
+from ui.components.shared.tell_me import TellMe
 from ui.text import (
     count,
     overall_rate,
@@ -67,6 +68,7 @@ class JobHeader:
                 self._badge = tag("span", classes="badges")
                 self._stall_badge = tag("span", classes="badges")
             with tag("div", classes="act"):
+                self._tell = TellMe(job)
                 self._actions = JobActions(job, on_act=on_act)
         self._identity = _identity(job)
 
@@ -153,6 +155,7 @@ class JobHeader:
 
     def _draw_numbers(self, job: Job) -> None:
         self._actions.show(job)
+        self._tell.set_visibility(not job.is_finished)
         self._percent.text = f"{job.progress} %"
         self._videos.text = f"{count(job.current_video)} / {count(job.total_videos)}"
         self._ok.text = count(job.succeeded)

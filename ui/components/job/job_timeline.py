@@ -11,9 +11,11 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from backend.clock import Clock
 from backend.domain.job import Action, Job
+from backend.domain.notification import DeliveryState
 from backend.domain.texts import counted
-from backend.domain.timeline import Milestone, Timeline
+from backend.domain.timeline import ChannelDelivery, Milestone, Timeline
 from backend.jobs.queries import JobQueries
+from backend.notifications.delivery_log import DeliveryLog
 from progress_dashboard.protocol import Status
 from ui.components.shared.moment import Moment
 from ui.session import current_user
@@ -21,7 +23,7 @@ from ui.text import count, elapsed
 from ui.theme import STATUS_LOOK, icon, tag
 
 ONGOING = {Status.PENDING: "queued", Status.PROCESSING: "running", Status.PAUSED: "paused"}
-SHARED_ICON = "checklist"
+SHARED_ICON, TOLD_ICON = "checklist", "notifications"
 SHARED = {
     Action.RETRY: "Retry",
     Action.PAUSE: "Pause",
@@ -37,8 +39,8 @@ RESTARTED = "after a restart of the server"
 class TimelineStep:
     """One line: when the job got which status, its title, notes, and the error if there was one.
 
-    A step that `is_wait` is merged into the next one when the job continues. One with an icon of its own is something
-    that a user asked of several jobs at once; its status is that of the job then.
+    A step that `is_wait` is merged into the next one when the job continues. One with an icon of its own is no change
+    of the status: a user asked something of several jobs at once, or a channel told of an event.
     """
 
     at: datetime
@@ -53,8 +55,10 @@ class TimelineStep:
 class JobTimeline:
     """The panel of the timeline. `refresh` brings it up to date; `tick` updates the duration of an unfinished step."""
 
-    def __init__(self, queries: JobQueries, clock: Clock, job: Job) -> None:
-        self._queries, self._clock = queries, clock
+    def __init__(self, queries: JobQueries, delivery_log: DeliveryLog, clock: Clock, job: Job) -> None:
+        self._queries, self._delivery_log, self._clock = queries, delivery_log, clock
+        self._timeline = Timeline(())
+        self._deliveries: Sequence[ChannelDelivery] = ()
         self._job = job
         self._read: tuple[object, ...] | None = None
         self._last: TimelineStep | None = None
@@ -73,22 +77,29 @@ class JobTimeline:
         if self._read == _state(job):
             return
         timeline = await self._queries.timeline(job.id, by=current_user())
-        self._read, self._job = _state(job), job
-        self._draw(timeline)
+        self._read, self._job, self._timeline = _state(job), job, timeline
+        self._draw()
+
+    async def refresh_deliveries(self) -> None:
+        """Show what has become of the job's events on channels."""
+        deliveries = await self._delivery_log.of(self._job.id, by=current_user())
+        if deliveries != self._deliveries:
+            self._deliveries = deliveries
+            self._draw()
 
     def tick(self, *, now: datetime) -> None:
         """Let the duration of the last step pass."""
         if self._last is not None and self._read == _state(self._job):
             self._duration.text = ongoing(self._job, self._last, now)
 
-    def _draw(self, timeline: Timeline) -> None:
-        lines, omitted = steps(self._job, timeline)
+    def _draw(self) -> None:
+        lines, omitted = steps(self._job, self._timeline)
         self._omitted.set_visibility(omitted > 0)
         self._omitted.text = f"{count(omitted)} earlier changes are not shown"
         self._list.clear()
         self._last = None
         with self._list:
-            for step in with_shared_actions(lines, timeline):
+            for step in with_deliveries(with_shared_actions(lines, self._timeline), self._deliveries):
                 duration = _draw_step(step)
                 if not step.icon:
                     self._last, self._duration = step, duration
@@ -149,6 +160,37 @@ def with_shared_actions(lines: Sequence[TimelineStep], timeline: Timeline) -> li
         for action in timeline.actions
     ]
     return sorted((*asked, *lines), key=lambda step: step.at)
+
+
+def with_deliveries(lines: Sequence[TimelineStep], deliveries: Sequence[ChannelDelivery]) -> list[TimelineStep]:
+    """Return the lines with a line for each event on each channel, where it was sent, or happened."""
+    return sorted((*lines, *map(_delivery_step, deliveries)), key=lambda step: step.at)
+
+
+def _delivery_step(delivery: ChannelDelivery) -> TimelineStep:
+    name, state = delivery.channel_name, delivery.state
+    said = {
+        DeliveryState.SENT: f"Told by {name}",
+        DeliveryState.GROUPED: f"Told by {name}",
+        DeliveryState.WAITING: f"To be told by {name}",
+        DeliveryState.FAILED: f"Not taken by {name}",
+        DeliveryState.MUTED: f"Not told by {name}",
+    }
+    error, muted = delivery.error or "", state is DeliveryState.MUTED
+    notes = (
+        f"attempt {delivery.attempt}" if delivery.attempt > 1 else "",
+        f"together with {counted(delivery.together - 1, 'other event')}" if delivery.together > 1 else "",
+        f"{delivery.tries} tries" if delivery.tries > 1 else "",
+        error or "muted" if muted else "",
+    )
+    return TimelineStep(
+        delivery.sent_at or delivery.at,
+        Status.PENDING,
+        f"{said[state]}: {delivery.event.words}",
+        tuple(filter(None, notes)),
+        "" if muted or state in (DeliveryState.SENT, DeliveryState.GROUPED) else error,
+        icon=TOLD_ICON,
+    )
 
 
 def _changes(timeline: Timeline) -> list[tuple[Milestone | None, Milestone]]:

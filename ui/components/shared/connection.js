@@ -5,8 +5,8 @@ export const SESSION_ENDED = "session ended";
 export const NOT_CONNECTED = "Not connected: available again after reconnecting";
 
 const MIN_RELOAD_INTERVAL_MS = 30000; // for a page that was reloaded and never connected
-const ACTIONS = 'main button:not([data-offline], .busy), main .btn:not([data-offline]), a[href^="/"]:not([data-offline]), form button:not([data-offline])';
-const FIELDS = "main select:not([data-offline]), main input[type=number]"; // text fields send nothing by themselves
+const ACTIONS = '.bell-menu button, main button:not([data-offline], .busy), main .btn:not([data-offline]), a[href^="/"]:not([data-offline]), form button:not([data-offline])';
+const FIELDS = "main select:not([data-offline]), main input[type=number], main input[data-online]"; // text fields send nothing by themselves
 
 // Returns SERVER, SESSION_ENDED if the server answers but the user is not signed in, or null. Null means that nothing
 // answers, or something else does, such as a hotel's sign-in page or a proxy's error page.

@@ -114,6 +114,7 @@ export default {
       <button v-else-if="first" type="button" class="act-first" :class="{ primary: solid }" :aria-label="text(first) + ': ' + name" @click="press(first)"><span>{{ text(first) }}</span></button>
       <a v-if="exportOffer" class="btn" :href="target(exportOffer)"><span class="i s" :data-icon="looks[exportOffer.act].icon" aria-hidden="true"></span><span>{{ text(exportOffer) }}</span></a>
       <button v-if="rest.length" ref="opener" type="button" class="ghost opener" :aria-label="'More actions: ' + name" title="More actions" aria-haspopup="menu" :aria-expanded="menuOffers ? 'true' : 'false'" :popovertarget="menuId" @keydown.down.prevent="$refs.menu.showPopover()"><span class="i" data-icon="more_horiz" aria-hidden="true"></span></button>
+      <slot name="beside"></slot>
       <div ref="menu" class="job-menu" :id="menuId" popover role="menu" :aria-label="'Actions: ' + name" @beforetoggle="fill" @toggle="empty" @keydown="move">
         <template v-for="offer in menuOffers ?? []" :key="offer.act">
           <a v-if="target(offer)" role="menuitem" tabindex="-1" :href="target(offer)" @click="choose(offer)"><span class="i" :data-icon="looks[offer.act].icon" aria-hidden="true"></span><span>{{ text(offer) }}</span></a>

@@ -35,6 +35,7 @@ SHORTCUTS = (
     Shortcut(("b",), "What to do with the selected jobs", (BULK_BAR,), is_own=True),
     *(Shortcut(("g", name[0]), text, (f'.top nav a[href="{path}"]',)) for name, text, path, _ in PAGES),
     Shortcut(("u",), "Upload a CSV", (UPLOAD, '.top nav a[href="/lists"]')),
+    Shortcut(("n",), "Notifications", (".bell",)),
     Shortcut(("t",), "Next theme: auto, light, dark", (".theme-button",)),
     Shortcut(("?",), "This list", (".shortcuts",), is_own=True),
 )

@@ -1,0 +1,1 @@
+"""Sends notifications to channels: webhooks, and the services that Apprise knows."""
