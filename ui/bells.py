@@ -6,10 +6,10 @@ The state of a bell is read anew each time something changed for its user, and a
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import Any, Protocol
 
 from nicegui import Client, background_tasks
@@ -18,13 +18,12 @@ from backend.clock import Clock
 from backend.domain.auth import User
 from backend.domain.notification import ENDS, NotificationSettings
 from backend.domain.sending import quiet_hours
-from backend.errors import Unavailable
 from backend.jobs.notifications import Notifications
 from ui.components.shared.bell import bell_of, state_of
+from ui.following import patiently
 from ui.nicegui_internals import user_of
 from ui.session import act, current_user
 
-log = logging.getLogger(__name__)
 SHOWN = 20  # the newest notifications, in the menu
 RETRY_SECONDS = 1.0
 State = Mapping[str, Any]
@@ -105,15 +104,15 @@ class Bells:
                     following.task.cancel()
 
     async def _follow(self, following: Following) -> None:
+        follow = partial(self._follow_until_refused, following)
+        await patiently(follow, clock=self._clock, every_seconds=RETRY_SECONDS)
+
+    async def _follow_until_refused(self, following: Following) -> None:
+        """Show each change, until the store cannot be read; a new reader begins with the state as it is then."""
         reader = self._notifications.watch(by=following.user)
         while True:
-            try:
-                unread = (await reader.next()).unread
-                following.show(await self._state(following.user, unread))
-            except Unavailable as error:
-                log.warning("bells are tried again: %s", error.sentence, extra={"action": "bells_behind"})
-                await self._clock.sleep(RETRY_SECONDS)
-                reader = self._notifications.watch(by=following.user)
+            unread = (await reader.next()).unread
+            following.show(await self._state(following.user, unread))
 
     async def _state(self, user: User, unread: int) -> State:
         notifications = self._notifications

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/api/channels", tags=["notifications"])
 CHANNEL, CHANGE = msgspec.json.Decoder(ChannelBody), msgspec.json.Decoder(ChannelChangeBody)
 TESTED = TestOut(sent=True, detail="The test was sent.")
 ERRORS = {401: "not signed in"}
-NO_CHANNEL = ERRORS | {404: "there is no such channel, or it is another user's"}
+NO_CHANNEL = ERRORS | {404: "there is no such channel, or it is another user's", 422: "a value is not valid"}
 BODY_ERRORS = ERRORS | {
     400: "the body is not valid JSON",
     403: "only administrators have channels for all",

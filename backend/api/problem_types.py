@@ -36,7 +36,7 @@ class CauseNoteOut(msgspec.Struct):
         return cls(**names, **times)
 
 
-class ProblemOut(msgspec.Struct):
+class FailingCauseOut(msgspec.Struct):
     """A cause for which videos fail by their newest results."""
 
     fingerprint: str
@@ -63,7 +63,7 @@ class ProblemOut(msgspec.Struct):
     said: CauseNoteOut
 
     @classmethod
-    def of(cls, problem: Problem) -> ProblemOut:
+    def of(cls, problem: Problem) -> FailingCauseOut:
         """Return the answer."""
         example, history = problem.example, problem.history
         return cls(
@@ -89,14 +89,14 @@ class ProblemsOut(msgspec.Struct):
     """The causes of a period, those of most videos first."""
 
     period: ProblemPeriod
-    items: list[ProblemOut]
+    items: list[FailingCauseOut]
     # True if there are further causes, of fewer videos.
     has_more: bool
 
     @classmethod
     def of(cls, period: ProblemPeriod, problems: Problems) -> ProblemsOut:
         """Return the answer."""
-        return cls(period, [ProblemOut.of(problem) for problem in problems.items], problems.has_more)
+        return cls(period, [FailingCauseOut.of(problem) for problem in problems.items], problems.has_more)
 
 
 class SayingBody(msgspec.Struct, forbid_unknown_fields=True):

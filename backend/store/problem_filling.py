@@ -26,7 +26,8 @@ _FAILING = text(
     "AND NOT EXISTS (SELECT 1 FROM video AS other "
     "JOIN job AS its_job ON its_job.id = other.job_id AND its_job.owner_id = job.owner_id "
     f"{_JOIN.format('other', 'newer')} WHERE other.video_id = video.video_id "
-    f"AND {_ENDED.format('newer')} > {_ENDED.format('result')}) ON CONFLICT DO NOTHING"
+    f"AND ({_ENDED.format('newer')} > {_ENDED.format('result')} OR {_ENDED.format('newer')} = "
+    f"{_ENDED.format('result')} AND its_job.number > job.number)) ON CONFLICT DO NOTHING"
 )
 _CAUSES = text(
     "INSERT INTO cause_memory (fingerprint, owner_id, jobs, first_seen, last_seen, retried, helped) "

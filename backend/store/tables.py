@@ -171,7 +171,7 @@ class JobRow(SQLModel, table=True):
 
     __tablename__ = "job"
     __table_args__ = (
-        Index("ix_job_present", "owner_id", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
+        Index("ix_job_present", "owner_id", "name_key", sqlite_where=PRESENT, postgresql_where=text("on_dashboard")),
         _past("created", "status", "created_at", "id"),
         _past("name", "status", "name_key", "id"),
         _past("updated", "status", "updated_at", "id"),

@@ -184,7 +184,7 @@ def test_the_corner_shows_the_latency_to_the_server(reader: Reader) -> None:
     expect(reader.page.get_by_test_id("connection-banner")).to_contain_text(re.compile(r"Connected\s*· \d+ ms"))
 
 
-@pytest.mark.parametrize("path", ["/", "/lists", "/history", "/jobs/{job_id}"])
+@pytest.mark.parametrize("path", ["/", "/lists", "/history", "/jobs/{job_id}", "/notifications"])
 def test_a_page_has_one_polite_live_region(reader: Reader, path: str) -> None:
     reader.open("/history")
     job_id = reader.page.get_by_test_id("history-row").first.get_attribute("data-job-id")

@@ -120,12 +120,13 @@ def test_quiet_hours_are_saved_with_their_zone_and_shown_again(ana: Reader) -> N
     page.get_by_test_id("quiet").check()
     page.get_by_label("From").fill("21:30")
     page.get_by_label("to", exact=True).fill("06:15")
-    page.get_by_label("in the zone").select_option("Asia/Kolkata")
+    page.get_by_role("combobox", name="in the zone").select_option("Asia/Kolkata")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Saved")).to_be_visible()
     ana.open()
-    for label, value in (("From", "21:30"), ("to", "06:15"), ("in the zone", "Asia/Kolkata")):
+    for label, value in (("From", "21:30"), ("to", "06:15")):
         expect(page.get_by_label(label, exact=True)).to_have_value(value)
+    expect(page.get_by_role("combobox", name="in the zone")).to_have_value("Asia/Kolkata")
     page.get_by_test_id("quiet").uncheck()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="Save")).to_be_hidden()
@@ -149,7 +150,7 @@ def test_what_is_typed_stays_while_the_page_is_brought_up_to_date(ana: Reader, p
 def test_a_channel_is_tried_before_it_is_saved(ana: Reader, receiving: ThreadedReceiver) -> None:
     ana.fill_in(receiving.url, "Hook")
     ana.page.get_by_test_id("test-channel").click()
-    expect(ana.page.get_by_text("Sent: the receiver took it.")).to_be_visible()
+    expect(ana.page.locator(".answer")).to_contain_text("Sent: the receiver took it.")
     assert len(receiving.bodies) == 1
     expect(ana.page.get_by_test_id("channel")).to_have_count(0)
     receiving.status = 403
@@ -182,11 +183,11 @@ def test_a_channel_is_changed_switched_and_removed(ana: Reader, receiving: Threa
     ana.page.get_by_role("button", name="Change: Old name").click()
     ana.page.get_by_test_id("channel-name").fill("New name")
     ana.page.get_by_label("Those that you are told of").uncheck()
-    ana.page.get_by_role("checkbox", name="faster than usual").check()
+    ana.page.get_by_role("checkbox", name="faster than usual", exact=True).check()
     ana.page.get_by_test_id("save-channel").click()
     expect(ana.channel("New name")).to_contain_text("faster than usual")
     ana.page.get_by_role("button", name="Send a test: New name").click()
-    expect(ana.page.get_by_text("Sent: the receiver took it.")).to_be_visible()
+    expect(ana.page.locator(".answer")).to_contain_text("Sent: the receiver took it.")
     assert len(receiving.bodies) == 1
     ana.page.get_by_role("switch", name="On: New name").uncheck()
     expect(ana.channel("New name")).to_have_attribute("data-enabled", "false")

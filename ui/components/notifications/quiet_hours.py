@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
+from zoneinfo import available_timezones
 
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
@@ -25,6 +27,7 @@ class QuietHours(Element, component="quiet_hours.vue"):
 
     def __init__(self, *, server_zone: str, on_quiet: Callable[[Quiet | None], Awaitable[None]]) -> None:
         super().__init__()
+        self._props["zones"] = zone_names()
         self._props["server-zone"] = server_zone
 
         async def saved(event: GenericEventArguments) -> None:
@@ -46,6 +49,12 @@ class QuietHours(Element, component="quiet_hours.vue"):
             quiet = {"begin": clock_of(begin), "end": clock_of(end), "zone": settings.zone or ""}
         if quiet != self._props.get("quiet"):
             self._props["quiet"] = quiet
+
+
+@cache
+def zone_names() -> list[str]:
+    """Return the names of the zones that this server knows."""
+    return sorted(name for name in available_timezones() if "/" in name or name == "UTC")
 
 
 def clock_of(minutes: int) -> str:

@@ -10,6 +10,7 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from backend.clock import to_millis
+from backend.domain.auth import User
 from backend.domain.notification import Away, EventKind, Notification
 from backend.domain.sending import GROUP_SECONDS, MAX_SINGLE
 from progress_dashboard.protocol import Status
@@ -52,11 +53,11 @@ class Bell(Element, component="bell.vue", dependencies=[BROWSER_JS, NOTICES_JS, 
     `ui.bells` shows its state while the page is connected.
     """
 
-    def __init__(self, actions: BellActions) -> None:
+    def __init__(self, actions: BellActions, user: User) -> None:
         super().__init__()
         self._actions = actions
         words = {event.value: event.words for event in EventKind}
-        self._props["group"] = {"most": MAX_SINGLE, "seconds": GROUP_SECONDS, "words": words}
+        self._props["group"] = {"most": MAX_SINGLE, "seconds": GROUP_SECONDS, "words": words, "user": user.id}
         self._props["icons"] = {event.value: name for event, name in EVENT_ICONS.items()}
         self.on("wish", self._wish)
         self.on("read", self._read)

@@ -48,33 +48,34 @@ export function show({ id, title, text, link, ids }) {
 }
 
 // Tells what is new among these notifications, unless another tab has, or is visible. `group` says how many may come one by
-// one within how many seconds (`most`, `seconds`), and how several are called (`words`).
+// one within how many seconds (`most`, `seconds`), how several are called (`words`), and whose they are (`user`): what the
+// browser remembers of one user is not for the next one.
 export function tell(items, group) {
   if (browserState() === INSECURE || !navigator.locks) return;
   navigator.locks.request(TELLING, async () => {
-    const fresh = takeFresh(items);
+    const fresh = takeFresh(items, `${TOLD} ${group.user}`);
     if (!fresh.length || browserState() !== ON || (await isAnyTabVisible())) return;
-    const burst = continueBurst(fresh, group.seconds);
+    const burst = continueBurst(fresh, group.seconds, `${BURST} ${group.user}`);
     if (burst.length <= group.most) fresh.forEach(show);
     else show(asOne(burst, group.words));
   });
 }
 
 // Returns those that no tab has taken yet, and notes them. Those that were there before the first call count as taken.
-function takeFresh(items) {
-  const told = read(TOLD, null);
+function takeFresh(items, key) {
+  const told = read(key, null);
   const known = new Set(told);
   const fresh = items.filter(({ id }) => !known.has(id));
-  if (fresh.length || !told) write(TOLD, [...fresh.map(({ id }) => id), ...known].slice(0, MAX_TOLD));
+  if (fresh.length || !told) write(key, [...fresh.map(({ id }) => id), ...known].slice(0, MAX_TOLD));
   if (!told) return [];
   return fresh.filter(({ at, isRead, isQuiet }) => !isRead && !isQuiet && Date.now() - at < LATE_MS).reverse();
 }
 
-function continueBurst(fresh, seconds) {
+function continueBurst(fresh, seconds, key) {
   const now = Date.now();
-  const { items, at } = read(BURST, { items: [], at: 0 });
+  const { items, at } = read(key, { items: [], at: 0 });
   const burst = [...(now - at < 1000 * seconds ? items : []), ...fresh.map(({ id, event, title }) => ({ id, event, title }))];
-  write(BURST, { items: burst, at: now });
+  write(key, { items: burst, at: now });
   return burst;
 }
 

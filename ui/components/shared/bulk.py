@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nicegui import ui
@@ -16,11 +17,11 @@ from backend.domain.texts import counted
 from backend.jobs.many import ManyJobs
 from backend.jobs.queries import JobQueries
 from backend.lists.exports import HISTORY_COLUMNS, csv_of_jobs, csv_start
-from ui.components.shared import BROWSER_JS, BULK_BAR_JS, SELECTION_JS
+from ui.components.shared import BROWSER_JS, BULK_BAR_JS, SELECTION_JS, WORDS_JS
 from ui.components.shared.job_actions import ACTION_LOOK, EXPORT
 from ui.session import act, current_user
 
-PARTS = [BROWSER_JS, SELECTION_JS, BULK_BAR_JS]
+PARTS: list[str | Path] = [BROWSER_JS, WORDS_JS, SELECTION_JS, BULK_BAR_JS]
 MAX_ID_LENGTH = 64
 
 

@@ -1,5 +1,6 @@
 // The bar of the ticked jobs: an action for all that it is offered for, one question before it, and what was refused.
 import { count, singleKey } from "browser";
+import { compareNames } from "words";
 
 const MAX_NAMES = 5;
 
@@ -59,7 +60,8 @@ export default {
       const names = this.running?.names ?? new Map();
       this.running = null;
       if (!refused.length) return;
-      this.result = { said, refused: refused.map(([id, detail, name]) => ({ id, detail, name: names.get(id) ?? name ?? id })) };
+      const told = refused.map(([id, detail, name]) => ({ id, detail, name: names.get(id) ?? name ?? id }));
+      this.result = { said, refused: told.sort((a, b) => compareNames(a.name, b.name)) };
       await this.$nextTick();
       this.$refs.result.showModal();
     },

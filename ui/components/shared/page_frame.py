@@ -24,6 +24,6 @@ def page_frame(
         ConnectionBanner(settings, notice)
         LiveRegion()
         Shortcuts()
-        Bell(bell)
+        Bell(bell, user)
 
     return frame(title, active, user, banner=draw)

@@ -1,4 +1,4 @@
-"""What users are told: notifications, channels, deliveries, wishes and settings."""
+"""What users are told: notifications, channels, deliveries, wishes and settings; runs of a list on the dashboard."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def upgrade() -> None:
         *(sa.Column(name, sa.BigInteger()) for name in ("last_seen_at", "away_since")),
         sqlite_with_rowid=False,
     )
+    op.drop_index("ix_job_present", "job")
+    where: dict[str, Any] = {"sqlite_where": sa.text("on_dashboard = 1"), "postgresql_where": sa.text("on_dashboard")}
+    op.create_index("ix_job_present", "job", ["owner_id", "name_key"], **where)
 
 
 def _create_notifications() -> None:
