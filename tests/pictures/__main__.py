@@ -1,4 +1,4 @@
-"""The README's pictures: `python -m tests.pictures [name part]` takes them again. They show real jobs over real clips."""
+"""The README's pictures: `python -m tests.pictures [name part]` takes them again, over real jobs and real clips."""
 
 from __future__ import annotations
 
@@ -164,6 +164,7 @@ def main() -> None:
             add_channels(program, jwt)
             for name, go, size, scheme in (picture for picture in PICTURES if part in picture[0]):
                 if go is show_away:
+                    page_of(browser, program, size, scheme).close()
                     leave(data)
                 page = page_of(browser, program, size, scheme)
                 go(page)
