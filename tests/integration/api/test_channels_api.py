@@ -42,7 +42,7 @@ class Api:
 async def opened(tmp_path: Path) -> AsyncIterator[Api]:
     settings = settings_of(tmp_path / "data", notify_private_addresses=True)
     async with open_backend(settings) as backend, receiving() as receiver:
-        app, clients = build_app(backend), []
+        app, clients = build_app(backend), list[httpx.AsyncClient]()
         users = [await backend.accounts.add_user(name, PASSWORD) for name in ("ana", "ben")]
         for user in (*users, await backend.accounts.user("admin")):
             token = await backend.accounts.issue_token(user, lifetime_seconds=60)
@@ -53,7 +53,8 @@ async def opened(tmp_path: Path) -> AsyncIterator[Api]:
                     headers={"Authorization": f"Bearer {token}"},
                 )
             )
-        yield Api(*clients, receiver)
+        ana, ben, admin = clients
+        yield Api(ana, ben, admin, receiver)
         for client in clients:
             await client.aclose()
 
