@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import NamedTuple
 
 from backend.domain.causes import general_words
 from backend.domain.durations import elapsed
@@ -30,7 +29,8 @@ Words = Callable[[str, str], str]
 """Returns an error in the words that may be told, from the error and the video ID."""
 
 
-class ToldCause(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ToldCause:
     """Why so many videos failed, with the error of one of them. `fingerprint` is None for very old failures."""
 
     fingerprint: str | None

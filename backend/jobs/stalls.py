@@ -139,7 +139,7 @@ class Stalls:
         if silence >= MIN_SILENCE_SECONDS and silence >= await self._limit(watched):
             # The job may have progressed while its durations were read.
             watched.is_stalled = watched.progressed_at == progressed_at
-            if watched.is_stalled:
+            if watched.is_stalled and self._watched.get(watched.job.id) is watched:  # it may have ended, too
                 self._alarmed[watched.job.id] = watched.job.attempt
                 self._on_event(watched.job, EventKind.STALLED)
 

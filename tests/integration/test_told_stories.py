@@ -13,9 +13,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import strategies as st
@@ -23,17 +23,17 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 from sqlalchemy import Row, text
 
 from backend.domain.auth import User
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
 from backend.domain.notification import END_OF, ENDS, EventKind, Notification, event_id
 from backend.errors import JobNotFound, StoreRefused
 from backend.jobs.composing import Composer
 from backend.jobs.notifications import Notifications
 from progress_dashboard.protocol import Status
-from tests.integration.test_control_stories import USERS, Control, story_settings
+from tests.integration.test_control_stories import USERS, Control, clock_at, story_settings
 from tests.support.clock import QuickClock
 from tests.support.databases import chosen
 from tests.support.in_memory_transport import prepare
-from tests.support.managed_backend import ADMIN
+from tests.support.managed_backend import ADMIN, ANA
 from tests.support.telling import LINK, add_channel
 
 pytestmark = pytest.mark.acceptance  # long rounds
@@ -42,7 +42,23 @@ STORIES_IN_THE_GATE, STORIES_IN_A_ROUND = 12, 2_000
 EMPTIED = ("notification", "delivery", "channel", "notification_wish", "notification_settings")
 TOLD_OF_STATUS = (*ENDS, EventKind.PAUSED_ITSELF)
 CHANNELS = {"of ana": "ana", "of ben": "ben", "for all": None}
-MAX_TURNS = 12  # of the loop, in which a server composes before it is killed
+MAX_WRITES = 3  # of a server that composes, before it is killed
+LOOP_TURNS = 30  # in which it does what it can
+RESULTS = st.lists(st.sampled_from(("good", "cut")), min_size=1, max_size=3)
+
+
+class FewCommits(asyncio.Event):
+    """Lets so many transactions through, and holds up all others."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._left = number
+
+    async def wait(self) -> Literal[True]:
+        if not self._left:
+            return await super().wait()
+        self._left -= 1
+        return True
 
 
 class Told(Control):
@@ -57,6 +73,7 @@ class Told(Control):
         for name, owner_id in CHANNELS.items():
             add_channel(self.on.database, name, owner_id, events=tuple(sorted(EventKind)))
         self.shown: Counter[str] = Counter()  # by event ID, over all lives of the server
+        self.seen_at_work: dict[str, Job] = {}
 
     async def start_server(self, clock: QuickClock) -> None:
         await super().start_server(clock)
@@ -82,32 +99,62 @@ class Told(Control):
 
     @rule(which=st.integers(0, 9), times=st.integers(1, 2))
     def stall(self, which: int, times: int) -> None:
-        """Say that a job is stalled, also more than once, and also of one that is just being deleted."""
-        active = self.server.parts.active.get(self.job_at(which))
-        if active is not None and active.job.status is Status.PROCESSING:
+        """Say that a job is stalled that was seen at work: more than once, too late, or when it is deleted already."""
+        job = self.seen_at_work.get(self.job_at(which))
+        if job is not None:
             for _ in range(times):
-                self.server.parts.journal.stage_event(active.job, EventKind.STALLED)
+                self.server.parts.journal.stage_event(job, EventKind.STALLED)
             self.covered["stalls"] += 1
+
+    @rule(results=RESULTS)
+    def end_a_job(self, results: list[str]) -> None:
+        """Let a job begin, and work through it."""
+        if not self.is_refusing:
+            self.submit(ANA, len(results))
+            self.run_next_job()
+            self.do(self.server.parts.journal.durable())
+            self.do(self.note_work())
+            self.finish_videos(len(self.server.held) - 1, results)
+
+    @rule(results=RESULTS)
+    def delete_ended_jobs(self, results: list[str]) -> None:
+        self.end_a_job(results)
+        for job_id in self.jobs:
+            self.do(self.expect_answer(job_id, Action.DELETE, self.owners[job_id]))
 
     @rule()
     def compose(self) -> None:
         if not self.is_refusing:
             self.do(self.compose_all())
 
-    @rule(turns=st.integers(0, MAX_TURNS), jump=st.sampled_from((0, 3_600)))
-    def compose_and_be_killed(self, turns: int, jump: int) -> None:
-        """Kill the server at any moment while it composes."""
+    @rule(results=RESULTS, writes=st.integers(0, MAX_WRITES), jump=st.sampled_from((0, 3_600)))
+    def compose_and_be_killed(self, results: list[str], writes: int, jump: int) -> None:
+        """Kill the server while it composes, after so many of its transactions."""
+        self.end_a_job(results)
 
         async def begin() -> None:
+            await self.server.parts.journal.durable()
+            self.on.database.commits = FewCommits(writes)
             composing = asyncio.ensure_future(self.composer.run_once())
-            for _ in range(turns):
+            for _ in range(LOOP_TURNS):
                 await asyncio.sleep(0)
             self.covered["kills while composing"] += not composing.done()
             composing.cancel()
             await asyncio.gather(composing, return_exceptions=True)
 
-        self.do(begin())
-        self.restart(jump=jump, politely=False)
+        if not self.is_refusing:
+            self.do(begin())
+            self.restart_after_kill(jump)
+
+    def restart_after_kill(self, jump: int) -> None:
+        self.do(self.server.kill())
+        self.on.database.commits = asyncio.Event()
+        self.on.database.commits.set()
+        self.do(self.start_server(clock_at(self.server.clock.now() + timedelta(seconds=jump))))
+
+    async def note_work(self) -> None:
+        """Remember the jobs that are processing, as those do who watch them."""
+        self.seen_at_work |= {job.id: job for job in await self.stored_jobs() if job.status is Status.PROCESSING}
 
     async def compose_all(self) -> None:
         await self.server.parts.journal.durable()

@@ -255,6 +255,17 @@ async def test_a_job_deleted_before_it_is_told_is_not_told(telling: Telling, dat
     assert stored_events(database) == []
 
 
+async def test_what_is_noticed_too_late_of_a_deleted_job_is_not_stored(telling: Telling, database: Database) -> None:
+    managed = telling.managed
+    job = await managed.new_job("list.csv", 1)
+    at_work = (await managed.claim(job)).job
+    await managed.run_under(managed.held[job.id], [None])
+    await managed.manager.act(job.id, Action.DELETE, by=ANA)
+    managed.journal.stage_event(at_work, EventKind.STALLED)
+    await managed.journal.durable()
+    assert stored_events(database) == []
+
+
 async def test_what_cannot_be_told_in_full_is_told_plainly(telling: Telling, caplog: pytest.LogCaptureFixture) -> None:
     """A cause memory that fails does not hold up what happened."""
 
