@@ -34,9 +34,9 @@ from backend.store.deliveries import Content, DeliveryStore, Line, Result
 from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
-MAX_READ = 100  # deliveries that are looked at together
-MAX_UNDER_WAY = {ChannelKind.WEBHOOK: 8, ChannelKind.APPRISE: 2}
-PACE_SECONDS = 0.1  # between two rounds: ticks go first
+MAX_READ = {ChannelKind.WEBHOOK: 100, ChannelKind.APPRISE: 2_000}  # deliveries that are looked at together
+MAX_UNDER_WAY = {ChannelKind.WEBHOOK: 4, ChannelKind.APPRISE: 2}
+PACE_SECONDS = 0.25  # between two rounds of a channel: ticks go first
 MAX_REST_SECONDS = 60.0  # until it looks again: quiet hours may have been changed
 SILENT = "The account that owns the channel is disabled."
 SWITCHED_OFF = "The channel is switched off."
@@ -74,7 +74,7 @@ class ChannelLine:
         self._around = around
         self._clock = around.clock
         self._changed = asyncio.Event()
-        self._is_stale, self._is_cut, self._is_ending = True, False, False
+        self._is_stale, self._is_ending = True, False
         self._line: Line | None = None
         self._waiting: dict[str, Waiting] = {}
         self._busy: set[str] = set()
@@ -111,18 +111,24 @@ class ChannelLine:
 
     async def _look(self) -> bool:
         """Read what waits, if there may be news; return False if nothing does."""
-        if self._is_stale or (self._is_cut and len(self._waiting) < MAX_READ // 2):
+        if self._is_stale or self._has_room():
             self._is_stale = False
             self._settled = {}  # what is decided while it reads, of which it may read the state before
-            self._line = await patiently(lambda: self._around.store.line(self._id, limit=MAX_READ), self._clock)
+            reading = partial(self._around.store.line, self._id, limits=MAX_READ)
+            self._line = await patiently(reading, self._clock)
             if self._line is None:
                 return False
             await self._take(self._line)
         return bool(self._waiting or self._tasks or self._is_stale)
 
+    def _has_room(self) -> bool:
+        """Return True if the last look did not see all that waits, and most of what it saw is sent."""
+        if self._line is None or len(self._line.waiting) < MAX_READ[self._line.channel.kind]:
+            return False
+        return len(self._waiting) < len(self._line.waiting) // 2
+
     async def _take(self, line: Line) -> None:
         self._gone = line.channel.refused_in_a_row if self._gone is None else self._gone
-        self._is_cut = len(line.waiting) == MAX_READ
         under_way = {event_id: waiting for event_id, waiting in self._waiting.items() if waiting.key in self._busy}
         known = {waiting.event_id: waiting for waiting in line.waiting} | self._settled | under_way
         self._waiting = {event_id: waiting for event_id, waiting in known.items() if waiting is not None}
@@ -218,14 +224,15 @@ class ChannelLine:
         if channel is None or not channel.enabled or not contents:  # removed, switched off or muted meanwhile
             self._is_stale |= channel is not None and not channel.enabled
             return None
-        message = message_of(channel, contents, self._around.base_url, note=_note(channel) if is_last else "")
+        note, is_group = _note(channel) if is_last else "", len(ids) > 1
+        message = message_of(channel, contents, self._around.base_url, is_group=is_group, note=note)
         answer = await self._around.sender.send(channel, message)
         return await self._recorded(unit, channel, contents, answer)
 
     async def _recorded(self, unit: Unit, channel: Channel, contents: Sequence[Content], answer: Answer) -> Unit | None:
         now, tries = self._clock.now(), unit.members[0].tries + 1
         again = next_try(tries, now) if answer.verdict is Verdict.AGAIN else None
-        state = _state(answer, is_group=len(contents) > 1, is_again=again is not None)
+        state = _state(answer, is_group=unit.group_id is not None, is_again=again is not None)
         self._gone = gone_after(self._gone or 0, answer)
         is_sent = answer.verdict is Verdict.TAKEN
         result = Result(

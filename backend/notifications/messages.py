@@ -33,9 +33,11 @@ class Message:
     body: bytes = b""
 
 
-def message_of(channel: Channel, contents: Sequence[Content], base_url: str, *, note: str = "") -> Message:
+def message_of(
+    channel: Channel, contents: Sequence[Content], base_url: str, *, is_group: bool = False, note: str = ""
+) -> Message:
     """Return the message to this channel; `note` is a sentence to end with."""
-    if len(contents) > 1:
+    if is_group:
         return _group(contents, base_url, note)
     content = contents[0]
     link = job_link(base_url, content.job_id)

@@ -39,12 +39,13 @@ IS_OF_A_JOB = FAILING.c.job_id.not_in(select(TOMBSTONES.c.job_id).where(~TOMBSTO
 PLACE = ("job_id", "job_name", "video_id", "position")
 _NEWEST = bulk.Bulk(
     RowCodec[Any](FAILING, ["fingerprint", "at"], {"at": "last_seen"}),
-    "WITH wanted (fingerprint, at) AS ({rows}) SELECT found.fingerprint, found.owner_id, found.job_id, job.name, "
-    "found.video_id, found.position, result.error, coalesce(result.fault, 'permanent'), job.processor, trace.body "
-    "FROM wanted CROSS JOIN failing_video AS found JOIN job ON job.id = found.job_id "
+    "WITH wanted (fingerprint, at) AS ({rows}), found AS MATERIALIZED ("  # by the index of `at`, whatever follows
+    "SELECT video.* FROM wanted CROSS JOIN failing_video AS video "
+    "WHERE video.at = wanted.at AND video.fingerprint = wanted.fingerprint) "
+    "SELECT found.fingerprint, found.owner_id, found.job_id, job.name, found.video_id, found.position, result.error, "
+    "coalesce(result.fault, 'permanent'), job.processor, trace.body FROM found JOIN job ON job.id = found.job_id "
     "JOIN result ON result.job_id = found.job_id AND result.position = found.position "
-    "AND result.attempt = found.attempt LEFT JOIN trace ON trace.digest = result.trace "
-    "WHERE found.at = wanted.at AND found.fingerprint = wanted.fingerprint",
+    "AND result.attempt = found.attempt LEFT JOIN trace ON trace.digest = result.trace",
 )
 USER_COLUMNS = ("noted_by", "known_by", "claimed_by")
 

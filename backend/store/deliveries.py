@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, distinct, exists, func, select, text, update
 
-from backend.domain.notification import Channel, DeliveryState, EventKind, NotificationSettings
+from backend.domain.notification import Channel, ChannelKind, DeliveryState, EventKind, NotificationSettings
 from backend.domain.sending import Waiting
 from backend.domain.timeline import ChannelDelivery
 from backend.store.channels import channel_of, stored
@@ -32,16 +32,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a delivery says. `job` is the update at that moment as JSON."""
+    """What a delivery says; of many at once only the titles. `job` is the update at that moment as JSON."""
 
     event_id: str
     job_id: str | None
     event: EventKind
     at: datetime
-    job: bytes | None
     title: str
-    text: str
-    details: str | None
+    text: str = ""
+    details: str | None = None
+    job: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,9 @@ class DeliveryStore:
         query = select(CHANNELS.c.id).where(exists().where(DELIVERIES.c.channel_id == CHANNELS.c.id, WAITS))
         return await self._database.read(lambda connection: list(connection.scalars(query)))
 
-    async def line(self, channel_id: str, *, limit: int) -> Line | None:
-        """Return the first of what waits on the channel; None if there is no such channel."""
-        return await self._database.read(_line, channel_id, limit)
+    async def line(self, channel_id: str, *, limits: Mapping[ChannelKind, int]) -> Line | None:
+        """Return the first of what waits on the channel, as many as its kind allows; None without such a channel."""
+        return await self._database.read(_line, channel_id, limits)
 
     async def sent_since(self, channel_id: str, since: datetime) -> int:
         """Return how many messages the channel has sent since then."""
@@ -106,7 +106,7 @@ class DeliveryStore:
         return await self._database.read(_of_job, job_id)
 
 
-def _line(connection: Connection, channel_id: str, limit: int) -> Line | None:
+def _line(connection: Connection, channel_id: str, limits: Mapping[ChannelKind, int]) -> Line | None:
     owner = and_(USERS.c.id == CHANNELS.c.owner_id)
     settings = NOTIFICATION_SETTINGS.c
     query = (
@@ -121,7 +121,7 @@ def _line(connection: Connection, channel_id: str, limit: int) -> Line | None:
     quiet = NotificationSettings(quiet_from=row.quiet_from, quiet_to=row.quiet_to, zone=row.zone)
     columns = [DELIVERIES.c[name] for name in ("event_id", "job_id", "seq", "due_at", "tries", "group_id")]
     waiting = select(*columns).where(DELIVERIES.c.channel_id == channel_id, WAITS)
-    rows = connection.execute(waiting.order_by(DELIVERIES.c.seq, DELIVERIES.c.event_id).limit(limit))
+    rows = connection.execute(waiting.order_by(DELIVERIES.c.seq, DELIVERIES.c.event_id).limit(limits[row.kind]))
     is_silent = row.owner_id is not None and row.disabled is not False
     return Line(channel_of(row), tuple(Waiting(**found._mapping) for found in rows), quiet, is_silent)
 
@@ -131,7 +131,9 @@ def _contents(
 ) -> tuple[Channel | None, dict[str, Content]]:
     channel = connection.execute(select(CHANNELS).where(CHANNELS.c.id == channel_id)).first()
     told = NOTIFICATIONS.c
-    columns = (told.event_id, told.job_id, told.event, told.at, told.job, told.title, told.text, told.details)
+    columns = [told.event_id, told.job_id, told.event, told.at, told.title]
+    if len(event_ids) == 1:
+        columns += [told.job, told.text, told.details]
     chosen = (DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.in_(event_ids), WAITS)
     query = select(*columns).join(DELIVERIES, DELIVERIES.c.event_id == told.event_id).where(*chosen)
     found = [_content(row) for row in connection.execute(query)]
@@ -140,7 +142,7 @@ def _contents(
 
 def _content(row: Row[Any]) -> Content:
     given = dict(row._mapping)
-    return Content(**given | {"title": row.title or "", "text": row.text or ""})
+    return Content(**given | {"title": row.title or "", "text": given.get("text") or ""})
 
 
 def _record(connection: Connection, results: Sequence[Result]) -> None:

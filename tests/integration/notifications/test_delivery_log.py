@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import update
 
-from backend.domain.notification import DeliveryState, EventKind
+from backend.domain.notification import ChannelKind, DeliveryState, EventKind
 from backend.errors import JobNotFound
 from backend.jobs.queries import JobQueries
 from backend.notifications.delivery_log import DeliveryLog
@@ -53,7 +53,7 @@ async def test_what_became_of_them_is_there(delivery_log: DeliveryLog, database:
 
 
 async def line_of(store: DeliveryStore) -> Line:
-    found = await store.line("mail", limit=10)
+    found = await store.line("mail", limits=dict.fromkeys(ChannelKind, 10))
     assert found is not None
     return found
 

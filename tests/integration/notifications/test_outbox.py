@@ -295,6 +295,17 @@ async def test_more_than_three_mails_become_one(sending: Sending) -> None:
     assert sending.counts == {("apprise", "grouped"): 12}
 
 
+async def test_however_many_events_become_one_mail(sending: Sending) -> None:
+    await add_channels(sending.database, a_channel("mail", **MAIL))
+    for seq in range(300):
+        await tell(sending.database, f"job-{seq:03}", "mail", seq=seq)
+    async with sending.running():
+        await sending.until_states(*["grouped"] * 300, channel="mail")
+    [(_, message)] = sending.sender.sent
+    assert message.title == "300 notifications: 300 failed"
+    assert len(message.text) <= 1_000
+
+
 async def test_after_three_mails_the_others_wait_for_half_a_minute(sending: Sending) -> None:
     await add_channels(sending.database, a_channel("mail", **MAIL))
     async with sending.running():

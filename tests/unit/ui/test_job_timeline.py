@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from backend.domain.job import Job
+from backend.domain.job import Action, Job
 from backend.domain.notification import ChannelKind, DeliveryState, EventKind
-from backend.domain.timeline import ChannelDelivery, Milestone, Timeline
+from backend.domain.timeline import ChannelDelivery, Milestone, SharedAction, Timeline
 from progress_dashboard.protocol import EXTERNAL, Status
 from tests.support.jobs import ERA, a_job
-from ui.components.job.job_timeline import TimelineStep, ongoing, steps, with_deliveries
+from ui.components.job.job_timeline import TimelineStep, ongoing, steps, with_deliveries, with_shared_actions
 
 PENDING, PROCESSING, PAUSED, COMPLETED = Status.PENDING, Status.PROCESSING, Status.PAUSED, Status.COMPLETED
 JOB = a_job(total_videos=500, found=500)
@@ -152,6 +152,18 @@ def test_an_unfinished_step_has_a_duration(status: Status, words: str) -> None:
     step = TimelineStep(ERA, status, "")
     assert ongoing(JOB, step, ERA + timedelta(minutes=12)) == words
     assert ongoing(JOB, replace(step, at=ERA + timedelta(hours=1)), ERA) == words.replace("12 min", "0 s")
+
+
+def test_what_was_asked_of_several_jobs_at_once_has_a_line_before_what_it_led_to() -> None:
+    asked = SharedAction("j", ERA + timedelta(seconds=5), Action.CANCEL, "ana", 214)
+    drawn = [TimelineStep(ERA, PENDING, "Queued"), TimelineStep(asked.at, Status.CANCELLED, "Cancelled at 1 / 2")]
+    shown = with_shared_actions(drawn, Timeline((), actions=(asked,)))
+    assert [step.title for step in shown] == [
+        "Queued",
+        "Cancelling asked for 214 jobs at once",
+        "Cancelled at 1 / 2",
+    ]
+    assert (shown[1].notes, shown[1].icon) == (("by ana",), "checklist")
 
 
 def delivery_line(state: DeliveryState, **facts: Any) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class ProblemList(Element, component="problem_list.vue", dependencies=[*PARTS, S
         self, problems: Sequence[Problem], where: Mapping[str, Sequence[FailedJob]], *, me: str, now: datetime
     ) -> None:
         """Show these problems in this order, and the jobs of those that are open."""
-        rows = [_row(problem, where.get(problem.fingerprint), me, now) for problem in problems]
+        rows = [problem_facts(problem, where.get(problem.fingerprint), me, now) for problem in problems]
         if rows != self._props["problems"]:
             self._props["problems"] = rows
 
@@ -93,7 +93,8 @@ def in_order(problems: Problems, shown: Sequence[str]) -> list[Problem]:
     return [by_name[name] for name in (*kept, *(name for name in by_name if name not in set(kept)))]
 
 
-def _row(problem: Problem, where: Sequence[FailedJob] | None, me: str, now: datetime) -> dict[str, Any]:
+def problem_facts(problem: Problem, where: Sequence[FailedJob] | None, me: str, now: datetime) -> dict[str, Any]:
+    """Return the facts of a problem as the component draws them. Times are ISO 8601; no text is markup."""
     example, history, said = problem.example, problem.history, problem.said
     place = urlencode({"show": "failed", "q": example.video_id})
     jobs = "1 job" if problem.jobs == 1 else f"all {count(problem.jobs)} jobs"
