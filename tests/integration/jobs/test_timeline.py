@@ -32,6 +32,7 @@ BEFORE_MILESTONES = (
     *(f"DROP TABLE {name}" for name in ("rollup", "uncounted", "cause_rollup", "cause", "mark", "forecast")),
     *(f"DROP TABLE {name}" for name in ("notification", "channel", "delivery")),
     *(f"DROP TABLE {name}" for name in ("notification_wish", "notification_settings")),
+    *(f"DROP TABLE {name}" for name in ("failing_video", "cause_memory", "cause_note", "job_action")),
     *(f"DROP INDEX {name}" for name in ("ix_idempotency_key_job_id", "ix_job_past_name", "ix_job_past_owner_name")),
     *(f"DROP INDEX {name}" for name in ("ix_job_past_finished", "ix_job_past_owner_finished", "ix_job_present")),
     "ALTER TABLE job DROP COLUMN name_folded",
