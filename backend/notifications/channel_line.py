@@ -35,8 +35,8 @@ from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
 MAX_READ = {ChannelKind.WEBHOOK: 100, ChannelKind.APPRISE: 2_000}  # deliveries that are looked at together
-MAX_UNDER_WAY = {ChannelKind.WEBHOOK: 8, ChannelKind.APPRISE: 2}
-PACE_SECONDS = 0.1  # between two rounds: ticks go first
+MAX_UNDER_WAY = {ChannelKind.WEBHOOK: 4, ChannelKind.APPRISE: 2}
+PACE_SECONDS = 0.25  # between two rounds of a channel: ticks go first
 MAX_REST_SECONDS = 60.0  # until it looks again: quiet hours may have been changed
 SILENT = "The account that owns the channel is disabled."
 SWITCHED_OFF = "The channel is switched off."

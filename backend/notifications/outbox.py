@@ -19,7 +19,7 @@ from progress_dashboard.tasks import running
 
 log = logging.getLogger(__name__)
 STOP_SECONDS, CLOSE_SECONDS = 5.0, 0.5  # for what is under way when a channel is changed, and when the server stops
-REST_SECONDS = 0.25  # between two looks: while much happens, one look is for all of it
+REST_SECONDS = 1.0  # between two looks: while much happens, one look is for all of it
 
 
 class Outbox:

@@ -11,7 +11,7 @@ from backend.errors import StoreRefused
 from backend.store.deliveries import Result
 
 T = TypeVar("T")
-GATHERING_SECONDS = 0.1
+GATHERING_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 
 

@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import hmac
 import ssl
+import sys
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +23,8 @@ from backend.domain.sending import MAX_TRY_SECONDS, TIMED_OUT, UNREACHABLE, Answ
 from backend.notifications.guard import Guard, NoSuchHost, PrivateAddress, ascii_host, web_address
 from progress_dashboard.tasks import first_completed
 
+if find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]  # httpcore looks for it thrice a request: 40 % of its time
 KEPT_SECONDS = 5.0  # an idle connection, for the next message to the same receiver
 MAX_KEPT, MAX_READ_BYTES = 16, 16_384
 SAFE = "/%:@!$&'()*+,;=-._~?"  # what an address may have as it is

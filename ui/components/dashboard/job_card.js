@@ -133,7 +133,7 @@ export const JobCard = {
         <span v-if="what.more && !job.error" class="more" :class="{ long: what.is_long }" :title="what.more">{{ what.more }}</span>
       </div>
       <job-actions class="foot" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" :quick="job.quick" :looks="actions" @act="$emit('act', $event)">
-        <template v-if="!job.finished" #beside><tell-me :job-id="job.id" :name="job.name"></tell-me></template>
+        <template #beside><tell-me v-if="!job.finished" :job-id="job.id" :name="job.name"></tell-me></template>
         <template #default><span :title="updatedExactly">{{ freshness }}</span></template>
       </job-actions>
     </div>`,
@@ -169,6 +169,6 @@ export const JobRow = {
         <span class="sub" :class="{ 'stalled-for': stalledFor }" :title="whenExactly">{{ when }}</span>
       </span>
       <span class="age" role="cell" :title="updatedExactly">{{ freshness }}</span>
-      <job-actions role="cell" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" quick="" :looks="actions" @act="$emit('act', $event)"><template v-if="!job.finished" #beside><tell-me :job-id="job.id" :name="job.name"></tell-me></template></job-actions>
+      <job-actions role="cell" :job-id="job.id" :name="job.name" :offers="job.offers" :busy="job.busy" quick="" :looks="actions" @act="$emit('act', $event)"><template #beside><tell-me v-if="!job.finished" :job-id="job.id" :name="job.name"></tell-me></template></job-actions>
     </div>`,
 };
