@@ -211,9 +211,10 @@ class ChannelLine:
             self._busy -= unit.keys
             for member in unit.members:
                 self._waiting.pop(member.event_id, None)
-        settled = {member.event_id: None for member in unit.members}
+        settled: dict[str, Waiting | None] = dict.fromkeys(member.event_id for member in unit.members)
         again = {} if after is None else {member.event_id: member for member in after.members}
-        self._settled |= settled | again
+        settled.update(again)
+        self._settled |= settled
         self._waiting |= again
 
     async def _sent(self, unit: Unit, *, is_last: bool) -> Unit | None:

@@ -53,7 +53,8 @@ async def opened(tmp_path: Path) -> AsyncIterator[Api]:
                     headers={"Authorization": f"Bearer {token}"},
                 )
             )
-        yield Api(*clients, receiver)
+        ana, ben, admin = clients
+        yield Api(ana, ben, admin, receiver)
         for client in clients:
             await client.aclose()
 

@@ -86,7 +86,7 @@ async def test_a_channel_is_shown_without_its_address_and_secret(guarded: Opened
         True,
         10_000,
     )
-    assert (shown.events, shown.only) == ({EventKind.FAILED}, ChannelFilter(name="nightly.csv"))
+    assert (shown.events, shown.only) == (frozenset({EventKind.FAILED}), ChannelFilter(name="nightly.csv"))
     stored = await guarded.store.find(shown.id)
     for text in (repr(shown), str(shown), repr(stored), repr(Draft(kind=ChannelKind.WEBHOOK, url=HOOK, secret=SECRET))):
         assert "T0KEN" not in text
