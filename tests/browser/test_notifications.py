@@ -318,6 +318,8 @@ def test_the_keyboard_alone_is_enough_for_the_bell(tabs: NotifiedBrowser, ana: S
     keys.press("Escape")
     expect(menu).to_be_hidden()
     expect(bell(page)).to_be_focused()
+    keys.press("/")
+    page.keyboard.type("keys-running")
     keys.activate(tell_me(page, running_job))
     expect(tell_me(page, running_job)).to_have_attribute("aria-pressed", "true")
     ana.end(running_job)
