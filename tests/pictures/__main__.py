@@ -116,6 +116,20 @@ def go_to_statistics(page: Page) -> None:
     until_live(page)
 
 
+def go_to_problems(page: Page) -> None:
+    """Go to the causes over all jobs."""
+    page.goto(f"{page.url.split('?')[0]}problems")
+    page.get_by_role("button", name="Retry in").first.wait_for()
+    until_live(page)
+
+
+def tick_jobs(page: Page) -> None:
+    """Tick some jobs of the dashboard, and show what can be done with them."""
+    for name in ("nightly-encode.csv", "lectures-spring.csv", "tuesday.csv"):
+        page.get_by_role("checkbox", name=f"Select {name}").check()
+    page.get_by_test_id("bulk-bar").wait_for()
+
+
 def open_bell(page: Page) -> None:
     """Open the menu of the bell."""
     page.get_by_test_id("notification").first.wait_for(state="attached")
@@ -144,6 +158,9 @@ PICTURES: tuple[tuple[str, Callable[[Page], None], dict[str, int], str], ...] = 
     ("job-light", go_to_job, WIDE, "light"),
     ("job-phone", go_to_job, PHONE, "dark"),
     ("stats-light", go_to_statistics, WIDE, "light"),
+    ("problems-light", go_to_problems, WIDE, "light"),
+    ("problems-phone", go_to_problems, PHONE, "dark"),
+    ("ticked-light", tick_jobs, WIDE, "light"),
     ("bell-light", open_bell, WIDE, "light"),
     ("notifications-light", go_to_settings, TALL, "light"),
     ("notifications-phone", go_to_settings, PHONE, "dark"),
