@@ -58,7 +58,7 @@ class JobTimeline:
     def __init__(self, queries: JobQueries, delivery_log: DeliveryLog, clock: Clock, job: Job) -> None:
         self._queries, self._delivery_log, self._clock = queries, delivery_log, clock
         self._timeline = Timeline(())
-        self._deliveries: Sequence[ChannelDelivery] = ()
+        self._deliveries: Sequence[ChannelDelivery] = []
         self._job = job
         self._read: tuple[object, ...] | None = None
         self._last: TimelineStep | None = None
