@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -125,9 +125,10 @@ def status_changes(client: httpx.Client, job_id: str) -> list[Change]:
 
 
 class Sender:
-    """Reports on an external job a few times a second, from entry to exit.
+    """Reports on an external job a few times a second, from entry to exit, and then completes it.
 
-    A report that the server did not answer is sent again.
+    A report that the server did not answer is sent again. A job without its sender would stall during the stories that
+    follow, and would move above the cards that they look at.
     """
 
     def __init__(self, client: httpx.Client, job_id: str) -> None:
@@ -145,6 +146,8 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        with suppress(httpx.TransportError):  # the story failed while the server was away
+            self._report({"n": VIDEOS + 1, "status": "completed"})
 
     def stop(self) -> None:
         """Stop reporting."""
@@ -156,10 +159,13 @@ class Sender:
             finished = min(VIDEOS, self.finished + VIDEOS_A_REPORT)
             report = {"n": finished, "status": "processing", "current_video": finished}
             try:
-                self._client.post(f"/api/jobs/{self._job_id}/progress", json=report).raise_for_status()
+                self._report(report)
             except httpx.TransportError:
                 continue
             self.finished = finished
+
+    def _report(self, report: Mapping[str, object]) -> None:
+        self._client.post(f"/api/jobs/{self._job_id}/progress", json=report).raise_for_status()
 
 
 def _submit(client: httpx.Client, order: dict[str, Any]) -> str:

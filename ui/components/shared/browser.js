@@ -141,14 +141,17 @@ export function takeSaved(name) {
   return saved && (isReturn || saved.isAway) ? saved.value : null;
 }
 
-const MAX_SCROLL_WAIT_MS = 10000;
+const MAX_SCROLL_WAIT_MS = 30000; // also on a slow machine
 
 // Restores the scroll position after a reload. The browser would scroll before the content is there; this waits for the
 // content, unless the user scrolls first. A page that is left before that leaves the position to the next one.
 export function restoreScroll() {
+  const key = `scroll ${location.href}`;
+  const found = sessionStorage.getItem(key);
   let pending = takeSaved("scroll") || null;
-  saveOnLeave("scroll", () => pending ?? scrollY);
+  saveOnLeave("scroll", () => scrollY);
   if (pending === null) return;
+  addEventListener("pagehide", () => pending !== null && sessionStorage.setItem(key, found));
   const observer = new ResizeObserver(() => {
     if (pending === null || document.documentElement.scrollHeight - innerHeight < pending) return;
     scrollTo(0, pending);
