@@ -14,7 +14,7 @@ from tests.support.postgres import USER, PostgresServer
 from tests.support.servers import ServerProcess, environment
 
 FENCE = "```"
-NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests")
+NOT_CLONED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "data", "tests")
 COMMAND_SECONDS = 600
 NO_INDEX = "needs a package index: run it where `pip install httpx` works"
 
