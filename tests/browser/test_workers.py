@@ -77,7 +77,7 @@ def test_a_job_without_a_worker_says_so_everywhere_until_there_is_one(team: Team
     team.open(f"/jobs/{job_id}")
     expect(team.page.get_by_test_id("job-message")).to_contain_text(NONE)
     team.start_worker("alpha")
-    expect(team.page.get_by_test_id("job-message")).to_contain_text("All done")
+    expect(team.page.get_by_test_id("job-message")).to_contain_text("All done", timeout=30_000)
     watch.until_says("completed")
     team.page.get_by_test_id("video-row").get_by_role("button").click()
     expect(team.page.get_by_test_id("video-details")).to_contain_text("Ran on")
@@ -114,6 +114,6 @@ def test_a_drained_worker_gets_no_videos_and_another_one_does(team: Team) -> Non
         "Waiting for a worker: alpha is draining", timeout=SAID_MS
     )
     team.start_worker("beta")
-    expect(team.page.get_by_test_id("job-message")).to_contain_text("All done")
+    expect(team.page.get_by_test_id("job-message")).to_contain_text("All done", timeout=30_000)
     [video] = team.client.get(f"/api/jobs/{job_id}/videos").json()["items"]
     assert video["machine"] == "beta"
