@@ -269,11 +269,16 @@ def test_a_job_of_another_user_answers_like_a_missing_one(
     server: GatedServer, ana: httpx.Client, method: str, action: str
 ) -> None:
     job_id = server.ended(ana, MISSING)
-    before = find(ana, job_id)
+    before = lasting(find(ana, job_id))
     with server.api("ben") as ben:
         answers = [request_action(ben, given, action) for given in (job_id, UNKNOWN_JOB, "not-an-id", "%00", "%ff")]
     assert {(answer.status_code, answer.text) for answer in answers} == {(404, answers[0].text)}
-    assert find(ana, job_id) == before
+    assert lasting(find(ana, job_id)) == before
+
+
+def lasting(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the job without what is learned from earlier runs, a moment after it was asked for."""
+    return {name: value for name, value in job.items() if name not in ("usual", "unusual")}
 
 
 def test_an_administrator_controls_the_jobs_of_all_users(
@@ -333,12 +338,12 @@ def failed(server: GatedServer) -> str:
 @pytest.mark.parametrize("case", INVALID_BODIES)
 def test_an_invalid_body_is_refused_and_changes_nothing(ana: httpx.Client, failed: str, case: str) -> None:
     action, body, status, words = INVALID_BODIES[case]
-    before = find(ana, failed)
+    before = lasting(find(ana, failed))
     answer = ana.post(f"/api/jobs/{failed}{action}", content=body)
     assert answer.status_code == status, answer.text
     assert words in answer.json()["detail"]
     assert len(answer.json()["detail"]) < 300
-    assert find(ana, failed) == before
+    assert lasting(find(ana, failed)) == before
 
 
 # slots
