@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -214,23 +214,18 @@ def _build(
     accounts = Accounts(database, Keys.load(settings, clock), settings, clock)
     executor = _executor(settings)
     queries = JobQueries(store, hub)
-    notifications = Notifications(store.notifications, queries, clock, known_causes=_known_causes(store))
-    guard = Guard(allows_private=settings.notify_private_addresses)
-    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
 
     def count(kind: str, result: str, number: int) -> None:
         metrics.count_notifications(kind, result, number)
 
-    delivery_log = DeliveryLog(store.deliveries, queries)
-    outbox = _outbox(settings, store, senders, clock, delivery_log, on_result=count)
-    composer = _composer(settings, store, clock, notifications, outbox, delivery_log)
+    telling = _telling(settings, store, queries, clock, on_result=count)
     news = ProblemNews(store.statistics.count, clock)
 
     def stored(tick: Tick, seconds: float) -> None:
         metrics.take(tick, seconds)
         news.take(tick)
         if tick.notifications:
-            composer.wake()
+            telling.composer.wake()
 
     journal = Journal(store, hub, clock, on_stored=stored)
     stalls = Stalls(lambda: hub.reader(None), store.videos.recent_durations, clock, on_event=journal.stage_event)
@@ -292,12 +287,12 @@ def _build(
         rates=Rates(lambda: hub.reader(None), store.forecasts, clock),
         stalls=stalls,
         metrics=metrics,
-        senders=senders,
-        outbox=outbox,
-        delivery_log=delivery_log,
-        channels=Channels(store.channels, senders, outbox, clock, base_url=settings.base_url),
-        notifications=notifications,
-        composer=composer,
+        senders=telling.senders,
+        outbox=telling.outbox,
+        delivery_log=telling.delivery_log,
+        channels=telling.channels,
+        notifications=telling.notifications,
+        composer=telling.composer,
         usual_runs=UsualRuns(lambda: hub.reader(None), store.composing, clock, on_event=journal.stage_event),
         disks=_disks(settings, store, clock, accounts, journal),
         statistics=StatisticsQueries(store.statistics, hub, accounts, settings, clock, slots=lambda: slots.number),
@@ -321,26 +316,6 @@ def _coordination(
     return Coordination(settings, settings.database, database, slots, clock, children=children, make_runs=make_runs)
 
 
-def _outbox(
-    settings: Settings,
-    store: Store,
-    senders: Senders,
-    clock: Clock,
-    delivery_log: DeliveryLog,
-    *,
-    on_result: Callable[[str, str, int], None],
-) -> Outbox:
-    return Outbox(
-        store.deliveries,
-        senders,
-        clock,
-        zone=settings.zone or clock.now().astimezone().tzinfo or UTC,
-        base_url=settings.base_url,
-        on_result=on_result,
-        on_sent=delivery_log.note,
-    )
-
-
 def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots, clock: Clock) -> Metrics:
     return Metrics(
         hub,
@@ -353,27 +328,49 @@ def _metrics(settings: Settings, hub: ProgressHub, stalls: Stalls, slots: Slots,
     )
 
 
-def _composer(
-    settings: Settings,
-    store: Store,
-    clock: Clock,
-    notifications: Notifications,
-    outbox: Outbox,
-    delivery_log: DeliveryLog,
-) -> Composer:
+class _Telling(NamedTuple):
+    """What tells users of what happened, and its parts."""
+
+    notifications: Notifications
+    composer: Composer
+    senders: Senders
+    outbox: Outbox
+    delivery_log: DeliveryLog
+    channels: Channels
+
+
+def _telling(
+    settings: Settings, store: Store, queries: JobQueries, clock: Clock, *, on_result: Callable[[str, str, int], None]
+) -> _Telling:
+    known_causes, guard = _known_causes(store), Guard(allows_private=settings.notify_private_addresses)
+    notifications = Notifications(store.notifications, queries, clock, known_causes=known_causes)
+    senders = Senders(guard, Webhooks(guard, clock), Apprise(guard, clock))
+    delivery_log = DeliveryLog(store.deliveries, queries)
+    outbox = Outbox(
+        store.deliveries,
+        senders,
+        clock,
+        zone=settings.zone or clock.now().astimezone().tzinfo or UTC,
+        base_url=settings.base_url,
+        on_result=on_result,
+        on_sent=delivery_log.note,
+    )
+
     def told(new: Sequence[Notification]) -> None:
         notifications.take(new)
         outbox.wake()
         delivery_log.note(one.job_id for one in new)
 
-    return Composer(
+    composer = Composer(
         store,
         clock,
         link=lambda job_id: job_link(settings.base_url, job_id),
         zone=settings.zone,
         on_told=told,
-        known_causes=_known_causes(store),
+        known_causes=known_causes,
     )
+    channels = Channels(store.channels, senders, outbox, clock, base_url=settings.base_url)
+    return _Telling(notifications, composer, senders, outbox, delivery_log, channels)
 
 
 def _known_causes(store: Store) -> KnownCauses:

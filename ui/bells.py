@@ -40,7 +40,7 @@ class BellPage(Protocol):
 
 
 class ShowsState(Protocol):
-    """The part of a `Bell` that is needed here."""
+    """The part of a `BellState` that is needed here."""
 
     def show(self, state: State) -> None:
         """Show this state."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -229,6 +229,15 @@ class Reader:
         while (view := self.take()) is None:
             await self._hub.wait_past(self._read)
         return view
+
+    async def follow(self, learn: Callable[[Job], None], forget: Callable[[str], None]) -> None:
+        """Pass on each newest state, and the ID of each job that left the dashboard, until cancelled."""
+        while True:
+            view = await self.next()
+            for job in view.updates:
+                learn(job)
+            for job_id in view.removed:
+                forget(job_id)
 
     def take(self) -> View | None:
         """Return the same without waiting; None if there is nothing new."""

@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Receipt:
     """What a try came to, and why it failed. `is_gone`: the receiver says that nothing is there."""
 
     verdict: Verdict
@@ -45,10 +45,10 @@ class Answer:
     is_gone: bool = False
 
 
-TAKEN = Answer(Verdict.TAKEN)
+TAKEN = Receipt(Verdict.TAKEN)
 
 
-def answer_of_status(status: int) -> Answer:
+def answer_of_status(status: int) -> Receipt:
     """Return what the status of an HTTP answer means.
 
     >>> answer_of_status(204).verdict.value, answer_of_status(500).verdict.value, answer_of_status(400).verdict.value
@@ -57,11 +57,11 @@ def answer_of_status(status: int) -> Answer:
     if 200 <= status < 300:
         return TAKEN
     if 300 <= status < 400:
-        return Answer(Verdict.ENDED, f"The receiver answered {status}, a redirect; enter the address it leads to.")
+        return Receipt(Verdict.ENDED, f"The receiver answered {status}, a redirect; enter the address it leads to.")
     error = f"The receiver answered {status}."
     if 400 <= status < 500 and status not in PASSING_STATUSES:
-        return Answer(Verdict.ENDED, error, is_gone=status in GONE_STATUSES)
-    return Answer(Verdict.AGAIN, error)
+        return Receipt(Verdict.ENDED, error, is_gone=status in GONE_STATUSES)
+    return Receipt(Verdict.AGAIN, error)
 
 
 def next_try(tries: int, now: datetime) -> datetime | None:
@@ -69,7 +69,7 @@ def next_try(tries: int, now: datetime) -> datetime | None:
     return now + timedelta(seconds=TRY_DELAYS[tries - 1]) if tries <= len(TRY_DELAYS) else None
 
 
-def gone_after(gone_in_a_row: int, answer: Answer) -> int:
+def gone_after(gone_in_a_row: int, answer: Receipt) -> int:
     """Return how often in a row a channel's receiver has said that nothing is there. Only what it takes ends that."""
     if answer.verdict is Verdict.TAKEN:
         return 0

@@ -22,7 +22,7 @@ from backend.domain.usual import seconds_in, verdict
 from backend.domain.video import MAX_CAUSES
 from backend.errors import LeadLost, StoreRefused
 from backend.store import Store
-from backend.store.composing import Background, Composed, Delivery, Follower, Raw
+from backend.store.composing import Background, Composed, NewDelivery, NextNotification, Raw
 from progress_dashboard.protocol import ProgressUpdate, Status
 
 log = logging.getLogger(__name__)
@@ -186,17 +186,21 @@ def _out(told: Notification, job: Job | None, settings: NotificationSettings, ra
         for channel in raw.channels
         if channel.takes(ready, job, settings) and (channel.owner_id is None or may_know)
     ]
-    return Composed(ready, (), [Delivery(told.event_id, one.id, told.job_id, told.seq, state, now) for one in takers])
+    return Composed(
+        ready, (), [NewDelivery(told.event_id, one.id, told.job_id, told.seq, state, now) for one in takers]
+    )
 
 
-def _followers(told: Notification, job: Job, raw: Raw, said: EventKind | None) -> Iterator[Follower]:
+def _followers(told: Notification, job: Job, raw: Raw, said: EventKind | None) -> Iterator[NextNotification]:
     """Yield what else is to be told: a run that was slower or faster, and others who wished to be told of this."""
     if not told.for_all:
         return
     wishes = raw.wishes.get(job.id, {})
     if said is not None and told.event in ENDS:
         is_wished = said in wishes.get(told.user_id, ())
-        yield Follower(event_id(job.id, said, told.attempt), said, told.user_id, True, is_wished)
+        yield NextNotification(event_id(job.id, said, told.attempt), said, told.user_id, True, is_wished)
     for user_id, events in wishes.items():
         if user_id != told.user_id and told.event in events and raw.may_tell(user_id, job):
-            yield Follower(event_id(job.id, told.event, told.attempt, user_id), told.event, user_id, False, True)
+            yield NextNotification(
+                event_id(job.id, told.event, told.attempt, user_id), told.event, user_id, False, True
+            )

@@ -40,13 +40,7 @@ class Forecasts:
 
     async def run(self) -> None:
         """Learn from every state that comes, until cancelled."""
-        reader = self._watch()
-        while True:
-            view = await reader.next()
-            for job in view.updates:
-                self._learn(job)
-            for job_id in view.removed:
-                self._forget(job_id)
+        await self._watch().follow(self._learn, self._forget)
 
     def of(self, job: Job) -> Estimate | None:
         """Return the estimate to show now; None while too little is known, and unless the job is processing.

@@ -26,7 +26,7 @@ SEEN_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Bell:
+class BellState:
     """What the bell shows: how many are unread, and the notifications that came since the last look, oldest first.
 
     Only the newest `MAX_NEW` of these are kept for a tab that does not look.
@@ -46,7 +46,7 @@ class BellReader:
         self._changed = asyncio.Event()
         self._changed.set()
 
-    async def next(self) -> Bell:
+    async def next(self) -> BellState:
         """Return the bell as it is, then each time something has changed: something is new, or was read in any tab.
 
         Also when the user's wishes or settings changed, or they have read what happened while they were away.
@@ -61,7 +61,7 @@ class BellReader:
             raise
         new = tuple(self._new)
         self._new.clear()
-        return Bell(unread, new)
+        return BellState(unread, new)
 
     def wake(self, new: Notification | None = None) -> None:
         """Let the tab know that something changed."""

@@ -91,7 +91,7 @@ class Stalls:
     async def run(self) -> None:
         """Learn from every state that comes and check once a second, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._learn_all())
+            tasks.create_task(self._watch().follow(self.learn, self._forget))
             tasks.create_task(repeat(self.run_once, every=CHECK_SECONDS, clock=self._clock, what="stall detection"))
 
     async def run_once(self) -> None:
@@ -110,15 +110,6 @@ class Stalls:
             return None
         is_news = job.updated_at > watched.job.updated_at
         return None if is_news else watched.progressed_at
-
-    async def _learn_all(self) -> None:
-        reader = self._watch()
-        while True:
-            view = await reader.next()
-            for job in view.updates:
-                self.learn(job)
-            for job_id in view.removed:
-                self._forget(job_id)
 
     def learn(self, job: Job) -> None:
         """Learn a job's newest state."""

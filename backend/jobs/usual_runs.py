@@ -79,7 +79,7 @@ class UsualRuns:
     async def run(self) -> None:
         """Learn from every state that comes and check once a second, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._learn_all())
+            tasks.create_task(self._watch().follow(self.learn, self.forget))
             tasks.create_task(self._find_all())
             tasks.create_task(repeat(self.run_once, every=CHECK_SECONDS, clock=self._clock, what="checking runs"))
 
@@ -126,15 +126,6 @@ class UsualRuns:
         """Forget a job that is gone."""
         for known in (self._watched, self._newest, self._said):
             known.pop(job_id, None)
-
-    async def _learn_all(self) -> None:
-        reader = self._watch()
-        while True:
-            view = await reader.next()
-            for job in view.updates:
-                self.learn(job)
-            for job_id in view.removed:
-                self.forget(job_id)
 
     async def _find_all(self) -> None:
         """Find out how long jobs usually take that have begun, one after the other."""

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from backend.clock import Clock
-from backend.domain.sending import MAX_TRY_SECONDS, TAKEN, TIMED_OUT, UNREACHABLE, Answer, Verdict, answer_of_status
+from backend.domain.sending import MAX_TRY_SECONDS, TAKEN, TIMED_OUT, UNREACHABLE, Receipt, Verdict, answer_of_status
 from backend.errors import Invalid
 from backend.notifications import apprise_child as child
 from backend.notifications.guard import MAX_URL_LENGTH, PRIVATE, Guard
@@ -74,25 +74,25 @@ class Apprise:
         if host := host_of(url):
             await self._guard.check(host, 0)
 
-    async def send(self, url: str, title: str, text: str) -> Answer:
+    async def send(self, url: str, title: str, text: str) -> Receipt:
         """Send once and return what came of it."""
         if sentence := missing():
-            return Answer(Verdict.ENDED, sentence)
+            return Receipt(Verdict.ENDED, sentence)
         result = await self._result({"what": child.SEND, "url": url, "title": title, "text": text})
         match result["word"]:
             case child.SENT:
                 return TAKEN
             case child.PRIVATE:
-                return Answer(Verdict.ENDED, PRIVATE)
+                return Receipt(Verdict.ENDED, PRIVATE)
             case child.LOCAL:
-                return Answer(Verdict.ENDED, LOCAL)
+                return Receipt(Verdict.ENDED, LOCAL)
             case child.UNKNOWN:
-                return Answer(Verdict.ENDED, UNKNOWN)
+                return Receipt(Verdict.ENDED, UNKNOWN)
         if result["word"] == LATE:
-            return Answer(Verdict.AGAIN, TIMED_OUT)
+            return Receipt(Verdict.AGAIN, TIMED_OUT)
         if (status := result["status"]) and status >= 300:
             return answer_of_status(status)
-        return Answer(Verdict.AGAIN, UNREACHABLE)
+        return Receipt(Verdict.AGAIN, UNREACHABLE)
 
     async def close(self) -> None:
         """End all processes."""

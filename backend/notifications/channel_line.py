@@ -17,7 +17,7 @@ from backend.domain.notification import Channel, ChannelKind, DeliveryState
 from backend.domain.sending import (
     GROUPED,
     MAX_SINGLE,
-    Answer,
+    Receipt,
     Unit,
     Verdict,
     Waiting,
@@ -30,7 +30,7 @@ from backend.domain.sending import (
 from backend.notifications.messages import message_of
 from backend.notifications.recorder import Recorder, patiently
 from backend.notifications.senders import Sender
-from backend.store.deliveries import Content, DeliveryStore, Line, Result
+from backend.store.deliveries import ChannelQueue, Content, DeliveryStore, Result
 from progress_dashboard.tasks import first_completed
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class ChannelLine:
         self._clock = around.clock
         self._changed = asyncio.Event()
         self._is_stale, self._is_ending = True, False
-        self._line: Line | None = None
+        self._line: ChannelQueue | None = None
         self._waiting: dict[str, Waiting] = {}
         self._busy: set[str] = set()
         self._settled: dict[str, Waiting | None] = {}
@@ -127,7 +127,7 @@ class ChannelLine:
             return False
         return len(self._waiting) < len(self._line.waiting) // 2
 
-    async def _take(self, line: Line) -> None:
+    async def _take(self, line: ChannelQueue) -> None:
         self._gone = line.channel.refused_in_a_row if self._gone is None else self._gone
         under_way = {event_id: waiting for event_id, waiting in self._waiting.items() if waiting.key in self._busy}
         known = {waiting.event_id: waiting for waiting in line.waiting} | self._settled | under_way
@@ -228,7 +228,9 @@ class ChannelLine:
         answer = await self._around.sender.send(channel, message)
         return await self._recorded(unit, channel, contents, answer)
 
-    async def _recorded(self, unit: Unit, channel: Channel, contents: Sequence[Content], answer: Answer) -> Unit | None:
+    async def _recorded(
+        self, unit: Unit, channel: Channel, contents: Sequence[Content], answer: Receipt
+    ) -> Unit | None:
         now, tries = self._clock.now(), unit.members[0].tries + 1
         again = next_try(tries, now) if answer.verdict is Verdict.AGAIN else None
         state = _state(answer, is_group=unit.group_id is not None, is_again=again is not None)
@@ -281,13 +283,13 @@ def _note(channel: Channel) -> str:
     )
 
 
-def _state(answer: Answer, *, is_group: bool, is_again: bool) -> DeliveryState:
+def _state(answer: Receipt, *, is_group: bool, is_again: bool) -> DeliveryState:
     if answer.verdict is Verdict.TAKEN:
         return DeliveryState.GROUPED if is_group else DeliveryState.SENT
     return DeliveryState.WAITING if is_again else DeliveryState.FAILED
 
 
-def _of_channel(answer: Answer, now: datetime, gone: int) -> dict[str, Any]:
+def _of_channel(answer: Receipt, now: datetime, gone: int) -> dict[str, Any]:
     """Return the columns of the channel that an answer changes."""
     if answer.verdict is Verdict.TAKEN:
         return {"last_sent_at": now, "last_error": None, "refused_in_a_row": 0}

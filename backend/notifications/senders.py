@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from backend.domain.notification import Channel, ChannelKind
-from backend.domain.sending import Answer
+from backend.domain.sending import Receipt
 from backend.notifications.apprise import Apprise
 from backend.notifications.guard import Guard, web_address
 from backend.notifications.messages import Message
@@ -17,7 +17,7 @@ PORTS = {"http": 80, "https": 443}
 class Sender(Protocol):
     """Sends a message once."""
 
-    async def send(self, channel: Channel, message: Message) -> Answer:
+    async def send(self, channel: Channel, message: Message) -> Receipt:
         """Send, and return what came of it. Never raises because of the receiver."""
 
 
@@ -29,7 +29,7 @@ class Senders:
         self._webhooks = webhooks
         self._apprise = apprise
 
-    async def send(self, channel: Channel, message: Message) -> Answer:
+    async def send(self, channel: Channel, message: Message) -> Receipt:
         if channel.kind is ChannelKind.WEBHOOK:
             return await self._webhooks.post(channel.url, channel.secret, message.event_id, message.body)
         return await self._apprise.send(channel.url, message.title, message.text)

@@ -19,7 +19,7 @@ import httpcore
 
 from backend import VERSION
 from backend.clock import Clock
-from backend.domain.sending import MAX_TRY_SECONDS, TIMED_OUT, UNREACHABLE, Answer, Verdict, answer_of_status
+from backend.domain.sending import MAX_TRY_SECONDS, TIMED_OUT, UNREACHABLE, Receipt, Verdict, answer_of_status
 from backend.notifications.guard import Guard, NoSuchHost, PrivateAddress, ascii_host, web_address
 from progress_dashboard.tasks import first_completed
 
@@ -30,7 +30,7 @@ MAX_KEPT, MAX_READ_BYTES = 16, 16_384
 SAFE = "/%:@!$&'()*+,;=-._~?"  # what an address may have as it is
 BAD_CERTIFICATE = "The receiver's certificate is not valid for its name; renew it, or correct the address."
 NO_TLS = "The receiver does not speak TLS there; check its port, or write http:// instead of https://."
-NOT_HTTP = Answer(Verdict.AGAIN, "The receiver's answer is not HTTP; check the address and its port.")
+NOT_HTTP = Receipt(Verdict.AGAIN, "The receiver's answer is not HTTP; check the address and its port.")
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -75,29 +75,29 @@ class Webhooks:
         self._pool: httpcore.AsyncConnectionPool | None = None
         self._opening = asyncio.Lock()
 
-    async def post(self, url: str, secret: str | None, event_id: str, body: bytes) -> Answer:
+    async def post(self, url: str, secret: str | None, event_id: str, body: bytes) -> Receipt:
         """Post the body once, signed with the secret if there is one, and return what came of it."""
         try:
             return await first_completed(self._posted(url, secret, event_id, body), self._timed_out())
         except PrivateAddress as error:
-            return Answer(Verdict.ENDED, error.sentence)
+            return Receipt(Verdict.ENDED, error.sentence)
         except NoSuchHost as error:
-            return Answer(Verdict.AGAIN, error.sentence)
+            return Receipt(Verdict.AGAIN, error.sentence)
         except httpcore.ProtocolError:
             return NOT_HTTP
         except ssl.SSLError as error:
-            return Answer(Verdict.AGAIN, _about(error))
+            return Receipt(Verdict.AGAIN, _about(error))
         except httpcore.ConnectError as error:
-            return Answer(Verdict.AGAIN, _about(error.__cause__ or error.__context__))
+            return Receipt(Verdict.AGAIN, _about(error.__cause__ or error.__context__))
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError):
-            return Answer(Verdict.AGAIN, UNREACHABLE)
+            return Receipt(Verdict.AGAIN, UNREACHABLE)
 
     async def close(self) -> None:
         """Close all connections."""
         if self._pool is not None:
             await self._pool.aclose()
 
-    async def _posted(self, url: str, secret: str | None, event_id: str, body: bytes) -> Answer:
+    async def _posted(self, url: str, secret: str | None, event_id: str, body: bytes) -> Receipt:
         timestamp = str(int(self._clock.now().timestamp()))
         headers = _headers(url, event_id, timestamp)
         if secret:
@@ -111,9 +111,9 @@ class Webhooks:
             await response.aclose()
         return answer_of_status(response.status)
 
-    async def _timed_out(self) -> Answer:
+    async def _timed_out(self) -> Receipt:
         await self._clock.sleep(self._max_seconds)
-        return Answer(Verdict.AGAIN, TIMED_OUT)
+        return Receipt(Verdict.AGAIN, TIMED_OUT)
 
     async def _opened(self) -> httpcore.AsyncConnectionPool:
         async with self._opening:

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Executable, Row, bindparam, delete, select
+from sqlalchemy import Connection, Executable, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from backend.clock import from_millis, to_millis
 from backend.domain.job import Job
 from backend.domain.notification import (
     Channel,
-    ChannelFilter,
     DeliveryState,
     EventKind,
     Notification,
@@ -31,6 +30,7 @@ from backend.domain.usual import GOOD_ENDS, MAX_RUNS, MAX_SIZE_RATIO, MIN_RUNS, 
 from backend.domain.video import MAX_CAUSES
 from backend.domain.words import sort_key
 from backend.store import bulk
+from backend.store.channels import channel_of
 from backend.store.database import Cursor, Database
 from backend.store.jobs import job_of, select_jobs
 from backend.store.notifications import notification, settings_of
@@ -114,7 +114,7 @@ class EarlierRun(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class NewDelivery:
     """A notification that is to be sent on a channel."""
 
     event_id: str
@@ -128,12 +128,12 @@ class Delivery:
 
 _COMPOSE = bulk.update(RowCodec[Notification](NOTIFICATIONS, COMPOSED), keys=["event_id"])
 _DELIVER = bulk.add_absent(
-    RowCodec[Delivery](DELIVERIES, ("event_id", "channel_id", "job_id", "seq", "state", "due_at", "tries"))
+    RowCodec[NewDelivery](DELIVERIES, ("event_id", "channel_id", "job_id", "seq", "state", "due_at", "tries"))
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Follower:
+class NextNotification:
     """Another event of the same job at the same moment, or the same event for another user; composed after this."""
 
     event_id: str
@@ -178,8 +178,8 @@ class Composed:
     """A notification as it is told, what follows from it, and where it goes. `ends_wishes`: what was wished is told."""
 
     told: Notification
-    followers: Sequence[Follower] = ()
-    deliveries: Sequence[Delivery] = ()
+    followers: Sequence[NextNotification] = ()
+    deliveries: Sequence[NewDelivery] = ()
     ends_wishes: bool = False
 
 
@@ -235,13 +235,6 @@ def _raw(connection: Connection, limit: int) -> Raw:
         wishes=wishes,
         channels=[channel_of(row) for row in channels],
     )
-
-
-def channel_of(row: Row[Any]) -> Channel:
-    """Return the channel of a row."""
-    events = None if row.events is None else event_kinds(row.events)
-    only = None if row.only is None else ChannelFilter(**row.only)
-    return Channel(**dict(row._mapping) | {"events": events, "only": only})
 
 
 def _background(cursor: Cursor, texts: Texts, job: Job, with_causes: bool) -> Background:
@@ -300,7 +293,7 @@ def _store(connection: Connection, composed: Sequence[Composed]) -> list[Notific
     return [one.told for one in taken]
 
 
-def _copied(connection: Connection, original: str, follower: Follower) -> Executable:
+def _copied(connection: Connection, original: str, follower: NextNotification) -> Executable:
     """Return the statement that adds a notification beside another one, unless it is there."""
     values = asdict(follower) | dict.fromkeys(NOT_YET, False)
     given = [bindparam(None, value, type_=NOTIFICATIONS.c[name].type) for name, value in values.items()]

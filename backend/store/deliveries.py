@@ -21,7 +21,7 @@ MAX_SHOWN = 500  # deliveries of a job in its timeline, the newest
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChannelQueue:
     """What waits on a channel, the first of it, and the channel. `is_silent`: its owner's account is disabled."""
 
     channel: Channel
@@ -69,7 +69,7 @@ class DeliveryStore:
         query = select(CHANNELS.c.id).where(exists().where(DELIVERIES.c.channel_id == CHANNELS.c.id, WAITS))
         return await self._database.read(lambda connection: list(connection.scalars(query)))
 
-    async def line(self, channel_id: str, *, limits: Mapping[ChannelKind, int]) -> Line | None:
+    async def line(self, channel_id: str, *, limits: Mapping[ChannelKind, int]) -> ChannelQueue | None:
         """Return the first of what waits on the channel, as many as its kind allows; None without such a channel."""
         return await self._database.read(_line, channel_id, limits)
 
@@ -106,7 +106,7 @@ class DeliveryStore:
         return await self._database.read(_of_job, job_id)
 
 
-def _line(connection: Connection, channel_id: str, limits: Mapping[ChannelKind, int]) -> Line | None:
+def _line(connection: Connection, channel_id: str, limits: Mapping[ChannelKind, int]) -> ChannelQueue | None:
     owner = and_(USERS.c.id == CHANNELS.c.owner_id)
     settings = NOTIFICATION_SETTINGS.c
     query = (
@@ -123,7 +123,7 @@ def _line(connection: Connection, channel_id: str, limits: Mapping[ChannelKind, 
     waiting = select(*columns).where(DELIVERIES.c.channel_id == channel_id, WAITS)
     rows = connection.execute(waiting.order_by(DELIVERIES.c.seq, DELIVERIES.c.event_id).limit(limits[row.kind]))
     is_silent = row.owner_id is not None and row.disabled is not False
-    return Line(channel_of(row), tuple(Waiting(**found._mapping) for found in rows), quiet, is_silent)
+    return ChannelQueue(channel_of(row), tuple(Waiting(**found._mapping) for found in rows), quiet, is_silent)
 
 
 def _contents(

@@ -1,8 +1,4 @@
-"""Fills the tallies of an older database from its results, before the server serves.
-
-It goes job by job, in short transactions, and how far it got is stored with what was counted: after Ctrl-C, or a kill
-at any moment, the next start continues.
-"""
+"""Fills the tallies of an older database from its results, before the server serves."""
 
 from __future__ import annotations
 
@@ -12,17 +8,17 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
 from backend.clock import from_millis
 from backend.domain.measures import Ledger, job_measures
+from backend.store.backlog import Backlog
 from backend.store.counting import FILM_SQL, RESULT_SQL, judged_measures, result_of_row
 from backend.store.rollups import CauseWords, add, name_causes
 from backend.store.transactions import Database
-from backend.store.upkeep import Countdown, Interrupted, stop_requests
 from progress_dashboard.protocol import EXTERNAL, UNFINISHED, Status
 
-LEFT = "rollup_filling"  # a table that exists until all jobs are counted; the number of the last job that is
+LEFT = Backlog("rollup_filling")
 VIDEOS_AT_ONCE = 5_000
 JOBS_AT_ONCE = 200
 _JOBS = text(
@@ -81,32 +77,17 @@ def finish_filling(database: Database) -> None:
 
     Only the server that owns the database calls it. Raises `Interrupted` after Ctrl-C or SIGTERM.
     """
-    if not database.read_now(is_left_to_fill):
-        return
-    done, last = database.read_now(_how_far)
-    countdown = Countdown("earlier results are counted for the statistics", last - done)
-    with stop_requests() as stopped:
-        while done < last:
-            if stopped.is_set():
-                raise Interrupted
-            before, done = done, database.write_now(_fill_some)
-            countdown.add(done - before)
-    database.write_now(lambda connection: connection.execute(text(f"DROP TABLE {LEFT}")))
+    LEFT.fill(database, _fill_some, "earlier results are counted for the statistics")
 
 
 def is_left_to_fill(connection: Connection) -> bool:
     """Return True if earlier results are not counted yet."""
-    return inspect(connection).has_table(LEFT)
-
-
-def _how_far(connection: Connection) -> tuple[int, int]:
-    done = connection.execute(text(f"SELECT number FROM {LEFT}")).scalar_one()  # noqa: S608  our own name
-    return done, connection.execute(text("SELECT coalesce(max(number), 0) FROM job")).scalar_one()
+    return LEFT.is_left(connection)
 
 
 def _fill_some(connection: Connection) -> int:
     """Count some jobs, and return the number of the last one."""
-    done, last = _how_far(connection)
+    done, last = LEFT.how_far(connection)
     ledger, videos = Ledger(), 0
     jobs = connection.execute(_JOBS, {"after": done, "limit": JOBS_AT_ONCE}).all()
     for row in jobs:
@@ -118,7 +99,7 @@ def _fill_some(connection: Connection) -> int:
             break
     done = done if jobs else last
     add(connection, ledger)
-    connection.execute(text(f"UPDATE {LEFT} SET number = :number"), {"number": done})  # noqa: S608
+    LEFT.note(connection, done)
     return done
 
 

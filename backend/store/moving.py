@@ -75,7 +75,7 @@ def _is_current(source: Path) -> bool:
     with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-            unfinished = (LEFTOVER, LEFT, PROBLEMS_LEFT)
+            unfinished = (LEFTOVER, LEFT.table, PROBLEMS_LEFT.table)
             left = connection.execute("SELECT 1 FROM sqlite_master WHERE name IN (?, ?, ?)", unfinished).fetchall()
         except sqlite3.DatabaseError as error:
             raise CannotStart(

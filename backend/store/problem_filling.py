@@ -1,18 +1,14 @@
-"""Fills what fails, and the memory of causes, of an older database from its results, before the server serves.
-
-It goes job by job, in short transactions, and how far it got is stored with what was found: after Ctrl-C, or a kill at
-any moment, the next start continues.
-"""
+"""Fills what fails, and the memory of causes, of an older database from its results, before the server serves."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
+from backend.store.backlog import Backlog
 from backend.store.counting import count, read_notes
 from backend.store.transactions import Database
-from backend.store.upkeep import Countdown, Interrupted, stop_requests
 
-LEFT = "problem_filling"  # a table that exists until all jobs are looked at; the number of the last job that is
+LEFT = Backlog("problem_filling")
 JOBS_AT_ONCE = 20
 _ENDED = "CAST(round({0}.started_at + {0}.duration_seconds * 1000) AS BIGINT)"
 _JOIN = "JOIN result AS {1} ON {1}.job_id = {0}.job_id AND {1}.position = {0}.position AND {1}.attempt = {0}.attempts"
@@ -52,19 +48,9 @@ def finish_problems(database: Database) -> None:
     Only the server that owns the database calls it, after `finish_filling`. Raises `Interrupted` after Ctrl-C or
     SIGTERM.
     """
-    if not database.read_now(lambda connection: inspect(connection).has_table(LEFT)):
-        return
-    done, last = database.read_now(_how_far)
-    if done == 0:
+    if database.read_now(LEFT.is_left) and database.read_now(LEFT.how_far)[0] == 0:
         _begin(database)
-    countdown = Countdown("failures are collected for the page Problems", last - done)
-    with stop_requests() as stopped:
-        while done < last:
-            if stopped.is_set():
-                raise Interrupted
-            before, done = done, database.write_now(_fill_some)
-            countdown.add(done - before)
-    database.write_now(lambda connection: connection.execute(text(f"DROP TABLE {LEFT}")))
+    LEFT.fill(database, _fill_some, "failures are collected for the page Problems")
 
 
 def _begin(database: Database) -> None:
@@ -80,18 +66,13 @@ def _begin_now(connection: Connection) -> None:
     connection.execute(_CAUSES)
 
 
-def _how_far(connection: Connection) -> tuple[int, int]:
-    done = connection.execute(text(f"SELECT number FROM {LEFT}")).scalar_one()  # noqa: S608  our own name
-    return done, connection.execute(text("SELECT coalesce(max(number), 0) FROM job")).scalar_one()
-
-
 def _fill_some(connection: Connection) -> int:
     """Look at some jobs, and return the number of the last one."""
-    done, last = _how_far(connection)
+    done, last = LEFT.how_far(connection)
     some = text("SELECT number FROM job WHERE number > :after ORDER BY number LIMIT :limit")
     numbers = connection.execute(some, {"after": done, "limit": JOBS_AT_ONCE}).scalars().all()
     until = numbers[-1] if numbers else last
     for statement in (_FAILING, _RETRIES):
         connection.execute(statement, {"after": done, "last": until})
-    connection.execute(text(f"UPDATE {LEFT} SET number = :number"), {"number": until})  # noqa: S608
+    LEFT.note(connection, until)
     return until

@@ -18,7 +18,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from backend.domain.notification import Channel
-from backend.domain.sending import TAKEN, Answer
+from backend.domain.sending import TAKEN, Receipt
 from backend.notifications.messages import Message
 from tests.support.tcp_proxies import TcpProxy, listening
 
@@ -139,12 +139,12 @@ def _free_port() -> int:
 class ScriptedSender:
     """Sends to nobody. Gives the answers of a channel in turn, then takes all; what is `held` stays on the wire."""
 
-    answers_of: defaultdict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
+    answers_of: defaultdict[str, deque[Receipt]] = field(default_factory=lambda: defaultdict(deque))
     sent: list[tuple[str, Message]] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, channel: Channel, message: Message) -> Answer:
+    async def send(self, channel: Channel, message: Message) -> Receipt:
         self.sent.append((channel.id, message))
         self._changed.set()
         while channel.id in self.held:

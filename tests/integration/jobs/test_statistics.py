@@ -259,5 +259,5 @@ def forget_tallies(connection: object) -> None:
     """Leave the database as the migration of an older one does."""
     for table in ("rollup", "cause_rollup", "cause"):
         connection.execute(text(f"DELETE FROM {table}"))  # type: ignore[attr-defined]
-    connection.execute(text(f"CREATE TABLE {LEFT} (number BIGINT NOT NULL)"))  # type: ignore[attr-defined]
-    connection.execute(text(f"INSERT INTO {LEFT} (number) VALUES (0)"))  # type: ignore[attr-defined]
+    connection.execute(text(f"CREATE TABLE {LEFT.table} (number BIGINT NOT NULL)"))  # type: ignore[attr-defined]
+    connection.execute(text(f"INSERT INTO {LEFT.table} (number) VALUES (0)"))  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from backend.errors import JobNotFound
 from backend.jobs.queries import JobQueries
 from backend.notifications.delivery_log import DeliveryLog
 from backend.store.database import Database
-from backend.store.deliveries import DeliveryStore, Line, Result
+from backend.store.deliveries import ChannelQueue, DeliveryStore, Result
 from backend.store.tables import DELIVERIES
 from tests.support.clock import NOON
 from tests.support.delivery import Delivery
@@ -52,7 +52,7 @@ async def test_what_became_of_them_is_there(delivery_log: DeliveryLog, database:
     assert [(one.state.value, one.tries, one.sent_at, one.together) for one in grouped] == [("grouped", 2, NOON, 2)] * 2
 
 
-async def line_of(store: DeliveryStore) -> Line:
+async def line_of(store: DeliveryStore) -> ChannelQueue:
     found = await store.line("mail", limits=dict.fromkeys(ChannelKind, 10))
     assert found is not None
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from backend.domain.notification import ChannelKind, EventKind
-from backend.domain.sending import TIMED_OUT, Answer, Verdict, answer_of_status
+from backend.domain.sending import TIMED_OUT, Receipt, Verdict, answer_of_status
 from backend.notifications.outbox import Outbox
 from backend.store.channels import ChannelStore
 from backend.store.database import Database
@@ -26,7 +26,7 @@ from tests.support.receivers import WAIT_SECONDS, ScriptedSender
 from tests.support.told import a_channel, add_channels, states, tell
 
 BASE_URL = "http://dash.example"
-LATE = Answer(Verdict.AGAIN, TIMED_OUT)
+LATE = Receipt(Verdict.AGAIN, TIMED_OUT)
 MAIL = {"kind": ChannelKind.APPRISE, "url": "mailto://mail.example", "daily_cap": 200}
 
 
@@ -84,6 +84,14 @@ class Sending:
 
         await self.until(is_so)
 
+    async def until_counted(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Return once these messages are counted, which is just after they are stored."""
+
+        async def is_so() -> bool:
+            return self.counts == counts
+
+        await self.until(is_so)
+
     async def until_tried(self, tries: int) -> None:
         """Return once the first delivery has been tried so often."""
 
@@ -103,6 +111,7 @@ async def test_what_waits_is_sent(sending: Sending) -> None:
     event_id = await tell(sending.database, "a", "hook", seq=1)
     async with sending.running():
         await sending.until_states("sent")
+        await sending.until_counted({("webhook", "sent"): 1})
     [(_, message)] = sending.sender.sent
     body = msgspec.json.decode(message.body)
     job = body.pop("job")
@@ -123,6 +132,7 @@ async def test_news_are_sent_after_a_wake(sending: Sending) -> None:
         await tell(sending.database, "a", "hook", seq=1)
         sending.outbox.wake()
         await sending.until_states("sent")
+    assert sending.sender.titles("hook") == ["a: failed"]
 
 
 async def test_a_sent_message_is_not_sent_again_after_a_restart(sending: Sending) -> None:
@@ -159,6 +169,7 @@ async def test_tries_follow_after_1_10_and_60_seconds_and_then_it_has_failed(sen
             assert len(sending.sender.titles("hook")) == tries, "it was tried too early"
             await sending.clock.advance(0.02)
         await sending.until_states("failed")
+        await sending.until_counted({("webhook", "retried"): 3, ("webhook", "failed"): 1, ("webhook", "sent"): 3})
     assert await states(sending.database) == [("a", "failed", 4, TIMED_OUT)]
     assert sending.counts == {("webhook", "retried"): 3, ("webhook", "failed"): 1, ("webhook", "sent"): 3}
     channel = await ChannelStore(sending.database).find("hook")
@@ -289,6 +300,7 @@ async def test_more_than_three_mails_become_one(sending: Sending) -> None:
         await tell(sending.database, f"job-{seq:02}", "mail", seq=seq)
     async with sending.running():
         await sending.until_states(*["grouped"] * 12, channel="mail")
+        await sending.until_counted({("apprise", "grouped"): 12})
     [(_, message)] = sending.sender.sent
     assert message.title == "12 notifications: 12 failed"
     assert message.text.splitlines() == [*(f"job-{seq:02}: failed" for seq in range(12)), f"{BASE_URL}/"]

@@ -139,5 +139,5 @@ def _forget(connection: Connection) -> None:
     """Leave the tables as the migration of an older database makes them."""
     for table in (FAILING, CAUSE_MEMORY):
         connection.execute(table.delete())
-    connection.execute(text(f"CREATE TABLE {LEFT} (number BIGINT NOT NULL)"))
-    connection.execute(text(f"INSERT INTO {LEFT} (number) VALUES (0)"))
+    connection.execute(text(f"CREATE TABLE {LEFT.table} (number BIGINT NOT NULL)"))
+    connection.execute(text(f"INSERT INTO {LEFT.table} (number) VALUES (0)"))
