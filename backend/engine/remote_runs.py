@@ -180,8 +180,12 @@ class RemoteRuns:
             await self._store.send_elsewhere(elsewhere)
             self._elsewhere.difference_update(elsewhere)
         if given_back := list(self._given_back):
-            await self._store.schedule(given_back)
-            self._given_back.difference_update(given_back)
+            self._given_back.clear()  # before the store answers: one of them may be given back again meanwhile
+            try:
+                await self._store.schedule(given_back)
+            except StoreRefused:
+                self._given_back.update(given_back)
+                raise
         if ended := dict(self._ended):
             await self._store.delete(list(ended))
             for run_id, awaited in ended.items():
@@ -189,13 +193,22 @@ class RemoteRuns:
                 self._settle(awaited)
 
     async def _withdraw_asked(self) -> None:
-        asked = [awaited for awaited in self._awaited.values() if awaited.withdrawn and not awaited.is_asked]
         for scope in ("all", "waiting"):
-            if ids := [awaited.id for awaited in asked if awaited.withdrawn == scope and awaited.id is not None]:
+            asked = [
+                awaited for awaited in self._awaited.values() if awaited.withdrawn == scope and not awaited.is_asked
+            ]
+            if not asked:
+                continue
+            for awaited in asked:
+                awaited.is_asked = True  # before the store answers: what is asked meanwhile has to be asked again
+            ids = [awaited.id for awaited in asked if awaited.id is not None]
+            try:
                 await self._store.withdraw(ids, is_running=scope == "all")
-                self._has_news.set()
-        for awaited in asked:
-            awaited.is_asked = True
+            except StoreRefused:
+                for awaited in asked:
+                    awaited.is_asked = False
+                raise
+            self._has_news.set()
 
     async def _look(self) -> None:
         known = {run_id: awaited.changes for run_id, awaited in self._awaited.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from backend.errors import Fault
 from backend.store.database import Database
+from backend.store.runs import RunStore
 from backend.store.workers import MAX_LOSSES, WorkerSql
 from tests.support.scripted_workers import LOST_AFTER, Coordinated, job_of, open_coordinated
 
@@ -171,6 +172,34 @@ async def test_a_run_that_has_begun_ends_although_its_job_drains(server: Coordin
 
     assert outcome is not None
     assert outcome.error is None
+
+
+async def test_a_cancel_is_asked_for_although_the_drain_is_still_being_stored(
+    server: Coordinated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withdraw, begun, may_go_on = RunStore.withdraw, asyncio.Event(), asyncio.Event()
+
+    async def held(store: RunStore, ids: Sequence[int], *, is_running: bool = True) -> None:
+        if not is_running:
+            begun.set()
+            await may_go_on.wait()
+        await withdraw(store, ids, is_running=is_running)
+
+    monkeypatch.setattr(RunStore, "withdraw", held)
+    one = await server.worker("one")
+    asked = server.ask(job_of())
+    run_id = await server.waiting_run()
+    await one.claim(run_id)
+    await asked.until(lambda: bool(asked.machines))
+
+    asked.draining.set()
+    await begun.wait()
+    asked.task.cancel()
+    may_go_on.set()
+    await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,)])
+    await one.release(run_id, "stopped")
+
+    await asked.cancelled()
 
 
 async def test_a_run_that_is_given_back_while_its_job_drains_begins_nowhere_else(server: Coordinated) -> None:
