@@ -192,31 +192,27 @@ class PostgresDatabase(Database):
             self._written_at = time.monotonic()
 
     def read_now(self, work: Callable[[Connection], T]) -> T:
-        return self._twice(super().read_now, work)
+        try:
+            return super().read_now(work)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return super().read_now(work)  # on a new connection: SQLAlchemy gave up all that waited idle meanwhile
 
     def _read_by_cursor_now(self, work: Callable[[Any], T]) -> T:
-        return self._twice(self._read_by_cursor_once, work)
-
-    def _read_by_cursor_once(self, work: Callable[[Any], T]) -> T:
-        with closing(self._reading.raw_connection()) as connection:
-            try:
-                driver: Any = connection.cursor()
-                with closing(driver) as cursor:
-                    return work(MarkedCursor(cursor))
-            except psycopg.Error as error:
-                if getattr(connection.dbapi_connection, "closed", True):
+        ended: psycopg.Error
+        for _ in range(READERS + 1):  # all idle connections have ended when PostgreSQL is started again
+            with closing(self._reading.raw_connection()) as connection:
+                try:
+                    driver: Any = connection.cursor()
+                    with closing(driver) as cursor:
+                        return work(MarkedCursor(cursor))
+                except psycopg.Error as error:
+                    if not getattr(connection.dbapi_connection, "closed", True):
+                        raise
                     connection.invalidate(error)
-                raise
-
-    def _twice(self, read: Callable[[Callable[[C], T]], T], work: Callable[[C], T]) -> T:
-        """Read again on a new connection if the old one had ended, as all do when PostgreSQL is started again."""
-        try:
-            return read(work)
-        except (DBAPIError, psycopg.OperationalError) as error:
-            if not _has_ended(error):
-                raise
-        self._reading.dispose()
-        return read(work)
+                    ended = error
+        raise ended
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -373,13 +369,6 @@ def _temporary_error(error: Exception) -> tuple[str, str] | None:
     if cause.sqlstate is None:
         return UNREACHABLE if isinstance(cause, psycopg.OperationalError) else None
     return TEMPORARY_STATES.get(cause.sqlstate) or TEMPORARY_CLASSES.get(cause.sqlstate[:2])
-
-
-def _has_ended(error: Exception) -> bool:
-    """Return True if a connection that worked before is gone."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated
-    return isinstance(error, psycopg.OperationalError)
 
 
 def _cause(error: Exception) -> BaseException:

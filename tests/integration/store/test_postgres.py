@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -169,6 +171,30 @@ async def test_a_read_does_not_notice_that_idle_connections_ended(url: DatabaseU
     assert len(ended) > 1
     assert await stored_jobs(leader) == 0
     assert await leader.read_by_cursor(lambda cursor: cursor.execute("SELECT ?::TEXT", ("x",)).fetchone()) == ("x",)
+
+
+async def test_a_connection_in_use_is_kept_when_idle_ones_have_ended(
+    url: DatabaseUrl, leader: PostgresDatabase
+) -> None:
+    """It is closed with the others, and not just forgotten."""
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> int:
+        found: int = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        begun.set()
+        may_go_on.wait(TIMEOUT_SECONDS)
+        return found
+
+    await asyncio.gather(*(stored_jobs(leader) for _ in range(8)))
+    held = asyncio.create_task(leader.read(hold))
+    await asyncio.to_thread(begun.wait, TIMEOUT_SECONDS)
+    idle = "datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle'"
+    assert execute(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {idle}")
+    assert await stored_jobs(leader) == 0
+    may_go_on.set()
+    pid = await held
+    gc.collect()  # one that is only forgotten is a ResourceWarning, which is an error in tests
+    assert execute(url, f"SELECT pid FROM pg_stat_activity WHERE pid = {pid}") == [(pid,)]
 
 
 async def test_silence_is_refused_at_once_until_it_ends(far_leader: PostgresDatabase, proxy: DatabaseProxy) -> None:
