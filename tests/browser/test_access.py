@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.axe import grave_findings
-from tests.support.browser import sign_in, use_link
+from tests.support.browser import resize, sign_in, use_link
 from tests.support.clips import make_clip, truncated
 from tests.support.frozen_proxy import freezable_proxy
 from tests.support.servers import Program, add_user, api, running, sign_in_link, token
@@ -264,7 +264,7 @@ def causes_with_a_trace(scene: Scene) -> None:
 
 
 def timeline_on_a_phone(scene: Scene) -> None:
-    scene.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    resize(scene.page, **PHONE)
     scene.open_job("with errors")
     scene.page.get_by_role("tab", name="Timeline").click()
     expect(scene.page.get_by_test_id("job-timeline")).to_be_visible()
@@ -343,7 +343,7 @@ def test_axe_finds_what_is_wrong(context: BrowserContext) -> None:
 
 
 def test_nothing_is_wider_than_a_phone(page: Page) -> None:
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    resize(page, **PHONE)
     assert width_of(page) <= PHONE["width"]
 
 
@@ -356,7 +356,7 @@ def test_a_page_without_its_server_is_as_accessible(
             state(Scene(f"http://127.0.0.1:{proxy.port}", page, jobs, program))
         expect(page.get_by_test_id("connection-banner")).to_have_attribute("data-state", "reconnecting")
         assert grave_findings(page) == []
-        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        resize(page, **PHONE)
         assert width_of(page) <= PHONE["width"]
 
 

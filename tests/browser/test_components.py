@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, expect
 
+from tests.support.browser import resize
 from tests.support.dashboard_app import APP, Stage, a_job, on_stage
 from tests.support.servers import serving
 
@@ -81,7 +82,7 @@ def test_the_bar_shows_the_shares_of_ok_failed_and_running(stage: Stage) -> None
 
 
 def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stage) -> None:
-    stage.page.set_viewport_size({"width": 360, "height": 740})
+    resize(stage.page, 360)
     stage.open()
     stage.publish(a_job(name=MARKUP, error=MARKUP, failed=1, video_id="v" * 128, owner=MARKUP))
     stage.publish(a_job("third", name=MARKUP, status="paused", pause_reason=MARKUP, resumed=3, attempt=99))
@@ -97,7 +98,7 @@ def test_a_long_name_with_markup_is_text_and_stays_inside_on_a_phone(stage: Stag
 
 @pytest.mark.parametrize(("width", "columns"), [(360, 1), (639, 1), (640, 2), (1023, 2), (1024, 3), (1920, 3)])
 def test_cards_are_in_one_two_or_three_columns(stage: Stage, width: int, columns: int) -> None:
-    stage.page.set_viewport_size({"width": width, "height": 800})
+    resize(stage.page, width, 800)
     stage.open()
     stage.publish(*(a_job(f"job-{number}") for number in range(4)))
     expect(stage.cards).to_have_count(4)
@@ -203,7 +204,7 @@ def test_jobs_are_read_once_for_all_tabs_until_the_last_is_closed(losing_stage: 
 
 
 def test_a_thousand_jobs_are_all_there_and_few_are_drawn(stage: Stage) -> None:
-    stage.page.set_viewport_size({"width": 1280, "height": 3000})
+    resize(stage.page, 1280, 3000)
     stage.open()
     stage.publish(*(a_job(f"job-{number:04}", created_ago=number) for number in range(1000)))
     expect(stage.cards.first).to_have_attribute("aria-setsize", "1000")
@@ -258,7 +259,7 @@ def test_the_heading_has_the_rate_of_the_last_minutes(stage: Stage) -> None:
     expect(pulse).to_contain_text("videos, last 30 min")
     expect(pulse).to_have_attribute("title", re.compile("minutes: 0, .*12$"))
     assert pulse.locator("path.line").get_attribute("d").count("L") == 29  # type: ignore[union-attr]
-    stage.page.set_viewport_size({"width": 360, "height": 700})
+    resize(stage.page, 360, 700)
     expect(pulse).to_be_hidden()
 
 
@@ -365,7 +366,7 @@ def test_the_menu_works_by_keyboard_and_returns_the_focus(stage: Stage) -> None:
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_menu_covers_everything_and_a_click_outside_closes_it(stage: Stage, width: int) -> None:
-    stage.page.set_viewport_size({"width": width, "height": 500})
+    resize(stage.page, width, 500)
     stage.open()
     stage.publish(*(a_job(f"job-{number}", created_ago=number) for number in range(5)))
     stage.opener("job-4").click()

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, WebSocketRoute, expect
 
 from backend.domain.words import sort_key
-from tests.support.browser import sign_in
+from tests.support.browser import resize, sign_in
 from tests.support.dashboard_app import APP, Stage, a_job
 from tests.support.servers import add_user, api, running, serving
 
@@ -160,7 +160,7 @@ def test_a_search_without_a_match_names_it_and_offers_a_way_on(stage: Stage) -> 
 
 
 def test_a_long_search_text_is_cut_and_wrapped(stage: Stage) -> None:
-    stage.page.set_viewport_size({"width": 360, "height": 740})
+    resize(stage.page, 360)
     stage.open(f"q={'x' * 600}")
     stage.publish(a_job("one"))
     expect(stage.page.get_by_test_id("no-match")).to_contain_text("x" * 500)
@@ -244,7 +244,7 @@ def test_names_have_the_order_that_the_server_gives_them(stage: Stage) -> None:
 
 
 def test_on_a_phone_the_chosen_filter_is_in_sight(stage: Stage) -> None:
-    stage.page.set_viewport_size({"width": 360, "height": 740})
+    resize(stage.page, 360)
     stage.open()
     all_kinds(stage)
     expect(chip(stage, "all")).to_be_in_viewport(ratio=1)
@@ -367,7 +367,7 @@ def test_a_long_name_and_all_figures_stay_inside_at_every_width(stage: Stage, vi
     stage.publish(stalled_ago={"long": 4000})
     expect(stage.card("long")).to_contain_text("stalled")
     for width in (360, 480, 700, 1023, 1100, 1440, 2560):
-        stage.page.set_viewport_size({"width": width, "height": 900})
+        resize(stage.page, width, 900)
         assert stage.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
         sticking_out = stage.cards.evaluate_all(STICKING_OUT)
         assert sticking_out == [], width

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.browser import complaints_of, use_link
+from tests.support.browser import complaints_of, resize, use_link
 from tests.support.servers import Program, api, running, token
 
 NAMES = ("zebra.csv", "yak.csv", "xerus.csv")
@@ -194,7 +194,7 @@ def test_a_page_has_one_polite_live_region(reader: Reader, path: str) -> None:
 
 @pytest.mark.parametrize(("path", "width", "least"), [("/", 2560, 2100), ("/history", 3840, 3200)])
 def test_large_screens_are_used_and_their_type_is_larger(reader: Reader, path: str, width: int, least: int) -> None:
-    reader.page.set_viewport_size({"width": width, "height": width * 9 // 16})
+    resize(reader.page, width, width * 9 // 16)
     reader.open(path)
     heading = reader.page.get_by_role("heading", level=1)
     head, box = reader.page.locator(".lead").bounding_box(), heading.bounding_box()

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.support.axe import grave_findings
-from tests.support.browser import complaints_of, sign_in
+from tests.support.browser import complaints_of, resize, sign_in
 from tests.support.databases import change
 from tests.support.machines_app import post_machines
 from tests.support.servers import ServerProcess, add_user, serving
@@ -198,9 +198,9 @@ def test_however_many_machines_there_are_the_page_is_accessible(site: Site, numb
     expect(site.page.get_by_test_id("machine")).to_have_count(number)
     assert grave_findings(site.page) == []
     for width in (360, 700, 1024):
-        site.page.set_viewport_size({"width": width, "height": 740})
+        resize(site.page, width)
         assert site.page.evaluate("document.documentElement.scrollWidth") <= width
-    site.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    resize(site.page, **PHONE)
     small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"
     assert site.page.locator("main button, main input").evaluate_all(small) == []
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from backend.notifications.apprise import MISSING
 from tests.support.axe import grave_findings
-from tests.support.browser import complaints_of, sign_in
+from tests.support.browser import complaints_of, resize, sign_in
 from tests.support.databases import change
 from tests.support.keyboard import Keyboard
 from tests.support.notified_browser import DESK, until_live
@@ -271,8 +271,8 @@ def test_the_page_is_accessible_and_fits_a_phone(boss: Reader, receiving: Thread
     boss.page.get_by_label("The usual ones").uncheck()
     assert grave_findings(boss.page) == []
     for width in (360, 700, 1024):
-        boss.page.set_viewport_size({"width": width, "height": 740})
+        resize(boss.page, width)
         assert boss.page.evaluate("document.documentElement.scrollWidth") <= width
-    boss.page.set_viewport_size({"width": 360, "height": 740})
+    resize(boss.page, 360)
     targets = "main button, main select, main label.option, main input:not([type=checkbox])"
     assert boss.page.locator(targets).evaluate_all(SMALL) == []

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from backend.clock import to_millis
 from tests.support.axe import grave_findings
+from tests.support.browser import resize
 from tests.support.databases import change, rows
 from tests.support.keyboard import Keyboard
 from tests.support.notified_browser import NotifiedBrowser, notified_browser, until_live
@@ -332,7 +333,7 @@ def test_the_open_menu_is_accessible_and_fits_a_phone(tabs: NotifiedBrowser, ana
     expect_unread(2, page)
     bell(page).click()
     assert grave_findings(page) == []
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    resize(page, **PHONE)
     page.keyboard.press("Escape")
     bell(page).click()
     box = page.get_by_role("dialog", name="Notifications").bounding_box()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Position, WebSocketRoute, expect
 
-from tests.support.browser import complaints_of, sign_in, use_link
+from tests.support.browser import complaints_of, resize, sign_in, use_link
 from tests.support.clips import make_clip, truncated
 from tests.support.servers import Program, add_user, api, running, token
 
@@ -478,7 +478,7 @@ def test_the_timeline_is_beside_the_tabs_or_the_third_tab_on_a_phone(app: Signed
     assert right
     assert left
     assert (right["y"], right["x"] > left["x"] + left["width"]) == (left["y"], True)
-    app.page.set_viewport_size({"width": 800, "height": 700})
+    resize(app.page, 800, 700)
     expect(app.tab("Timeline")).to_have_attribute("aria-selected", "true")
     expect(app.rows).to_be_hidden()
     app.tab("Timeline").press("Home")
@@ -959,7 +959,7 @@ def test_markup_in_a_list_is_shown_as_text(app: SignedInPage) -> None:
 
 def test_no_page_is_wider_than_a_phone_and_targets_are_large_enough(app: SignedInPage) -> None:
     job_id = app.finished(app.submit("one", "cut_off", "x" * 128, name=LONG))
-    app.page.set_viewport_size({"width": 360, "height": 740})
+    resize(app.page, 360)
     small = "all => all.filter(one => one.offsetHeight && one.offsetHeight < 44).map(one => one.outerHTML)"
     for path in ("/lists", f"/jobs/{job_id}?show=all", f"/jobs/{job_id}?tab=errors", "/history", "/machines"):
         app.open(path)

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from backend.domain.statistics import MEASURES
 from tests.support.axe import grave_findings
-from tests.support.browser import complaints_of, sign_in
+from tests.support.browser import complaints_of, resize, sign_in
 from tests.support.clips import make_clip
 from tests.support.servers import Program, add_user, api, run_command, running, token
 from ui.figures import FIGURES
@@ -303,14 +303,14 @@ def test_the_lines_that_were_chosen_are_shown_again(page: Page, site: Site) -> N
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_the_page_has_no_serious_finding_of_axe(page: Page, site: Site, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 800})
+    resize(page, width, 800)
     open_stats(page, site, "?period=24h")
     page.get_by_text("The numbers as a table").first.click()
     assert grave_findings(page) == []
 
 
 def test_a_phone_needs_no_sideways_scrolling(page: Page, site: Site) -> None:
-    page.set_viewport_size({"width": 360, "height": 740})
+    resize(page, 360)
     for tab in CHARTS:
         open_stats(page, site, f"?period=24h&tab={tab}")
         expect(page.get_by_role("tabpanel").locator("svg").first).to_be_visible()

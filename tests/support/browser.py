@@ -60,6 +60,12 @@ def complaints_of(page: Page) -> list[str]:
     return complaints
 
 
+def resize(page: Page, width: int, height: int = 740) -> None:
+    """Resize the page's window, and wait until the page has it: its renderer gets it a moment after Chromium."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function("([width, height]) => innerWidth === width && innerHeight === height", arg=[width, height])
+
+
 def sign_in(page: Page, name: str) -> None:
     """Fill in the sign-in page for a user of `add_user`, and send it."""
     page.get_by_label("Username").fill(name)

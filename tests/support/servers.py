@@ -26,6 +26,7 @@ from backend.data_directory import prepare_data_directory
 from tests import ROOT
 from tests.support.accounts import open_account_store
 from tests.support.databases import database_settings, settings_of
+from tests.support.forked_python import ForkedPython
 from ui.cli.data import LINK_SECONDS
 
 REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
@@ -37,6 +38,8 @@ MEASURED_TESTS = (
     "tests/integration/api/test_jobs_api.py",
     "tests/integration/cli/test_watch_command.py",
 )
+# Tests whose servers start as users start them, and are not forked from one process that has loaded the libraries.
+FRESH_TESTS = (*MEASURED_TESTS, "tests/integration/cli/")
 START_SECONDS = 60
 STOP_SECONDS = 15
 TOKEN_SECONDS = 86_400
@@ -59,6 +62,12 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
     inherited["PYTHONUNBUFFERED"] = "1"
     return inherited | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def _is_for_a_test() -> bool:
+    """Return True if this test's servers may be forked; benchmarks start them as users do."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "")
+    return bool(test) and not test.startswith(FRESH_TESTS)
 
 
 def python_paths(first: Path | None) -> dict[str, str]:
@@ -93,20 +102,25 @@ class ServerProcess:
         environment: Mapping[str, str],
         root: Path = ROOT,
         program: str | Path = sys.executable,
+        may_fork: bool = False,
     ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.began = time.perf_counter()
         self.lines: list[str] = []
         self._unread: Queue[str | None] = Queue()
-        self._process = subprocess.Popen(
-            [program, *arguments],
-            cwd=root,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._process: subprocess.Popen[str] | ForkedPython
+        if may_fork and _is_for_a_test():
+            self._process = ForkedPython(arguments, cwd=root, env=environment)
+        else:
+            self._process = subprocess.Popen(
+                [program, *arguments],
+                cwd=root,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
@@ -183,7 +197,9 @@ class Program(ServerProcess):
         arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
         variables = environment({**database_settings(data_dir), **settings}) | python_paths(python_path)
         if max_descriptors is None:
-            super().__init__(*arguments, port=port, environment=variables, root=root)
+            is_changed = python_path is not None and (python_path / "sitecustomize.py").exists()
+            may_fork = root == ROOT and not is_changed
+            super().__init__(*arguments, port=port, environment=variables, root=root, may_fork=may_fork)
         else:
             limited = ("-c", f'ulimit -n {max_descriptors} && exec "$@"', "sh", sys.executable, *arguments)
             super().__init__(*limited, port=port, environment=variables, root=root, program="/bin/sh")
@@ -215,7 +231,7 @@ def running(
 def serving(module: str, *arguments: str, port: int | None = None) -> Iterator[ServerProcess]:
     """Start `python -m MODULE PORT …`, a module that serves with Uvicorn. Ends it afterwards."""
     port = port or free_port()
-    server = ServerProcess("-m", module, str(port), *arguments, port=port, environment=environment({}))
+    server = ServerProcess("-m", module, str(port), *arguments, port=port, environment=environment({}), may_fork=True)
     with _ready(server, "Uvicorn running") as ready:
         yield ready
 

@@ -1,0 +1,85 @@
+"""Python programs that begin at once: forked from one process per test run, which has loaded what they import.
+
+Four fifths of a start of the program load libraries. What happens after that is the same in a forked process: its own
+arguments, environment, directory and output, and the same signals end it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import IO
+
+PRELOADED = "tests.support.loaded_program"
+MEASURING = "COVERAGE_"  # the beginning of the variables that let coverage trace a new process
+
+
+class ForkedPython:
+    """Has what is used of `subprocess.Popen`. `arguments` are those of `python`: a file, or `-m` and a module."""
+
+    def __init__(self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        context = _context()
+        self._process = context.Process(target=_run, args=(sender, list(arguments), str(cwd), dict(env)), daemon=True)
+        self._process.start()
+        sender.close()
+        self.stdout: IO[str] = open(os.dup(receiver.fileno()), encoding="utf-8")  # noqa: SIM115  the caller closes it
+        receiver.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code. Raises `subprocess.TimeoutExpired`."""
+        self._process.join(timeout)
+        if (code := self._process.exitcode) is None:
+            raise subprocess.TimeoutExpired("a forked program", timeout)
+        return code
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, number: int) -> None:
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+
+def _context() -> ForkServerContext:
+    """Return the context of the one process that forks, which is started without tracing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOADED])
+    measured = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(MEASURING)}
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.update(measured)
+    return context
+
+
+def _run(output: Connection, arguments: list[str], directory: str, environment: Mapping[str, str]) -> None:
+    for number in (1, 2):
+        os.dup2(output.fileno(), number)
+    output.close()
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", buffering=1) for number in (1, 2))  # noqa: SIM115
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
