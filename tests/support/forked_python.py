@@ -1,7 +1,7 @@
 """Python programs that begin at once: forked from one process per test run, which has loaded what they import.
 
 Four fifths of a start of the program load libraries. What happens after that is the same in a forked process: its own
-arguments, environment, directory and output, and the same signals end it.
+arguments, environment, directory and streams, and the same signals end it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import IO
 
@@ -27,9 +28,7 @@ class ForkedPython:
 
     def __init__(self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        context = _context()
-        self._process = context.Process(target=_run, args=(sender, list(arguments), str(cwd), dict(env)), daemon=True)
-        self._process.start()
+        self._process = _started({1: sender, 2: sender}, arguments, cwd, env)
         sender.close()
         self.stdout: IO[str] = open(os.dup(receiver.fileno()), encoding="utf-8")  # noqa: SIM115  the caller closes it
         receiver.close()
@@ -43,10 +42,7 @@ class ForkedPython:
 
     def wait(self, timeout: float) -> int:
         """Return the exit code. Raises `subprocess.TimeoutExpired`."""
-        self._process.join(timeout)
-        if (code := self._process.exitcode) is None:
-            raise subprocess.TimeoutExpired("a forked program", timeout)
-        return code
+        return _exit_code(self._process, timeout)
 
     def kill(self) -> None:
         self._process.kill()
@@ -54,6 +50,45 @@ class ForkedPython:
     def send_signal(self, number: int) -> None:
         if self._process.exitcode is None:
             os.kill(self.pid, number)
+
+
+def run_forked(
+    arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str | None, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Return what the program printed when it has exited. Raises `subprocess.TimeoutExpired`."""
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        given.write(stdin or "")
+        given.seek(0)
+        streams = {number: Connection(os.dup(file.fileno())) for number, file in enumerate((given, out, err))}
+        process = _started(streams, arguments, cwd, env)
+        for stream in streams.values():
+            stream.close()
+        try:
+            code = _exit_code(process, timeout)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+
+def _started(
+    streams: Mapping[int, Connection], arguments: Sequence[str], cwd: Path, env: Mapping[str, str]
+) -> ForkServerProcess:
+    process = _context().Process(target=_run, args=(streams, list(arguments), str(cwd), dict(env)), daemon=True)
+    process.start()
+    return process
+
+
+def _exit_code(process: ForkServerProcess, timeout: float) -> int:
+    process.join(timeout)
+    if process.exitcode is None:
+        raise subprocess.TimeoutExpired("a forked program", timeout)
+    return process.exitcode
 
 
 def _context() -> ForkServerContext:
@@ -68,11 +103,17 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _run(output: Connection, arguments: list[str], directory: str, environment: Mapping[str, str]) -> None:
-    for number in (1, 2):
-        os.dup2(output.fileno(), number)
-    output.close()
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", buffering=1) for number in (1, 2))  # noqa: SIM115
+def _run(
+    streams: Mapping[int, Connection], arguments: list[str], directory: str, environment: Mapping[str, str]
+) -> None:
+    for number, stream in streams.items():
+        os.dup2(stream.fileno(), number)
+    for stream in streams.values():
+        stream.close()
+    if 0 in streams:
+        sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115  this and the next ones are open until the program exits
+    sys.stdout = open(1, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)

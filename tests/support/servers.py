@@ -26,7 +26,7 @@ from backend.data_directory import prepare_data_directory
 from tests import ROOT
 from tests.support.accounts import open_account_store
 from tests.support.databases import database_settings, settings_of
-from tests.support.forked_python import ForkedPython
+from tests.support.forked_python import ForkedPython, run_forked
 from ui.cli.data import LINK_SECONDS
 
 REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
@@ -38,8 +38,13 @@ MEASURED_TESTS = (
     "tests/integration/api/test_jobs_api.py",
     "tests/integration/cli/test_watch_command.py",
 )
-# Tests whose servers start as users start them, and are not forked from one process that has loaded the libraries.
-FRESH_TESTS = (*MEASURED_TESTS, "tests/integration/cli/")
+# Tests whose programs start as users start them, and are not forked from one process that has loaded the libraries.
+FRESH_TESTS = (
+    *MEASURED_TESTS,
+    "tests/integration/cli/test_start.py",
+    "tests/integration/cli/test_launch.py::test_a_signal_stops",
+    "tests/integration/cli/test_launch.py::test_the_first_start",
+)
 START_SECONDS = 60
 STOP_SECONDS = 15
 TOKEN_SECONDS = 86_400
@@ -65,7 +70,7 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def _is_for_a_test() -> bool:
-    """Return True if this test's servers may be forked; benchmarks start them as users do."""
+    """Return True if this test's programs may be forked; benchmarks start them as users do."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "")
     return bool(test) and not test.startswith(FRESH_TESTS)
 
@@ -80,10 +85,14 @@ def run_command(
     *arguments: str, data_dir: Path, stdin: str | None = None, **settings: object
 ) -> subprocess.CompletedProcess[str]:
     """Run `python main.py …` until it exits."""
+    given = ["main.py", *arguments, "--data-dir", str(data_dir)]
+    variables = environment({**database_settings(data_dir), **settings})
+    if _is_for_a_test():
+        return run_forked(given, cwd=ROOT, env=variables, stdin=stdin, timeout=START_SECONDS)
     return subprocess.run(
-        [sys.executable, "main.py", *arguments, "--data-dir", str(data_dir)],
+        [sys.executable, *given],
         cwd=ROOT,
-        env=environment({**database_settings(data_dir), **settings}),
+        env=variables,
         input=stdin,
         capture_output=True,
         text=True,
