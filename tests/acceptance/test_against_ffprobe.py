@@ -1,8 +1,8 @@
 """The facts that `probe` finds, side by side with those of Debian's ffprobe, for clips of many kinds and origins.
 
-Every fact is equal, or `EXPLAINED` has the value that is right here, and why. `python -m
-tests.acceptance.test_against_ffprobe [part of a name]` prints both sides of each file, and exits with 1 at a difference
-without an explanation.
+Every fact is equal, or `EXPLAINED` has the value that is right here, and why. The gate looks at every fourth file;
+`python -m tests.acceptance.test_against_ffprobe [part of a name]` looks at all, prints both sides of each, and exits
+with 1 at a difference without an explanation.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.support.recipes import RECIPES, Recipe, make
 
 MADE = {recipe.name: recipe for recipe in RECIPES}
 NAMES = [*MADE, *(name for names in (*FOREIGN.values(), *DEBIAN.values()) for name in names)]
+IN_THE_GATE = NAMES[::4]
 REFUSED = "refused"
 NO_AVERAGE = "ffprobe has no average for this format; the pictures come 25 a second"
 NO_LENGTH = "written live, so the file has no length; counted here"
@@ -191,7 +192,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("clips")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_THE_GATE)
 def test_the_facts_are_those_that_ffprobe_finds(name: str, directory: Path) -> None:
     comparison = compare(name, directory)
     assert comparison.unexplained == {}, MADE[name].command if name in MADE else "made by others"

@@ -29,7 +29,7 @@ from tests.support.senders import Order, Sender, plan_order
 from tests.support.server_runs import Remains, Server
 
 EXAMPLES = 50
-IN_THE_GATE = 3
+IN_THE_GATE = 1
 CLIENTS = (("admin", True), ("ana", False), ("ben", False))  # name of the user, and whether behind the slow proxy
 FINISHED, UNFINISHED = 6, 2  # external jobs
 VIDEO_IDS = ("whole", "whole-too", "truncated")

@@ -26,7 +26,7 @@ from tests.support.clips import make_clip
 
 pytestmark = pytest.mark.acceptance
 
-FILES, FILES_IN_THE_GATE = 2000, 60
+FILES, FILES_IN_THE_GATE = 2000, 20
 TIMEOUT_SECONDS, MEMORY_MIB = 20, 1024
 AT_ONCE = 2
 CLIPS = {
