@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
 from tests import ROOT
 from tests.support.databases import KINDS, OPTION, drop_databases, is_postgresql, on_postgresql
+from tests.support.forked_python import PRELOADED
 from tests.support.postgres import HOW_TO_GET_IT, LOCALES, programs
 from tests.support.run_places import OPTION as RUNS_OPTION
 from tests.support.run_places import PLACES, VARIABLE
@@ -40,6 +43,20 @@ def pytest_configure(config: pytest.Config) -> None:
         stack = ExitStack()
         stack.enter_context(on_postgresql(locale=config.getoption("--database-locale")))
         config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the program traced, and collect untraced: to trace how pytest rewrites assertions takes half a minute."""
+    measured = Coverage.current()
+    if measured is not None:
+        import_module(PRELOADED)
+        measured.stop()
+    try:
+        return (yield)
+    finally:
+        if measured is not None:
+            measured.start()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ arguments, environment, directory and streams, and the same signals end it.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import runpy
@@ -20,15 +21,18 @@ from pathlib import Path
 from typing import IO
 
 PRELOADED = "tests.support.loaded_program"
+NEW_MOUNTS, PRIVATE = 0x20000, 0x44000  # CLONE_NEWNS; MS_REC | MS_PRIVATE
 MEASURING = "COVERAGE_"  # the beginning of the variables that let coverage trace a new process
 
 
 class ForkedPython:
     """Has what is used of `subprocess.Popen`. `arguments` are those of `python`: a file, or `-m` and a module."""
 
-    def __init__(self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], own_mounts: bool = False
+    ) -> None:
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        self._process = _started({1: sender, 2: sender}, arguments, cwd, env)
+        self._process = _started({1: sender, 2: sender}, arguments, cwd, env, own_mounts=own_mounts)
         sender.close()
         self.stdout: IO[str] = open(os.dup(receiver.fileno()), encoding="utf-8")  # noqa: SIM115  the caller closes it
         receiver.close()
@@ -77,9 +81,15 @@ def run_forked(
 
 
 def _started(
-    streams: Mapping[int, Connection], arguments: Sequence[str], cwd: Path, env: Mapping[str, str]
+    streams: Mapping[int, Connection],
+    arguments: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    *,
+    own_mounts: bool = False,
 ) -> ForkServerProcess:
-    process = _context().Process(target=_run, args=(streams, list(arguments), str(cwd), dict(env)), daemon=True)
+    given = (streams, list(arguments), str(cwd), dict(env), own_mounts)
+    process = _context().Process(target=_run, args=given, daemon=True)
     process.start()
     return process
 
@@ -104,8 +114,14 @@ def _context() -> ForkServerContext:
 
 
 def _run(
-    streams: Mapping[int, Connection], arguments: list[str], directory: str, environment: Mapping[str, str]
+    streams: Mapping[int, Connection],
+    arguments: list[str],
+    directory: str,
+    environment: Mapping[str, str],
+    own_mounts: bool,
 ) -> None:
+    if own_mounts:
+        _leave_mounts()
     for number, stream in streams.items():
         os.dup2(stream.fileno(), number)
     for stream in streams.values():
@@ -124,3 +140,10 @@ def _run(
     else:
         sys.argv = arguments
         runpy.run_path(arguments[0], run_name="__main__")
+
+
+def _leave_mounts() -> None:
+    """Do what `unshare --mount` does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_MOUNTS) or libc.mount(b"none", b"/", None, PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "no mounts of its own")

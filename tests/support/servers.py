@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -45,6 +45,7 @@ FRESH_TESTS = (
     "tests/integration/cli/test_launch.py::test_a_signal_stops",
     "tests/integration/cli/test_launch.py::test_the_first_start",
 )
+UNSHARED = ("unshare", "--mount")
 START_SECONDS = 60
 STOP_SECONDS = 15
 TOKEN_SECONDS = 86_400
@@ -67,6 +68,11 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
     inherited["PYTHONUNBUFFERED"] = "1"
     return inherited | {f"DASHBOARD_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def can_fork(root: Path, python_path: Path | None) -> bool:
+    """Return True if a program of this directory begins as that of the checkout does."""
+    return root == ROOT and not (python_path is not None and (python_path / "sitecustomize.py").exists())
 
 
 def _is_for_a_test() -> bool:
@@ -102,7 +108,10 @@ def run_command(
 
 
 class ServerProcess:
-    """A server as a child process: its address, its output, and ways to stop it."""
+    """A server as a child process: its address, its output, and ways to stop it.
+
+    With `own_mounts`, what is unmounted in it stays mounted elsewhere.
+    """
 
     def __init__(
         self,
@@ -111,7 +120,9 @@ class ServerProcess:
         environment: Mapping[str, str],
         root: Path = ROOT,
         program: str | Path = sys.executable,
+        prefix: Sequence[str] = (),
         may_fork: bool = False,
+        own_mounts: bool = False,
     ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -120,17 +131,18 @@ class ServerProcess:
         self._unread: Queue[str | None] = Queue()
         self._process: subprocess.Popen[str] | ForkedPython
         if may_fork and _is_for_a_test():
-            self._process = ForkedPython(arguments, cwd=root, env=environment)
+            self._process = ForkedPython(arguments, cwd=root, env=environment, own_mounts=own_mounts)
         else:
             self._process = subprocess.Popen(
-                [program, *arguments],
+                [*prefix, *(UNSHARED if own_mounts else ()), program, *arguments],
                 cwd=root,
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -163,8 +175,13 @@ class ServerProcess:
         self._process.wait(STOP_SECONDS)
 
     def ended(self) -> int:
-        """Wait until it exits without a signal, perhaps before it was ready, and return its exit code."""
-        return self._process.wait(START_SECONDS)
+        """Wait until it exits without a signal, perhaps before it was ready, and return its exit code.
+
+        All that it printed is in `lines` by then.
+        """
+        code = self._process.wait(START_SECONDS)
+        self._listener.join(STOP_SECONDS)
+        return code
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal to stop, and return its exit code."""
@@ -206,8 +223,7 @@ class Program(ServerProcess):
         arguments = ("main.py", "--no-browser", "--port", str(port), "--data-dir", str(data_dir))
         variables = environment({**database_settings(data_dir), **settings}) | python_paths(python_path)
         if max_descriptors is None:
-            is_changed = python_path is not None and (python_path / "sitecustomize.py").exists()
-            may_fork = root == ROOT and not is_changed
+            may_fork = can_fork(root, python_path)
             super().__init__(*arguments, port=port, environment=variables, root=root, may_fork=may_fork)
         else:
             limited = ("-c", f'ulimit -n {max_descriptors} && exec "$@"', "sh", sys.executable, *arguments)

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from tests import ROOT
 from tests.support.databases import database_settings
 from tests.support.networks import Machine
 from tests.support.processes import fork_server
-from tests.support.servers import ServerProcess, environment, python_paths
+from tests.support.servers import ServerProcess, can_fork, environment, python_paths
 
 READY = "videos at once for"  # in the line that a worker prints when it takes videos
 BACK = "reached again"  # in the line when it has been cut off and is not any more
@@ -49,14 +48,18 @@ class WorkerProgram(ServerProcess):
             **settings,
         }
         given["database_url"] = str(given.get("database_url", "")).replace(f"@{LOCAL}:", f"@{address}:")
-        command = [*machine.prefix] if machine else []
-        if may_have_mounts():
-            command += ["unshare", "--mount"]
-        command += [sys.executable, "main.py", "worker", *arguments]
         variables = environment(given) | python_paths(python_path or (root if root != ROOT else None))
         if root != ROOT:  # what is installed is that of this checkout
             variables["PYTHONPATH"] = os.pathsep.join((str(root / "backend" / "client"), variables["PYTHONPATH"]))
-        super().__init__(*command[1:], port=0, environment=variables, root=root, program=command[0])
+        super().__init__(
+            *("main.py", "worker", *arguments),
+            port=0,
+            environment=variables,
+            root=root,
+            prefix=machine.prefix if machine else (),
+            may_fork=machine is None and can_fork(root, python_path),
+            own_mounts=may_have_mounts(),
+        )
         self.machine = machine
         self._media = media
         self._fork_server: int | None = None
