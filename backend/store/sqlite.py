@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar, cast
@@ -23,7 +25,8 @@ from backend.store.upkeep import finish_upgrade
 T = TypeVar("T")
 BUSY_SECONDS = 5.0
 WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 2 * 1024  # a tick's pages must not spill before the commit
-CHECKPOINT_PAGES = 10_000  # 40 MiB: pages that every tick rewrites are copied once
+CHECKPOINT_SECONDS = 1.0  # between two checkpoints while there are writes
+CHECKPOINT_PAGES = 10_000  # 40 MiB, after which the writer makes one itself, and a tick waits for it
 PRIMARY_CODE = 0xFF  # the part of an SQLite error code that names its kind
 TEMPORARY_ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(  # each with its reason and its remedy
     {
@@ -36,6 +39,36 @@ TEMPORARY_ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(  # each with
         sqlite3.SQLITE_CANTOPEN: ("its files cannot be opened", "check the directory"),
     }
 )
+
+
+class Checkpoints:
+    """Copies what was written from the log into the file, beside the writer: ticks would wait for it in a commit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "store-checkpoint")
+        self._connection: sqlite3.Connection | None = None
+        self._newest = time.monotonic()
+
+    def make_soon(self) -> None:
+        """Make one, unless the newest is from a moment ago."""
+        now = time.monotonic()
+        if now - self._newest > CHECKPOINT_SECONDS:
+            self._newest = now
+            self._thread.submit(self._make)
+
+    def close(self) -> None:
+        """Wait for the last one, after the last write."""
+        self._thread.shutdown()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _make(self) -> None:
+        with suppress(sqlite3.Error):  # what is not copied now is copied by the next one, or by the writer
+            if self._connection is None:
+                uri = f"{self._path.absolute().as_uri()}?mode=rw"
+                self._connection = sqlite3.connect(uri, uri=True, timeout=0, check_same_thread=False)
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 class SqliteDatabase(Database):
@@ -52,9 +85,19 @@ class SqliteDatabase(Database):
             _engine(path, "BEGIN", pool_size=READERS),
         )
         self.path = path
+        self._checkpoints = Checkpoints(path)
 
     def finish_upgrade(self) -> None:
         finish_upgrade(self.path)
+
+    def write_now(self, work: Callable[[Connection], T]) -> T:
+        written = super().write_now(work)
+        self._checkpoints.make_soon()
+        return written
+
+    def close(self) -> None:
+        super().close()
+        self._checkpoints.close()
 
     def _read_by_cursor_now(self, work: Callable[[Cursor], T]) -> T:
         with closing(self._reading.raw_connection()) as connection, closing(connection.cursor()) as cursor:
