@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from backend.engine.coordination import Coordination
 
 log = logging.getLogger(__name__)
+KNOWN = "All its causes became known before it was sent."
 SETTLING_SECONDS = 10.0  # after a start, in which workers connect again, that of this server too
 
 
@@ -253,7 +254,9 @@ def _build(
         clock=clock,
         jobs_in_flight=coordination.jobs_in_flight if coordination else None,
     )
-    problems = ProblemManager(store.cause_memory, news, manager, settings, clock, count=store.statistics.count)
+    problems = ProblemManager(
+        store.cause_memory, news, manager, settings, clock, count=store.statistics.count, on_known=telling.mute_known
+    )
     policy = RetryPolicy(settings.video_retries, settings.pause_after_failures)
     runs: Runs = coordination.runs if coordination else make_runs(machine_name())
     registry = coordination.registry if coordination else LocalMachine(machine_name(), slots, names(), clock)
@@ -337,6 +340,7 @@ class _Telling(NamedTuple):
     outbox: Outbox
     delivery_log: DeliveryLog
     channels: Channels
+    mute_known: Callable[[str], Awaitable[None]]
 
 
 def _telling(
@@ -370,7 +374,12 @@ def _telling(
         known_causes=known_causes,
     )
     channels = Channels(store.channels, senders, outbox, clock, base_url=settings.base_url)
-    return _Telling(notifications, composer, senders, outbox, delivery_log, channels)
+
+    async def mute_known(fingerprint: str) -> None:
+        if known := await composer.known_meanwhile(fingerprint):
+            await outbox.mute(known, KNOWN)
+
+    return _Telling(notifications, composer, senders, outbox, delivery_log, channels, mute_known)
 
 
 def _known_causes(store: Store) -> KnownCauses:

@@ -49,6 +49,8 @@ WORDS = {
 }
 ENDS = frozenset({EventKind.COMPLETED, EventKind.WITH_ERRORS, EventKind.FAILED})
 """What "tell me when it ends" asks for."""
+WITH_CAUSES = frozenset({EventKind.FAILED, EventKind.WITH_ERRORS})
+"""What is told with the causes of the failures, and muted when all of them are known."""
 DEFAULTS = frozenset(
     {EventKind.FAILED, EventKind.WITH_ERRORS, EventKind.STALLED, EventKind.PAUSED_ITSELF, EventKind.DISK_LOW}
 )

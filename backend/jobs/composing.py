@@ -16,7 +16,15 @@ import msgspec
 
 from backend.clock import Clock
 from backend.domain.job import Job
-from backend.domain.notification import ENDS, DeliveryState, EventKind, Notification, NotificationSettings, event_id
+from backend.domain.notification import (
+    ENDS,
+    WITH_CAUSES,
+    DeliveryState,
+    EventKind,
+    Notification,
+    NotificationSettings,
+    event_id,
+)
 from backend.domain.telling import Story, Told, ToldCause, short_name, tell
 from backend.domain.usual import seconds_in, verdict
 from backend.domain.video import MAX_CAUSES
@@ -30,7 +38,6 @@ AT_ONCE = 25  # stored in one transaction
 RETRY_SECONDS, LONG_RETRY_SECONDS = 1.0, 60.0
 GATHER_SECONDS = 0.25  # between two transactions, so that many events share one, and ticks seldom wait for it
 REST_RATIO = 2.0  # of the time of work, after each notification while more of them wait than `AT_ONCE`
-WITH_CAUSES = frozenset({EventKind.FAILED, EventKind.WITH_ERRORS})
 KnownCauses = Callable[[str, Collection[str], datetime], Awaitable[Collection[str]]]
 """Returns those of the causes of an owner's jobs, by fingerprint, that are known until after that moment."""
 
@@ -102,6 +109,15 @@ class Composer:
         if composed:
             self._on_told(await self._store.composing.store(composed))
         return len(composed)
+
+    async def known_meanwhile(self, fingerprint: str) -> list[Notification]:
+        """Return what waits to be sent about this cause and others, all of which are known by now."""
+        known = list[Notification]()
+        for told, job in await self._store.composing.waiting_about(fingerprint):
+            background = await self._store.composing.background(job, with_causes=True)
+            if await self._are_known(job, background.causes, told.at):
+                known.append(told)
+        return known
 
     async def _composed(self, told: Notification, raw: Raw) -> Composed:
         job = raw.jobs.get(told.job_id or "")

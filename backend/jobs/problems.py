@@ -48,7 +48,8 @@ class Shared:
 class ProblemManager:
     """Every question takes the user who asks; what users say about a cause is seen by all who have met it.
 
-    `count` counts what ticks noted, so that a list has everything that is stored.
+    `count` counts what ticks noted, so that a list has everything that is stored. `on_known` gets a cause that is known
+    from now on.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ProblemManager:
         clock: Clock,
         *,
         count: Callable[[], Awaitable[None]],
+        on_known: Callable[[str], Awaitable[None]],
     ) -> None:
         self.news = news
         self._store = store
@@ -67,6 +69,7 @@ class ProblemManager:
         self._settings = settings
         self._clock = clock
         self._count = count
+        self._on_known = on_known
         self._shared: dict[tuple[str | None, ProblemPeriod], Shared] = {}
         self._locks: dict[tuple[str | None, ProblemPeriod], asyncio.Lock] = {}
 
@@ -108,6 +111,8 @@ class ProblemManager:
         if changes := self._changes(saying, await self._store.note(fingerprint), by):
             await self._store.change_note(fingerprint, changes)
             self.news.tell_all()
+            if changes.get("known_until"):
+                await self._on_known(fingerprint)
         return await self._store.note(fingerprint)
 
     async def retry(self, fingerprint: str, period: ProblemPeriod, *, by: User) -> ManyDone:

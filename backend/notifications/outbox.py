@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import tzinfo
 
 from backend.clock import Clock
-from backend.domain.notification import ChannelKind
+from backend.domain.notification import ChannelKind, DeliveryState, Notification
 from backend.errors import StoreRefused
 from backend.notifications.channel_line import ChannelLine, Surroundings
 from backend.notifications.recorder import Recorder, patiently
@@ -69,6 +69,12 @@ class Outbox:
                 await asyncio.gather(*(self.stop_line(line, grace=CLOSE_SECONDS) for line in list(self._lines)))
                 with suppress(StoreRefused):  # those messages are then sent again
                     await self._recorder.close()
+
+    async def mute(self, events: Sequence[Notification], reason: str) -> None:
+        """Let nothing more be sent about these events but what is on its way."""
+        for kind, number in (await self._store.mute_events([told.event_id for told in events], reason)).items():
+            self._around.on_result(kind, DeliveryState.MUTED, number)
+        self._around.on_sent([told.job_id for told in events if told.job_id])
 
     async def stop_line(self, channel_id: str, *, grace: float = STOP_SECONDS) -> None:
         """Let the channel begin nothing more, and return when nothing of it is on the wire, broken off if need be.

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from backend.clock import from_millis, to_millis
 from backend.domain.job import Job
 from backend.domain.notification import (
+    WITH_CAUSES,
     Channel,
     DeliveryState,
     EventKind,
@@ -34,6 +35,7 @@ from backend.store.channels import channel_of
 from backend.store.database import Cursor, Database
 from backend.store.jobs import job_of, select_jobs
 from backend.store.notifications import notification, settings_of
+from backend.store.problem_tables import FAILING
 from backend.store.rows import RowCodec
 from backend.store.tables import (
     CHANNELS,
@@ -42,6 +44,7 @@ from backend.store.tables import (
     NOTIFICATION_SETTINGS,
     NOTIFICATIONS,
     USERS,
+    WAITS,
     WISHES,
 )
 from progress_dashboard.protocol import Status
@@ -198,6 +201,10 @@ class ComposingStore:
         texts = TEXTS[self._database.dialect]
         return await self._database.read_by_cursor(lambda cursor: _background(cursor, texts, job, with_causes))
 
+    async def waiting_about(self, fingerprint: str) -> list[tuple[Notification, Job]]:
+        """Return what waits to be sent about the failures of jobs whose videos fail for this cause."""
+        return await self._database.read(_waiting_about, fingerprint)
+
     async def usual(self, job: Job) -> tuple[Usual | None, Sequence[Step]]:
         """Return how long runs of the job's list usually take, and its own steps."""
         texts = TEXTS[self._database.dialect]
@@ -235,6 +242,17 @@ def _raw(connection: Connection, limit: int) -> Raw:
         wishes=wishes,
         channels=[channel_of(row) for row in channels],
     )
+
+
+def _waiting_about(connection: Connection, fingerprint: str) -> list[tuple[Notification, Job]]:
+    waits = select(DELIVERIES.c.event_id).where(WAITS)
+    fails = select(FAILING.c.job_id).where(FAILING.c.fingerprint == fingerprint)
+    told = NOTIFICATIONS.c
+    query = select(NOTIFICATIONS).where(told.event_id.in_(waits), told.job_id.in_(fails), told.event.in_(WITH_CAUSES))
+    found = [notification(row) for row in connection.execute(query)]
+    job_ids = {one.job_id for one in found}
+    jobs = {job.id: job for job in map(job_of, connection.execute(select_jobs().where(JOBS.c.id.in_(job_ids))))}
+    return [(one, jobs[one.job_id]) for one in found if one.job_id in jobs]
 
 
 def _background(cursor: Cursor, texts: Texts, job: Job, with_causes: bool) -> Background:

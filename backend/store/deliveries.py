@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, distinct, exists, func, select, text, update
+from sqlalchemy import Connection, Row, and_, distinct, exists, func, select, update
 
 from backend.domain.notification import Channel, ChannelKind, DeliveryState, EventKind, NotificationSettings
 from backend.domain.sending import Waiting
 from backend.domain.timeline import ChannelDelivery
 from backend.store.channels import channel_of, stored
 from backend.store.database import Database
-from backend.store.tables import CHANNELS, DELIVERIES, NOTIFICATION_SETTINGS, NOTIFICATIONS, USERS
+from backend.store.tables import CHANNELS, DELIVERIES, NOTIFICATION_SETTINGS, NOTIFICATIONS, USERS, WAITS
 
-WAITS = text("delivery.state = 'waiting'")  # as the index of what waits has it
 MAX_SHOWN = 500  # deliveries of a job in its timeline, the newest
 
 
@@ -97,6 +96,10 @@ class DeliveryStore:
         muted = every.values(state=DeliveryState.MUTED, error=reason)
         return await self._database.write(lambda connection: connection.execute(muted).rowcount)
 
+    async def mute_events(self, event_ids: Collection[str], reason: str) -> dict[ChannelKind, int]:
+        """Let nothing that waits about these events be sent; return how many deliveries that were, by kind."""
+        return await self._database.write(_mute_events, event_ids, reason)
+
     async def record(self, results: Sequence[Result]) -> None:
         """Store what has become of messages."""
         await self._database.write(_record, results)
@@ -143,6 +146,14 @@ def _contents(
 def _content(row: Row[Any]) -> Content:
     given = dict(row._mapping)
     return Content(**given | {"title": row.title or "", "text": given.get("text") or ""})
+
+
+def _mute_events(connection: Connection, event_ids: Collection[str], reason: str) -> dict[ChannelKind, int]:
+    chosen = (DELIVERIES.c.event_id.in_(event_ids), WAITS)
+    of_kinds = select(CHANNELS.c.kind, func.count()).join(DELIVERIES, DELIVERIES.c.channel_id == CHANNELS.c.id)
+    numbers = {row[0]: row[1] for row in connection.execute(of_kinds.where(*chosen).group_by(CHANNELS.c.kind))}
+    connection.execute(update(DELIVERIES).where(*chosen).values(state=DeliveryState.MUTED, error=reason))
+    return numbers
 
 
 def _record(connection: Connection, results: Sequence[Result]) -> None:

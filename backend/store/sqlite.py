@@ -44,8 +44,9 @@ TEMPORARY_ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(  # each with
 class Checkpoints:
     """Copies what was written from the log into the file, beside the writer: ticks would wait for it in a commit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, every_seconds: float = CHECKPOINT_SECONDS) -> None:
         self._path = path
+        self._every_seconds = every_seconds
         self._thread = ThreadPoolExecutor(1, "store-checkpoint")
         self._connection: sqlite3.Connection | None = None
         self._newest = time.monotonic()
@@ -53,7 +54,7 @@ class Checkpoints:
     def make_soon(self) -> None:
         """Make one, unless the newest is from a moment ago."""
         now = time.monotonic()
-        if now - self._newest > CHECKPOINT_SECONDS:
+        if now - self._newest >= self._every_seconds:
             self._newest = now
             self._thread.submit(self._make)
 

@@ -27,16 +27,22 @@ class Desk:
     managed: Managed
     problems: ProblemManager
     many: ManyJobs
+    became_known: list[str]
 
     @classmethod
     def over(cls, managed: Managed, directory: Path) -> Desk:
         """Return the parts over these jobs."""
         count, settings = managed.store.statistics.count, _settings(directory)
         news = ProblemNews(count, managed.clock)
+        became_known = list[str]()
+
+        async def on_known(fingerprint: str) -> None:
+            became_known.append(fingerprint)
+
         problems = ProblemManager(
-            managed.store.cause_memory, news, managed.manager, settings, managed.clock, count=count
+            managed.store.cause_memory, news, managed.manager, settings, managed.clock, count=count, on_known=on_known
         )
-        return cls(managed, problems, ManyJobs(managed.manager, managed.queries, problems))
+        return cls(managed, problems, ManyJobs(managed.manager, managed.queries, problems), became_known)
 
     async def ended(self, results: dict[str, str | None], *, by: User = ANA, name: str = "list.csv") -> Job:
         """Return a job that has ended: its videos with their errors, None for a good one."""

@@ -194,10 +194,10 @@ class Coordinated:
 
 
 @asynccontextmanager
-async def open_coordinated(database: Database) -> AsyncIterator[Coordinated]:
+async def open_coordinated(database: Database, *, store: RunStore | None = None) -> AsyncIterator[Coordinated]:
     """Yield the server's side of the runs of this database; several may follow one another."""
     assert isinstance(database, PostgresDatabase)
-    store, slots, clock = RunStore(database), Slots(None), VirtualClock()
+    store, slots, clock = store or RunStore(database), Slots(None), VirtualClock()
     registry = WorkerRegistry(WorkerStore(database), slots, lease_seconds=LEASE_SECONDS)
     runs = RemoteRuns(store, registry, SystemClock())
 

@@ -174,32 +174,37 @@ async def test_a_run_that_has_begun_ends_although_its_job_drains(server: Coordin
     assert outcome.error is None
 
 
-async def test_a_cancel_is_asked_for_although_the_drain_is_still_being_stored(
-    server: Coordinated, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    withdraw, begun, may_go_on = RunStore.withdraw, asyncio.Event(), asyncio.Event()
+class SlowToDrain(RunStore):
+    """Answers that a job drains only when the test says so."""
 
-    async def held(store: RunStore, ids: Sequence[int], *, is_running: bool = True) -> None:
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.is_draining, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def withdraw(self, ids: Sequence[int], *, is_running: bool = True) -> None:
         if not is_running:
-            begun.set()
-            await may_go_on.wait()
-        await withdraw(store, ids, is_running=is_running)
+            self.is_draining.set()
+            await self.may_answer.wait()
+        await super().withdraw(ids, is_running=is_running)
 
-    monkeypatch.setattr(RunStore, "withdraw", held)
-    one = await server.worker("one")
-    asked = server.ask(job_of())
-    run_id = await server.waiting_run()
-    await one.claim(run_id)
-    await asked.until(lambda: bool(asked.machines))
 
-    asked.draining.set()
-    await begun.wait()
-    asked.task.cancel()
-    may_go_on.set()
-    await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,)])
-    await one.release(run_id, "stopped")
+async def test_a_cancel_is_asked_for_although_the_drain_is_still_being_stored(database: Database) -> None:
+    store = SlowToDrain(database)
+    async with open_coordinated(database, store=store) as server:
+        one = await server.worker("one")
+        asked = server.ask(job_of())
+        run_id = await server.waiting_run()
+        await one.claim(run_id)
+        await asked.until(lambda: bool(asked.machines))
 
-    await asked.cancelled()
+        asked.draining.set()
+        await store.is_draining.wait()
+        asked.task.cancel()
+        store.may_answer.set()
+        await server.until("SELECT wanted FROM run", lambda rows: rows == [(False,)])
+        await one.release(run_id, "stopped")
+
+        await asked.cancelled()
 
 
 async def test_a_run_that_is_given_back_while_its_job_drains_begins_nowhere_else(server: Coordinated) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from backend.app import running
+from backend.domain.causes import fingerprint
 from backend.domain.job import Action, Selection
 from backend.domain.notification import DEFAULTS, ENDS, EventKind, NotificationSettings
 from backend.errors import Fault, Invalid, JobNotFound, StoreRefused
@@ -18,7 +19,7 @@ from backend.jobs.leases import TryFailed
 from backend.store import Store
 from backend.store.composing import ComposingStore, Raw
 from backend.store.database import Database
-from backend.store.tables import USERS
+from backend.store.tables import DELIVERIES, USERS
 from progress_dashboard.protocol import EXTERNAL, SenderReport
 from tests.support.job_states import CUT
 from tests.support.managed_backend import ADMIN, ANA, BEN, PAUSE_AFTER_FAILURES, TIMEOUT_SECONDS, Managed
@@ -195,6 +196,25 @@ async def test_what_is_known_is_shown_as_muted_and_not_sent(telling: Telling, da
     assert deliveries(database) == [("mine", WITH_ERRORS, "muted")]
     await telling.ran("list.csv", 10, [CUT, "The disk is full"])
     assert [told.muted for told in await telling.bell()] == [False, True]
+
+
+async def test_what_becomes_known_while_it_waits_is_found_when_all_its_causes_are(
+    telling: Telling, database: Database
+) -> None:
+    add_channel(database, "mine", "ana")
+    await telling.ran("one.csv", 10, [CUT])
+    await telling.ran("both.csv", 10, [CUT, "The disk is full"])
+    await telling.ran("good.csv", 10, [None])
+    one, both = reversed(await telling.bell())
+    await telling.managed.store.statistics.count()
+    cut, full = fingerprint(CUT, "x"), fingerprint("The disk is full", "x")
+    assert await telling.composer.known_meanwhile(cut) == []
+    telling.known.add(cut)
+    assert [told.event_id for told in await telling.composer.known_meanwhile(cut)] == [one.event_id]
+    telling.known.add(full)
+    assert [told.event_id for told in await telling.composer.known_meanwhile(full)] == [both.event_id]
+    database.write_now(lambda connection: connection.execute(update(DELIVERIES).values(state="sent")))
+    assert await telling.composer.known_meanwhile(cut) == []
 
 
 async def test_channels_get_what_is_for_them(telling: Telling, database: Database) -> None:

@@ -204,6 +204,7 @@ async def test_a_known_cause_is_known_until_then_and_not_longer(desk: Desk) -> N
     await desk.ended({"a": CUT, "b": SLOW})
     now = desk.managed.clock.now()
     await desk.problems.say(CUT_CAUSE, Saying(known_until=now + timedelta(hours=1)), by=ANA)
+    assert desk.became_known == [CUT_CAUSE]
     memory, names = desk.managed.store.cause_memory, {CUT_CAUSE, SLOW_CAUSE}
     assert await memory.known(names, at=now) == {CUT_CAUSE}
     assert await memory.known(names, at=now + timedelta(hours=1)) == set()

@@ -11,7 +11,7 @@ from datetime import UTC, timedelta
 
 import msgspec
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from backend.domain.notification import ChannelKind, EventKind
 from backend.domain.sending import TIMED_OUT, Receipt, Verdict, answer_of_status
@@ -19,7 +19,8 @@ from backend.notifications.outbox import Outbox
 from backend.store.channels import ChannelStore
 from backend.store.database import Database
 from backend.store.deliveries import DeliveryStore
-from backend.store.tables import DELIVERIES, NOTIFICATION_SETTINGS, USERS
+from backend.store.notifications import notification
+from backend.store.tables import DELIVERIES, NOTIFICATION_SETTINGS, NOTIFICATIONS, USERS
 from progress_dashboard.tasks import running
 from tests.support.clock import QuickClock
 from tests.support.receivers import WAIT_SECONDS, ScriptedSender
@@ -267,6 +268,20 @@ async def test_what_is_muted_before_it_is_sent_stays_off_the_wire(sending: Sendi
         sending.outbox.wake()
         await sending.until_states("muted", "sent")
     assert sending.sender.titles("hook") == ["a: failed", "b: failed"]
+
+
+async def test_events_that_become_known_are_not_sent_any_more(sending: Sending) -> None:
+    known = [await tell(sending.database, "a", "hook", seq=seq, event=list(EventKind)[seq]) for seq in (0, 1)]
+    await tell(sending.database, "b", "hook", seq=2)
+    sending.sender.answers_of["hook"].append(LATE)
+    async with sending.running():
+        await sending.until_tried(1)
+        found = select(NOTIFICATIONS).where(NOTIFICATIONS.c.event_id.in_(known))
+        told = await sending.database.read(lambda connection: [*map(notification, connection.execute(found))])
+        await sending.outbox.mute(told, "All its causes are known.")
+        await sending.clock.advance(100)
+        await sending.until_states("muted", "muted", "sent")
+    assert sending.sender.titles("hook") == ["a: completed", "b: failed"]
 
 
 async def test_a_channel_that_is_switched_off_sends_nothing_more(sending: Sending) -> None:

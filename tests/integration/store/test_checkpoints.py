@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.store import sqlite
 from backend.store.sqlite import Checkpoints
 
 pytestmark = pytest.mark.sqlite_only
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CHECKPOINT_SECONDS", -1.0)
 
 
 def test_the_file_has_what_was_written_while_the_writer_goes_on(tmp_path: Path) -> None:
@@ -29,7 +23,7 @@ def test_the_file_has_what_was_written_while_the_writer_goes_on(tmp_path: Path) 
         writer.execute("INSERT INTO number VALUES (1)")
         writer.execute("COMMIT")
         writer.execute("BEGIN IMMEDIATE")
-        checkpoints = Checkpoints(path)
+        checkpoints = Checkpoints(path, every_seconds=0)
         checkpoints.make_soon()
         checkpoints.close()
         writer.execute("ROLLBACK")
@@ -39,7 +33,7 @@ def test_the_file_has_what_was_written_while_the_writer_goes_on(tmp_path: Path) 
 
 
 def test_a_file_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "gone.sqlite3")
+    checkpoints = Checkpoints(tmp_path / "gone.sqlite3", every_seconds=0)
     checkpoints.make_soon()
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
