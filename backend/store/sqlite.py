@@ -26,6 +26,7 @@ T = TypeVar("T")
 BUSY_SECONDS = 5.0
 WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 2 * 1024  # a tick's pages must not spill before the commit
 CHECKPOINT_SECONDS = 1.0  # between two checkpoints while there are writes
+CHECKPOINT_BYTES = 4 * 2**20  # of the log's file, before the first one
 CHECKPOINT_PAGES = 10_000  # 40 MiB, after which the writer makes one itself, and a tick waits for it
 PRIMARY_CODE = 0xFF  # the part of an SQLite error code that names its kind
 TEMPORARY_ERRORS: Mapping[int, tuple[str, str]] = MappingProxyType(  # each with its reason and its remedy
@@ -46,6 +47,7 @@ class Checkpoints:
 
     def __init__(self, path: Path, *, every_seconds: float = CHECKPOINT_SECONDS) -> None:
         self._path = path
+        self._log = path.with_name(f"{path.name}-wal")
         self._every_seconds = every_seconds
         self._thread = ThreadPoolExecutor(1, "store-checkpoint")
         self._connection: sqlite3.Connection | None = None
@@ -65,7 +67,9 @@ class Checkpoints:
             self._connection.close()
 
     def _make(self) -> None:
-        with suppress(sqlite3.Error):  # what is not copied now is copied by the next one, or by the writer
+        with suppress(OSError, sqlite3.Error):  # what is not copied now is copied by the next one, or by the writer
+            if self._log.stat().st_size < CHECKPOINT_BYTES:
+                return
             if self._connection is None:
                 uri = f"{self._path.absolute().as_uri()}?mode=rw"
                 self._connection = sqlite3.connect(uri, uri=True, timeout=0, check_same_thread=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.store.sqlite import Checkpoints
+from backend.store.sqlite import CHECKPOINT_BYTES, Checkpoints
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -18,9 +18,9 @@ def test_the_file_has_what_was_written_while_the_writer_goes_on(tmp_path: Path) 
     path, copy = tmp_path / "file.sqlite3", tmp_path / "copy.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
-        writer.execute("CREATE TABLE number (value)")
+        writer.execute("CREATE TABLE number (value, rest)")
         writer.execute("BEGIN IMMEDIATE")
-        writer.execute("INSERT INTO number VALUES (1)")
+        writer.execute("INSERT INTO number VALUES (1, zeroblob(?))", (CHECKPOINT_BYTES,))
         writer.execute("COMMIT")
         writer.execute("BEGIN IMMEDIATE")
         checkpoints = Checkpoints(path, every_seconds=0)
