@@ -695,7 +695,7 @@ def test_the_keyboard_leads_from_a_cell_to_a_video_on_another_page(app: SignedIn
 
 
 def test_a_job_is_paused_resumed_and_cancelled_from_its_card_in_two_tabs_at_once(app: SignedInPage) -> None:
-    job_id = app.submit(*SLOW_CLIPS, name="controlled", max_speed=1)
+    job_id = app.submit(*SLOW_CLIPS, name="controlled", max_speed=0.5)  # 4 s each, in which "Pausing" is seen
     app.open("/")
     other = app.page.context.new_page()
     other.goto(app.program.url)
