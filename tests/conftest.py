@@ -50,6 +50,7 @@ def pytest_collection() -> Generator[None, object, object]:
     """Import the program traced, and collect untraced: to trace how pytest rewrites assertions takes half a minute."""
     measured = Coverage.current()
     if measured is not None:
+        import_module("aiohttp")  # which the program does without, and the tests' own clients of its sockets do not
         import_module(PRELOADED)
         measured.stop()
     try:
