@@ -33,7 +33,10 @@ REMOVED_VARIABLES = ("DASHBOARD_", "PYTEST_", "NICEGUI_")
 # Tests whose servers and commands are traced for the coverage. They reach nearly all that only runs in the program
 # itself; to trace it in every test would double the time of the gate.
 MEASURED_TESTS = (
+    "tests/browser/test_notification_settings.py",
     "tests/browser/test_pages.py",
+    "tests/browser/test_problems.py",
+    "tests/browser/test_statistics.py",
     "tests/integration/api/test_control.py",
     "tests/integration/api/test_jobs_api.py",
     "tests/integration/cli/test_watch_command.py",
