@@ -40,11 +40,11 @@ from backend.store.rows import RowCodec
 from backend.store.tables import (
     CHANNELS,
     DELIVERIES,
+    IS_WAITING,
     JOBS,
     NOTIFICATION_SETTINGS,
     NOTIFICATIONS,
     USERS,
-    WAITS,
     WISHES,
 )
 from progress_dashboard.protocol import Status
@@ -245,7 +245,7 @@ def _raw(connection: Connection, limit: int) -> Raw:
 
 
 def _waiting_about(connection: Connection, fingerprint: str) -> list[tuple[Notification, Job]]:
-    waits = select(DELIVERIES.c.event_id).where(WAITS)
+    waits = select(DELIVERIES.c.event_id).where(IS_WAITING)
     fails = select(FAILING.c.job_id).where(FAILING.c.fingerprint == fingerprint)
     told = NOTIFICATIONS.c
     query = select(NOTIFICATIONS).where(told.event_id.in_(waits), told.job_id.in_(fails), told.event.in_(WITH_CAUSES))

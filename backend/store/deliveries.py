@@ -14,7 +14,7 @@ from backend.domain.sending import Waiting
 from backend.domain.timeline import ChannelDelivery
 from backend.store.channels import channel_of, stored
 from backend.store.database import Database
-from backend.store.tables import CHANNELS, DELIVERIES, NOTIFICATION_SETTINGS, NOTIFICATIONS, USERS, WAITS
+from backend.store.tables import CHANNELS, DELIVERIES, IS_WAITING, NOTIFICATION_SETTINGS, NOTIFICATIONS, USERS
 
 MAX_SHOWN = 500  # deliveries of a job in its timeline, the newest
 
@@ -65,7 +65,7 @@ class DeliveryStore:
 
     async def channels_with_waiting(self) -> list[str]:
         """Return the IDs of the channels on which something waits."""
-        query = select(CHANNELS.c.id).where(exists().where(DELIVERIES.c.channel_id == CHANNELS.c.id, WAITS))
+        query = select(CHANNELS.c.id).where(exists().where(DELIVERIES.c.channel_id == CHANNELS.c.id, IS_WAITING))
         return await self._database.read(lambda connection: list(connection.scalars(query)))
 
     async def line(self, channel_id: str, *, limits: Mapping[ChannelKind, int]) -> ChannelQueue | None:
@@ -91,7 +91,7 @@ class DeliveryStore:
 
     async def mute(self, channel_id: str, reason: str, *, but: Collection[str] = ()) -> int:
         """Let nothing that waits on the channel be sent, `but` these events; return how many deliveries that were."""
-        chosen = (DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.not_in(but), WAITS)
+        chosen = (DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.not_in(but), IS_WAITING)
         every = update(DELIVERIES).where(*chosen)
         muted = every.values(state=DeliveryState.MUTED, error=reason)
         return await self._database.write(lambda connection: connection.execute(muted).rowcount)
@@ -123,7 +123,7 @@ def _line(connection: Connection, channel_id: str, limits: Mapping[ChannelKind, 
         return None
     quiet = NotificationSettings(quiet_from=row.quiet_from, quiet_to=row.quiet_to, zone=row.zone)
     columns = [DELIVERIES.c[name] for name in ("event_id", "job_id", "seq", "due_at", "tries", "group_id")]
-    waiting = select(*columns).where(DELIVERIES.c.channel_id == channel_id, WAITS)
+    waiting = select(*columns).where(DELIVERIES.c.channel_id == channel_id, IS_WAITING)
     rows = connection.execute(waiting.order_by(DELIVERIES.c.seq, DELIVERIES.c.event_id).limit(limits[row.kind]))
     is_silent = row.owner_id is not None and row.disabled is not False
     return ChannelQueue(channel_of(row), tuple(Waiting(**found._mapping) for found in rows), quiet, is_silent)
@@ -137,7 +137,7 @@ def _contents(
     columns = [told.event_id, told.job_id, told.event, told.at, told.title]
     if len(event_ids) == 1:
         columns += [told.job, told.text, told.details]
-    chosen = (DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.in_(event_ids), WAITS)
+    chosen = (DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.in_(event_ids), IS_WAITING)
     query = select(*columns).join(DELIVERIES, DELIVERIES.c.event_id == told.event_id).where(*chosen)
     found = [_content(row) for row in connection.execute(query)]
     return None if channel is None else channel_of(channel), {content.event_id: content for content in found}
@@ -149,7 +149,7 @@ def _content(row: Row[Any]) -> Content:
 
 
 def _mute_events(connection: Connection, event_ids: Collection[str], reason: str) -> dict[ChannelKind, int]:
-    chosen = (DELIVERIES.c.event_id.in_(event_ids), WAITS)
+    chosen = (DELIVERIES.c.event_id.in_(event_ids), IS_WAITING)
     of_kinds = select(CHANNELS.c.kind, func.count()).join(DELIVERIES, DELIVERIES.c.channel_id == CHANNELS.c.id)
     numbers = {row[0]: row[1] for row in connection.execute(of_kinds.where(*chosen).group_by(CHANNELS.c.kind))}
     connection.execute(update(DELIVERIES).where(*chosen).values(state=DeliveryState.MUTED, error=reason))
@@ -168,7 +168,9 @@ def _record(connection: Connection, results: Sequence[Result]) -> None:
 
 
 def _waiting(channel_id: str, event_ids: Collection[str]) -> Any:
-    return update(DELIVERIES).where(DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.in_(event_ids), WAITS)
+    return update(DELIVERIES).where(
+        DELIVERIES.c.channel_id == channel_id, DELIVERIES.c.event_id.in_(event_ids), IS_WAITING
+    )
 
 
 def _of_job(connection: Connection, job_id: str) -> list[ChannelDelivery]:

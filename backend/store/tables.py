@@ -541,5 +541,5 @@ NOTIFICATIONS, CHANNELS, DELIVERIES, WISHES, NOTIFICATION_SETTINGS = (
     METADATA.tables[name]
     for name in ("notification", "channel", "delivery", "notification_wish", "notification_settings")
 )
-WAITS = text("delivery.state = 'waiting'")  # as the index of what waits has it
+IS_WAITING = text("delivery.state = 'waiting'")  # as the index of what waits has it
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name in JOBS.c)
