@@ -11,21 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from importlib import import_module
-from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 from coverage import Coverage
 
 from tests import ROOT
+from tests.support.all_modules import import_all
 from tests.support.databases import KINDS, OPTION, drop_databases, is_postgresql, on_postgresql
-from tests.support.forked_python import PRELOADED
 from tests.support.postgres import HOW_TO_GET_IT, LOCALES, programs
 from tests.support.run_places import OPTION as RUNS_OPTION
 from tests.support.run_places import PLACES, VARIABLE
 
-PACKAGES = ("backend", "ui", "progress_dashboard")
 MARKED_FOLDERS = ("acceptance", "browser")
 OTHER = {"sqlite": "postgresql_only", "postgresql": "sqlite_only"}  # the marker of what does not run on it
 
@@ -52,23 +49,13 @@ def pytest_collection() -> Generator[None, object, object]:
     """Import the program traced, and collect untraced: to trace how pytest rewrites assertions takes half a minute."""
     measured = Coverage.current()
     if measured is not None:
-        _import_all()
+        import_all("backend", "ui", "progress_dashboard")
         measured.stop()
     try:
         return (yield)
     finally:
         if measured is not None:
             measured.start()
-
-
-def _import_all() -> None:
-    """Import all modules of the program, whose lines of the import are those of most modules."""
-    import_module("aiohttp")  # which the program does without, and the tests' own clients of its sockets do not
-    import_module(PRELOADED)
-    for package in map(import_module, PACKAGES):
-        for module in walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__") and ".migrations" not in module.name:
-                import_module(module.name)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

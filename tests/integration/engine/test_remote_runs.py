@@ -206,6 +206,8 @@ async def test_a_cancel_is_asked_for_although_the_drain_is_still_being_stored(da
 
         await asked.cancelled()
 
+        assert await server.rows("SELECT id FROM run") == []
+
 
 async def test_a_run_that_is_given_back_while_its_job_drains_begins_nowhere_else(server: Coordinated) -> None:
     one, _ = await server.worker("one"), await server.worker("two")
